@@ -1,0 +1,108 @@
+"""A labelled dataset, whole, as tensors: uint8 images on a device, normalised and augmented in batch."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cpsc.errors import DataError
+
+
+@dataclass(frozen=True)
+class Split:
+    """`images`: uint8 [N, K, H, W]; `labels`: int64 [N] in 0..C-1."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Per-channel mean and standard deviation of pixels in [0, 1]: the input space a teacher was trained in."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 [N, K, H, W] -> float32 in the teacher's space."""
+        return (images.float() / 255.0 - self._column(self.mean, images)) / self._column(self.std, images)
+
+    def to_pixels(self, images: Tensor) -> Tensor:
+        """float in the teacher's space -> uint8, clamped to [0, 255]."""
+        pixels = images.float() * self._column(self.std, images) + self._column(self.mean, images)
+        return (pixels * 255.0).round().clamp(0, 255).to(torch.uint8)
+
+    def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The values of black and of white in the teacher's space, each [K, 1, 1], on the device of `like`."""
+        mean, std = self._column(self.mean, like), self._column(self.std, like)
+        return -mean / std, (1.0 - mean) / std
+
+    @staticmethod
+    def _column(values: Sequence[float], like: Tensor) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=like.device)[:, None, None]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A teacher-training part and a test part; `augment` says whether shifts and flips keep the labels true."""
+
+    name: str
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+    normalisation: Normalisation
+    crop_padding: int
+    flip: bool
+
+    def __post_init__(self) -> None:
+        for part, split in (("train", self.train), ("test", self.test)):
+            if len(split) == 0:
+                raise DataError(f"dataset {self.name}: the {part} part is empty")
+            if not 0 <= int(split.labels.min()) <= int(split.labels.max()) < self.num_classes:
+                raise DataError(
+                    f"dataset {self.name}: {part} labels run from {int(split.labels.min())} to "
+                    f"{int(split.labels.max())}, outside 0..{self.num_classes - 1}"
+                )
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all pixels and labels, the training part first."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.test):
+            digest.update(split.images.numpy().tobytes() + split.labels.numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def channels(self) -> int:
+        return self.train.images.shape[1]
+
+    @property
+    def image_size(self) -> int:
+        return self.train.images.shape[2]
+
+
+def augment(images: Tensor, *, crop_padding: int, flip: bool, rng: torch.Generator) -> Tensor:
+    """Random crop of each zero-padded image and, with `flip`, a mirror image for half of them. [N, K, H, W], any dtype."""
+    num_images, _, height, width = images.shape
+    device = images.device
+    if flip:
+        mirrored = torch.rand(num_images, device=device, generator=rng) < 0.5
+        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+    if crop_padding:
+        padded = F.pad(images, (crop_padding,) * 4)
+        tops, lefts = torch.randint(0, 2 * crop_padding + 1, (2, num_images), device=device, generator=rng)
+        rows = tops[:, None, None] + torch.arange(height, device=device)[None, :, None]
+        columns = lefts[:, None, None] + torch.arange(width, device=device)[None, None, :]
+        samples = torch.arange(num_images, device=device)[:, None, None]
+        images = padded[samples, :, rows, columns].permute(0, 3, 1, 2)
+    return images

@@ -1,0 +1,54 @@
+"""Where a run computes and in which precision."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+from cpsc.config import Precision
+from cpsc.errors import ConfigError
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one; asking for an absent GPU is a ConfigError, not a silent fallback."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device {name!r}: unknown, use auto, cpu, cuda or cuda:<index>") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {name!r}: no GPU is visible to torch {torch.__version__}, use cpu")
+    return device
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> Precision:
+    """The precision that `auto` means on `device`; fp16 needs a GPU (its gradient scaling has no CPU form here)."""
+    if precision == "auto":
+        return "bf16" if _multiplies_bf16(device) else "fp32"
+    if precision == "fp16" and device.type != "cuda":
+        raise ConfigError("precision 'fp16' needs a GPU, use bf16, fp32 or auto")
+    return precision
+
+
+def place(network: nn.Module, device: torch.device) -> nn.Module:
+    """`network` on `device`, convolution weights channels-last: what convolutions compute in on both kinds of device."""
+    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def autocast(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
+    """A factory of contexts in which convolutions and matrix products run in `precision`."""
+    if precision not in DTYPES:
+        return nullcontext
+    return lambda: torch.autocast(device.type, dtype=DTYPES[precision])
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Without these instructions bf16 on a CPU is emulated and slower than float32.
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    return torch.cpu._is_avx512_bf16_supported() if capabilities.startswith("AVX512") else False

@@ -1,0 +1,119 @@
+"""Phases and their alternation: the only place that calls ``backward()`` and ``optimizer.step()``."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cpsc.errors import DivergedError
+from cpsc.methods import Terms
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Whose turn it is: `steps` updates of `modules` in a row, everything else frozen.
+
+    `terms` runs the forward pass on a fresh batch; `optimizer` hands out the optimizer for one step.
+    """
+
+    name: str
+    steps: int
+    modules: tuple[nn.Module, ...]
+    terms: Callable[[], Terms]
+    weights: Mapping[str, float]
+    optimizer: Callable[[], Optimizer]
+    scaler: torch.amp.GradScaler
+
+
+class TermLog:
+    """Values of every term at every step, on the device until they are asked for: no synchronisation per step."""
+
+    def __init__(self, phase: str, names: Sequence[str]) -> None:
+        self._phase = phase
+        self._names = tuple(names)
+        self._steps: list[Tensor] = []
+        self._num_checked = 0
+
+    def append(self, values: Tensor) -> None:
+        """Add one step's detached values, [number of terms]."""
+        self._steps.append(values)
+
+    def raise_if_diverged(self) -> None:
+        """Raise DivergedError, naming phase, term and step, if a value since the last check is not finite."""
+        if self._num_checked == len(self._steps):
+            return
+        recent = torch.stack(self._steps[self._num_checked :]).isfinite().cpu()
+        if not recent.all():
+            step, term = (~recent).nonzero()[0].tolist()
+            raise DivergedError(
+                f"{self._phase} term {self._names[term]} is not finite at step {self._num_checked + step + 1} of the epoch"
+            )
+        self._num_checked = len(self._steps)
+
+    def means(self) -> dict[str, float]:
+        """Mean over the steps of each term, by ``phase/term``."""
+        values = torch.stack(self._steps).mean(dim=0).tolist()
+        return {f"{self._phase}/{name}": value for name, value in zip(self._names, values, strict=True)}
+
+
+def weighted_sum(terms: Terms, weights: Mapping[str, float]) -> tuple[Tensor, Tensor]:
+    """The loss [] and the terms' detached batch means [number of terms], in the order of `weights`.
+
+    Raises KeyError where `terms` and `weights` name different things.
+    """
+    if terms.keys() != weights.keys():
+        raise KeyError(f"terms and weights disagree on {sorted(terms.keys() ^ weights.keys())}")
+    means = torch.stack([terms[name].mean() for name in weights])
+    # Python factors: a tensor of weights would be copied to the device, and waited for, at every step.
+    loss = torch.stack([mean * weight for mean, weight in zip(means.unbind(), weights.values(), strict=True)]).sum()
+    return loss, means.detach()
+
+
+def run_epoch(phases: Sequence[Phase], *, iterations: int, check_each_iteration: bool) -> dict[str, float]:
+    """`iterations` rounds of all phases; the mean of every term over the epoch by ``phase/term``.
+
+    Raises DivergedError at the first value that is not finite: within the iteration, or (on a GPU, where
+    looking costs a synchronisation) at the end of the epoch.
+    """
+    logs = [TermLog(phase.name, list(phase.weights)) for phase in phases]
+    for _ in range(iterations):
+        for phase, log in zip(phases, logs, strict=True):
+            run_phase(phase, log)
+        if check_each_iteration:
+            _check(logs)
+    _check(logs)
+    return {name: value for log in logs for name, value in log.means().items()}
+
+
+def run_phase(phase: Phase, log: TermLog) -> None:
+    """One phase's updates in a row."""
+    with trainable(phase.modules):
+        for _ in range(phase.steps):
+            loss, values = weighted_sum(phase.terms(), phase.weights)
+            optimizer = phase.optimizer()
+            optimizer.zero_grad(set_to_none=True)
+            phase.scaler.scale(loss).backward()
+            phase.scaler.step(optimizer)
+            phase.scaler.update()
+            log.append(values)
+
+
+@contextmanager
+def trainable(modules: Sequence[nn.Module]) -> Iterator[None]:
+    """Parameters of `modules` require gradients inside the block only."""
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+
+
+def _check(logs: Sequence[TermLog]) -> None:
+    for log in logs:
+        log.raise_if_diverged()

@@ -1,0 +1,1 @@
+"""One equation, one pure function: tensors in, unweighted unreduced term out ([B], or [] for batch statistics)."""

@@ -1,0 +1,40 @@
+"""How far the student's logits are from the teacher's. Shapes [B, C]; differentiable in both arguments."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+NORM_FLOOR = 1e-4
+"""Below this distance the logarithm stops falling: its gradient grows as 1 / distance and its value has no bound."""
+
+
+def distillation_kl(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
+    """KL(teacher || student) of temperature-softened classes, times temperature squared -> [B], nats.
+
+    Hinton et al. 2015 (arXiv:1503.02531), sec. 2; at temperature 1 the L_KL of CPSC-DFKD eq. 6.
+    """
+    log_student = F.log_softmax(student_logits / temperature, dim=1)
+    log_teacher = F.log_softmax(teacher_logits / temperature, dim=1)
+    return temperature**2 * (log_teacher.exp() * (log_teacher - log_student)).sum(dim=1)
+
+
+def log_l2_distance(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """log of the 2-norm of the whole batch's logit difference -> []. CPSC-DFKD eq. 6, L_L2.
+
+    The norm is floored at `NORM_FLOOR`.
+    """
+    return torch.linalg.vector_norm(teacher_logits - student_logits).clamp_min(NORM_FLOOR).log()
+
+
+def log_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """log of the mean squared logit difference -> []. The published CPSC code's generator on CIFAR-10.
+
+    Equals 2 log_l2_distance - log(B C): twice its gradient. Floored where that one is.
+    """
+    floor = NORM_FLOOR**2 / student_logits.numel()
+    return F.mse_loss(student_logits, teacher_logits).clamp_min(floor).log()
+
+
+def mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Mean squared logit difference per sample -> [B]. The published CPSC code on CIFAR-100 and Tiny-ImageNet."""
+    return (teacher_logits - student_logits).square().mean(dim=1)

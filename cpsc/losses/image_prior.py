@@ -1,0 +1,23 @@
+"""What makes pixels look like an image rather than noise: priors of model inversion. Images are [B, K, H, W]."""
+
+import torch
+from torch import Tensor
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Sum of the 2-norms of horizontal, vertical and two diagonal differences of the whole batch -> [].
+
+    DeepInversion, Yin et al. 2020 (arXiv:1912.08795), eq. 3. Not a mean: its weight depends on batch and image size.
+    """
+    differences = (
+        images[..., :, 1:] - images[..., :, :-1],
+        images[..., 1:, :] - images[..., :-1, :],
+        images[..., 1:, 1:] - images[..., :-1, :-1],
+        images[..., 1:, :-1] - images[..., :-1, 1:],
+    )
+    return torch.stack([torch.linalg.vector_norm(difference) for difference in differences]).sum()
+
+
+def image_norm(images: Tensor) -> Tensor:
+    """2-norm of the whole batch -> []. DeepInversion, Yin et al. 2020 (arXiv:1912.08795), eq. 3."""
+    return torch.linalg.vector_norm(images)

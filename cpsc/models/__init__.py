@@ -1,0 +1,37 @@
+"""Classifiers by name. Every model returns ``Output(features, logits)`` and has ``feature_dim``."""
+
+import re
+from collections.abc import Callable
+
+from torch import nn
+
+from cpsc.errors import ConfigError
+from cpsc.models.output import Output
+from cpsc.models.resnet import ResNet
+from cpsc.models.wide_resnet import WideResNet
+
+__all__ = ["Output", "ResNet", "WideResNet", "build_model", "check_arch"]
+
+RESNETS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+_WRN = re.compile(r"wrn_(\d+)_(\d+)")
+
+
+def build_model(arch: str, *, num_classes: int, channels: int) -> nn.Module:
+    """The classifier called `arch` (``wrn_16_2``, ``resnet18``, ...) for images of `channels` channels."""
+    return _builder(arch)(num_classes, channels)
+
+
+def check_arch(arch: str) -> None:
+    """Raise ConfigError unless `arch` names a network this package builds."""
+    _builder(arch)
+
+
+def _builder(arch: str) -> Callable[[int, int], nn.Module]:
+    if arch in RESNETS:
+        return lambda classes, channels: ResNet(RESNETS[arch], num_classes=classes, channels=channels)
+    if match := _WRN.fullmatch(arch):
+        depth, width = int(match[1]), int(match[2])
+        if depth < 10 or (depth - 4) % 6 or width < 1:
+            raise ConfigError(f"arch {arch!r}: depth must be 6n + 4 with n >= 1 and width >= 1, e.g. wrn_16_2")
+        return lambda classes, channels: WideResNet(depth, width, num_classes=classes, channels=channels)
+    raise ConfigError(f"arch {arch!r}: unknown network, use wrn_<depth>_<width> or one of {', '.join(RESNETS)}")

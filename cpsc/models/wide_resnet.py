@@ -1,0 +1,69 @@
+"""Wide residual networks WRN-d-k (Zagoruyko and Komodakis 2016, arXiv:1605.07146), pre-activation form."""
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cpsc.models.output import Output
+
+
+class PreActBlock(nn.Module):
+    """BN-ReLU-conv-BN-ReLU-conv; a changed width is projected from the pre-activated tensor by a bare 1x1."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        # The name is that of the published checkpoints' keys.
+        self.convShortcut = nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False) if in_channels != channels else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = F.relu(self.bn1(x))
+        shortcut = x if self.convShortcut is None else self.convShortcut(activated)
+        out = F.relu(self.bn2(self.conv1(activated)))
+        return self.conv2(out) + shortcut
+
+
+class Group(nn.Module):
+    """Blocks of one width; the wrapper exists because the published keys read ``blockG.layer.B``."""
+
+    def __init__(self, in_channels: int, channels: int, num_blocks: int, stride: int) -> None:
+        super().__init__()
+        blocks = [PreActBlock(in_channels, channels, stride)]
+        blocks += [PreActBlock(channels, channels, 1) for _ in range(num_blocks - 1)]
+        self.layer = nn.Sequential(*blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x)
+        return out
+
+
+class WideResNet(nn.Module):
+    """WRN-`depth`-`width`: three groups of (depth - 4) / 6 blocks, widths 16k, 32k, 64k, strides 1, 2, 2."""
+
+    def __init__(self, depth: int, width: int, *, num_classes: int, channels: int) -> None:
+        super().__init__()
+        num_blocks = (depth - 4) // 6
+        self.conv1 = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
+        self.block1 = Group(16, 16 * width, num_blocks, stride=1)
+        self.block2 = Group(16 * width, 32 * width, num_blocks, stride=2)
+        self.block3 = Group(32 * width, 64 * width, num_blocks, stride=2)
+        self.bn1 = nn.BatchNorm2d(64 * width)
+        self.fc = nn.Linear(64 * width, num_classes)
+        self.feature_dim = 64 * width
+        self._init_weights()
+
+    def _init_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+                nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, x: Tensor) -> Output:
+        out = self.block3(self.block2(self.block1(self.conv1(x))))
+        features = F.adaptive_avg_pool2d(F.relu(self.bn1(out)), 1).flatten(1)
+        return Output(features, self.fc(features))

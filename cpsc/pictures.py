@@ -1,0 +1,22 @@
+"""Pictures of images that a network made, for people."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from cpsc.checkpoint import atomic_path
+from cpsc.torchvision_cure import import_torchvision
+
+MIN_SIDE = 64
+"""Smaller images are enlarged to about this many pixels: nobody sees anything in 16."""
+
+
+def save_grid(grid: Tensor, path: Path) -> None:
+    """Write uint8 images [rows, columns, K, H, W] as one PNG, a row a row."""
+    import_torchvision()
+    from torchvision.utils import make_grid, save_image
+
+    scale = max(1, MIN_SIDE // grid.shape[-1])
+    tiles = grid.flatten(0, 1).float().div(255.0).repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
+    with atomic_path(path) as temporary:
+        save_image(make_grid(tiles, nrow=grid.shape[1], padding=2, pad_value=0.5), temporary)

@@ -1,0 +1,180 @@
+"""The probe set: images inverted out of a teacher, on which students are compared where no real image exists.
+
+DeepInversion (Yin et al. 2020, arXiv:1912.08795) without its student: class-balanced labels, batch-norm
+statistics, total variation and jitter. No trial ever trains on these images.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from cpsc import checkpoint
+from cpsc.config import FORBID_UNKNOWN, require
+from cpsc.errors import CheckpointError
+from cpsc.losses.image_prior import image_norm, total_variation
+from cpsc.losses.label import label_cross_entropy
+from cpsc.losses.statistics import batch_statistics_distance
+from cpsc.metrics import accuracy, predict
+from cpsc.rng import stream
+from cpsc.statistics import StatisticsRecorder
+from cpsc.teacher import Teacher
+
+PROBE_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """Size and objective of the inversion; the weights multiply the unweighted terms of `losses`."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
+
+    num_images: int = 1000
+    batch_size: int = 250
+    steps: int = 500
+    lr: float = 0.1
+    batch_statistics: float = 1.0
+    total_variation: float = 2.5e-4
+    image_norm: float = 3e-8
+    label: float = 1.0
+    jitter: int = 2
+    """Each step shifts the batch circularly by up to this many pixels."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("num_images", "batch_size", "steps", "lr"):
+            require(getattr(self, name) > 0, f"probe.{name}", getattr(self, name), "> 0")
+        for name in ("batch_statistics", "total_variation", "image_norm", "label", "jitter", "seed"):
+            require(getattr(self, name) >= 0, f"probe.{name}", getattr(self, name), ">= 0")
+        require(
+            self.num_images % self.batch_size == 0,
+            "probe.num_images",
+            self.num_images,
+            f"a multiple of probe.batch_size ({self.batch_size}): statistics are matched batch by batch",
+        )
+
+    @property
+    def digest(self) -> str:
+        """Identifies the recipe; with the teacher's digest, the images."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeSet:
+    """`images`: uint8 [N, K, H, W]; `labels`: int64 [N], the classes they were made for; whose teacher, and how well it knows them."""
+
+    images: Tensor
+    labels: Tensor
+    teacher_digest: str
+    teacher_accuracy: float
+    """Share of the images that the teacher gives the class they were made for."""
+
+    def by_class(self, *, columns: int) -> Tensor:
+        """The first `columns` images of each class, for looking at -> uint8 [C, columns, K, H, W]."""
+        rows = [self.images[self.labels == label][:columns] for label in self.labels.unique()]
+        return torch.stack([row for row in rows if len(row) == columns])
+
+    def save(self, path: Path) -> None:
+        """Write atomically."""
+        checkpoint.save({"version": PROBE_VERSION, **vars(self)}, path)
+
+    @classmethod
+    def load(cls, path: Path, *, teacher: Teacher) -> "ProbeSet":
+        """Read a probe set; CheckpointError where it is missing, corrupt or made from another teacher."""
+        payload = checkpoint.load(path, kind="probe set")
+        checkpoint.check_version(payload, PROBE_VERSION, path=path, kind="probe set")
+        try:
+            probe = cls(**{name: payload[name] for name in cls.__dataclass_fields__})
+        except KeyError as error:
+            raise CheckpointError(f"{path}: not a probe set, {error} is missing; delete it to have it made anew") from error
+        if probe.teacher_digest != teacher.digest:
+            raise CheckpointError(
+                f"{path}: made from teacher {probe.teacher_digest[:12]}, not {teacher.digest[:12]}; delete it to have it made anew"
+            )
+        return probe
+
+
+def synthesise(
+    teacher: Teacher,
+    config: ProbeConfig,
+    device: torch.device,
+    *,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+) -> ProbeSet:
+    """Invert `teacher` into `config.num_images` images with balanced labels; `on_step(done, total)` for progress."""
+    network = teacher.build(device)
+    recorder = StatisticsRecorder(network) if config.batch_statistics else None
+    rng = stream(config.seed, "probe", device)
+    labels = torch.arange(config.num_images, device=device) % teacher.num_classes
+    num_batches = config.num_images // config.batch_size
+    pixels = []
+    for index, batch_labels in enumerate(labels.split(config.batch_size)):
+
+        def report(step: int, *, before: int = index * config.steps) -> None:
+            on_step(before + step, num_batches * config.steps)
+
+        images = _invert(network, recorder, teacher, batch_labels, config, rng, report)
+        pixels.append(teacher.normalisation.to_pixels(images))
+    images = torch.cat(pixels)
+    logits = predict(network, teacher.normalisation.normalise(images))
+    return ProbeSet(
+        images=images.cpu(),
+        labels=labels.cpu(),
+        teacher_digest=teacher.digest,
+        teacher_accuracy=accuracy(logits, labels),
+    )
+
+
+def _invert(
+    network: nn.Module,
+    recorder: StatisticsRecorder | None,
+    teacher: Teacher,
+    labels: Tensor,
+    config: ProbeConfig,
+    rng: torch.Generator,
+    on_step: Callable[[int], None],
+) -> Tensor:
+    shape = (len(labels), teacher.channels, teacher.image_size, teacher.image_size)
+    images = torch.randn(shape, device=labels.device, generator=rng).requires_grad_(True)
+    black, white = teacher.normalisation.bounds(images)
+    optimizer = torch.optim.Adam([images], lr=config.lr, betas=(0.5, 0.99))
+    best, best_loss = images.detach().clone(), torch.tensor(float("inf"), device=labels.device)
+    for step in range(1, config.steps + 1):
+        terms = _inversion_terms(network, recorder, images, labels, config, rng)
+        loss = torch.stack([getattr(config, name) * term for name, term in terms.items()]).sum()
+        optimizer.zero_grad(set_to_none=True)
+        (images.grad,) = torch.autograd.grad(loss, [images])
+        improved = loss.detach() < best_loss
+        best = torch.where(improved, images.detach(), best)  # before the step: this loss belongs to these pixels
+        best_loss = torch.where(improved, loss.detach(), best_loss)
+        optimizer.step()
+        with torch.no_grad():
+            images.copy_(images.clamp(black, white))
+        on_step(step)
+    return best.clamp(black, white)
+
+
+def _inversion_terms(
+    network: nn.Module,
+    recorder: StatisticsRecorder | None,
+    images: Tensor,
+    labels: Tensor,
+    config: ProbeConfig,
+    rng: torch.Generator,
+) -> Mapping[str, Tensor]:
+    shift = torch.randint(-config.jitter, config.jitter + 1, (2,), device=rng.device, generator=rng).tolist()
+    jittered = images.roll(shift, dims=(2, 3))
+    terms = {"total_variation": total_variation(images), "image_norm": image_norm(images)}
+    if recorder is None:
+        logits = network(jittered).logits
+    else:
+        with recorder.recording() as observed:
+            logits = network(jittered).logits
+        terms["batch_statistics"] = batch_statistics_distance(observed, recorder.stored)
+    terms["label"] = label_cross_entropy(logits.float(), labels).mean()
+    return terms

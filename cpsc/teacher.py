@@ -1,0 +1,198 @@
+"""Teachers: train one, keep it as a bundle that explains itself, load it, freeze it."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cpsc import checkpoint
+from cpsc.config import FORBID_UNKNOWN, StudentConfig, require
+from cpsc.data.dataset import Dataset, Normalisation, augment
+from cpsc.device import place
+from cpsc.errors import CheckpointError, ConfigError
+from cpsc.metrics import accuracy, predict
+from cpsc.models import build_model, check_arch
+from cpsc.rng import seeded_init, stream
+from cpsc.schedule import student_lr
+
+BUNDLE_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherRecipe:
+    """How a teacher is trained: SGD with warm-up and cosine, crop and flip where the dataset allows them.
+
+    He et al. 2016 (arXiv:1512.03385) sec. 4.2 with the weight decay that the published DFKD teachers used.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
+
+    arch: str
+    epochs: int = 200
+    batch_size: int = 128
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup_epochs: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_arch(self.arch)
+        require(self.epochs >= 1, "epochs", self.epochs, ">= 1")
+        require(self.batch_size >= 2, "batch_size", self.batch_size, ">= 2")
+        require(self.warmup_epochs <= self.epochs, "warmup_epochs", self.warmup_epochs, "<= epochs")
+        self.as_schedule()  # checks lr, momentum and weight decay
+
+    def as_schedule(self) -> StudentConfig:
+        """The same warm-up and cosine as the student's."""
+        return StudentConfig(
+            arch=self.arch,
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            warmup_epochs=self.warmup_epochs,
+        )
+
+    @property
+    def digest(self) -> str:
+        """Identifies everything here that decides the trained weights."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """A trained classifier and all that is needed to use it: architecture, input space, weights, what it scored."""
+
+    arch: str
+    class_names: tuple[str, ...]
+    channels: int
+    image_size: int
+    normalisation: Normalisation
+    dataset: str
+    test_accuracy: float
+    state: Mapping[str, Tensor]
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of architecture, input space and weights: equal digests compute equal outputs."""
+        digest = hashlib.sha256(json.dumps([self.arch, self.channels, self.image_size, asdict(self.normalisation)]).encode())
+        for name in sorted(self.state):
+            tensor = self.state[name].detach().cpu().contiguous()
+            digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()
+
+    def build(self, device: torch.device) -> nn.Module:
+        """The network on `device`, frozen for life: eval mode, no weight gradients."""
+        network = build_model(self.arch, num_classes=self.num_classes, channels=self.channels)
+        try:
+            network.load_state_dict(dict(self.state))
+        except RuntimeError as error:
+            raise CheckpointError(f"teacher weights do not fit {self.arch}: {str(error).splitlines()[-1].strip()}") from error
+        return place(network, device).eval().requires_grad_(False)
+
+    def check_dataset(self, dataset: Dataset) -> None:
+        """Raise ConfigError where `dataset` has other classes or images than this teacher was trained on."""
+        ours = (self.num_classes, self.channels, self.image_size)
+        theirs = (dataset.num_classes, dataset.channels, dataset.image_size)
+        if ours != theirs:
+            raise ConfigError(
+                f"teacher was trained on {ours[0]} classes of {ours[1]}x{ours[2]}x{ours[2]} images, dataset "
+                f"{dataset.name} has {theirs[0]} classes of {theirs[1]}x{theirs[2]}x{theirs[2]}: use the teacher's dataset"
+            )
+
+    def save(self, path: Path) -> None:
+        """Write the bundle atomically."""
+        fields = {name: value for name, value in vars(self).items() if name not in ("state", "normalisation")}
+        payload = fields | {
+            "version": BUNDLE_VERSION,
+            "normalisation": asdict(self.normalisation),
+            "state": {name: tensor.cpu() for name, tensor in self.state.items()},
+            "digest": self.digest,
+        }
+        checkpoint.save(payload, path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Teacher":
+        """Read a bundle; CheckpointError where it is missing, corrupt, of another format or altered."""
+        payload = checkpoint.load(path, kind="teacher")
+        checkpoint.check_version(payload, BUNDLE_VERSION, path=path, kind="teacher bundle")
+        try:
+            fields = {name: payload[name] for name in cls.__dataclass_fields__}
+            normalisation = Normalisation(**{key: tuple(value) for key, value in fields.pop("normalisation").items()})
+            teacher = cls(**fields, normalisation=normalisation)
+            intact = teacher.digest == payload["digest"]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{path}: not a teacher bundle ({error}), make one with the teacher verb") from error
+        if not intact:
+            raise CheckpointError(f"{path}: weights do not match the bundle's digest, the file was altered")
+        teacher.build(torch.device("cpu"))
+        return teacher
+
+
+def train_teacher(
+    recipe: TeacherRecipe,
+    dataset: Dataset,
+    device: torch.device,
+    *,
+    on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
+) -> Teacher:
+    """Train on the dataset's training part, measure on its test part; `on_epoch(epoch, mean loss)` for progress."""
+    with seeded_init(recipe.seed, "teacher"):
+        network = build_model(recipe.arch, num_classes=dataset.num_classes, channels=dataset.channels)
+    place(network, device)
+    schedule = recipe.as_schedule()
+    optimizer = torch.optim.SGD(
+        network.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=False,
+        fused=True,
+    )
+    images, labels = dataset.train.images.to(device), dataset.train.labels.to(device)
+    rng = stream(recipe.seed, "teacher/batches", device)
+    for epoch in range(1, recipe.epochs + 1):
+        optimizer.param_groups[0]["lr"] = student_lr(schedule, epoch=epoch, epochs=recipe.epochs)
+        losses = []
+        for batch in _shuffled_batches(len(labels), recipe.batch_size, rng):
+            x = augment(images[batch], crop_padding=dataset.crop_padding, flip=dataset.flip, rng=rng)
+            loss = F.cross_entropy(network(dataset.normalisation.normalise(x)).logits, labels[batch])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        on_epoch(epoch, torch.stack(losses).mean().item())
+    return Teacher(
+        arch=recipe.arch,
+        class_names=dataset.class_names,
+        channels=dataset.channels,
+        image_size=dataset.image_size,
+        normalisation=dataset.normalisation,
+        dataset=dataset.name,
+        test_accuracy=measure(network, dataset, device),
+        state={name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()},
+    )
+
+
+def measure(network: nn.Module, dataset: Dataset, device: torch.device) -> float:
+    """Top-1 accuracy of `network` on the dataset's test part."""
+    images = dataset.normalisation.normalise(dataset.test.images.to(device))
+    return accuracy(predict(network, images), dataset.test.labels.to(device))
+
+
+def _shuffled_batches(num_images: int, batch_size: int, rng: torch.Generator) -> list[Tensor]:
+    order = torch.randperm(num_images, device=rng.device, generator=rng)
+    batches = [cast(Tensor, batch) for batch in order.split(batch_size)]
+    # A last batch of one image has no variance for batch norm.
+    return batches if len(batches[-1]) > 1 else batches[:-1]

@@ -1,0 +1,40 @@
+"""Makes PyPI's torchvision importable beside a CPU-only torch.
+
+That wheel is built for CUDA; beside a CPU build of torch its compiled operators do not load, and the import
+stops because two of them have no schema (pytorch/vision issue 9085). Declaring the schemas is enough for what
+we use of it, drawing image grids; the operators themselves stay unavailable.
+"""
+
+import importlib
+import sys
+
+SYMPTOM = "operator torchvision::nms does not exist"
+SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
+
+
+def import_torchvision() -> None:
+    """Import torchvision; where that fails in exactly this way, declare the schemas and import it again."""
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if SYMPTOM not in str(error):
+            raise
+        _declare_schemas()
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        importlib.import_module("torchvision")
+
+
+def _declare_schemas() -> None:
+    import torch
+
+    global _library  # a library that is collected takes its schemas with it
+    _library = torch.library.Library("torchvision", "FRAGMENT")
+    for schema in SCHEMAS:
+        _library.define(schema)
+
+
+_library = None

@@ -1,0 +1,5 @@
+"""``python -m tuning`` is ``cpsc-tune``."""
+
+from tuning.cli import main
+
+main()

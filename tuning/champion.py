@@ -1,0 +1,51 @@
+"""The study's result as MLflow keeps models: logged with a signature, registered, and carrying the alias `champion`."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import mlflow
+import mlflow.pytorch
+from mlflow import MlflowClient
+from mlflow.models import Model, infer_signature
+
+from cpsc import checkpoint
+from cpsc.deploy import build_deployed
+from cpsc.probe import ProbeSet
+from cpsc.teacher import Teacher
+from tuning.trainable import BEST_STUDENT_FILE
+
+ALIAS = "champion"
+EXAMPLE_IMAGES = 2
+
+
+def register_champion(
+    client: MlflowClient, *, name: str, run_id: str, checkpoint_folder: Path, teacher: Teacher, probe: ProbeSet
+) -> str:
+    """Log the best student in `checkpoint_folder` to its trial's run, register it as `name` -> its model URI.
+
+    The example in its signature is taken from the probe set: there is no real image to take.
+    """
+    saved = checkpoint.load(checkpoint_folder / BEST_STUDENT_FILE, kind="best student")
+    model = build_deployed(saved["arch"], saved["student"], teacher)
+    example = probe.images[:EXAMPLE_IMAGES].float().div(255.0)
+    signature = infer_signature(example.numpy(), model(example).detach().numpy())
+    mlflow.set_tracking_uri(client.tracking_uri)  # Model.log offers no other way to name the store
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
+        Model.log(
+            artifact_path=None,
+            name="student",
+            flavor=mlflow.pytorch,
+            run_id=run_id,
+            registered_model_name=name,
+            pytorch_model=model,
+            signature=signature,
+            input_example=example.numpy(),
+            pip_requirements=["torch"],
+        )
+    versions = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    newest = max(versions, key=lambda version: int(version.version))
+    client.set_registered_model_alias(name, ALIAS, newest.version)
+    return f"models:/{name}@{ALIAS}"

@@ -1,0 +1,246 @@
+"""The study file: what a user writes, validated whole before anything starts."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from cpsc.config import DistillConfig, preset
+from cpsc.data import NUM_CLASSES, DatasetConfig
+from cpsc.errors import ConfigError
+from cpsc.models import check_arch
+from cpsc.probe import ProbeConfig
+from cpsc.teacher import TeacherRecipe
+from tuning.space import Range, build_config, check_path, merge, parse_space, parse_start, set_path
+from tuning.validation import validate
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SearchConfig(_Section):
+    """Who proposes points, and how many."""
+
+    sampler: Literal["tpe", "random"] = "tpe"
+    num_trials: int = Field(default=16, ge=1)
+    startup_trials: int = Field(default=10, ge=1)
+    """Points drawn at random before TPE models the objective."""
+    seed: int = Field(default=0, ge=0)
+    max_concurrent: int | None = Field(default=None, ge=1)
+    """Trials at a time; default: as many as the resources hold."""
+
+
+class PruneConfig(_Section):
+    """Who ends poor trials early."""
+
+    scheduler: Literal["asha", "none"] = "asha"
+    grace_epochs: int = Field(default=1, ge=1)
+    reduction_factor: float = Field(default=3, gt=1)
+
+
+class ResourceConfig(_Section):
+    """What one trial gets. Its thread count follows `cpus`."""
+
+    cpus: int = Field(default=1, ge=1)
+    gpus: float = Field(default=0, ge=0)
+
+
+class CheckpointConfig(_Section):
+    """How often a trial saves itself, and which of its files go to MLflow."""
+
+    every_epochs: int = Field(default=1, ge=1)
+    artifacts: Literal["last_and_best", "best", "none"] = "last_and_best"
+
+
+class TrackingConfig(_Section):
+    """Where MLflow's server is; default: a SQLite file under the storage root."""
+
+    uri: str | None = None
+
+
+class StudyFile(_Section):
+    """The keys of a study file, as written."""
+
+    name: str
+    config: dict[str, Any]
+    space: dict[str, Any] = {}
+    start: list[dict[str, Any]] = []
+    objective: Literal["probe_agreement", "test_accuracy"] = "probe_agreement"
+    search: SearchConfig = SearchConfig()
+    prune: PruneConfig = PruneConfig()
+    resources: ResourceConfig = ResourceConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    storage: str = "runs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherSource:
+    """A bundle's path, or the recipe to train one on the study's dataset; and the accuracy below which it is refused."""
+
+    path: str | None
+    recipe: TeacherRecipe | None
+    min_accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A study file, resolved: every choice is made and checked, nothing has started."""
+
+    name: str
+    base: Mapping[str, Any]
+    """The `DistillConfig` keys under ``config``, nested, as points are laid over them."""
+    teacher: TeacherSource
+    dataset: DatasetConfig | None
+    probe: ProbeConfig
+    space: Mapping[str, Range]
+    start: list[dict[str, Any]]
+    objective: str
+    search: SearchConfig
+    prune: PruneConfig
+    resources: ResourceConfig
+    checkpoint: CheckpointConfig
+    tracking: TrackingConfig
+    storage: Path
+    source: Mapping[str, Any]
+    """The file's content with the overrides applied: what is recorded."""
+
+    @property
+    def config(self) -> DistillConfig:
+        """The config before any point is laid over it."""
+        return build_config(self.base, {})
+
+    @property
+    def metric(self) -> str:
+        """What ASHA and Optuna look at: they take the last value reported, so it is the running best."""
+        return f"best_{self.objective}"
+
+    @property
+    def first_point(self) -> dict[str, Any]:
+        """The point that a sweep tries first, if the file names one."""
+        return dict(self.start[0]) if self.start else {}
+
+
+def load_study(path: Path, overrides: list[str] | None = None) -> Study:
+    """Read, override (``path=value``) and check a study file. ConfigError: file, path, value and rule in one line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}:{line} not valid YAML ({getattr(error, 'problem', None) or 'not UTF-8 text'})") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: must be a mapping with name, config and space, got {type(raw).__name__}")
+    try:
+        return resolve_study(_override(raw, overrides or []))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def resolve_study(raw: Mapping[str, Any]) -> Study:
+    """The study that a file's content describes."""
+    file = validate(TypeAdapter(StudyFile), raw, where="study")
+    if not NAME.fullmatch(file.name):
+        raise ConfigError(f"name: must be letters, digits, '_', '.' or '-' and start with one of the first two, got {file.name!r}")
+    config = dict(file.config)
+    dataset = _parse_dataset(config.pop("dataset", None))
+    teacher = _parse_teacher(config.pop("teacher", None), dataset)
+    probe = validate(TypeAdapter(ProbeConfig), config.pop("probe", {}), where="config.probe")
+    num_classes = NUM_CLASSES[dataset.name] if dataset else 10
+    base = merge(_parse_preset(config.pop("preset", "paper"), num_classes), config)
+    resolved = build_config(base, {})
+    check_arch(resolved.student.arch)
+    if file.objective == "test_accuracy" and dataset is None:
+        raise ConfigError("objective: test_accuracy needs config.dataset, the labelled images to measure it on")
+    if file.prune.scheduler == "asha" and file.prune.grace_epochs > resolved.epochs:
+        raise ConfigError(f"prune.grace_epochs: must be <= config.epochs ({resolved.epochs}), got {file.prune.grace_epochs}")
+    space = parse_space(file.space, base)
+    return Study(
+        name=file.name,
+        base=base,
+        teacher=teacher,
+        dataset=dataset,
+        probe=probe,
+        space=space,
+        start=parse_start(file.start, space, base),
+        objective=file.objective,
+        search=file.search,
+        prune=file.prune,
+        resources=file.resources,
+        checkpoint=file.checkpoint,
+        tracking=file.tracking,
+        storage=Path(file.storage).expanduser().absolute(),
+        source=raw,
+    )
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, Any]:
+    """``["a.b=1"]`` -> ``{"a.b": 1}``; values are YAML."""
+    values = {}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not path:
+            raise ConfigError(f"--set {assignment}: must read path=value, e.g. weights.contrast=0.5")
+        try:
+            values[path.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {assignment}: the value is not valid YAML") from error
+    return values
+
+
+def _override(raw: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """`raw` with each assignment applied: a path into the file, or, for short, into its `config`."""
+    changed = merge(raw, {})
+    for path, value in parse_assignments(assignments).items():
+        head = path.split(".")[0]
+        if head in StudyFile.model_fields:
+            set_path(changed, path, value)
+            continue
+        if path in (changed.get("space") or {}):
+            raise ConfigError(f"--set {path}: is searched by this study, remove it from space to fix it")
+        if head not in ("dataset", "teacher", "probe", "preset"):
+            check_path(path, where="--set")
+        set_path(changed, f"config.{path}", value)
+    return changed
+
+
+def _parse_dataset(raw: Any) -> DatasetConfig | None:
+    if raw is None:
+        return None
+    return validate(TypeAdapter(DatasetConfig), {"name": raw} if isinstance(raw, str) else raw, where="config.dataset")
+
+
+def _parse_teacher(raw: Any, dataset: DatasetConfig | None) -> TeacherSource:
+    if not isinstance(raw, dict) or not raw:
+        raise ConfigError(f"config.teacher: must name a bundle (path) or a recipe (arch, epochs, ...), got {raw!r}")
+    rest = dict(raw)
+    path, min_accuracy = rest.pop("path", None), rest.pop("min_accuracy", 0.0)
+    if not isinstance(min_accuracy, int | float) or not 0 <= min_accuracy <= 1:
+        raise ConfigError(f"config.teacher.min_accuracy: must be in [0, 1], got {min_accuracy!r}")
+    if path is not None:
+        if rest:
+            raise ConfigError(f"config.teacher: path names a finished teacher, {', '.join(sorted(rest))} would have no effect")
+        return TeacherSource(path=str(path), recipe=None, min_accuracy=min_accuracy)
+    recipe = validate(TypeAdapter(TeacherRecipe), rest, where="config.teacher")
+    if dataset is None:
+        raise ConfigError("config.teacher: a recipe needs config.dataset to train on; without one give the path of a bundle")
+    return TeacherSource(path=None, recipe=recipe, min_accuracy=min_accuracy)
+
+
+def _parse_preset(name: Any, num_classes: int) -> dict[str, Any]:
+    if not isinstance(name, str):
+        raise ConfigError(f"config.preset: must be a name, got {name!r}")
+    try:
+        return preset(name, num_classes=num_classes)
+    except ConfigError as error:
+        raise ConfigError(f"config.{error}") from error

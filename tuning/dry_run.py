@@ -1,0 +1,55 @@
+"""What a sweep would do, without doing it."""
+
+import math
+from dataclasses import asdict
+
+import yaml
+
+from tuning.assets import study_device
+from tuning.config import Study
+from tuning.sweep import concurrency
+from tuning.trainable import to_plain
+
+
+def describe(study: Study) -> str:
+    """The resolved study as YAML, followed by its resources and its cost in epochs and synthetic images."""
+    resolved = {
+        "name": study.name,
+        "config": asdict(study.config),
+        "dataset": asdict(study.dataset) if study.dataset else None,
+        "teacher": {"path": study.teacher.path}
+        if study.teacher.path
+        else asdict(study.teacher.recipe)
+        if study.teacher.recipe
+        else {},
+        "probe": asdict(study.probe),
+        "space": {path: str(domain) for path, domain in study.space.items()},
+        "start": study.start,
+        "objective": study.objective,
+        **{key: getattr(study, key).model_dump() for key in ("search", "prune", "resources", "checkpoint", "tracking")},
+        "storage": str(study.storage),
+    }
+    return yaml.safe_dump(to_plain(resolved), sort_keys=False) + "\n".join(f"# {line}" for line in _cost(study))
+
+
+def _cost(study: Study) -> list[str]:
+    config, schedule, trials = study.config, study.config.schedule, study.search.num_trials
+    images = schedule.iterations * (schedule.generator_steps + schedule.student_steps) * schedule.batch_size
+    rungs = _rungs(study)
+    study_device(study)
+    return [
+        f"{trials} trials of up to {config.epochs} epochs, {concurrency(study)} at a time on this machine, "
+        f"{study.resources.cpus} CPU and {study.resources.gpus:g} GPU each",
+        f"one epoch: {images:,} synthetic images; all trials to the end: {trials * config.epochs} epochs",
+        f"ASHA may stop a trial after epoch {', '.join(map(str, rungs))}" if rungs else "no trial is stopped early",
+    ]
+
+
+def _rungs(study: Study) -> list[int]:
+    if study.prune.scheduler == "none":
+        return []
+    rungs, epoch = [], float(study.prune.grace_epochs)
+    while epoch < study.config.epochs:
+        rungs.append(math.ceil(epoch))
+        epoch *= study.prune.reduction_factor
+    return rungs

@@ -1,0 +1,78 @@
+"""One trial in this process: the sweep's trainable without Ray, so that breakpoints, prints and profilers work."""
+
+from pathlib import Path
+from typing import Any
+
+from cpsc.errors import ConfigError, DivergedError
+from tuning.assets import prepare
+from tuning.config import Study, load_study, parse_assignments
+from tuning.progress import Display, percent
+from tuning.sweep import trial_context
+from tuning.trainable import local_trainable
+
+
+def split_point(path: Path, assignments: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Assignments to searched parameters, as a point, and the others, which change the study itself.
+
+    Here, unlike in a sweep, fixing a searched parameter is the purpose; any value the config allows will do.
+    """
+    space = load_study(path).space
+    point: dict[str, Any] = {}
+    others: list[str] = []
+    for assignment in assignments:
+        values = parse_assignments([assignment])
+        if values.keys() <= space.keys():
+            point |= values
+        else:
+            others.append(assignment)
+    return point, others
+
+
+def run_trial(
+    study: Study,
+    point: dict[str, Any],
+    display: Display,
+    *,
+    max_epochs: int | None = None,
+    output: Path | None = None,
+    force: bool = False,
+) -> list[dict[str, Any]]:
+    """Run the trial that a sweep would run for `point` -> its results, epoch by epoch.
+
+    `output`: a folder for its checkpoint at the end. Raises DivergedError where the trial diverges.
+    """
+    if output is not None and output.exists() and not output.is_dir():
+        raise ConfigError(f"--output: {output} is a file, name a folder")
+    assets = prepare(study, display, force=force)
+    trainable = local_trainable(trial_context(study, assets), point)
+    epochs = min(trainable.distiller.config.epochs, max_epochs or trainable.distiller.config.epochs)
+    results = []
+    try:
+        with display.bar("trial", epochs) as advance:
+            for epoch in range(1, epochs + 1):
+                result = trainable.train()
+                if result["diverged"]:
+                    raise DivergedError(f"the trial diverged in epoch {epoch}: {result['reason']}")
+                results.append(result)
+                advance(epoch, epoch_line(result))
+                display.say(epoch_line(result))
+        if output is not None:
+            output.mkdir(parents=True, exist_ok=True)
+            trainable.save_checkpoint(str(output))
+            display.say(f"checkpoint, configuration and sample grid: {output}")
+    finally:
+        trainable.stop()
+    return results
+
+
+def epoch_line(result: dict[str, Any]) -> str:
+    """One epoch in a line."""
+    parts = [
+        f"epoch {result['epoch']}",
+        f"probe agreement {percent(result['probe_agreement'])}",
+        f"probe KL {result['probe_kl']:.4f}",
+    ]
+    if "test_accuracy" in result:
+        parts.append(f"test accuracy {percent(result['test_accuracy'])}")
+    losses = [f"{name.removeprefix('student/')} {value:.3f}" for name, value in result.items() if name.startswith("student/")]
+    return ", ".join([*parts, *losses, f"{result['epoch_s']:.1f} s"])

@@ -1,0 +1,34 @@
+"""How a trial ended, read off its last result: one rule for search, tracking, progress and report."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+
+class Outcome(StrEnum):
+    """COMPLETED ran all its epochs, PRUNED was stopped on merit, DIVERGED is a bad point, FAILED a broken machine."""
+
+    COMPLETED = "completed"
+    PRUNED = "pruned"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+MLFLOW_STATUS = {
+    Outcome.COMPLETED: "FINISHED",
+    Outcome.PRUNED: "KILLED",  # MLflow has no pruned status
+    Outcome.DIVERGED: "FAILED",
+    Outcome.FAILED: "FAILED",
+    Outcome.INTERRUPTED: "KILLED",
+}
+
+
+def outcome_of(result: Mapping[str, Any], *, epochs: int) -> Outcome:
+    """The outcome of a trial that Ray calls complete, from the last result it reported.
+
+    A trial ends itself only at its last epoch or by diverging, so one that ended before was stopped by the scheduler.
+    """
+    if result.get("diverged"):
+        return Outcome.DIVERGED
+    return Outcome.COMPLETED if result.get("training_iteration", 0) >= epochs else Outcome.PRUNED

@@ -1,0 +1,68 @@
+"""What a person sees while work goes on: bars with time left on a terminal, plain lines elsewhere, nothing when quiet."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Advance = Callable[[int, str], None]
+"""Called with the units done so far and a few words on the state."""
+
+
+class Display:
+    """Says things and shows how far long work has come."""
+
+    def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
+        self.quiet = quiet
+        self.console = console or Console(stderr=True, highlight=False)
+
+    def say(self, text: str) -> None:
+        """One line of news."""
+        if not self.quiet:
+            self.console.print(text, soft_wrap=True, markup=False)
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Advance]:
+        """Yields a function that moves the bar; without a terminal, four lines on the way and one at the end."""
+        started = time.monotonic()
+        if self.quiet:
+            yield lambda done, state: None
+        elif self.console.is_terminal:
+            with bar_columns(self.console) as progress:
+                task = progress.add_task(title, total=total, state="")
+                yield lambda done, state: progress.update(task, completed=done, state=state)
+        else:
+            yield self._lines(title, total)
+            self.say(f"{title}: done in {time.monotonic() - started:.0f} s")
+
+    def _lines(self, title: str, total: int) -> Advance:
+        started, next_mark = time.monotonic(), [max(1, total // 4)]
+
+        def advance(done: int, state: str) -> None:
+            if done >= next_mark[0] and done < total:
+                next_mark[0] = done + max(1, total // 4)
+                left = (time.monotonic() - started) * (total - done) / done
+                self.say(f"{title}: {done}/{total}, about {left:.0f} s left {state}".rstrip())
+
+        return advance
+
+
+def bar_columns(console: Console) -> Progress:
+    """The bar every verb shows: title, how far, how long, how much longer, and the caller's words."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[state]}"),
+        console=console,
+    )
+
+
+def percent(share: float | None) -> str:
+    """A share as a person reads it."""
+    return "-" if share is None else f"{100 * share:.2f} %"

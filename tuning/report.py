@@ -1,0 +1,81 @@
+"""What a person reads when a sweep is over: leaderboard, what pruning saved, how good the blind choice was."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from tuning.outcome import Outcome
+from tuning.progress import percent
+from tuning.results import Launch, TrialRecord
+
+SHOWN_TRIALS = 10
+
+
+def print_report(launch: Launch, searched: Sequence[str], console: Console) -> None:
+    """Leaderboard of the best trials, then the figures in words. `searched`: the parameters to show of the chosen one."""
+    console.print(_leaderboard(launch))
+    for line in summary_lines(launch, searched):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def summary_lines(launch: Launch, searched: Sequence[str]) -> list[str]:
+    """The launch in sentences."""
+    counts = ", ".join(f"{launch.count(outcome)} {outcome.value}" for outcome in Outcome if launch.count(outcome))
+    share = launch.epochs_run / launch.epochs_unpruned if launch.epochs_unpruned else 0.0
+    lines = [
+        f"{len(launch.trials)} trials: {counts}",
+        f"epochs: {launch.epochs_run} run of the {launch.epochs_unpruned} that all trials to the end take ({percent(share)})",
+    ]
+    if launch.chosen is None:
+        return [*lines, "no trial has a result to choose"]
+    lines += _chosen_lines(launch.chosen, launch.objective, searched)
+    regret, correlation = launch.regret(), launch.rank_correlation()
+    if regret is not None:
+        lines.append(f"regret of the choice: {100 * regret:.2f} points below the best trial's test accuracy")
+    if correlation is not None:
+        lines.append(f"rank correlation of probe agreement and test accuracy over all trial-epochs: {correlation:.3f}")
+    return lines
+
+
+def _chosen_lines(chosen: TrialRecord, objective: str, searched: Sequence[str]) -> list[str]:
+    how = "without a real image" if objective == "probe_agreement" else "by labelled images"
+    kl = chosen.at_best("probe_kl", objective)
+    figures = f"{objective} {percent(chosen.at_best(objective, objective))}" + ("" if kl is None else f", probe KL {kl:.4f}")
+    values = ", ".join(f"{path} {_short(chosen.params[path])}" for path in searched if path in chosen.params)
+    lines = [f"chosen {how}: trial {chosen.number} at epoch {chosen.best_epoch(objective)}, {figures}"]
+    if values:
+        lines.append(f"its parameters: {values}")
+    accuracy = chosen.at_best("test_accuracy", objective)
+    if accuracy is not None:
+        lines.append(f"its test accuracy: {percent(accuracy)}")
+    return lines
+
+
+def _leaderboard(launch: Launch) -> Table:
+    shown = launch.trials[:SHOWN_TRIALS]
+    table = Table(title=f"{launch.name}: the best {len(shown)} of {len(launch.trials)} trials", title_justify="left")
+    for heading in ("trial", "outcome", "epochs", "probe agreement", "probe KL", "test accuracy"):
+        table.add_column(heading, justify="right")
+    for trial in shown:
+        table.add_row(*_row(trial, launch.objective))
+    return table
+
+
+def _row(trial: TrialRecord, objective: str) -> list[str]:
+    kl = trial.at_best("probe_kl", objective)
+    return [
+        str(trial.number),
+        trial.outcome.value if trial.outcome else "running",
+        str(trial.num_epochs),
+        percent(trial.at_best("probe_agreement", objective)),
+        "-" if kl is None else f"{kl:.4f}",
+        percent(trial.at_best("test_accuracy", objective)),
+    ]
+
+
+def _short(value: str) -> str:
+    try:
+        return f"{float(value):.3g}"
+    except ValueError:
+        return value

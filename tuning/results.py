@@ -1,0 +1,150 @@
+"""What a launch found, read back from MLflow: trials, curves, the blind choice and how good it was."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from scipy.stats import spearmanr
+
+from cpsc.errors import ConfigError
+from tuning.outcome import Outcome
+from tuning.tracking import KIND_TAG, LAUNCH_TAG, OUTCOME_TAG
+
+CURVES = ("probe_agreement", "probe_kl", "test_accuracy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One trial as it was recorded. `curves`: by metric, the value at each epoch."""
+
+    number: int
+    run_id: str
+    outcome: Outcome | None
+    reason: str
+    params: Mapping[str, str]
+    curves: Mapping[str, Mapping[int, float]]
+
+    @property
+    def num_epochs(self) -> int:
+        return max((max(curve) for curve in self.curves.values() if curve), default=0)
+
+    def best_epoch(self, objective: str) -> int | None:
+        """The epoch whose student is the trial's result: highest objective, then lower probe KL, then the earlier."""
+        curve = self.curves.get(objective, {})
+        if not curve or self.outcome is Outcome.DIVERGED:
+            return None
+        kl = self.curves.get("probe_kl", {})
+        return max(curve, key=lambda epoch: (curve[epoch], -kl.get(epoch, 0.0), -epoch))
+
+    def at_best(self, metric: str, objective: str) -> float | None:
+        """`metric` of the trial's result."""
+        epoch = self.best_epoch(objective)
+        return None if epoch is None else self.curves.get(metric, {}).get(epoch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """One sweep: its run, its settings and its trials, best first."""
+
+    name: str
+    experiment_id: str
+    run_id: str
+    objective: str
+    epochs: int
+    trials: Sequence[TrialRecord]
+
+    @property
+    def chosen(self) -> TrialRecord | None:
+        """The trial that the objective alone picks."""
+        return self.trials[0] if self.trials and self.trials[0].best_epoch(self.objective) is not None else None
+
+    @property
+    def epochs_run(self) -> int:
+        return sum(trial.num_epochs for trial in self.trials)
+
+    @property
+    def epochs_unpruned(self) -> int:
+        """What running every trial to the end would have cost."""
+        return self.epochs * len(self.trials)
+
+    def rank_correlation(self) -> float | None:
+        """Spearman's, of probe agreement and test accuracy over all trial-epochs; None below three or without labels."""
+        pairs = [
+            (value, trial.curves["test_accuracy"][epoch])
+            for trial in self.trials
+            for epoch, value in trial.curves["probe_agreement"].items()
+            if epoch in trial.curves["test_accuracy"]
+        ]
+        if len(pairs) < 3 or any(len(set(side)) == 1 for side in zip(*pairs, strict=True)):
+            return None
+        return float(spearmanr(*zip(*pairs, strict=True)).statistic)
+
+    def regret(self) -> float | None:
+        """Best test accuracy among the trials' results minus that of the chosen one; None without labels."""
+        accuracies = [accuracy for trial in self.trials if (accuracy := trial.at_best("test_accuracy", self.objective)) is not None]
+        chosen = self.chosen.at_best("test_accuracy", self.objective) if self.chosen else None
+        return None if chosen is None else max(accuracies) - chosen
+
+    def count(self, outcome: Outcome) -> int:
+        return sum(trial.outcome is outcome for trial in self.trials)
+
+
+def load_launch(client: MlflowClient, study: str, launch: str | None = None) -> Launch:
+    """A launch of `study`, the latest unless named. ConfigError where the store has none."""
+    experiment = client.get_experiment_by_name(study)
+    if experiment is None:
+        known = [found.name for found in client.search_experiments() if found.name != "Default"]
+        raise ConfigError(f"study {study!r}: not in this MLflow store, it has {', '.join(known) or 'none'}")
+    query = f"tags.{KIND_TAG} = 'launch'" + (f" AND tags.`{LAUNCH_TAG}` = '{launch}'" if launch else "")
+    parents = client.search_runs([experiment.experiment_id], query, order_by=["attributes.start_time DESC"], max_results=1)
+    if not parents:
+        raise ConfigError(
+            f"study {study!r}: launch {launch!r} is not recorded" if launch else f"study {study!r}: no launch is recorded"
+        )
+    parent = parents[0]
+    objective = parent.data.params["objective"]
+    query = f"tags.{KIND_TAG} = 'trial' AND tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    runs = _all_runs(client, experiment.experiment_id, query)
+    trials = sorted((_read_trial(client, run) for run in runs), key=lambda trial: _rank(trial, objective))
+    return Launch(
+        name=parent.data.tags[LAUNCH_TAG],
+        experiment_id=experiment.experiment_id,
+        run_id=parent.info.run_id,
+        objective=objective,
+        epochs=int(parent.data.params["epochs"]),
+        trials=trials,
+    )
+
+
+def _rank(trial: TrialRecord, objective: str) -> tuple[float, float, int]:
+    value, kl = trial.at_best(objective, objective), trial.at_best("probe_kl", objective)
+    return (-value if value is not None else 1.0, kl if kl is not None else 0.0, trial.number)
+
+
+def _all_runs(client: MlflowClient, experiment_id: str, query: str) -> list[Run]:
+    runs, token = [], None
+    while True:
+        page = client.search_runs([experiment_id], query, max_results=1000, page_token=token)
+        runs += list(page)
+        token = page.token
+        if not token:
+            return runs
+
+
+def _read_trial(client: MlflowClient, run: Run) -> TrialRecord:
+    tags = run.data.tags
+    curves = {
+        name: {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
+        if name in run.data.metrics
+        else {}
+        for name in CURVES
+    }
+    return TrialRecord(
+        number=int(tags["number"]),
+        run_id=run.info.run_id,
+        outcome=Outcome(tags[OUTCOME_TAG]) if OUTCOME_TAG in tags else None,
+        reason=tags.get("reason", ""),
+        params=run.data.params,
+        curves=curves,
+    )

@@ -1,0 +1,45 @@
+"""From pydantic's report to the one line a person needs."""
+
+import difflib
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from cpsc.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def validate(adapter: TypeAdapter[T], raw: Any, *, where: str) -> T:
+    """`raw` as the adapter's type. ConfigError: `where`, path, rule and value of the first mistake."""
+    try:
+        return adapter.validate_python(raw)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, adapter, where)) from error
+    except ConfigError as error:
+        raise ConfigError(f"{where}.{error}") from error
+
+
+def _one_line(error: ValidationError, adapter: TypeAdapter[Any], where: str) -> str:
+    details = error.errors(include_url=False)
+    first = details[0]
+    path = ".".join([where, *(str(part) for part in first["loc"])])
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        name = str(first["loc"][-1])
+        close = difflib.get_close_matches(name, _names(adapter.json_schema()), n=1)
+        message = "unknown key" + (f", did you mean {close[0]}?" if close else "")
+    elif first["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        message = "is missing"
+    else:
+        rule = first["msg"].removeprefix("Value error, ")
+        message = f"{rule[0].lower()}{rule[1:]}, got {first['input']!r}"
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    return f"{path}: {message}{more}"
+
+
+def _names(schema: dict[str, Any]) -> list[str]:
+    """Every key that the schema knows, at any level: near misses are looked for among all of them."""
+    names = list(schema.get("properties", {}))
+    for definition in schema.get("$defs", {}).values():
+        names += definition.get("properties", {})
+    return names
