@@ -36,7 +36,7 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
 
 def place(network: nn.Module, device: torch.device) -> nn.Module:
     """`network` on `device`, convolution weights channels-last: what convolutions compute in on both kinds of device."""
-    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def autocast(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager[object]]:

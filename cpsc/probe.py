@@ -66,7 +66,7 @@ class ProbeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeSet:
-    """`images`: uint8 [N, K, H, W]; `labels`: int64 [N], the classes they were made for; whose teacher, and how well it knows them."""
+    """`images`: uint8 [N, K, H, W]; `labels`: int64 [N], the classes they were made for; and whose teacher made them."""
 
     images: Tensor
     labels: Tensor

@@ -45,10 +45,10 @@ def study_device(study: Study) -> torch.device:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise ConfigError unless files can be made in `folder`."""
+    """Raise ConfigError unless files can be made in `folder`, or it itself in the nearest folder that exists."""
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
         raise ConfigError(
@@ -106,7 +106,8 @@ def _from_recipe(
     source: TeacherSource, dataset: Dataset | None, storage: Path, device: torch.device, display: Display
 ) -> tuple[Teacher, str]:
     recipe = source.recipe
-    assert recipe is not None and dataset is not None  # resolve_study has checked both
+    assert recipe is not None  # resolve_study has checked both
+    assert dataset is not None
     path = storage / "teachers" / f"{dataset.name}-{recipe.arch}-{dataset.digest[:8]}-{recipe.digest}.pt"
     if not path.is_file():
         with display.bar(f"teacher {recipe.arch}", recipe.epochs) as advance:

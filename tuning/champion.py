@@ -1,6 +1,5 @@
 """The study's result as MLflow keeps models: logged with a signature, registered, and carrying the alias `champion`."""
 
-import logging
 import warnings
 from pathlib import Path
 
@@ -33,19 +32,18 @@ def register_champion(
     mlflow.set_tracking_uri(client.tracking_uri)  # Model.log offers no other way to name the store
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
-        Model.log(
+        logged = Model.log(
             artifact_path=None,
             name="student",
             flavor=mlflow.pytorch,
             run_id=run_id,
-            registered_model_name=name,
             pytorch_model=model,
             signature=signature,
             input_example=example.numpy(),
             pip_requirements=["torch"],
         )
-    versions = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-    newest = max(versions, key=lambda version: int(version.version))
-    client.set_registered_model_alias(name, ALIAS, newest.version)
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    version = client.create_model_version(name, source=logged.model_uri, run_id=run_id, model_id=logged.model_id)
+    client.set_registered_model_alias(name, ALIAS, version.version)
     return f"models:/{name}@{ALIAS}"

@@ -54,7 +54,7 @@ def run_trial(
                 if result["diverged"]:
                     raise DivergedError(f"the trial diverged in epoch {epoch}: {result['reason']}")
                 results.append(result)
-                advance(epoch, epoch_line(result))
+                advance(epoch, "")
                 display.say(epoch_line(result))
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)

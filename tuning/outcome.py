@@ -1,6 +1,6 @@
 """How a trial ended, read off its last result: one rule for search, tracking, progress and report."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -22,6 +22,11 @@ MLFLOW_STATUS = {
     Outcome.FAILED: "FAILED",
     Outcome.INTERRUPTED: "KILLED",
 }
+
+
+def number_of(trial_id: str, trials: Sequence[Any]) -> int:
+    """A trial's number in its study, from 0 in the order in which the search proposed them (not that of their start)."""
+    return next(number for number, trial in enumerate(trials) if trial.trial_id == trial_id)
 
 
 def outcome_of(result: Mapping[str, Any], *, epochs: int) -> Outcome:

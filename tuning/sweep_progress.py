@@ -7,7 +7,7 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from rich.console import Console
 
-from tuning.outcome import Outcome, outcome_of
+from tuning.outcome import Outcome, number_of, outcome_of
 from tuning.progress import bar_columns, percent
 
 
@@ -33,7 +33,7 @@ class SweepProgress(Callback):
             self._bar.start()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._numbers.setdefault(trial.trial_id, len(self._numbers))
+        self._numbers.setdefault(trial.trial_id, number_of(trial.trial_id, trials))
         self._epoch_of.setdefault(trial.trial_id, 0)
         self._refresh()
 

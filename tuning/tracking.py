@@ -22,14 +22,17 @@ from ray.tune.experiment import Trial
 
 from cpsc.errors import ConfigError
 from tuning.config import Study
-from tuning.outcome import MLFLOW_STATUS, Outcome, outcome_of
+from tuning.outcome import MLFLOW_STATUS, Outcome, number_of, outcome_of
 from tuning.space import build_config, flatten
 from tuning.spool import Event, Spool
 from tuning.trainable import BEST_STUDENT_FILE, CONFIG_FILE, SAMPLES_FILE, STATE_FILE, to_plain
 
 logger = logging.getLogger(__name__)
+logging.getLogger("mlflow").setLevel(logging.WARNING)  # it narrates the making of its tables
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 LAUNCH_TAG, TRIAL_TAG, OUTCOME_TAG, KIND_TAG = "cpsc.launch", "ray.trial_id", "outcome", "kind"
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI then opens on runs, not on chat traces
 ARTIFACTS = {
     "last_and_best": (STATE_FILE, BEST_STUDENT_FILE, SAMPLES_FILE, CONFIG_FILE),
     "best": (BEST_STUDENT_FILE, SAMPLES_FILE, CONFIG_FILE),
@@ -68,13 +71,14 @@ class TrackingCallback(Callback):
         self._base = base
         self._epochs = epochs
         self._shared = dict(shared)
-        self._numbers: dict[str, int] = {}
+        self._started: set[str] = set()
         self._last_epoch: dict[str, int] = {}
         self._ended: set[str] = set()
         self.busy_s = 0.0
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        number = self._numbers.setdefault(trial.trial_id, len(self._numbers))
+        number = number_of(trial.trial_id, trials)
+        self._started.add(trial.trial_id)
         config = build_config(self._base, trial.config)
         params = dict(flatten(to_plain(asdict(config)))) | self._shared
         self._append(
@@ -96,7 +100,7 @@ class TrackingCallback(Callback):
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         for trial in trials:
-            if trial.trial_id in self._numbers:
+            if trial.trial_id in self._started:
                 self._end(trial, Outcome.INTERRUPTED, "the sweep was interrupted")
 
     def _end(self, trial: Trial, outcome: Outcome, reason: str) -> None:
@@ -212,7 +216,9 @@ class MlflowWriter(threading.Thread):
     def _launch_start(self, event: Event) -> None:
         experiment = self._client.get_experiment_by_name(self._study.name)
         if experiment is None:
-            self._experiment_id = self._client.create_experiment(self._study.name, artifact_location(self._study))
+            self._experiment_id = self._client.create_experiment(
+                self._study.name, artifact_location(self._study), tags=EXPERIMENT_TAGS
+            )
         else:
             self._experiment_id = experiment.experiment_id
         run_id = self._find_or_create(event, key="", name=self._launch, tags={KIND_TAG: "launch"})

@@ -1,0 +1,34 @@
+# Two commands do everything: `make sweep` and `make test`. Each makes .venv and installs what it needs first.
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11,$(shell $(p) -c '$(SUPPORTED)' 2>/dev/null && echo $(p))))
+BIN := .venv/bin
+STUDY ?= search_spaces/digits.yaml
+
+.PHONY: sweep ui test lint clean
+
+sweep: .venv/installed ## run the main job: a blind search on digits
+	$(BIN)/cpsc-tune sweep $(STUDY)
+
+ui: .venv/installed ## MLflow's UI on what the sweep wrote
+	$(BIN)/cpsc-tune ui $(STUDY)
+
+test: .venv/installed-dev lint ## all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.venv/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found; name one: make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,236 @@
+"""A whole study through the command line on the real libraries, then everything a user does with it."""
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mlflow
+import pytest
+import torch
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from cpsc.deploy import build_deployed
+from cpsc.probe import ProbeSet
+from cpsc.teacher import Teacher
+from tests.conftest import run_cli, tiny_study, write_study
+
+pytestmark = pytest.mark.ray
+TIMINGS = {"train_s", "epoch_s", "images_per_s"}
+
+
+class Swept(NamedTuple):
+    folder: Path
+    study: Path
+    output: str
+    client: MlflowClient
+
+    def trials(self) -> list[Run]:
+        (experiment,) = [found for found in self.client.search_experiments() if found.name == "tiny"]
+        runs = self.client.search_runs([experiment.experiment_id], "tags.kind = 'trial'")
+        return sorted(runs, key=lambda run: int(run.data.tags["number"]))
+
+    def curve(self, run: Run, metric: str) -> list[float]:
+        return [point.value for point in self.client.get_metric_history(run.info.run_id, metric)]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    folder = tmp_path_factory.mktemp("sweep")
+    study = write_study(folder / "tiny.yaml", tiny_study())
+    done = run_cli("sweep", study, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
+    return Swept(folder, study, done.stdout + done.stderr, client)
+
+
+def test_every_trial_is_a_run_nested_under_the_launch(swept: Swept) -> None:
+    trials = swept.trials()
+    assert [run.info.run_name for run in trials] == ["trial-000", "trial-001", "trial-002", "trial-003"]
+    parents = {run.data.tags["mlflow.parentRunId"] for run in trials}
+    (parent,) = parents
+    launch = swept.client.get_run(parent)
+    assert launch.info.status == "FINISHED"
+    assert launch.info.run_name == "tiny"
+    assert launch.data.params["space.weights.l2"] == "loguniform(0.1, 10)"
+
+
+def test_statuses_tell_how_each_trial_ended(swept: Swept) -> None:
+    for run in swept.trials():
+        epochs = len(swept.curve(run, "probe_agreement"))
+        outcome = run.data.tags["outcome"]
+        if outcome == "completed":
+            assert (run.info.status, epochs) == ("FINISHED", 3)
+        else:
+            assert (outcome, run.info.status) == ("pruned", "KILLED")
+            assert run.data.tags["pruned_at_epoch"] == str(epochs)
+            assert epochs in (1, 2)
+
+
+def test_each_epoch_is_recorded_once_with_the_terms_of_both_phases(swept: Swept) -> None:
+    for run in swept.trials():
+        history = swept.client.get_metric_history(run.info.run_id, "student/kl")
+        assert [point.step for point in history] == list(range(1, len(history) + 1))
+        assert {
+            "generator/adversarial_kl",
+            "generator/contrast",
+            "student/label",
+            "test_accuracy",
+            "probe_kl",
+        } <= run.data.metrics.keys()
+        best = swept.curve(run, "best_probe_agreement")
+        assert best == sorted(best), "the objective must not fall: ASHA and Optuna look at the last value"
+
+
+def test_the_first_trial_runs_the_starting_point_with_the_published_values_filled_in(swept: Swept) -> None:
+    params = swept.trials()[0].data.params
+    assert float(params["weights.l2"]) == 1.0
+    assert float(params["contrast_temperature"]) == 0.07
+    assert params["student.arch"] == "wrn_10_1"
+
+
+def test_artifacts_hold_config_checkpoint_and_a_picture(swept: Swept, tmp_path: Path) -> None:
+    run = swept.trials()[0]
+    names = {item.path for item in swept.client.list_artifacts(run.info.run_id)}
+    assert {"config.yaml", "samples.png", "checkpoint"} <= names
+    files = {item.path for item in swept.client.list_artifacts(run.info.run_id, "checkpoint")}
+    assert files == {"checkpoint/state.pt", "checkpoint/best_student.pt"}
+    config = yaml.safe_load(Path(swept.client.download_artifacts(run.info.run_id, "config.yaml", str(tmp_path))).read_text())
+    assert config["weights"]["l2"] == 1.0
+
+
+def test_the_champion_is_the_chosen_student_and_loads_by_its_alias(swept: Swept) -> None:
+    mlflow.set_tracking_uri(swept.client.tracking_uri)
+    version = swept.client.get_model_version_by_alias("tiny", "champion")
+    best = max(swept.trials(), key=lambda run: (run.data.metrics["best_probe_agreement"], -int(run.data.tags["number"])))
+    assert swept.client.get_run(version.run_id).data.metrics["best_probe_agreement"] == best.data.metrics["best_probe_agreement"]
+    (teacher_file,) = (swept.folder / "runs" / "teachers").glob("*.pt")
+    teacher = Teacher.load(teacher_file)
+    (probe_file,) = (swept.folder / "runs" / "probes").glob("*.pt")
+    pixels = ProbeSet.load(probe_file, teacher=teacher).images.float().div(255.0)
+    served = mlflow.pyfunc.load_model("models:/tiny@champion").predict(pixels.numpy())
+    saved = torch.load(swept.client.download_artifacts(version.run_id, "checkpoint/best_student.pt"), weights_only=True)
+    with torch.no_grad():
+        expected = build_deployed(saved["arch"], saved["student"], teacher)(pixels)
+    torch.testing.assert_close(torch.from_numpy(served), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_sweep_ends_with_leaderboard_figures_and_the_way_to_the_ui(swept: Swept) -> None:
+    assert "the best 4 of 4 trials" in swept.output
+    assert re.search(r"epochs: \d+ run of the 12", swept.output)
+    assert "chosen without a real image: trial" in swept.output
+    assert "cpsc-tune ui" in swept.output
+    assert "models:/tiny@champion" in swept.output
+    assert "4/4 done" in swept.output
+
+
+def test_report_reads_the_same_from_the_store(swept: Swept) -> None:
+    report = run_cli("report", swept.study, cwd=swept.folder)
+    assert report.returncode == 0, report.stderr
+    (chosen,) = re.findall(r"chosen without a real image: .*", report.stdout)
+    assert chosen in swept.output
+
+
+def test_a_trial_run_alone_reports_the_numbers_of_the_sweeps_trial(swept: Swept, tmp_path: Path) -> None:
+    run = max(swept.trials(), key=lambda run: len(swept.curve(run, "probe_kl")))
+    point = yaml.safe_load(Path(swept.client.download_artifacts(run.info.run_id, "point.yaml", str(tmp_path))).read_text())
+    code = (
+        "import sys, json; from pathlib import Path; from tuning.local import *; from tuning.config import load_study;"
+        "from tuning.progress import Display; study = load_study(Path(sys.argv[1]));"
+        "print(json.dumps(run_trial(study, json.loads(sys.argv[2]), Display(quiet=True))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(swept.study), json.dumps(point)],
+        cwd=swept.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=_environment(),
+    )
+    alone: list[dict[str, Any]] = json.loads(done.stdout)
+    compared = 0
+    for metric in run.data.metrics.keys() - TIMINGS:
+        swept_values = swept.curve(run, metric)
+        assert swept_values == [epoch[metric] for epoch in alone[: len(swept_values)]], metric
+        compared += 1
+    assert compared > 15
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+def test_trial_verb_shows_each_epoch_and_writes_its_checkpoint(swept: Swept, tmp_path: Path) -> None:
+    done = run_cli("trial", swept.study, "--epochs", "2", "--set", "weights.l2=0.5", "--output", tmp_path / "out", cwd=swept.folder)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"epoch \d, probe agreement [\d.]+ %", done.stderr)) == 2
+    assert yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["weights"]["l2"] == 0.5
+    assert (tmp_path / "out" / "samples.png").stat().st_size > 0
+
+
+def test_ui_serves_the_store_on_loopback(swept: Swept) -> None:
+    port = 5987
+    command = [sys.executable, "-m", "tuning", "ui", str(swept.study), "--port", str(port)]
+    server = subprocess.Popen(
+        command, cwd=swept.folder, env=_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        status = 0
+        while time.monotonic() < deadline and status != 200:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
+                    status = answer.status
+            except OSError:
+                time.sleep(0.3)
+        assert status == 200
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+
+
+def test_a_second_sweep_is_a_launch_of_its_own_with_the_same_teacher_and_probe(swept: Swept) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (swept.folder / "runs").glob("[tp]*s/*.pt")}
+    done = run_cli("sweep", swept.study, "--set", "search.num_trials=1", "--quiet", cwd=swept.folder)
+    assert done.returncode == 0, done.stderr
+    assert (swept.folder / "runs" / "tiny-2").is_dir()
+    assert {path: path.stat().st_mtime_ns for path in (swept.folder / "runs").glob("[tp]*s/*.pt")} == before
+    assert done.stdout == ""
+    assert len(swept.client.search_model_versions("name = 'tiny'")) == 2
+
+
+def test_a_sweep_needs_no_dataset(swept: Swept, tmp_path: Path) -> None:
+    """The digits are made unreachable for every process; only the teacher's bundle is there."""
+    poison = tmp_path / "poison" / "sklearn"
+    poison.mkdir(parents=True)
+    (poison / "__init__.py").write_text("raise ImportError('there is no data here')")
+    (bundle,) = (swept.folder / "runs" / "teachers").glob("*.pt")
+    study = tiny_study()
+    del study["config"]["dataset"]
+    study["config"]["teacher"] = {"path": str(bundle)}
+    study["search"]["num_trials"] = 2
+    path = write_study(tmp_path / "blind.yaml", study)
+    root = str(Path(__file__).parents[2])
+    done = run_cli("sweep", path, cwd=tmp_path, PYTHONPATH=f"{poison.parent}:{root}")
+    assert done.returncode == 0, done.stderr
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id], "tags.kind = 'trial'")
+    assert len(runs) == 2
+    for run in runs:
+        assert "test_accuracy" not in run.data.metrics
+        assert math.isfinite(run.data.metrics["best_probe_agreement"])
+    assert "regret" not in done.stdout
+    # The poison works: with the dataset named, the same environment cannot even load it.
+    study["config"]["dataset"] = "digits"
+    refused = run_cli("trial", write_study(tmp_path / "seeing.yaml", study), cwd=tmp_path, PYTHONPATH=f"{poison.parent}:{root}")
+    assert refused.returncode != 0

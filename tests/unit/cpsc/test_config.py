@@ -1,0 +1,130 @@
+import math
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from cpsc.config import (
+    PRESETS,
+    CpscConfig,
+    DistillConfig,
+    GeneratorConfig,
+    LossWeights,
+    ScheduleConfig,
+    StudentConfig,
+    preset,
+)
+from cpsc.errors import ConfigError
+
+BROKEN = [
+    (lambda: LossWeights(kl=-1.0), "weights.kl must be >= 0, got -1.0"),
+    (lambda: LossWeights(l2=math.nan), "weights.l2 must be >= 0, got nan"),
+    (lambda: LossWeights(adversarial=math.inf), "weights.adversarial must be >= 0, got inf"),
+    (lambda: LossWeights(batch_statistics=-0.5), "weights.batch_statistics must be >= 0, got -0.5"),
+    (lambda: LossWeights(contrast=-1e-9), "weights.contrast must be >= 0, got -1e-09"),
+    (lambda: LossWeights(label=-2), "weights.label must be >= 0, got -2"),
+    (lambda: LossWeights(kl=0.0, l2=0.0), "weights.kl and weights.l2 must be not both 0: the student would learn nothing, got 0.0"),
+    (lambda: StudentConfig(lr=0.0), "student.lr must be > 0, got 0.0"),
+    (lambda: StudentConfig(lr=math.inf), "student.lr must be > 0, got inf"),
+    (lambda: StudentConfig(momentum=1.0), "student.momentum must be in [0, 1), got 1.0"),
+    (lambda: StudentConfig(momentum=-0.1), "student.momentum must be in [0, 1), got -0.1"),
+    (lambda: StudentConfig(weight_decay=-1.0), "student.weight_decay must be >= 0, got -1.0"),
+    (lambda: StudentConfig(warmup_epochs=-1), "student.warmup_epochs must be >= 0, got -1"),
+    (lambda: StudentConfig(final_lr_fraction=1.5), "student.final_lr_fraction must be in [0, 1], got 1.5"),
+    (lambda: StudentConfig(final_lr_fraction=-0.5), "student.final_lr_fraction must be in [0, 1], got -0.5"),
+    (lambda: GeneratorConfig(latent_dim=0), "generator.latent_dim must be > 0, got 0"),
+    (lambda: GeneratorConfig(width=7), "generator.width must be even and >= 2, got 7"),
+    (lambda: GeneratorConfig(width=0), "generator.width must be even and >= 2, got 0"),
+    (lambda: GeneratorConfig(lr=-1e-3), "generator.lr must be > 0, got -0.001"),
+    (lambda: GeneratorConfig(beta1=1.0), "generator.beta1 must be in [0, 1), got 1.0"),
+    (lambda: GeneratorConfig(beta2=-0.1), "generator.beta2 must be in [0, 1), got -0.1"),
+    (lambda: GeneratorConfig(milestones=(150, 50)), "generator.milestones must be rising positive epochs, got [150, 50]"),
+    (lambda: GeneratorConfig(milestones=(50, 50)), "generator.milestones must be rising positive epochs, got [50, 50]"),
+    (lambda: GeneratorConfig(milestones=(0, 50)), "generator.milestones must be rising positive epochs, got [0, 50]"),
+    (lambda: GeneratorConfig(decay=0.0), "generator.decay must be in (0, 1], got 0.0"),
+    (lambda: GeneratorConfig(decay=1.1), "generator.decay must be in (0, 1], got 1.1"),
+    (lambda: CpscConfig(contrast_base_temperature=0.0), "cpsc.contrast_base_temperature must be > 0, got 0.0"),
+    (lambda: ScheduleConfig(iterations=0), "schedule.iterations must be > 0, got 0"),
+    (lambda: ScheduleConfig(generator_steps=0), "schedule.generator_steps must be > 0, got 0"),
+    (lambda: ScheduleConfig(student_steps=-1), "schedule.student_steps must be > 0, got -1"),
+    (lambda: ScheduleConfig(batch_size=1), "schedule.batch_size must be >= 2 (batch norm), got 1"),
+    (lambda: DistillConfig(epochs=0), "epochs must be > 0, got 0"),
+    (lambda: DistillConfig(seed=-1), "seed must be >= 0, got -1"),
+    (lambda: DistillConfig(distillation_temperature=0.0), "distillation_temperature must be > 0, got 0.0"),
+    (lambda: DistillConfig(contrast_temperature=math.nan), "contrast_temperature must be > 0, got nan"),
+    (lambda: DistillConfig(epochs=5), "student.warmup_epochs must be <= epochs (5), got 10"),
+]
+
+
+@pytest.mark.parametrize(("build", "message"), BROKEN, ids=[message for _, message in BROKEN])
+def test_a_broken_rule_is_named_with_its_path_and_value_in_one_line(build, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build()
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: LossWeights(kl=0.0),
+        lambda: LossWeights(l2=0.0),
+        lambda: StudentConfig(momentum=0.0, weight_decay=0.0, warmup_epochs=0, final_lr_fraction=1.0),
+        lambda: GeneratorConfig(width=2, beta1=0.0, beta2=0.0, milestones=(), decay=1.0),
+        lambda: ScheduleConfig(iterations=1, generator_steps=1, student_steps=1, batch_size=2),
+        lambda: DistillConfig(epochs=10, seed=0),
+    ],
+)
+def test_values_on_the_right_side_of_the_rules_are_accepted(build) -> None:
+    assert build() == build()
+
+
+def test_defaults_are_the_papers() -> None:
+    config = DistillConfig()
+    assert vars(config.weights) == {"kl": 1, "l2": 5, "adversarial": 1, "batch_statistics": 1, "contrast": 0.7, "label": 0.7}
+    assert vars(config.schedule) == {"iterations": 50, "generator_steps": 6, "student_steps": 5, "batch_size": 512}
+    assert (config.epochs, config.distillation_temperature, config.contrast_temperature) == (600, 1.0, 0.07)
+    assert (config.student.lr, config.student.momentum, config.student.weight_decay) == (0.1, 0.9, 5e-4)
+    assert (config.generator.lr, config.generator.beta1, config.generator.beta2) == (1e-3, 0.5, 0.999)
+    assert (config.generator.milestones, config.generator.decay, config.generator.latent_dim) == ((50, 150), 0.1, 256)
+    assert config.student.train_mode_in_generator_phase
+
+
+def test_a_config_cannot_be_changed_after_its_check() -> None:
+    with pytest.raises(FrozenInstanceError):
+        DistillConfig().epochs = -1
+
+
+def test_the_paper_preset_changes_nothing() -> None:
+    assert preset("paper", num_classes=10) == {}
+
+
+@pytest.mark.parametrize(("num_classes", "l2"), [(10, "log_mse"), (99, "log_mse"), (100, "mse"), (200, "mse")])
+def test_the_reference_preset_switches_on_all_published_deviations_and_picks_the_l2_form(num_classes: int, l2: str) -> None:
+    assert preset("reference", num_classes=num_classes) == {
+        "generator": {"optimizer": "fresh", "decay_lr": False},
+        "cpsc": {
+            "label_input": "probs",
+            "l2": l2,
+            "l2_detach_teacher": True,
+            "contrast": "two_view",
+            "contrast_base_temperature": 0.07,
+            "adapter_renormalise": False,
+            "adapter_train": False,
+        },
+    }
+
+
+def test_changing_what_preset_returns_leaves_the_preset_alone() -> None:
+    preset("reference", num_classes=100)["cpsc"]["contrast"] = "broken"
+    assert PRESETS["reference"]["cpsc"]["contrast"] == "two_view"
+    assert PRESETS["reference"]["cpsc"]["l2"] == "log_mse"
+
+
+def test_the_reference_preset_differs_from_the_defaults_in_every_value() -> None:
+    changes = preset("reference", num_classes=10)
+    for section, default in (("generator", GeneratorConfig()), ("cpsc", CpscConfig())):
+        assert all(getattr(default, name) != value for name, value in changes[section].items())
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="preset 'papr': unknown, use one of paper, reference"):
+        preset("papr", num_classes=10)

@@ -1,0 +1,134 @@
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cpsc.errors import DivergedError
+from cpsc.loop import Phase, TermLog, run_epoch, run_phase, trainable, weighted_sum
+
+
+def build_phase(name: str, module: nn.Module, terms: Callable[[], dict[str, Tensor]], *, steps: int = 2, **weights: float) -> Phase:
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    return Phase(
+        name=name,
+        steps=steps,
+        modules=(module,),
+        terms=terms,
+        weights=weights,
+        optimizer=lambda: optimizer,
+        scaler=torch.amp.GradScaler("cpu", enabled=False),
+    )
+
+
+def frozen_linear() -> nn.Linear:
+    torch.manual_seed(0)
+    return nn.Linear(2, 1).requires_grad_(False)
+
+
+def test_the_loss_is_the_weighted_sum_of_batch_means_and_means_come_in_the_order_of_the_weights() -> None:
+    terms = {"a": torch.tensor([1.0, 3.0]), "b": torch.tensor(5.0)}
+    loss, means = weighted_sum(terms, {"b": 0.5, "a": 10.0})
+    assert loss.item() == pytest.approx(0.5 * 5 + 10 * 2)
+    assert means.tolist() == [5.0, 2.0]
+
+
+def test_logged_means_carry_no_graph_while_the_loss_does() -> None:
+    value = torch.ones(3, requires_grad=True)
+    loss, means = weighted_sum({"a": value}, {"a": 2.0})
+    loss.backward()
+    assert not means.requires_grad
+    assert value.grad.tolist() == pytest.approx([2 / 3] * 3)
+
+
+@pytest.mark.parametrize(("terms", "odd"), [(["a"], "b"), (["a", "b", "c"], "c"), (["b"], "a")])
+def test_terms_without_a_weight_and_weights_without_a_term_are_refused(terms: list[str], odd: str) -> None:
+    with pytest.raises(KeyError, match=rf"disagree on \['{odd}'\]"):
+        weighted_sum({name: torch.tensor(1.0) for name in terms}, {"a": 1.0, "b": 1.0})
+
+
+def test_the_log_names_phase_term_and_step_of_the_first_value_that_is_not_finite() -> None:
+    log = TermLog("student", ["kl", "l2"])
+    log.append(torch.tensor([1.0, 2.0]))
+    log.raise_if_diverged()
+    log.append(torch.tensor([1.0, 2.0]))
+    log.append(torch.tensor([1.0, math.inf]))
+    log.append(torch.tensor([math.nan, 1.0]))
+    with pytest.raises(DivergedError, match="student term l2 is not finite at step 3 of the epoch"):
+        log.raise_if_diverged()
+
+
+def test_the_log_averages_each_term_over_the_steps() -> None:
+    log = TermLog("generator", ["kl", "l2"])
+    log.append(torch.tensor([1.0, -2.0]))
+    log.append(torch.tensor([2.0, -4.0]))
+    assert log.means() == {"generator/kl": 1.5, "generator/l2": -3.0}
+
+
+def test_a_log_without_new_values_has_nothing_to_complain_about() -> None:
+    log = TermLog("generator", ["kl"])
+    log.raise_if_diverged()
+    log.append(torch.tensor([1.0]))
+    log.raise_if_diverged()
+    log.raise_if_diverged()
+    assert log.means() == {"generator/kl": 1.0}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_parameters_require_gradients_inside_the_block_only(fails: bool) -> None:
+    module = frozen_linear()
+    try:
+        with trainable([module]):
+            assert all(p.requires_grad for p in module.parameters())
+            if fails:
+                raise RuntimeError
+    except RuntimeError:
+        assert fails
+    assert not any(p.requires_grad for p in module.parameters())
+
+
+def test_a_phase_makes_its_updates_with_fresh_gradients_and_leaves_the_other_module_alone() -> None:
+    mine, other = frozen_linear(), frozen_linear()
+    start = mine.weight.clone()
+    x = torch.tensor([[1.0, -2.0]])
+    phase = build_phase("p", mine, lambda: {"out": (mine(x) + other(x)).squeeze(1)}, steps=3, out=2.0)
+    run_phase(phase, log := TermLog("p", ["out"]))
+    # The loss is linear, so every step has the same gradient 2x; one that was not cleared would add up.
+    torch.testing.assert_close(mine.weight, start - 3 * 0.1 * 2.0 * x)
+    assert other.weight.grad is None
+    assert torch.equal(other.weight, start)
+    assert log.means()["p/out"] < (mine(x) + other(x)).item() + 3 * 0.1 * 2.0 * 6.0
+
+
+def test_an_epoch_alternates_the_phases_and_averages_their_terms() -> None:
+    order, module = [], frozen_linear()
+    values = iter(range(100))
+
+    def terms(name: str) -> dict[str, Tensor]:
+        order.append(name)
+        return {"t": module.weight.sum() * 0 + next(values)}
+
+    phases = [
+        build_phase("g", module, lambda: terms("g"), steps=2, t=1.0),
+        build_phase("s", module, lambda: terms("s"), steps=1, t=1.0),
+    ]
+    metrics = run_epoch(phases, iterations=2, check_each_iteration=True)
+    assert order == ["g", "g", "s", "g", "g", "s"]
+    assert metrics == {"g/t": (0 + 1 + 3 + 4) / 4, "s/t": (2 + 5) / 2}
+
+
+@pytest.mark.parametrize(("check_each_iteration", "calls"), [(True, 4), (False, 10)])
+def test_a_nan_ends_the_epoch_within_the_iteration_or_where_looking_is_dear_at_its_end(check_each_iteration: bool, calls: int) -> None:
+    module, seen = frozen_linear(), []
+
+    def terms() -> dict[str, Tensor]:
+        seen.append(None)
+        value = module.weight.sum()
+        return {"fine": value, "bad": value * (math.nan if len(seen) == 3 else 1.0)}
+
+    phase = build_phase("student", module, terms, steps=2, fine=1.0, bad=1.0)
+    with pytest.raises(DivergedError, match="student term bad is not finite at step 3 of the epoch"):
+        run_epoch([phase], iterations=5, check_each_iteration=check_each_iteration)
+    assert len(seen) == calls
+    assert not module.weight.requires_grad

@@ -1,0 +1,219 @@
+"""The tree is the architecture: which module may import which, read from the source with `ast`."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Set
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("cpsc", "tuning")
+HEAVY = ("ray", "mlflow", "optuna", "pydantic", "typer", "rich")
+
+CPSC_LAYERS = (
+    {"errors", "torchvision_cure"},
+    {"config", "rng", "statistics", "checkpoint"},
+    {"losses", "device", "schedule", "pictures"},
+    {"metrics"},
+    {"models", "generator", "data", "memory"},
+    {"methods", "teacher"},
+    {"loop", "probe", "deploy"},
+    {"distiller"},
+)
+"""Families of `cpsc`, lowest first: each imports only what lies in lower layers."""
+
+MAY_UPDATE_WEIGHTS = {"cpsc.loop", "cpsc.teacher", "cpsc.probe"}
+
+
+def module_name(path: Path) -> str:
+    """``cpsc/data/__init__.py`` -> ``cpsc.data``."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {module_name(path): path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in SOURCES.items()}
+
+
+def statements(tree: ast.AST, *, top_level: bool) -> Iterator[ast.AST]:
+    """Every node, or only those that run when the module is imported."""
+    for child in ast.iter_child_nodes(tree):
+        if top_level and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        yield child
+        yield from statements(child, top_level=top_level)
+
+
+def imports(module: str, tree: ast.AST, known: Set[str], *, top_level: bool = False) -> set[str]:
+    """Full names of the modules that `tree` imports; ``from package import part`` names the part where it is a module."""
+    found = set()
+    for node in statements(tree, top_level=top_level):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: relative imports hide where a name comes from"
+            assert node.module is not None
+            for alias in node.names:
+                part = f"{node.module}.{alias.name}"
+                found.add(part if part in known else node.module)
+    return found - {module}
+
+
+ALL_IMPORTS = {name: imports(name, tree, SOURCES.keys()) for name, tree in TREES.items()}
+TOP_LEVEL_IMPORTS = {name: imports(name, tree, SOURCES.keys(), top_level=True) for name, tree in TREES.items()}
+
+
+def is_under(module: str, packages: Set[str] | tuple[str, ...]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def family(module: str) -> str:
+    """``cpsc.losses.label`` -> ``losses``."""
+    return module.split(".")[1]
+
+
+def layer(module: str) -> int:
+    return next(index for index, families in enumerate(CPSC_LAYERS) if family(module) in families)
+
+
+def reachable(start: str, edges: Mapping[str, Set[str]]) -> set[str]:
+    """Modules of ours that `start` imports, directly or through others."""
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        for target in edges[waiting.pop()] & edges.keys():
+            if target not in seen:
+                seen.add(target)
+                waiting.append(target)
+    return seen
+
+
+def find_cycle(edges: Mapping[str, Set[str]]) -> list[str]:
+    """The members of one import cycle, or nothing."""
+    return next(([name] for name in edges if name in reachable(name, edges)), [])
+
+
+def calls(tree: ast.AST) -> set[str]:
+    """Names of the methods that `tree` calls."""
+    return {node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)}
+
+
+CPSC_MODULES = [name for name in SOURCES if is_under(name, ("cpsc",)) and name != "cpsc"]
+
+
+def test_the_reader_sees_imports_at_every_depth_and_tells_them_apart() -> None:
+    tree = ast.parse("import ray.tune\nfrom cpsc.data import digits, Split\ndef late():\n    from mlflow import MlflowClient\n")
+    known = {"cpsc.data", "cpsc.data.digits"}
+    assert imports("x", tree, known) == {"ray.tune", "cpsc.data", "cpsc.data.digits", "mlflow"}
+    assert imports("x", tree, known, top_level=True) == {"ray.tune", "cpsc.data", "cpsc.data.digits"}
+
+
+def test_the_cycle_finder_finds_a_cycle() -> None:
+    assert find_cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b"]
+    assert find_cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_the_source_tree_was_found() -> None:
+    assert {"cpsc.losses.distillation", "cpsc.distiller", "cpsc.data", "tuning.sweep", "tuning.cli"} <= SOURCES.keys()
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if is_under(name, ("cpsc",))])
+def test_the_training_core_imports_no_tuning_tool(module: str) -> None:
+    assert not [name for name in ALL_IMPORTS[module] if is_under(name, (*HEAVY, "tuning"))]
+
+
+def test_every_module_of_the_core_has_a_layer() -> None:
+    placed = set().union(*CPSC_LAYERS)
+    assert [name for name in CPSC_MODULES if family(name) not in placed] == [], "add the new module to CPSC_LAYERS"
+
+
+def test_the_core_imports_downwards_only() -> None:
+    wrong = [
+        f"{module} -> {target}"
+        for module in CPSC_MODULES
+        for target in ALL_IMPORTS[module] & set(CPSC_MODULES)
+        if family(module) != family(target) and layer(target) >= layer(module)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("leaf", "allowed"),
+    [
+        ("errors", set()),
+        ("config", {"errors"}),
+        ("rng", {"errors"}),
+        ("statistics", {"errors"}),
+        ("losses", {"errors", "statistics"}),
+        ("metrics", {"errors", "losses"}),
+        ("models", {"errors"}),
+        ("methods", {"config", "errors", "losses", "models", "statistics"}),
+        ("loop", {"errors", "methods"}),
+    ],
+)
+def test_the_leaves_and_the_pure_layers_know_little(leaf: str, allowed: set[str]) -> None:
+    modules = [name for name in CPSC_MODULES if family(name) == leaf]
+    assert modules
+    used = {family(target) for name in modules for target in ALL_IMPORTS[name] if is_under(target, ("cpsc",))}
+    assert used <= allowed | {leaf}
+
+
+@pytest.mark.parametrize("module", [name for name in CPSC_MODULES if family(name) == "losses"])
+def test_a_loss_imports_only_torch_and_leaves_beyond_the_standard_library(module: str) -> None:
+    roots = {name.split(".")[0] for name in ALL_IMPORTS[module]}
+    assert {root for root in roots if root not in sys.stdlib_module_names} <= {"torch", "cpsc"}
+
+
+def test_nothing_in_the_core_imports_the_distiller() -> None:
+    assert [name for name in CPSC_MODULES if "cpsc.distiller" in ALL_IMPORTS[name]] == []
+
+
+@pytest.mark.parametrize("module", ["tuning.config", "tuning.space", "tuning.validation"])
+def test_reading_a_study_reaches_nothing_that_runs_one(module: str) -> None:
+    above = {f"tuning.{name}" for name in ("sweep", "report", "cli", "trainable", "tracking", "search", "assets", "local")}
+    assert reachable(module, ALL_IMPORTS) & above == set()
+
+
+@pytest.mark.parametrize("module", ["tuning.report", "tuning.results", "tuning.tracking", "tuning.trainable"])
+def test_reporting_and_recording_do_not_know_the_sweep(module: str) -> None:
+    assert "tuning.sweep" not in reachable(module, ALL_IMPORTS)
+
+
+def test_only_the_entry_point_imports_the_command_line() -> None:
+    assert [name for name in SOURCES if "tuning.cli" in ALL_IMPORTS[name]] == ["tuning.__main__"]
+
+
+def test_weights_are_updated_in_the_loop_the_teacher_and_the_probe_only() -> None:
+    updating = {name for name, tree in TREES.items() if calls(tree) & {"backward", "step"}}
+    assert updating <= MAY_UPDATE_WEIGHTS
+    assert "cpsc.loop" in updating
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert find_cycle(TOP_LEVEL_IMPORTS) == []
+
+
+def test_no_file_is_called_utils() -> None:
+    assert [path.name for path in SOURCES.values() if path.stem in ("utils", "util", "helpers")] == []
+
+
+def run_without(blocked: tuple[str, ...], modules: list[str]) -> subprocess.CompletedProcess[str]:
+    """Import `modules` in a fresh process in which `blocked` are not installed."""
+    program = f"import sys\nfor name in {blocked!r}: sys.modules[name] = None\n" + "".join(f"import {name}\n" for name in modules)
+    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_core_imports_where_no_tuning_tool_is_installed() -> None:
+    finished = run_without((*HEAVY, "tuning"), [name for name in SOURCES if is_under(name, ("cpsc",))])
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_help_and_the_reading_of_studies_do_not_import_ray() -> None:
+    finished = run_without(("ray", "mlflow", "optuna"), ["tuning.cli", "tuning.config", "tuning.spool", "tuning.progress"])
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_a_blocked_module_is_really_blocked() -> None:
+    assert run_without(("json",), ["json"]).returncode != 0

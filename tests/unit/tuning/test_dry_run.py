@@ -1,0 +1,91 @@
+"""What a sweep would do, printed without doing it."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from cpsc.errors import ConfigError
+from tuning.config import resolve_study
+from tuning.dry_run import describe
+
+Raw = dict[str, Any]
+
+
+def cost(raw: Raw) -> list[str]:
+    return [line.removeprefix("# ") for line in describe(resolve_study(raw)).splitlines() if line.startswith("# ")]
+
+
+def test_the_resolved_study_is_readable_yaml_with_every_choice_made(raw: Raw) -> None:
+    study = resolve_study(raw | {"start": [{}]})
+    shown = yaml.safe_load(describe(study))
+    assert shown["name"] == "small"
+    assert shown["config"]["student"] == {
+        "arch": "wrn_10_1",
+        "lr": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "warmup_epochs": 1,
+        "final_lr_fraction": 0.0,
+        "train_mode_in_generator_phase": True,
+    }
+    assert shown["config"]["generator"]["milestones"] == [50, 150]
+    assert shown["dataset"] == {"name": "digits", "path": None}
+    assert shown["teacher"]["arch"] == "wrn_10_1"
+    assert shown["probe"]["num_images"] == 1000
+    assert shown["space"]["weights.contrast"] == "loguniform(0.05, 5)"
+    assert shown["start"] == study.start
+    assert shown["search"]["num_trials"] == 16
+    assert shown["storage"] == str(study.storage)
+
+
+def test_a_teacher_of_a_file_is_shown_by_its_path(raw: Raw) -> None:
+    raw["config"] |= {"teacher": {"path": "teacher.pt"}, "dataset": None}
+    shown = yaml.safe_load(describe(resolve_study(raw)))
+    assert shown["teacher"]["path"] == "teacher.pt"
+    assert shown["dataset"] is None
+
+
+def test_the_cost_is_counted_in_trials_epochs_and_images(raw: Raw) -> None:
+    raw["config"]["schedule"] = {"iterations": 10, "generator_steps": 2, "student_steps": 3, "batch_size": 64}
+    del raw["space"]["schedule.student_steps"]
+    lines = cost(raw | {"search": {"num_trials": 4, "max_concurrent": 1}})
+    assert lines == [
+        "4 trials of up to 9 epochs, 1 at a time on this machine, 1 CPU and 0 GPU each",
+        "one epoch: 3,200 synthetic images; all trials to the end: 36 epochs",
+        "ASHA may stop a trial after epoch 1, 3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "prune", "rungs"),
+    [
+        (9, {"reduction_factor": 3}, "1, 3"),
+        (10, {"reduction_factor": 3}, "1, 3, 9"),
+        (9, {"reduction_factor": 2}, "1, 2, 4, 8"),
+        (9, {"reduction_factor": 3, "grace_epochs": 2}, "2, 6"),
+    ],
+)
+def test_the_rungs_are_those_of_the_scheduler(raw: Raw, epochs: int, prune: Raw, rungs: str) -> None:
+    raw["config"]["epochs"] = epochs
+    assert cost(raw | {"prune": prune})[-1] == f"ASHA may stop a trial after epoch {rungs}"
+
+
+@pytest.mark.parametrize("prune", [{"scheduler": "none"}, {"grace_epochs": 9}])
+def test_a_study_without_a_rung_says_so(raw: Raw, prune: Raw) -> None:
+    assert cost(raw | {"prune": prune})[-1] == "no trial is stopped early"
+
+
+def test_more_processors_than_there_are_is_refused(raw: Raw) -> None:
+    with pytest.raises(ConfigError, match=r"^resources\.cpus: 100000 asked for per trial, this machine has \d+$"):
+        describe(resolve_study(raw | {"resources": {"cpus": 100_000}}))
+
+
+def test_more_gpus_than_there_are_is_refused(raw: Raw) -> None:
+    with pytest.raises(ConfigError, match=r"^resources\.gpus: 1000 asked for, this machine has \d+; set it to 0 to use the CPU$"):
+        describe(resolve_study(raw | {"resources": {"gpus": 1000}}))
+
+
+def test_describing_starts_and_writes_nothing(raw: Raw, tmp_path: Any) -> None:
+    describe(resolve_study(raw | {"storage": str(tmp_path / "runs")}))
+    assert list(tmp_path.iterdir()) == []

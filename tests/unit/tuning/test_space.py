@@ -1,0 +1,343 @@
+"""Paths, ranges, starting points, and how a point becomes a config."""
+
+import copy
+from typing import Any
+
+import pytest
+from ray.tune.search.sample import Categorical, Float, Integer
+
+from cpsc.config import DistillConfig
+from cpsc.errors import ConfigError
+from tuning.space import (
+    Range,
+    build_config,
+    check_path,
+    copy_nested,
+    flatten,
+    merge,
+    parameter_paths,
+    parse_space,
+    parse_start,
+    set_path,
+    to_tune,
+)
+
+BASE: dict[str, Any] = {"epochs": 9, "student": {"arch": "wrn_10_1", "warmup_epochs": 1}}
+
+
+def refusal(space: dict[str, Any], base: dict[str, Any] = BASE) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_space(space, base)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_point_is_laid_over_the_base_and_the_base_stays_as_it_was() -> None:
+    base: dict[str, Any] = {"epochs": 9, "student": {"warmup_epochs": 1}, "weights": {"kl": 2.0}}
+    before = copy.deepcopy(base)
+    config = build_config(base, {"weights.contrast": 0.5, "student.lr": 0.25, "cpsc.l2": "mse"})
+    assert (config.weights.contrast, config.student.lr, config.cpsc.l2) == (0.5, 0.25, "mse")
+    assert (config.weights.kl, config.epochs) == (2.0, 9)
+    assert base == before
+
+
+def test_a_point_wins_over_the_base() -> None:
+    assert build_config({"student": {"lr": 0.1}}, {"student.lr": 0.2}).student.lr == 0.2
+
+
+def test_an_empty_base_and_point_are_the_published_config() -> None:
+    assert build_config({}, {}) == DistillConfig()
+
+
+def test_a_point_below_a_plain_value_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^weights\.kl: weights is a value, it has no parameters below it$"):
+        build_config({"weights": 3}, {"weights.kl": 1.0})
+
+
+def test_a_point_that_breaks_a_rule_names_path_rule_and_value() -> None:
+    with pytest.raises(ConfigError, match=r"^config\.student\.momentum must be in \[0, 1\), got 1\.5$"):
+        build_config(BASE, {"student.momentum": 1.5})
+
+
+def test_parameters_are_the_leaves_of_the_config() -> None:
+    known = parameter_paths()
+    assert known["weights.contrast"] == 0.7
+    assert known["contrast_temperature"] == 0.07
+    assert known["student.lr"] == 0.1
+    assert "weights" not in known
+    assert "student" not in known
+
+
+def test_flatten_and_set_path_undo_each_other() -> None:
+    nested = {"a": 1, "b": {"c": 2, "d": {"e": [3]}}}
+    rebuilt: dict[str, Any] = {}
+    for path, value in flatten(nested):
+        set_path(rebuilt, path, value)
+    assert dict(flatten(nested)) == {"a": 1, "b.c": 2, "b.d.e": [3]}
+    assert rebuilt == nested
+
+
+def test_merge_goes_level_by_level_and_changes_neither_side() -> None:
+    under, over = {"a": {"x": 1, "y": 2}, "b": 1}, {"a": {"y": 3}, "b": {"z": 4}}
+    kept = copy.deepcopy((under, over))
+    assert merge(under, over) == {"a": {"x": 1, "y": 3}, "b": {"z": 4}}
+    assert (under, over) == kept
+
+
+def test_a_copy_can_be_written_without_touching_the_original() -> None:
+    nested = {"a": {"b": 1}}
+    copy_nested(nested)["a"]["b"] = 2
+    assert nested == {"a": {"b": 1}}
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [("weights.contrst", "weights.contrast"), ("contrast_temprature", "contrast_temperature"), ("momentum", "student.momentum")],
+)
+def test_an_unknown_path_is_answered_with_the_nearest(path: str, meant: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_path(path, where="space")
+    assert str(caught.value) == f"space.{path}: unknown parameter, did you mean {meant}?"
+
+
+def test_an_unknown_path_without_a_neighbour_lists_some_parameters() -> None:
+    with pytest.raises(ConfigError, match=r"^space\.zzz: unknown parameter, parameters are method, epochs"):
+        check_path("zzz", where="space")
+
+
+def test_every_parameter_is_a_known_path() -> None:
+    for path in parameter_paths():
+        check_path(path, where="space")
+
+
+def test_valid_ranges_are_kept_as_written() -> None:
+    space = parse_space(
+        {
+            "weights.contrast": {"loguniform": [0.05, 5]},
+            "weights.l2": {"quniform": [0, 2, 0.5]},
+            "schedule.student_steps": {"randint": [1, 6]},
+            "schedule.batch_size": {"lograndint": [2, 64]},
+            "generator.width": {"qrandint": [8, 64, 8]},
+            "cpsc.contrast_base_temperature": {"choice": [None, 0.07]},
+        },
+        BASE,
+    )
+    assert space["weights.contrast"] == Range("loguniform", (0.05, 5))
+    assert space["weights.l2"] == Range("quniform", (0, 2, 0.5))
+    assert space["generator.width"] == Range("qrandint", (8, 64, 8))
+    assert space["cpsc.contrast_base_temperature"] == Range("choice", (None, 0.07))
+    assert [str(space[path]) for path in ("schedule.student_steps", "schedule.batch_size")] == ["randint(1, 6)", "lograndint(2, 64)"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"loguniformm": [0.1, 1]}, "space.weights.contrast: unknown sampling function 'loguniformm', did you mean loguniform?"),
+        ({"zzz": [0.1, 1]}, "space.weights.contrast: unknown sampling function 'zzz', use one of uniform, loguniform,"),
+        ({"uniform": [2, 1]}, "space.weights.contrast.uniform: lower must be below upper, got [2, 1]"),
+        ({"uniform": [1, 1]}, "space.weights.contrast.uniform: lower must be below upper, got [1, 1]"),
+        ({"loguniform": [0, 1]}, "space.weights.contrast.loguniform: lower must be > 0 on a logarithmic scale, got 0"),
+        ({"lograndint": [0, 5]}, "space.weights.contrast.lograndint: lower must be > 0 on a logarithmic scale, got 0"),
+        ({"uniform": [1]}, "space.weights.contrast.uniform: takes 2 numbers, got [1]"),
+        ({"uniform": [1, 2, 3]}, "space.weights.contrast.uniform: takes 2 numbers, got [1, 2, 3]"),
+        ({"quniform": [1, 2]}, "space.weights.contrast.quniform: takes 3 numbers, got [1, 2]"),
+        ({"quniform": [0, 1, 0]}, "space.weights.contrast.quniform: the step must be > 0 and at most 1, got 0"),
+        ({"quniform": [0, 1, 2]}, "space.weights.contrast.quniform: the step must be > 0 and at most 1, got 2"),
+        ({"uniform": [True, 2]}, "space.weights.contrast.uniform: takes finite numbers, got True"),
+        ({"uniform": ["0.1", 2]}, "space.weights.contrast.uniform: takes finite numbers, got '0.1'"),
+        ({"uniform": [float("nan"), 2]}, "space.weights.contrast.uniform: takes finite numbers, got nan"),
+        ({"uniform": [0, float("inf")]}, "space.weights.contrast.uniform: takes finite numbers, got inf"),
+        ({"uniform": [None, 1]}, "space.weights.contrast.uniform: takes finite numbers, got None"),
+        ({"randint": [1.0, 2]}, "space.weights.contrast.randint: takes integers, got 1.0"),
+        ({"choice": [1]}, "space.weights.contrast.choice: must list at least two plain values, got [1]"),
+        ({"choice": []}, "space.weights.contrast.choice: must list at least two plain values, got []"),
+        ({"choice": [1, [2]]}, "space.weights.contrast.choice: must list at least two plain values, got [1, [2]]"),
+        ({"choice": [1, {"uniform": [1, 2]}]}, "space.weights.contrast.choice: must list at least two plain values"),
+        ({"uniform": 1}, "space.weights.contrast.uniform: must be a list, got 1"),
+        ({"uniform": {"lower": 1}}, "space.weights.contrast.uniform: must be a list, got {'lower': 1}"),
+        (0.5, "space.weights.contrast: must be one sampling function and its arguments, e.g. {loguniform: [0.01, 10]}, got 0.5"),
+        ([0.1, 1], "space.weights.contrast: must be one sampling function and its arguments"),
+        ({}, "space.weights.contrast: must be one sampling function and its arguments"),
+        ({"uniform": [0, 1], "choice": [1, 2]}, "space.weights.contrast: must be one sampling function and its arguments"),
+        ({3: [0, 1]}, "space.weights.contrast: unknown sampling function 3"),
+    ],
+)
+def test_a_malformed_range_is_refused_by_path_rule_and_value(spec: Any, message: str) -> None:
+    assert refusal({"weights.contrast": spec}).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("path", "spec", "rule"),
+    [
+        ("student.momentum", {"uniform": [0.5, 1.5]}, "config.student.momentum must be in [0, 1), got 1.5"),
+        ("student.lr", {"uniform": [0, 0.1]}, "config.student.lr must be > 0, got 0"),
+        ("weights.contrast", {"uniform": [-1, 1]}, "config.weights.contrast must be >= 0, got -1"),
+        ("student.warmup_epochs", {"randint": [0, 11]}, "config.student.warmup_epochs must be <= epochs (9), got 10"),
+        ("generator.width", {"choice": [64, 63]}, "config.generator.width must be even and >= 2, got 63"),
+        ("cpsc.l2", {"choice": ["mse", "l1"]}, "config.cpsc.l2: input should be 'log_norm', 'log_mse' or 'mse', got 'l1'"),
+        ("student.arch", {"uniform": [0, 1]}, "config.student.arch: input should be a valid string, got 0"),
+        ("schedule.batch_size", {"randint": [1, 64]}, "config.schedule.batch_size must be >= 2 (batch norm), got 1"),
+    ],
+)
+def test_a_range_whose_edge_breaks_a_rule_of_the_config_is_refused(path: str, spec: dict[str, Any], rule: str) -> None:
+    message = refusal({path: spec})
+    assert message.startswith(f"space.{path}: {next(iter(spec))}(")
+    assert "leaves what is allowed" in message
+    assert rule in message
+
+
+def test_the_exclusive_upper_edge_of_randint_is_not_itself_a_value() -> None:
+    parse_space({"student.warmup_epochs": {"randint": [0, 10]}}, BASE)  # 9 is the highest it draws and the last allowed
+
+
+@pytest.mark.parametrize(("path", "reason"), [("epochs", "budget that pruning divides"), ("seed", "make luck a parameter")])
+def test_the_budget_and_the_seed_cannot_be_searched(path: str, reason: str) -> None:
+    message = refusal({path: {"randint": [1, 5]}})
+    assert message.startswith(f"space.{path}: cannot be searched, ")
+    assert reason in message
+
+
+def test_a_section_is_not_a_parameter() -> None:
+    assert refusal({"weights": {"uniform": [0, 1]}}).startswith("space.weights: unknown parameter")
+
+
+@pytest.mark.parametrize(
+    ("path", "spec"),
+    [
+        ("student.warmup_epochs", {"uniform": [0, 2]}),
+        ("student.warmup_epochs", {"quniform": [0, 4, 0.5]}),
+        ("schedule.student_steps", {"loguniform": [1, 4]}),
+        ("generator.decay_lr", {"uniform": [0, 1]}),
+    ],
+)
+def test_a_continuous_range_of_a_whole_numbered_parameter_is_refused(path: str, spec: dict[str, Any]) -> None:
+    """Both edges are whole, but a trial would draw a fraction in between and end the sweep."""
+    assert path in refusal({path: spec})
+
+
+def test_an_architecture_that_does_not_exist_is_refused_among_the_options() -> None:
+    assert "wrn_11_1" in refusal({"student.arch": {"choice": ["wrn_10_1", "wrn_11_1"]}})
+
+
+def test_two_ranges_that_only_together_break_a_rule_are_refused() -> None:
+    """Each range alone is fine; a trial that draws 0 for both has no student loss."""
+    assert "weights" in refusal({"weights.kl": {"choice": [0.0, 1.0]}, "weights.l2": {"choice": [0.0, 1.0]}})
+
+
+@pytest.mark.parametrize("spec", [{"quniform": [0.1, 1.0, 0.25]}, {"quniform": [0.0, 1.0, 0.3]}])
+def test_edges_off_the_grid_are_refused_here_and_not_by_ray(spec: dict[str, Any]) -> None:
+    """Ray raises ValueError for them when the sweep starts."""
+    assert "quniform" in refusal({"weights.contrast": spec})
+
+
+def test_an_integer_beyond_floating_point_is_refused() -> None:
+    assert "latent_dim" in refusal({"generator.latent_dim": {"randint": [1, 10**400]}})
+
+
+def start_refusal(points: list[dict[str, Any]], space: dict[str, Range], base: dict[str, Any] = BASE) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_start(points, space, base)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+SPACE = {
+    "weights.contrast": Range("uniform", (0.05, 5)),
+    "student.lr": Range("uniform", (0.02, 0.3)),
+    "schedule.student_steps": Range("randint", (1, 6)),
+    "cpsc.contrast": Range("choice", ("teacher_anchor", "two_view")),
+}
+
+
+def test_a_partial_point_is_completed_from_the_config_and_then_from_the_published_values() -> None:
+    points = parse_start([{"weights.contrast": 1.0}, {}], SPACE, {**BASE, "student": {"lr": 0.2}})
+    assert points[0] == {"weights.contrast": 1.0, "student.lr": 0.2, "schedule.student_steps": 5, "cpsc.contrast": "teacher_anchor"}
+    assert points[1] == points[0] | {"weights.contrast": 0.7}
+
+
+def test_a_published_value_outside_the_range_is_refused_too() -> None:
+    narrow = {"student.lr": Range("uniform", (0.2, 0.3))}
+    assert start_refusal([{}], narrow) == (
+        "start[0].student.lr: 0.1 lies outside uniform(0.2, 0.3), start points must lie inside"
+    )
+
+
+@pytest.mark.parametrize(
+    ("point", "message"),
+    [
+        ({"weights.contrast": 6.0}, "start[1].weights.contrast: 6.0 lies outside uniform(0.05, 5)"),
+        ({"weights.contrast": "1.0"}, "start[1].weights.contrast: '1.0' lies outside"),
+        ({"weights.contrast": None}, "start[1].weights.contrast: None lies outside"),
+        ({"weights.contrast": float("nan")}, "start[1].weights.contrast: nan lies outside"),
+        ({"schedule.student_steps": 6}, "start[1].schedule.student_steps: 6 lies outside randint(1, 6)"),
+        ({"cpsc.contrast": "other"}, "start[1].cpsc.contrast: 'other' lies outside choice(teacher_anchor, two_view)"),
+        ({"weights.label": 0.5}, "start[1].weights.label: is not searched, list it under space or set it under config"),
+        ({"weights.contrst": 0.5}, "start[1].weights.contrst: unknown parameter, did you mean weights.contrast?"),
+    ],
+)
+def test_a_wrong_starting_point_is_refused_by_its_place(point: dict[str, Any], message: str) -> None:
+    assert start_refusal([{}, point], SPACE).startswith(message)
+
+
+@pytest.mark.parametrize(("path", "value"), [("schedule.student_steps", 2.5), ("weights.contrast", True)])
+def test_a_starting_value_of_the_wrong_type_is_refused(path: str, value: Any) -> None:
+    assert start_refusal([{path: value}], SPACE).startswith(f"start[0].{path}: {value!r}")
+
+
+@pytest.mark.parametrize(
+    ("domain", "inside", "outside"),
+    [
+        (Range("uniform", (0.5, 2)), [0.5, 1, 2], [0.4, 2.1, "1", None]),
+        (Range("randint", (1, 6)), [1, 5], [0, 6]),
+        (Range("lograndint", (1, 6)), [1, 5], [0, 6]),
+        (Range("qrandint", (2, 8, 2)), [2, 8], [0, 10]),
+        (Range("choice", ("a", None)), ["a", None], ["b", 0]),
+    ],
+)
+def test_a_range_knows_what_it_contains(domain: Range, inside: list[Any], outside: list[Any]) -> None:
+    assert all(domain.contains(value) for value in inside)
+    assert not any(domain.contains(value) for value in outside)
+
+
+def test_edges_are_the_extreme_values_that_can_be_drawn() -> None:
+    assert Range("randint", (1, 6)).edges == (1, 5)
+    assert Range("lograndint", (1, 6)).edges == (1, 5)
+    assert Range("qrandint", (2, 8, 2)).edges == (2, 8)
+    assert Range("uniform", (0.1, 0.2)).edges == (0.1, 0.2)
+    assert Range("choice", ("a", "b", "c")).edges == ("a", "b", "c")
+
+
+def test_ranges_become_the_domains_of_the_same_name() -> None:
+    domains = to_tune(
+        {
+            "u": Range("uniform", (0.5, 2.0)),
+            "l": Range("loguniform", (0.01, 10.0)),
+            "i": Range("randint", (1, 4)),
+            "c": Range("choice", ("a", "b")),
+        }
+    )
+    assert isinstance(domains["u"], Float)
+    assert (domains["u"].lower, domains["u"].upper) == (0.5, 2.0)
+    assert isinstance(domains["l"], Float)
+    assert type(domains["l"].get_sampler()).__name__ == "_LogUniform"
+    assert isinstance(domains["i"], Integer)
+    assert isinstance(domains["c"], Categorical)
+    assert domains["c"].categories == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        Range("randint", (1, 4)),
+        Range("lograndint", (1, 4)),
+        Range("qrandint", (2, 8, 2)),
+        Range("quniform", (0.0, 1.0, 0.25)),
+        Range("loguniform", (0.1, 1.0)),
+        Range("choice", ("a", "b")),
+    ],
+)
+def test_what_ray_draws_lies_inside_the_range_and_reaches_both_edges(domain: Range) -> None:
+    drawn = to_tune({"x": domain})["x"].sample(size=300, random_state=0)
+    assert all(domain.contains(value.item() if hasattr(value, "item") else value) for value in drawn)
+    if domain.sampler != "loguniform":
+        assert {domain.edges[0], domain.edges[-1]} <= set(drawn)

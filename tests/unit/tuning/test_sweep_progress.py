@@ -1,0 +1,129 @@
+"""The sweep's progress: counts, the best trial, the line of each end, the bar on a terminal."""
+
+import pickle
+from typing import Any
+
+import pytest
+from ray.tune.experiment import Trial
+
+from tuning.sweep_progress import SweepProgress
+
+METRIC = "best_probe_agreement"
+
+
+def started(*, num_trials: int = 4, quiet: bool = False) -> SweepProgress:
+    progress = SweepProgress(num_trials=num_trials, epochs=9, metric=METRIC, quiet=quiet)
+    progress.setup()
+    return progress
+
+
+def report(progress: SweepProgress, trial: Trial, value: float, epoch: int, *, diverged: bool = False) -> None:
+    """As Tune does it: callbacks get the new result, and only then it becomes the trial's last."""
+    result: dict[str, Any] = {METRIC: value, "training_iteration": epoch, "diverged": diverged}
+    progress.on_trial_result(0, [], trial, result)
+    trial.update_last_result(result | {"trial_id": trial.trial_id})
+
+
+def new_trial(progress: SweepProgress) -> Trial:
+    trial = Trial("distill", stub=True)
+    progress.on_trial_start(0, [], trial)
+    return trial
+
+
+def test_each_end_is_a_line_with_the_counts_so_far(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = started()
+    trials = [new_trial(progress) for _ in range(4)]
+    report(progress, trials[0], 0.8, 9)
+    progress.on_trial_complete(0, [], trials[0])
+    report(progress, trials[1], 0.3, 1)
+    progress.on_trial_complete(0, [], trials[1])
+    report(progress, trials[2], 0.0, 2, diverged=True)
+    progress.on_trial_complete(0, [], trials[2])
+    report(progress, trials[3], 0.9, 4)
+    progress.on_trial_error(0, [], trials[3])
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.rsplit(",", 1)[0] for line in lines] == [
+        "trial   0 completed after epoch   9 at 80.00 % | 1/4 done, 3 running, 0 pruned, best 80.00 % (trial 0)",
+        "trial   1 pruned    after epoch   1 at 30.00 % | 2/4 done, 2 running, 1 pruned, best 80.00 % (trial 0)",
+        "trial   2 diverged  after epoch   2 at 0.00 % | 3/4 done, 1 running, 1 pruned, best 80.00 % (trial 0)",
+        "trial   3 failed    after epoch   4 at 90.00 % | 4/4 done, 0 running, 1 pruned, best 90.00 % (trial 3)",
+    ]
+    assert all(line.endswith(" left") for line in lines)
+
+
+def test_a_trial_that_fails_before_its_first_result_has_a_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = started()
+    progress.on_trial_error(0, [], new_trial(progress))
+    assert capsys.readouterr().err.startswith("trial   0 failed    after epoch   0 at - | 1/4 done, 0 running, 0 pruned, no result yet")
+
+
+def test_a_trial_that_starts_again_after_a_failure_is_not_counted_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = started()
+    trial = new_trial(progress)
+    report(progress, trial, 0.5, 3)
+    progress.on_trial_start(0, [], trial)
+    report(progress, trial, 0.6, 9)
+    progress.on_trial_complete(0, [], trial)
+    assert "1/4 done, 0 running" in capsys.readouterr().err
+
+
+def test_running_trials_count_by_the_part_they_have_done() -> None:
+    progress = started()
+    finished, running = new_trial(progress), new_trial(progress)
+    report(progress, finished, 0.5, 1)
+    progress.on_trial_complete(0, [], finished)
+    report(progress, running, 0.5, 3)
+    assert progress._trials_worth() == pytest.approx(1 + 3 / 9)
+
+
+def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = started(quiet=True)
+    trial = new_trial(progress)
+    report(progress, trial, 0.5, 9)
+    progress.on_trial_complete(0, [], trial)
+    progress.on_experiment_end([trial])
+    captured = capsys.readouterr()
+    assert captured.err + captured.out == ""
+
+
+def test_a_sweep_whose_trials_have_all_ended_was_not_interrupted() -> None:
+    progress = started()
+    first, second = new_trial(progress), new_trial(progress)
+    report(progress, first, 0.5, 9)
+    progress.on_trial_complete(0, [], first)
+    progress.on_trial_error(0, [], second)
+    progress.on_experiment_end([first, second])
+    assert progress.interrupted is False
+
+
+def test_a_sweep_with_a_trial_that_never_ended_was_interrupted() -> None:
+    progress = started()
+    first, second = new_trial(progress), new_trial(progress)
+    report(progress, first, 0.5, 9)
+    progress.on_trial_complete(0, [], first)
+    progress.on_experiment_end([first, second])
+    assert progress.interrupted is True
+
+
+def test_on_a_terminal_a_bar_is_drawn_and_put_away(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    progress = started()
+    trial = new_trial(progress)
+    report(progress, trial, 0.5, 9)
+    progress.on_trial_complete(0, [], trial)
+    progress.on_experiment_end([trial])
+    drawn = capsys.readouterr().err
+    assert "1/4 done, 0 running" in drawn
+    assert "trial   0 completed" not in drawn
+    progress.close()  # a second time does no harm
+
+
+def test_it_travels_by_pickle_while_a_bar_is_on_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    progress = started()
+    report(progress, new_trial(progress), 0.5, 3)
+    copy: SweepProgress = pickle.loads(pickle.dumps(progress))
+    progress.close()
+    assert copy._state() == "0/4 done, 1 running, 0 pruned, best 50.00 % (trial 0)"
+    copy.close()
