@@ -5,7 +5,7 @@ Plain dataclasses keep this package free of pydantic; ``__pydantic_config__`` le
 same definition and reject unknown keys with their path.
 """
 
-import math
+import sys
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -23,11 +23,11 @@ def require(holds: bool, path: str, value: object, rule: str) -> None:
 
 
 def _positive(path: str, value: float) -> None:
-    require(math.isfinite(value) and value > 0, path, value, "> 0")
+    require(0 < value <= sys.float_info.max, path, value, "> 0")
 
 
 def _non_negative(path: str, value: float) -> None:
-    require(math.isfinite(value) and value >= 0, path, value, ">= 0")
+    require(0 <= value <= sys.float_info.max, path, value, ">= 0")
 
 
 @dataclass(frozen=True, kw_only=True)

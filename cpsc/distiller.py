@@ -1,5 +1,6 @@
 """One distillation run: builds the networks from a config, trains an epoch at a time, measures, saves and resumes."""
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from cpsc.config import DistillConfig
 from cpsc.data.dataset import Split
 from cpsc.device import autocast, place, resolve_precision
-from cpsc.errors import CheckpointError, ConfigError
+from cpsc.errors import CheckpointError, ConfigError, DivergedError
 from cpsc.generator import ConditionalGenerator
 from cpsc.loop import Phase, run_epoch
 from cpsc.methods import METHODS, Terms, View
@@ -98,6 +99,9 @@ class Distiller:
         )
         metrics |= {"epoch": self.epoch, "train_s": time.perf_counter() - started} | self._learning_rates()
         metrics |= self.evaluate()
+        if not all(math.isfinite(value) for value in metrics.values()):  # the last update of the epoch may do it
+            broken = next(name for name, value in metrics.items() if not math.isfinite(value))
+            raise DivergedError(f"{broken} is not finite after epoch {self.epoch}")
         self._record(metrics)
         schedule = self.config.schedule
         synthetic = schedule.iterations * schedule.batch_size * (schedule.generator_steps + schedule.student_steps)

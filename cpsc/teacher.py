@@ -47,7 +47,10 @@ class TeacherRecipe:
         require(self.epochs >= 1, "epochs", self.epochs, ">= 1")
         require(self.batch_size >= 2, "batch_size", self.batch_size, ">= 2")
         require(self.warmup_epochs <= self.epochs, "warmup_epochs", self.warmup_epochs, "<= epochs")
-        self.as_schedule()  # checks lr, momentum and weight decay
+        try:
+            self.as_schedule()  # checks lr, momentum and weight decay
+        except ConfigError as error:
+            raise ConfigError(str(error).removeprefix("student.")) from error
 
     def as_schedule(self) -> StudentConfig:
         """The same warm-up and cosine as the student's."""

@@ -10,35 +10,31 @@ from mlflow.models import Model, infer_signature
 
 from cpsc import checkpoint
 from cpsc.deploy import build_deployed
-from cpsc.probe import ProbeSet
-from cpsc.teacher import Teacher
+from tuning.assets import Assets
 from tuning.trainable import BEST_STUDENT_FILE
 
 ALIAS = "champion"
 EXAMPLE_IMAGES = 2
 
 
-def register_champion(
-    client: MlflowClient, *, name: str, run_id: str, checkpoint_folder: Path, teacher: Teacher, probe: ProbeSet
-) -> str:
-    """Log the best student in `checkpoint_folder` to its trial's run, register it as `name` -> its model URI.
+def register_champion(client: MlflowClient, name: str, run_id: str, checkpoint_folder: Path, assets: Assets) -> str:
+    """Log the best student in `checkpoint_folder` to its trial's run and register it as `name` -> its model URI.
 
-    The example in its signature is taken from the probe set: there is no real image to take.
+    The example that its signature is read from comes from the probe set: there is no real image to take.
     """
     saved = checkpoint.load(checkpoint_folder / BEST_STUDENT_FILE, kind="best student")
-    model = build_deployed(saved["arch"], saved["student"], teacher)
-    example = probe.images[:EXAMPLE_IMAGES].float().div(255.0)
-    signature = infer_signature(example.numpy(), model(example).detach().numpy())
+    model = build_deployed(saved["arch"], saved["student"], assets.teacher)
+    example = assets.probe.images[:EXAMPLE_IMAGES].float().div(255.0)
     mlflow.set_tracking_uri(client.tracking_uri)  # Model.log offers no other way to name the store
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # torch.export and MLflow warn about each other
         logged = Model.log(
             artifact_path=None,
             name="student",
             flavor=mlflow.pytorch,
             run_id=run_id,
             pytorch_model=model,
-            signature=signature,
+            signature=infer_signature(example.numpy(), model(example).detach().numpy()),
             input_example=example.numpy(),
             pip_requirements=["torch"],
         )

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from cpsc.errors import CpscError
-from tuning.progress import Display, percent
+from tuning.progress import Display
 
 app = typer.Typer(
     name="cpsc-tune",
@@ -23,12 +23,15 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override: pa
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 Force = Annotated[bool, typer.Option("--force", help="Use a teacher below min_accuracy all the same.")]
 USAGE_ERROR = 2
+INTERRUPTED = 130
 
 
 def main() -> None:
     """Run a verb; a mistake of the user is one line on stderr and exit status 2. CPSC_DEBUG=1 shows the traceback."""
     try:
         app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except CpscError as error:
         if os.environ.get("CPSC_DEBUG"):
             raise
@@ -109,23 +112,31 @@ def sweep(
 
         typer.echo(describe(loaded))
         return
-    from tuning.report import print_report
+    from tuning.report import print_summary
     from tuning.sweep import run_sweep
-    from tuning.tracking import store_uri
 
     summary = run_sweep(loaded, Display(quiet=quiet), address=address, force=force)
-    if quiet:
-        return
-    console = Console()
-    print_report(summary.launch, list(loaded.space), console)
-    console.print(
-        f"the sweep took {summary.elapsed_s:.0f} s, {percent(summary.tracking_share)} of it in tracking calls", markup=False
-    )
-    if summary.model_uri:
-        console.print(f"the chosen student is registered as {summary.model_uri}", markup=False, soft_wrap=True)
-    console.print(
-        f"every trial is in MLflow at {store_uri(loaded)}; look at it with: cpsc-tune ui {study}", markup=False, soft_wrap=True
-    )
+    if not quiet:
+        print_summary(summary, study, Console())
+
+
+@app.command()
+def resume(
+    name: Annotated[str, typer.Argument(help="The launch: its folder's name under the storage root.")],
+    storage: Annotated[Path, typer.Option(help="The study's storage root.")] = Path("runs"),
+    num_trials: Annotated[int | None, typer.Option(min=1, help="Extend the study to so many trials.")] = None,
+    set_: Overrides = None,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster, e.g. auto; default: this machine.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Go on with a sweep that was killed, interrupted or has spent its budget."""
+    from tuning.report import print_summary
+    from tuning.sweep import resume_sweep
+
+    overrides = [*(set_ or []), *([f"search.num_trials={num_trials}"] if num_trials else [])]
+    summary = resume_sweep(storage, name, Display(quiet=quiet), overrides=overrides, address=address)
+    if not quiet:
+        print_summary(summary, storage / name / "study.yaml", Console())
 
 
 @app.command()

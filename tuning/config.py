@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from cpsc.config import DistillConfig, preset
 from cpsc.data import NUM_CLASSES, DatasetConfig
 from cpsc.errors import ConfigError
-from cpsc.models import check_arch
 from cpsc.probe import ProbeConfig
 from cpsc.teacher import TeacherRecipe
+from tuning.safe_yaml import load_yaml
 from tuning.space import Range, build_config, check_path, merge, parse_space, parse_start, set_path
 from tuning.validation import validate
 
@@ -32,7 +31,11 @@ class SearchConfig(_Section):
     num_trials: int = Field(default=16, ge=1)
     startup_trials: int = Field(default=10, ge=1)
     """Points drawn at random before TPE models the objective."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    time_budget_s: float | None = Field(default=None, gt=0)
+    """After so long nothing new is proposed; trials that run go on to their end."""
+    epoch_budget: int | None = Field(default=None, ge=1)
+    """The same after so many epochs over all trials."""
     max_concurrent: int | None = Field(default=None, ge=1)
     """Trials at a time; default: as many as the resources hold."""
 
@@ -42,7 +45,7 @@ class PruneConfig(_Section):
 
     scheduler: Literal["asha", "none"] = "asha"
     grace_epochs: int = Field(default=1, ge=1)
-    reduction_factor: float = Field(default=3, gt=1)
+    reduction_factor: float = Field(default=3, ge=1.1)
 
 
 class ResourceConfig(_Section):
@@ -132,13 +135,14 @@ def load_study(path: Path, overrides: list[str] | None = None) -> Study:
     """Read, override (``path=value``) and check a study file. ConfigError: file, path, value and rule in one line."""
     try:
         text = path.read_text(encoding="utf-8")
-        raw = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}:{line} not valid YAML ({getattr(error, 'problem', None) or 'not UTF-8 text'})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not valid YAML (not UTF-8 text)") from error
+    try:
+        raw = load_yaml(text)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: must be a mapping with name, config and space, got {type(raw).__name__}")
     try:
@@ -159,7 +163,6 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
     num_classes = NUM_CLASSES[dataset.name] if dataset else 10
     base = merge(_parse_preset(config.pop("preset", "paper"), num_classes), config)
     resolved = build_config(base, {})
-    check_arch(resolved.student.arch)
     if file.objective == "test_accuracy" and dataset is None:
         raise ConfigError("objective: test_accuracy needs config.dataset, the labelled images to measure it on")
     if file.prune.scheduler == "asha" and file.prune.grace_epochs > resolved.epochs:
@@ -179,9 +182,24 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
         resources=file.resources,
         checkpoint=file.checkpoint,
         tracking=file.tracking,
-        storage=Path(file.storage).expanduser().absolute(),
+        storage=_parse_storage(file.storage),
         source=raw,
     )
+
+
+def _parse_storage(text: str) -> Path:
+    try:
+        if not text or not text.isprintable():
+            raise RuntimeError("not a path")
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise ConfigError(f"storage: {text!r} is not a folder's path ({error})") from error
+
+
+def check_searchable(study: Study) -> None:
+    """Raise ConfigError where the study names no parameter to search."""
+    if not study.space:
+        raise ConfigError("space: names no parameter, so there is nothing to search; run the config with: cpsc-tune trial")
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
@@ -192,8 +210,8 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         if not equals or not path:
             raise ConfigError(f"--set {assignment}: must read path=value, e.g. weights.contrast=0.5")
         try:
-            values[path.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            values[path.strip()] = load_yaml(text)
+        except ConfigError as error:
             raise ConfigError(f"--set {assignment}: the value is not valid YAML") from error
     return values
 
@@ -202,12 +220,16 @@ def _override(raw: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     """`raw` with each assignment applied: a path into the file, or, for short, into its `config`."""
     changed = merge(raw, {})
     for path, value in parse_assignments(assignments).items():
-        head = path.split(".")[0]
+        head, _, rest = path.partition(".")
+        space = changed.get("space")
+        if head == "space" and rest and isinstance(space, dict):
+            space[rest] = value  # a parameter's path is one key there
+            continue
+        if isinstance(space, dict) and path.removeprefix("config.") in space:
+            raise ConfigError(f"--set {path}: is searched by this study, remove it from space to fix it")
         if head in StudyFile.model_fields:
             set_path(changed, path, value)
             continue
-        if path in (changed.get("space") or {}):
-            raise ConfigError(f"--set {path}: is searched by this study, remove it from space to fix it")
         if head not in ("dataset", "teacher", "probe", "preset"):
             check_path(path, where="--set")
         set_path(changed, f"config.{path}", value)
@@ -225,12 +247,16 @@ def _parse_teacher(raw: Any, dataset: DatasetConfig | None) -> TeacherSource:
         raise ConfigError(f"config.teacher: must name a bundle (path) or a recipe (arch, epochs, ...), got {raw!r}")
     rest = dict(raw)
     path, min_accuracy = rest.pop("path", None), rest.pop("min_accuracy", 0.0)
-    if not isinstance(min_accuracy, int | float) or not 0 <= min_accuracy <= 1:
+    if isinstance(min_accuracy, bool) or not isinstance(min_accuracy, int | float) or not 0 <= min_accuracy <= 1:
         raise ConfigError(f"config.teacher.min_accuracy: must be in [0, 1], got {min_accuracy!r}")
     if path is not None:
         if rest:
-            raise ConfigError(f"config.teacher: path names a finished teacher, {', '.join(sorted(rest))} would have no effect")
-        return TeacherSource(path=str(path), recipe=None, min_accuracy=min_accuracy)
+            raise ConfigError(
+                f"config.teacher: path names a finished teacher, {', '.join(sorted(map(str, rest)))} would have no effect"
+            )
+        if not isinstance(path, str):
+            raise ConfigError(f"config.teacher.path: must be a file's path, got {path!r}")
+        return TeacherSource(path=path, recipe=None, min_accuracy=min_accuracy)
     recipe = validate(TypeAdapter(TeacherRecipe), rest, where="config.teacher")
     if dataset is None:
         raise ConfigError("config.teacher: a recipe needs config.dataset to train on; without one give the path of a bundle")

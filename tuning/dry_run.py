@@ -6,8 +6,8 @@ from dataclasses import asdict
 import yaml
 
 from tuning.assets import study_device
-from tuning.config import Study
-from tuning.sweep import concurrency
+from tuning.config import Study, check_searchable
+from tuning.ray_session import concurrency
 from tuning.trainable import to_plain
 
 
@@ -35,6 +35,7 @@ def describe(study: Study) -> str:
 def _cost(study: Study) -> list[str]:
     config, schedule, trials = study.config, study.config.schedule, study.search.num_trials
     images = schedule.iterations * (schedule.generator_steps + schedule.student_steps) * schedule.batch_size
+    check_searchable(study)
     rungs = _rungs(study)
     study_device(study)
     return [
@@ -48,8 +49,8 @@ def _cost(study: Study) -> list[str]:
 def _rungs(study: Study) -> list[int]:
     if study.prune.scheduler == "none":
         return []
-    rungs, epoch = [], float(study.prune.grace_epochs)
-    while epoch < study.config.epochs:
-        rungs.append(math.ceil(epoch))
+    rungs, epoch = set(), float(study.prune.grace_epochs)
+    while math.ceil(epoch) < study.config.epochs:
+        rungs.add(math.ceil(epoch))
         epoch *= study.prune.reduction_factor
-    return rungs
+    return sorted(rungs)

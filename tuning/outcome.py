@@ -1,6 +1,6 @@
 """How a trial ended, read off its last result: one rule for search, tracking, progress and report."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -24,11 +24,6 @@ MLFLOW_STATUS = {
 }
 
 
-def number_of(trial_id: str, trials: Sequence[Any]) -> int:
-    """A trial's number in its study, from 0 in the order in which the search proposed them (not that of their start)."""
-    return next(number for number, trial in enumerate(trials) if trial.trial_id == trial_id)
-
-
 def outcome_of(result: Mapping[str, Any], *, epochs: int) -> Outcome:
     """The outcome of a trial that Ray calls complete, from the last result it reported.
 
@@ -36,4 +31,4 @@ def outcome_of(result: Mapping[str, Any], *, epochs: int) -> Outcome:
     """
     if result.get("diverged"):
         return Outcome.DIVERGED
-    return Outcome.COMPLETED if result.get("training_iteration", 0) >= epochs else Outcome.PRUNED
+    return Outcome.COMPLETED if result.get("epoch", 0) >= epochs else Outcome.PRUNED

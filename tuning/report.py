@@ -1,13 +1,15 @@
 """What a person reads when a sweep is over: leaderboard, what pruning saved, how good the blind choice was."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from tuning.outcome import Outcome
 from tuning.progress import percent
-from tuning.results import Launch, TrialRecord
+from tuning.results import Launch, SweepSummary, TrialRecord
+from tuning.tracking import redact, store_uri
 
 SHOWN_TRIALS = 10
 
@@ -17,6 +19,19 @@ def print_report(launch: Launch, searched: Sequence[str], console: Console) -> N
     console.print(_leaderboard(launch))
     for line in summary_lines(launch, searched):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def print_summary(summary: SweepSummary, study_file: Path, console: Console) -> None:
+    """The report of a sweep that has just ended, what it cost, and where everything is."""
+    print_report(summary.launch, list(summary.study.space), console)
+    for line in (
+        f"the sweep took {summary.elapsed_s:.0f} s, {percent(summary.tracking_share)} of it in tracking calls",
+        f"the chosen student is registered as {summary.model_uri}" if summary.model_uri else "",
+        f"every trial is in MLflow at {redact(store_uri(summary.study))}",
+        f"look at it with: cpsc-tune ui {study_file}",
+    ):
+        if line:
+            console.print(line, markup=False, soft_wrap=True)
 
 
 def summary_lines(launch: Launch, searched: Sequence[str]) -> list[str]:

@@ -8,8 +8,9 @@ from mlflow.entities import Run
 from scipy.stats import spearmanr
 
 from cpsc.errors import ConfigError
+from tuning.config import NAME, Study
 from tuning.outcome import Outcome
-from tuning.tracking import KIND_TAG, LAUNCH_TAG, OUTCOME_TAG
+from tuning.tracking import KIND_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, RUNNING
 
 CURVES = ("probe_agreement", "probe_kl", "test_accuracy")
 
@@ -90,12 +91,26 @@ class Launch:
         return sum(trial.outcome is outcome for trial in self.trials)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SweepSummary:
+    """What a sweep leaves behind."""
+
+    study: Study
+    launch: Launch
+    model_uri: str | None
+    elapsed_s: float
+    tracking_share: float
+    """Share of the sweep's wall time that tracking calls took, in callbacks and in the delivering thread."""
+
+
 def load_launch(client: MlflowClient, study: str, launch: str | None = None) -> Launch:
     """A launch of `study`, the latest unless named. ConfigError where the store has none."""
     experiment = client.get_experiment_by_name(study)
     if experiment is None:
         known = [found.name for found in client.search_experiments() if found.name != "Default"]
         raise ConfigError(f"study {study!r}: not in this MLflow store, it has {', '.join(known) or 'none'}")
+    if launch is not None and not NAME.fullmatch(launch):
+        raise ConfigError(f"study {study!r}: launch {launch!r} is not recorded")
     query = f"tags.{KIND_TAG} = 'launch'" + (f" AND tags.`{LAUNCH_TAG}` = '{launch}'" if launch else "")
     parents = client.search_runs([experiment.experiment_id], query, order_by=["attributes.start_time DESC"], max_results=1)
     if not parents:
@@ -141,9 +156,9 @@ def _read_trial(client: MlflowClient, run: Run) -> TrialRecord:
         for name in CURVES
     }
     return TrialRecord(
-        number=int(tags["number"]),
+        number=int(tags[NUMBER_TAG]),
         run_id=run.info.run_id,
-        outcome=Outcome(tags[OUTCOME_TAG]) if OUTCOME_TAG in tags else None,
+        outcome=None if tags[OUTCOME_TAG] == RUNNING else Outcome(tags[OUTCOME_TAG]),
         reason=tags.get("reason", ""),
         params=run.data.params,
         curves=curves,

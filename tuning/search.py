@@ -1,65 +1,207 @@
-"""Optuna proposes, ASHA prunes; what the libraries do not tell each other is told here."""
+"""Optuna proposes, ASHA prunes: what the libraries do not tell each other, and forget when killed, is told here."""
 
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from tuning.config import Study
+from tuning.history import LaunchHistory, TrialHistory
 from tuning.outcome import Outcome, outcome_of
 from tuning.space import to_tune
 
+CHECKPOINTS_TO_TRY = 2
+
+
+@dataclass
+class Budget:
+    """When to stop proposing trials; those that run go on to their end. None: no limit."""
+
+    num_trials: int
+    epochs: int | None
+    time_s: float | None
+    spent_epochs: int = 0
+    started: float = 0.0
+
+    def is_spent(self, num_proposed: int) -> bool:
+        """Whether `num_proposed` trials, the epochs run so far or the time since `started` use it up."""
+        return (
+            num_proposed >= self.num_trials
+            or (self.epochs is not None and self.spent_epochs >= self.epochs)
+            or (self.time_s is not None and time.monotonic() - self.started >= self.time_s)
+        )
+
 
 class StudySearch(OptunaSearch):
-    """OptunaSearch that knows a pruned trial from a finished one.
+    """OptunaSearch that knows a pruned trial from a finished one, keeps budgets, and is rebuilt from a history.
 
-    Ray's own tells Optuna COMPLETE for both, with the low-fidelity value of the pruned one, and never reports
-    the result on which the trial was stopped; TPE then takes an epoch-1 value for a final one.
+    Ray's own tells Optuna COMPLETE for a pruned trial, with its low-fidelity value, never reports the result on
+    which it was stopped, and repeats or loses trials when a killed sweep is restored. Here the study is filled from
+    the launch's history: finished trials as they ended, unfinished ones waiting to be asked for again, in the order
+    of their numbers, so that Optuna's numbers are ours. A Tune config is ``{number, point, restore}``.
     """
 
-    def __init__(self, *, epochs: int, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        epochs: int,
+        budget: Budget,
+        history: LaunchHistory,
+        start: Sequence[dict[str, Any]],
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self._epochs = epochs
+        self._budget = budget
+        self._last_epoch: dict[str, int] = {}
+        self._unfinished = {number: trial for number, trial in history.trials.items() if not trial.is_over}
+        for number in sorted(history.trials):
+            self._add(history.trials[number])
+        for point in start[len(history.trials) :]:
+            self._ot_study.enqueue_trial(point)
+        self._num_proposed = len(history.trials) - len(self._unfinished)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        is_new = not self._unfinished
+        if is_new and self._budget.is_spent(self._num_proposed):
+            return str(Searcher.FINISHED)
+        trial = self._ot_study.ask(fixed_distributions=self._space)
+        self._ot_trials[trial_id] = trial
+        self._num_proposed += 1
+        past = self._unfinished.pop(trial.number, None)
+        restore: list[str] = []
+        if past is not None:
+            for epoch, value in past.values.items():
+                trial.report(value, epoch)
+            self._last_epoch[trial_id] = past.last_epoch
+            restore = past.checkpoints[-CHECKPOINTS_TO_TRY:][::-1]
+        return {"number": trial.number, "point": dict(trial.params), "restore": restore}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        self._report(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        if result and not error and trial_id not in self._completed_trials:
-            trial = self._ot_trials[trial_id]
-            trial.report(result[self.metric], result["training_iteration"])
-            if outcome_of(result, epochs=self._epochs) is Outcome.PRUNED:
-                self._ot_study.tell(trial, state=TrialState.PRUNED)
-                self._completed_trials.add(trial_id)
-                return
-        super().on_trial_complete(trial_id, result, error)
+        if trial_id in self._completed_trials:
+            return
+        self._completed_trials.add(trial_id)
+        trial = self._ot_trials[trial_id]
+        if error or not result:
+            self._ot_study.tell(trial, state=TrialState.FAIL)
+            return
+        self._report(trial_id, result)
+        if outcome_of(result, epochs=self._epochs) is Outcome.PRUNED:
+            self._ot_study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self._ot_study.tell(trial, result[self.metric])
+
+    def _report(self, trial_id: str, result: dict[str, Any]) -> None:
+        epoch = result["epoch"]
+        if epoch > self._last_epoch.get(trial_id, 0):  # a retried trial repeats the epochs since its checkpoint
+            self._last_epoch[trial_id] = epoch
+            self._budget.spent_epochs += 1
+            self._ot_trials[trial_id].report(result[self.metric], epoch)
+
+    def _add(self, past: TrialHistory) -> None:
+        if not past.is_over:
+            self._ot_study.enqueue_trial(past.point)
+            return
+        states = {Outcome.PRUNED: TrialState.PRUNED, Outcome.FAILED: TrialState.FAIL}
+        state = states.get(past.outcome, TrialState.COMPLETE) if past.outcome else TrialState.COMPLETE
+        self._ot_study.add_trial(
+            create_trial(
+                state=state,
+                value=past.values[past.last_epoch] if state is TrialState.COMPLETE else None,
+                params=past.point,
+                distributions=self._space,
+                intermediate_values=past.values,
+            )
+        )
 
 
-def build_search(study: Study) -> StudySearch:
-    """The seeded searcher of `study`, with its starting points enqueued."""
-    seed, startup = study.search.seed, study.search.startup_trials
+class ResumableAsha(ASHAScheduler):
+    """ASHA whose rungs survive: Ray drops its scheduler when a sweep is restored; here the results are played again.
+
+    Rungs are kept by our trial numbers, for Ray's ids change with every attempt.
+    """
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        super().on_trial_add(tune_controller, _by_number(trial))
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        return str(super().on_trial_result(tune_controller, _by_number(trial), result))
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        super().on_trial_complete(tune_controller, _by_number(trial), result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        super().on_trial_remove(tune_controller, _by_number(trial))
+
+    def replay(self, history: LaunchHistory) -> set[int]:
+        """Fill the rungs from `history` -> the trials that a result of theirs says to stop."""
+        stopped = set()
+        for number in history.trials:
+            self.on_trial_add(None, _Numbered(number))
+        for number, epoch, value in history.results:
+            decision = self.on_trial_result(None, _Numbered(number), {self._time_attr: epoch, self._metric: value})
+            if decision == TrialScheduler.STOP:
+                stopped.add(number)
+        return stopped
+
+
+class _Numbered:
+    """Stands for a trial of an earlier attempt: all that ASHA asks of a trial is its name."""
+
+    def __init__(self, number: int) -> None:
+        self.config = {"number": number}
+
+
+def _by_number(trial: Any) -> Any:
+    return SimpleNamespace(trial_id=f"trial-{trial.config['number']}")
+
+
+def build_search(study: Study, history: LaunchHistory) -> StudySearch:
+    """The seeded searcher of `study`, as `history` has left it."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    search = study.search
+    seed = search.seed + history.num_attempts  # an attempt must not draw the points of the one before again
     sampler = (
-        optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
-        if study.search.sampler == "tpe"
+        optuna.samplers.TPESampler(seed=seed, n_startup_trials=search.startup_trials)
+        if search.sampler == "tpe"
         else optuna.samplers.RandomSampler(seed=seed)
     )
     return StudySearch(
         epochs=study.config.epochs,
+        budget=Budget(
+            num_trials=search.num_trials,
+            epochs=search.epoch_budget,
+            time_s=search.time_budget_s,
+            spent_epochs=history.num_epochs,
+            started=time.monotonic() - history.elapsed_s,
+        ),
+        history=history,
+        start=study.start,
         space=StudySearch.convert_search_space(to_tune(study.space)),
         metric=study.metric,
         mode="max",
         sampler=sampler,
         study_name=study.name,
-        points_to_evaluate=study.start,
     )
 
 
-def build_scheduler(study: Study) -> TrialScheduler:
+def build_scheduler(study: Study) -> ResumableAsha | FIFOScheduler:
     """ASHA over epochs, or none."""
     if study.prune.scheduler == "none":
         return FIFOScheduler()
-    return ASHAScheduler(
-        time_attr="training_iteration",
+    return ResumableAsha(
+        time_attr="epoch",
         metric=study.metric,
         mode="max",
         max_t=study.config.epochs,

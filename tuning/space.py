@@ -2,7 +2,9 @@
 
 import dataclasses
 import difflib
+import itertools
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +12,7 @@ from pydantic import TypeAdapter
 
 from cpsc.config import DistillConfig
 from cpsc.errors import ConfigError
+from cpsc.models import check_arch
 from tuning.validation import validate
 
 Point = Mapping[str, Any]
@@ -41,9 +44,12 @@ class Range:
     def contains(self, value: Any) -> bool:
         """Whether `value` can be drawn."""
         if self.sampler == "choice":
-            return value in self.arguments
+            return any(value == option and isinstance(value, bool) == isinstance(option, bool) for option in self.arguments)
+        kind = int if self.sampler in INTEGER_SAMPLERS else int | float
+        if isinstance(value, bool) or not isinstance(value, kind):
+            return False
         lower, upper = self.edges
-        return isinstance(value, int | float) and bool(lower <= value <= upper)
+        return bool(lower <= value <= upper) and (len(self.arguments) < 3 or _is_multiple(value, self.arguments[2]))
 
     def __str__(self) -> str:
         return f"{self.sampler}({', '.join(map(str, self.arguments))})"
@@ -54,7 +60,12 @@ def build_config(base: Mapping[str, Any], point: Point) -> DistillConfig:
     nested = copy_nested(base)
     for path, value in point.items():
         set_path(nested, path, value)
-    return validate(_ADAPTER, nested, where="config")
+    config = validate(_ADAPTER, nested, where="config")
+    try:
+        check_arch(config.student.arch)
+    except ConfigError as error:
+        raise ConfigError(f"config.student.{error}") from error
+    return config
 
 
 def parameter_paths() -> dict[str, Any]:
@@ -115,12 +126,32 @@ def parse_space(raw: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Ra
         if path in FIXED_PATHS:
             raise ConfigError(f"space.{path}: cannot be searched, {FIXED_PATHS[path]}; set it under config")
         space[path] = _parse_range(path, spec)
-        for value in space[path].edges:
+        for value in _examples(space[path]):
             try:
                 build_config(base, {path: value})
             except ConfigError as error:
                 raise ConfigError(f"space.{path}: {space[path]} leaves what is allowed: {error}") from error
+    for (first, one), (second, other) in itertools.combinations(space.items(), 2):
+        for pair in itertools.product(_examples(one), _examples(other)):
+            try:
+                build_config(base, dict(zip((first, second), pair, strict=True)))
+            except ConfigError as error:
+                raise ConfigError(f"space.{first} with space.{second}: {pair} leaves what is allowed: {error}") from error
     return space
+
+
+def _examples(domain: Range) -> tuple[Any, ...]:
+    """The edges, and a value in between that is not whole where fractions can be drawn."""
+    if domain.sampler in ("uniform", "loguniform"):
+        lower, upper = domain.arguments
+        return (*domain.edges, lower + (upper - lower) / math.pi)
+    if domain.sampler == "quniform":
+        return (*domain.edges, domain.arguments[0] + domain.arguments[2])
+    return domain.edges
+
+
+def _is_multiple(value: float, step: float) -> bool:
+    return math.isclose(value / step, round(value / step))
 
 
 def parse_start(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Range], base: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -179,7 +210,7 @@ def _check_numbers(where: str, sampler: str, arguments: list[Any]) -> tuple[Any,
     if len(arguments) != NUM_ARGUMENTS[sampler]:
         raise ConfigError(f"{where}: takes {NUM_ARGUMENTS[sampler]} numbers, got {arguments!r}")
     for value in arguments:
-        if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, kind) or not abs(value) <= sys.float_info.max:
             raise ConfigError(f"{where}: takes {'integers' if kind is int else 'finite numbers'}, got {value!r}")
     lower, upper = arguments[:2]
     if not lower < upper:
@@ -188,4 +219,6 @@ def _check_numbers(where: str, sampler: str, arguments: list[Any]) -> tuple[Any,
         raise ConfigError(f"{where}: lower must be > 0 on a logarithmic scale, got {lower}")
     if len(arguments) == 3 and not 0 < arguments[2] <= upper - lower:
         raise ConfigError(f"{where}: the step must be > 0 and at most {upper - lower}, got {arguments[2]}")
+    if len(arguments) == 3 and not (_is_multiple(lower, arguments[2]) and _is_multiple(upper, arguments[2])):
+        raise ConfigError(f"{where}: lower and upper must be multiples of the step {arguments[2]}, got [{lower}, {upper}]")
     return tuple(arguments)

@@ -7,19 +7,22 @@ from ray.tune import Callback
 from ray.tune.experiment import Trial
 from rich.console import Console
 
-from tuning.outcome import Outcome, number_of, outcome_of
+from tuning.history import LaunchHistory
+from tuning.outcome import Outcome, outcome_of
 from tuning.progress import bar_columns, percent
+from tuning.recorder import number_of
 
 
 class SweepProgress(Callback):
     """A live bar on a terminal, a line a finished trial elsewhere. Only looks, decides nothing."""
 
-    def __init__(self, *, num_trials: int, epochs: int, metric: str, quiet: bool) -> None:
+    def __init__(self, history: LaunchHistory, *, num_trials: int, epochs: int, metric: str, quiet: bool) -> None:
         self._num_trials, self._epochs, self._metric, self._quiet = num_trials, epochs, metric, quiet
-        self._numbers: dict[str, int] = {}
-        self._epoch_of: dict[str, int] = {}
-        self._ended: dict[str, Outcome] = {}
-        self._best: tuple[float, int] | None = None
+        self._epoch_of = {number: trial.last_epoch for number, trial in history.trials.items() if trial.is_over}
+        self._ended = {number: trial.outcome for number, trial in history.trials.items() if trial.is_over}
+        values = [(max(trial.values.values()), number) for number, trial in history.trials.items() if trial.values]
+        self._best: tuple[float, int] | None = max(values, key=lambda pair: (pair[0], -pair[1]), default=None)
+        self._worth_before = float(len(self._ended))
         self._started = time.monotonic()
         self._bar: Any = None
         self.interrupted = False
@@ -33,15 +36,14 @@ class SweepProgress(Callback):
             self._bar.start()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._numbers.setdefault(trial.trial_id, number_of(trial.trial_id, trials))
-        self._epoch_of.setdefault(trial.trial_id, 0)
+        self._epoch_of.setdefault(number_of(trial), 0)
         self._refresh()
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
-        self._epoch_of[trial.trial_id] = int(result["training_iteration"])
+        self._epoch_of[number_of(trial)] = int(result["epoch"])
         value = float(result[self._metric])
         if self._best is None or value > self._best[0]:
-            self._best = (value, self._numbers[trial.trial_id])
+            self._best = (value, number_of(trial))
         self._refresh()
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -51,7 +53,7 @@ class SweepProgress(Callback):
         self._end(trial, Outcome.FAILED)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        self.interrupted = any(trial.trial_id not in self._ended for trial in trials)
+        self.interrupted = any(number_of(trial) not in self._ended for trial in trials)
         self.close()
 
     def close(self) -> None:
@@ -61,8 +63,9 @@ class SweepProgress(Callback):
             self._bar = None
 
     def _end(self, trial: Trial, outcome: Outcome) -> None:
-        self._ended[trial.trial_id] = outcome
-        number, epoch = self._numbers[trial.trial_id], self._epoch_of[trial.trial_id]
+        number = number_of(trial)
+        self._ended[number] = outcome
+        epoch = self._epoch_of[number]
         value = (trial.last_result or {}).get(self._metric)
         if self._bar is None and not self._quiet:
             ended = f"trial {number:3d} {outcome.value:9s} after epoch {epoch:3d} at {percent(value)}"
@@ -74,18 +77,19 @@ class SweepProgress(Callback):
             self._bar.update(self._task, completed=self._trials_worth(), state=self._state())
 
     def _state(self) -> str:
-        done, running = len(self._ended), len(self._numbers) - len(self._ended)
+        done, running = len(self._ended), len(self._epoch_of) - len(self._ended)
         pruned = sum(outcome is Outcome.PRUNED for outcome in self._ended.values())
         best = f"best {percent(self._best[0])} (trial {self._best[1]})" if self._best else "no result yet"
         return f"{done}/{self._num_trials} done, {running} running, {pruned} pruned, {best}"
 
     def _trials_worth(self) -> float:
         """Finished trials, and of the running ones the part they have done."""
-        parts = sum(epoch / self._epochs for trial, epoch in self._epoch_of.items() if trial not in self._ended)
+        parts = sum(epoch / self._epochs for number, epoch in self._epoch_of.items() if number not in self._ended)
         return len(self._ended) + parts
 
     def _time_left(self) -> str:
-        left = (time.monotonic() - self._started) * (self._num_trials - self._trials_worth()) / max(self._trials_worth(), 0.1)
+        done = max(self._trials_worth() - self._worth_before, 0.1)  # what this attempt has done in its time
+        left = (time.monotonic() - self._started) * (self._num_trials - self._trials_worth()) / done
         return f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left"
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One trial as Ray Tune sees it; also run in the calling process, where a debugger reaches it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from cpsc import checkpoint
 from cpsc.data import Split
 from cpsc.device import resolve_device
 from cpsc.distiller import Distiller
-from cpsc.errors import DivergedError
+from cpsc.errors import CheckpointError, DivergedError
 from cpsc.pictures import save_grid
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
@@ -39,9 +39,11 @@ class TrialContext:
 
 
 class DistillTrainable(Trainable):
-    """One epoch of distillation is one Tune iteration. The Tune config is the point: values by dotted path.
+    """One epoch of distillation is one Tune iteration. The Tune config is ``{number, point, restore}``.
 
-    A trial that diverges ends with the worst objective and is not retried; any other error is Ray's to retry.
+    `point`: values by dotted path. `restore`: checkpoint folders of an earlier attempt, newest first; the first that
+    can be read is continued from. A trial that diverges ends with the worst objective and is not retried; any
+    other error is Ray's to retry.
     """
 
     def setup(self, config: dict[str, Any], context: TrialContext | None = None) -> None:
@@ -57,7 +59,7 @@ class DistillTrainable(Trainable):
             worst = {self._context.objective: 0.0, f"best_{self._context.objective}": 0.0}
             return worst | {"epoch": self.distiller.epoch, "diverged": True, "reason": str(error), "done": True}
         done = self.distiller.epoch >= self.distiller.config.epochs
-        return metrics | {"diverged": False, "done": done}
+        return metrics | {"diverged": False, "done": done, "note": self._note}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         folder = Path(checkpoint_dir)
@@ -69,21 +71,40 @@ class DistillTrainable(Trainable):
         save_grid(self.distiller.sample_grid(), folder / SAMPLES_FILE)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Continue from `checkpoint_dir`; where it is corrupt, from the one before it, and say so."""
         folder = Path(checkpoint_dir)
-        state = checkpoint.load(folder / STATE_FILE, kind="trial checkpoint")
-        best = checkpoint.load(folder / BEST_STUDENT_FILE, kind="best student")
-        self.distiller.load_state_dict(state | {"best_student": best["student"]})
+        older = sorted(folder.parent.glob("checkpoint_*"), reverse=True)
+        self._restore([folder, *(sibling for sibling in older if sibling.name < folder.name)])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Everything is built anew, so a trial on a reused actor computes what it would on a fresh one."""
         self._start(new_config)
         return True
 
-    def _start(self, point: Point) -> None:
+    def _restore(self, folders: Sequence[Path]) -> None:
+        """Continue from the first of `folders` that can be read, or from the start where none can."""
+        for folder in folders:
+            try:
+                state = checkpoint.load(folder / STATE_FILE, kind="trial checkpoint")
+                best = checkpoint.load(folder / BEST_STUDENT_FILE, kind="best student")
+                self.distiller.load_state_dict(state | {"best_student": best["student"]})
+            except CheckpointError as error:
+                self._note = f"{error}; continued from an earlier state"
+                self._build()  # a state that was half taken in must not stay
+            else:
+                return
+
+    def _start(self, config: Mapping[str, Any]) -> None:
+        self._point: Point = config["point"]
+        self._note = ""
+        self._build()
+        self._restore([Path(folder) for folder in config.get("restore", [])])
+
+    def _build(self) -> None:
         context = self._context
         torch.set_num_threads(context.threads)
         self.distiller = Distiller(
-            build_config(context.base, point),
+            build_config(context.base, self._point),
             context.teacher,
             probe=context.probe,
             test=context.test,
@@ -110,4 +131,4 @@ def local_trainable(context: TrialContext, point: Point) -> DistillTrainable:
             """Ray would make a folder under the home directory; a local trial writes where it is told to."""
             self._logdir = "."
 
-    return LocalTrainable(config=dict(point))
+    return LocalTrainable(config={"number": 0, "point": dict(point)})

@@ -17,7 +17,8 @@ def validate(adapter: TypeAdapter[T], raw: Any, *, where: str) -> T:
     except ValidationError as error:
         raise ConfigError(_one_line(error, adapter, where)) from error
     except ConfigError as error:
-        raise ConfigError(f"{where}.{error}") from error
+        section = where.rsplit(".", 1)[-1]
+        raise ConfigError(f"{where}.{str(error).removeprefix(f'{section}.')}") from error
 
 
 def _one_line(error: ValidationError, adapter: TypeAdapter[Any], where: str) -> str:

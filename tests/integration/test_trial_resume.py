@@ -131,7 +131,7 @@ def test_a_trial_on_a_reused_actor_equals_one_on_a_fresh_actor() -> None:
     fresh = local_trainable(context, copy.deepcopy(point))
     reused = local_trainable(context, {"weights.l2": 4.0, "seed": 3})
     steps(reused, 2)
-    assert reused.reset(copy.deepcopy(point))
+    assert reused.reset({"number": 1, "point": copy.deepcopy(point)})
     assert steps(reused, 3) == steps(fresh, 3)
     assert_same_state(reused.distiller.state_dict()["parts"], fresh.distiller.state_dict()["parts"])
 

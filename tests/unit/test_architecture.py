@@ -211,7 +211,9 @@ def test_the_core_imports_where_no_tuning_tool_is_installed() -> None:
 
 
 def test_help_and_the_reading_of_studies_do_not_import_ray() -> None:
-    finished = run_without(("ray", "mlflow", "optuna"), ["tuning.cli", "tuning.config", "tuning.spool", "tuning.progress"])
+    finished = run_without(
+        ("ray", "mlflow", "optuna"), ["tuning.cli", "tuning.config", "tuning.journal", "tuning.history", "tuning.progress"]
+    )
     assert finished.returncode == 0, finished.stderr
 
 

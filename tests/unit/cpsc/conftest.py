@@ -77,7 +77,8 @@ def vary(config: DistillConfig) -> Callable[..., DistillConfig]:
 
     def change(**changes: Any) -> DistillConfig:
         fields = {
-            name: replace(getattr(config, name), **value) if isinstance(value, Mapping) else value for name, value in changes.items()
+            name: replace(getattr(config, name), **value) if isinstance(value, Mapping) else value
+            for name, value in changes.items()
         }
         return replace(config, **fields)
 

@@ -18,7 +18,9 @@ def full_size(num_classes: int, image_size: int, embedding: str = "full") -> Con
 
 def tiny(embedding: str = "full", *, seed: int = 0) -> ConditionalGenerator:
     torch.manual_seed(seed)
-    return ConditionalGenerator(GeneratorConfig(latent_dim=8, width=4, embedding=embedding), num_classes=3, channels=2, image_size=8)
+    return ConditionalGenerator(
+        GeneratorConfig(latent_dim=8, width=4, embedding=embedding), num_classes=3, channels=2, image_size=8
+    )
 
 
 @pytest.mark.parametrize(
@@ -29,9 +31,7 @@ def test_parameter_counts_are_the_published_ones(num_classes: int, image_size: i
     assert sum(p.numel() for p in full_size(num_classes, image_size).parameters()) == count
 
 
-@pytest.mark.parametrize(
-    ("embedding", "norm_values"), [("none", 646), ("three_layer", 640 * 10 + 6), ("full", 646 * 10)]
-)
+@pytest.mark.parametrize(("embedding", "norm_values"), [("none", 646), ("three_layer", 640 * 10 + 6), ("full", 646 * 10)])
 def test_the_ablations_replace_all_or_the_last_embedding_by_batch_norm(embedding: str, norm_values: int) -> None:
     generator = full_size(10, 32, embedding)
     assert sum(p.numel() for p in generator.parameters()) == WITHOUT_NORMS + norm_values

@@ -119,7 +119,9 @@ def test_an_epoch_alternates_the_phases_and_averages_their_terms() -> None:
 
 
 @pytest.mark.parametrize(("check_each_iteration", "calls"), [(True, 4), (False, 10)])
-def test_a_nan_ends_the_epoch_within_the_iteration_or_where_looking_is_dear_at_its_end(check_each_iteration: bool, calls: int) -> None:
+def test_a_nan_ends_the_epoch_within_the_iteration_or_where_looking_is_dear_at_its_end(
+    check_each_iteration: bool, calls: int
+) -> None:
     module, seen = frozen_linear(), []
 
     def terms() -> dict[str, Tensor]:

@@ -113,7 +113,7 @@ CHANGES: list[tuple[str, Raw, list[str]]] = [
     ("unknown sampler", {"search": {"sampler": "grid"}}, ["search.sampler: input should be 'tpe' or 'random', got 'grid'"]),
     ("no trial", {"search": {"num_trials": 0}}, ["search.num_trials: input should be greater than or equal to 1, got 0"]),
     ("negative seed", {"search": {"seed": -1}}, ["search.seed: input should be greater than or equal to 0, got -1"]),
-    ("factor of one", {"prune": {"reduction_factor": 1}}, ["prune.reduction_factor: input should be greater than 1, got 1"]),
+    ("factor of one", {"prune": {"reduction_factor": 1}}, ["prune.reduction_factor: input should be greater than ", "got 1"]),
     ("grace of none", {"prune": {"grace_epochs": 0}}, ["prune.grace_epochs: input should be greater than or equal to 1, got 0"]),
     ("grace beyond the end", {"prune": {"grace_epochs": 10}}, ["prune.grace_epochs: must be <= config.epochs (9), got 10"]),
     ("no processor", {"resources": {"cpus": 0}}, ["resources.cpus: input should be greater than or equal to 1, got 0"]),
@@ -128,7 +128,11 @@ CHANGES: list[tuple[str, Raw, list[str]]] = [
     ("name with a line break", {"name": "a\n"}, ["name: must be letters, digits", r"got 'a\n'"]),
     ("empty name", {"name": ""}, ["name: must be letters, digits", "got ''"]),
     ("name of digits alone is a number", {"name": 5}, ["name: input should be a valid string, got 5"]),
-    ("typo in space", {"space": {"weights.contrst": {"uniform": [0, 1]}}}, ["space.weights.contrst: unknown parameter, did you mean"]),
+    (
+        "typo in space",
+        {"space": {"weights.contrst": {"uniform": [0, 1]}}},
+        ["space.weights.contrst: unknown parameter, did you mean"],
+    ),
     ("start unsearched", {"start": [{"weights.label": 1}]}, ["start[0].weights.label: is not searched"]),
     ("start outside", {"start": [{"student.lr": 1}]}, ["start[0].student.lr: 1 lies outside uniform(0.02, 0.3)"]),
 ]
@@ -165,12 +169,32 @@ CONFIG_CHANGES: list[tuple[str, Raw, list[str]]] = [
     ("empty teacher", {"teacher": {}}, ["config.teacher: must name a bundle (path) or a recipe", "got {}"]),
     ("teacher as a name", {"teacher": "wrn_16_2"}, ["config.teacher: must name a bundle (path) or a recipe", "got 'wrn_16_2'"]),
     ("teacher without arch", {"teacher": {"epochs": 3}}, ["config.teacher.arch: is missing"]),
-    ("unknown teacher key", {"teacher": {"arch": "wrn_10_1", "epoch": 3}}, ["config.teacher.epoch: unknown key, did you mean epochs?"]),
+    (
+        "unknown teacher key",
+        {"teacher": {"arch": "wrn_10_1", "epoch": 3}},
+        ["config.teacher.epoch: unknown key, did you mean epochs?"],
+    ),
     ("unknown teacher network", {"teacher": {"arch": "wrn_11_1"}}, ["config.teacher", "'wrn_11_1'", "depth must be 6n + 4"]),
-    ("teacher rule", {"teacher": {"arch": "wrn_10_1", "epochs": 0, "warmup_epochs": 0}}, ["config.teacher.epochs must be >= 1, got 0"]),
-    ("two teachers", {"teacher": {"path": "t.pt", "arch": "wrn_10_1"}}, ["path names a finished teacher, arch would have no effect"]),
-    ("accuracy above one", {"teacher": {"arch": "wrn_10_1", "min_accuracy": 97}}, ["teacher.min_accuracy: must be in [0, 1], got 97"]),
-    ("accuracy below zero", {"teacher": {"path": "t", "min_accuracy": -0.1}}, ["teacher.min_accuracy: must be in [0, 1], got -0.1"]),
+    (
+        "teacher rule",
+        {"teacher": {"arch": "wrn_10_1", "epochs": 0, "warmup_epochs": 0}},
+        ["config.teacher.epochs must be >= 1, got 0"],
+    ),
+    (
+        "two teachers",
+        {"teacher": {"path": "t.pt", "arch": "wrn_10_1"}},
+        ["path names a finished teacher, arch would have no effect"],
+    ),
+    (
+        "accuracy above one",
+        {"teacher": {"arch": "wrn_10_1", "min_accuracy": 97}},
+        ["teacher.min_accuracy: must be in [0, 1], got 97"],
+    ),
+    (
+        "accuracy below zero",
+        {"teacher": {"path": "t", "min_accuracy": -0.1}},
+        ["teacher.min_accuracy: must be in [0, 1], got -0.1"],
+    ),
     ("accuracy nan", {"teacher": {"path": "t", "min_accuracy": math.nan}}, ["teacher.min_accuracy: must be in [0, 1], got nan"]),
     ("accuracy as text", {"teacher": {"path": "t", "min_accuracy": "0.9"}}, ["teacher.min_accuracy: must be in [0, 1], got '0.9'"]),
 ]
@@ -242,8 +266,7 @@ def test_a_home_folder_of_nobody_is_refused(raw: Raw) -> None:
     ("change", "path"),
     [
         ({"search": {"seed": 2**32}}, "search.seed"),  # Optuna's samplers take 32 bits
-        ({"prune": {"reduction_factor": math.inf}}, "prune.reduction_factor"),
-        ({"resources": {"gpus": math.inf}}, "resources.gpus"),
+        ({"prune": {"reduction_factor": 1 + 1e-9}}, "prune.reduction_factor"),  # ASHA would make a billion rungs
         ({"storage": "a\0b"}, "storage"),
     ],
 )
@@ -294,7 +317,9 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     assert file_refusal(tmp_path) == "cannot be read (Is a directory)"
 
 
-@pytest.mark.parametrize("tag", ["!!python/object/apply:os.getcwd []", "!!python/name:os.system", "!!python/tuple [1, 2]", "!custom 1"])
+@pytest.mark.parametrize(
+    "tag", ["!!python/object/apply:os.getcwd []", "!!python/name:os.system", "!!python/tuple [1, 2]", "!custom 1"]
+)
 def test_a_tag_that_would_run_or_build_python_objects_is_refused(write: Write, tag: str) -> None:
     message = file_refusal(write(f"name: a\nconfig: {tag}\n"))
     assert message.startswith("line 2 not valid YAML (could not determine a constructor for the tag")
@@ -419,7 +444,19 @@ KNOWN_KEYS = sorted(
     | {"dataset", "teacher", "probe", "preset", "path", "name", "min_accuracy", "steps", "uniform", "choice", "randint", "quniform"}
     | {"sampler", "num_trials", "grace_epochs", "reduction_factor", "scheduler", "cpus", "gpus", "uri", "artifacts"}
 )
-KNOWN_VALUES = ["digits", "cifar10", "wrn_10_1", "wrn_11_1", "reference", "asha", "none", "test_accuracy", "mse", "~nobody-here", "0.1"]
+KNOWN_VALUES = [
+    "digits",
+    "cifar10",
+    "wrn_10_1",
+    "wrn_11_1",
+    "reference",
+    "asha",
+    "none",
+    "test_accuracy",
+    "mse",
+    "~nobody-here",
+    "0.1",
+]
 SCALARS = (
     st.none()
     | st.booleans()
@@ -430,9 +467,7 @@ SCALARS = (
     | st.sampled_from(KNOWN_VALUES)
 )
 KEYS = st.sampled_from(KNOWN_KEYS) | st.text(max_size=6) | st.integers() | st.none() | st.booleans()
-GARBAGE = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=5), max_leaves=12
-)
+GARBAGE = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=5), max_leaves=12)
 RANGES = st.dictionaries(
     st.sampled_from(["uniform", "loguniform", "quniform", "randint", "lograndint", "qrandint", "choice"]),
     st.lists(SCALARS, max_size=4) | GARBAGE,
@@ -442,19 +477,30 @@ SPACES = st.dictionaries(st.sampled_from(sorted(parameter_paths())) | st.text(ma
 CONFIGS = st.dictionaries(st.sampled_from(KNOWN_KEYS) | st.text(max_size=6), GARBAGE, max_size=4) | GARBAGE
 STARTS = st.lists(st.dictionaries(st.sampled_from(sorted(parameter_paths())) | KEYS, SCALARS, max_size=3), max_size=3) | GARBAGE
 
-ANY = settings(max_examples=150, deadline=None, derandomize=True, database=None)
+ANY = settings(max_examples=80, deadline=None, derandomize=True, database=None)
 VALID: Raw = {
     "name": "small",
-    "config": {"dataset": "digits", "teacher": {"arch": "wrn_10_1"}, "student": {"arch": "wrn_10_1", "warmup_epochs": 1}, "epochs": 9},
+    "config": {
+        "dataset": "digits",
+        "teacher": {"arch": "wrn_10_1"},
+        "student": {"arch": "wrn_10_1", "warmup_epochs": 1},
+        "epochs": 9,
+    },
     "space": {"weights.contrast": {"loguniform": [0.05, 5]}, "student.lr": {"uniform": [0.02, 0.3]}},
 }
 
 
-def check_resolves_or_refuses(raw: Raw) -> None:
+def message_of(action: Callable[[], object]) -> str | None:
+    """The words in which `action` refuses; None where it succeeds. No other error passes."""
     try:
-        resolve_study(raw)
+        action()
     except ConfigError as error:
-        assert str(error)
+        return str(error)
+    return None
+
+
+def check_resolves_or_refuses(raw: Raw) -> None:
+    assert message_of(lambda: resolve_study(raw)) != ""
 
 
 @ANY
@@ -501,15 +547,27 @@ def test_any_value_of_a_known_key_resolves_or_is_refused(key: str, value: Any) -
 
 def check_loads_or_refuses(path: Path, content: bytes, overrides: list[str] | None = None) -> None:
     path.write_bytes(content)
-    try:
-        load_study(path, overrides)
-    except ConfigError as error:
-        assert str(error).startswith(f"{path}:")
+    message = message_of(lambda: load_study(path, overrides))
+    assert message is None or message.startswith(f"{path}:")
 
 
 YAML_TEXT = st.text(alphabet="abn019 \n\t:-[]{},&*!|>'\"#%?=._~\\", max_size=60)
 SNIPPETS = st.sampled_from(
-    ["2024-99-99", "!!int x", "!!bool x", "!!float x", "!!set {a}", "!!binary =", "&a [*a]", "*a", "<<: 1", "0x_", "1:99", "? a", "\ud7ff"]
+    [
+        "2024-99-99",
+        "!!int x",
+        "!!bool x",
+        "!!float x",
+        "!!set {a}",
+        "!!binary =",
+        "&a [*a]",
+        "*a",
+        "<<: 1",
+        "0x_",
+        "1:99",
+        "? a",
+        "\ud7ff",
+    ]
 )
 
 
@@ -535,6 +593,9 @@ def test_any_damage_to_a_valid_file_loads_or_is_refused(
 
 
 @ANY
-@given(assignment=st.tuples(st.sampled_from(KNOWN_KEYS) | st.text(max_size=8), YAML_TEXT | SNIPPETS).map("=".join) | st.text(max_size=9))
+@given(
+    assignment=st.tuples(st.sampled_from(KNOWN_KEYS) | st.text(max_size=8), YAML_TEXT | SNIPPETS).map("=".join)
+    | st.text(max_size=9)
+)
 def test_any_override_applies_or_is_refused(tmp_path_factory: pytest.TempPathFactory, assignment: str) -> None:
     check_loads_or_refuses(tmp_path_factory.getbasetemp() / "override.yaml", yaml.safe_dump(VALID).encode(), [assignment])

@@ -64,6 +64,8 @@ def test_the_cost_is_counted_in_trials_epochs_and_images(raw: Raw) -> None:
         (10, {"reduction_factor": 3}, "1, 3, 9"),
         (9, {"reduction_factor": 2}, "1, 2, 4, 8"),
         (9, {"reduction_factor": 3, "grace_epochs": 2}, "2, 6"),
+        (9, {"reduction_factor": 2.9}, "1, 3"),  # the third lies at 8.41: only the last epoch is beyond it
+        (3, {"reduction_factor": 1.2}, "1, 2"),
     ],
 )
 def test_the_rungs_are_those_of_the_scheduler(raw: Raw, epochs: int, prune: Raw, rungs: str) -> None:

@@ -10,12 +10,12 @@ from tuning.outcome import MLFLOW_STATUS, Outcome, outcome_of
 @pytest.mark.parametrize(
     ("result", "outcome"),
     [
-        ({"training_iteration": 9, "diverged": False}, Outcome.COMPLETED),
-        ({"training_iteration": 10, "diverged": False}, Outcome.COMPLETED),
-        ({"training_iteration": 8, "diverged": False}, Outcome.PRUNED),
-        ({"training_iteration": 1}, Outcome.PRUNED),
-        ({"training_iteration": 3, "diverged": True}, Outcome.DIVERGED),
-        ({"training_iteration": 9, "diverged": True}, Outcome.DIVERGED),
+        ({"epoch": 9, "diverged": False}, Outcome.COMPLETED),
+        ({"epoch": 10, "diverged": False}, Outcome.COMPLETED),
+        ({"epoch": 8, "diverged": False}, Outcome.PRUNED),
+        ({"epoch": 1}, Outcome.PRUNED),
+        ({"epoch": 3, "diverged": True}, Outcome.DIVERGED),
+        ({"epoch": 9, "diverged": True}, Outcome.DIVERGED),
         ({}, Outcome.PRUNED),
     ],
 )

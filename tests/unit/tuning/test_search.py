@@ -1,6 +1,5 @@
-"""What Optuna hears of a trial's end, whose points come first, and when ASHA stops a trial."""
+"""What Optuna hears of a trial's end, whose points come first, what a resumed search remembers, when ASHA stops a trial."""
 
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -9,29 +8,41 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from tuning.config import resolve_study
-from tuning.search import StudySearch, build_scheduler, build_search
+from tuning.config import Study, resolve_study
+from tuning.history import LaunchHistory, TrialHistory
+from tuning.outcome import Outcome
+from tuning.search import ResumableAsha, StudySearch, build_scheduler, build_search
 
 Raw = dict[str, Any]
 Result = dict[str, Any]
 
 
 def result(value: float, epoch: int, *, diverged: bool = False) -> Result:
-    return {"best_probe_agreement": value, "training_iteration": epoch, "diverged": diverged}
+    return {"best_probe_agreement": value, "epoch": epoch, "training_iteration": epoch, "diverged": diverged}
+
+
+def new_search(study: Study, history: LaunchHistory | None = None) -> StudySearch:
+    return build_search(study, history or LaunchHistory())
 
 
 @pytest.fixture
 def search(raw: Raw) -> StudySearch:
-    return build_search(resolve_study(raw))
+    return new_search(resolve_study(raw))
 
 
 def told(search: StudySearch, number: int = 0) -> FrozenTrial:
     return search._ot_study.trials[number]
 
 
+def propose(search: StudySearch, trial_id: str) -> dict[str, Any]:
+    config = search.suggest(trial_id)
+    assert isinstance(config, dict)
+    return config
+
+
 def run(search: StudySearch, trial_id: str, *results: Result) -> None:
     """A trial from its suggestion to its last result, as Tune reports it: the last one only on completion."""
-    search.suggest(trial_id)
+    propose(search, trial_id)
     for passed in results[:-1]:
         search.on_trial_result(trial_id, passed)
     search.on_trial_complete(trial_id, results[-1])
@@ -83,19 +94,39 @@ def test_a_second_completion_changes_nothing(search: StudySearch) -> None:
     assert told(search).intermediate_values == {3: 0.4}
 
 
-def test_starting_points_come_first_and_in_order(raw: Raw) -> None:
+def test_epochs_that_a_retried_trial_repeats_are_heard_once(search: StudySearch) -> None:
+    propose(search, "a")
+    for passed in (result(0.2, 1), result(0.3, 2), result(0.3, 2), result(0.4, 3)):
+        search.on_trial_result("a", passed)
+    search.on_trial_complete("a", result(0.5, 9))
+    assert told(search).intermediate_values == {1: 0.2, 2: 0.3, 3: 0.4, 9: 0.5}
+
+
+def test_epochs_that_a_retried_trial_repeats_are_not_taken_from_the_budget(raw: Raw) -> None:
+    search = new_search(resolve_study(raw | {"search": {"epoch_budget": 3}}))
+    propose(search, "a")
+    for epoch in (1, 2, 1, 2):
+        search.on_trial_result("a", result(0.2, epoch))
+    assert isinstance(search.suggest("b"), dict)
+    search.on_trial_result("a", result(0.2, 3))
+    assert search.suggest("c") == StudySearch.FINISHED
+
+
+def test_starting_points_come_first_and_in_order_then_the_samplers(raw: Raw) -> None:
     study = resolve_study(raw | {"start": [{"weights.contrast": 1.0}, {}, {"student.lr": 0.02}]})
-    search = build_search(study)
-    assert [search.suggest(str(number)) for number in range(3)] == study.start
-    assert search.suggest("3") not in study.start
+    search = new_search(study)
+    configs = [propose(search, str(number)) for number in range(4)]
+    assert [config["point"] for config in configs[:3]] == study.start
+    assert configs[3]["point"] not in study.start
+    assert [config["number"] for config in configs] == [0, 1, 2, 3]
+    assert all(config["restore"] == [] for config in configs)
 
 
 def test_every_suggestion_lies_inside_the_space(raw: Raw) -> None:
-    study = resolve_study(raw)
-    search = build_search(study)
+    study = resolve_study(raw | {"search": {"num_trials": 25, "startup_trials": 10}})
+    search = new_search(study)
     for number in range(25):
-        point = search.suggest(str(number))
-        assert point is not None
+        point = propose(search, str(number))["point"]
         assert point.keys() == study.space.keys()
         assert all(study.space[path].contains(value) for path, value in point.items()), point
         search.on_trial_complete(str(number), result(point["student.lr"], 9))
@@ -104,17 +135,15 @@ def test_every_suggestion_lies_inside_the_space(raw: Raw) -> None:
 def suggestions(search: StudySearch, count: int = 8) -> list[dict[str, Any]]:
     points = []
     for number in range(count):
-        point = search.suggest(str(number))
-        assert point is not None
-        points.append(point)
-        search.on_trial_complete(str(number), result(point["student.lr"], 9 if number % 2 else 3))
+        points.append(propose(search, str(number))["point"])
+        search.on_trial_complete(str(number), result(points[-1]["student.lr"], 9 if number % 2 else 3))
     return points
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_the_seed_decides_the_suggestions(raw: Raw, sampler: str) -> None:
     def search(seed: int) -> StudySearch:
-        return build_search(resolve_study(raw | {"search": {"sampler": sampler, "seed": seed, "startup_trials": 3}}))
+        return new_search(resolve_study(raw | {"search": {"sampler": sampler, "seed": seed, "startup_trials": 3}}))
 
     assert suggestions(search(0)) == suggestions(search(0))
     assert suggestions(search(0)) != suggestions(search(1))
@@ -123,33 +152,115 @@ def test_the_seed_decides_the_suggestions(raw: Raw, sampler: str) -> None:
 def test_the_sampler_is_the_one_that_the_study_names(raw: Raw) -> None:
     samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
     for name, kind in samplers.items():
-        assert isinstance(build_search(resolve_study(raw | {"search": {"sampler": name}}))._ot_study.sampler, kind)
+        assert isinstance(new_search(resolve_study(raw | {"search": {"sampler": name}}))._ot_study.sampler, kind)
 
 
-def test_a_saved_search_continues_where_it_stopped(raw: Raw, tmp_path: Path) -> None:
-    study = resolve_study(raw | {"start": [{}], "search": {"startup_trials": 2}})
-    search = build_search(study)
-    run(search, "a", result(0.2, 1), result(0.4, 3))
-    run(search, "b", result(0.6, 9))
-    search.suggest("running")
-    search.save(str(tmp_path / "search.pkl"))
-    restored = build_search(study)
-    restored.restore(str(tmp_path / "search.pkl"))
-    assert [trial.state for trial in restored._ot_study.trials] == [TrialState.PRUNED, TrialState.COMPLETE, TrialState.RUNNING]
-    assert told(restored).intermediate_values == {1: 0.2, 3: 0.4}
-    restored.on_trial_complete("running", result(0.8, 9))
-    assert told(restored, 2).value == 0.8
-    following = restored.suggest("c")
-    assert following not in study.start
-    search.on_trial_complete("running", result(0.8, 9))
-    assert following == search.suggest("c")
+@pytest.mark.parametrize(
+    ("budget", "proposed"), [({"num_trials": 3}, 3), ({"num_trials": 9, "epoch_budget": 4}, 2), ({"time_budget_s": 1e-9}, 0)]
+)
+def test_a_spent_budget_ends_the_proposals(raw: Raw, budget: Raw, proposed: int) -> None:
+    search = new_search(resolve_study(raw | {"search": budget}))
+    count = 0
+    while isinstance(search.suggest(str(count)), dict):
+        search.on_trial_result(str(count), result(0.2, 1))
+        search.on_trial_complete(str(count), result(0.3, 2))
+        count += 1
+    assert count == proposed
+    assert search.suggest("late") == StudySearch.FINISHED
+
+
+POINT = {"weights.contrast": 1.0, "student.lr": 0.1, "schedule.student_steps": 2, "cpsc.contrast": "two_view"}
+
+
+def past(number: int, values: dict[int, float], outcome: Outcome | None, checkpoints: list[str] | None = None) -> TrialHistory:
+    point = POINT | {"student.lr": 0.1 + 0.01 * number}
+    return TrialHistory(number, point, values=values, checkpoints=checkpoints or [], outcome=outcome)
+
+
+def history_of(*trials: TrialHistory) -> LaunchHistory:
+    results = [(trial.number, epoch, value) for trial in trials for epoch, value in trial.values.items()]
+    return LaunchHistory(trials={trial.number: trial for trial in trials}, results=results, num_attempts=1)
+
+
+def test_a_resumed_search_knows_how_each_trial_ended(raw: Raw) -> None:
+    search = new_search(
+        resolve_study(raw),
+        history_of(
+            past(0, {1: 0.2, 3: 0.4}, Outcome.PRUNED),
+            past(1, {1: 0.3, 9: 0.7}, Outcome.COMPLETED),
+            past(2, {1: 0.5}, Outcome.FAILED),
+        ),
+    )
+    assert [trial.state for trial in search._ot_study.trials] == [TrialState.PRUNED, TrialState.COMPLETE, TrialState.FAIL]
+    assert told(search, 0).intermediate_values == {1: 0.2, 3: 0.4}
+    assert told(search, 1).value == 0.7
+    assert told(search, 1).params == past(1, {}, None).point
+
+
+@pytest.mark.parametrize("values", [{1: 0.5, 2: 0.0}, {1: 0.0}], ids=["in its second epoch", "in its first epoch"])
+def test_a_resumed_search_knows_a_diverged_trial_by_the_worst_value(raw: Raw, values: dict[int, float]) -> None:
+    search = new_search(resolve_study(raw), history_of(past(0, values, Outcome.DIVERGED)))
+    assert told(search).state is TrialState.COMPLETE
+    assert told(search).value == 0.0
+
+
+def test_a_resumed_search_asks_for_unfinished_trials_first_under_their_numbers_with_their_latest_checkpoints(raw: Raw) -> None:
+    study = resolve_study(raw | {"start": [{}] * 4})
+    unfinished = [past(1, {1: 0.2, 2: 0.3}, None, ["a", "b", "c"]), past(3, {}, Outcome.INTERRUPTED)]
+    done = [past(0, {9: 0.7}, Outcome.COMPLETED), past(2, {1: 0.1}, Outcome.PRUNED)]
+    search = new_search(study, history_of(*unfinished, *done))
+    first, second, third = (propose(search, trial_id) for trial_id in "abc")
+    assert first == {"number": 1, "point": unfinished[0].point, "restore": ["c", "b"]}
+    assert second == {"number": 3, "point": unfinished[1].point, "restore": []}
+    assert third["number"] == 4
+    assert third["point"] not in study.start, "all four starting points were proposed before"
+
+
+def test_starting_points_that_were_not_reached_follow_after_a_resume(raw: Raw) -> None:
+    study = resolve_study(raw | {"start": [{"student.lr": 0.1}, {"student.lr": 0.2}]})
+    search = new_search(study, history_of(past(0, {9: 0.7}, Outcome.COMPLETED)))
+    assert propose(search, "a")["point"] == study.start[1]
+
+
+def test_a_continued_trial_keeps_what_it_has_reported_and_repeats_none_of_it(raw: Raw) -> None:
+    search = new_search(resolve_study(raw), history_of(past(0, {1: 0.2, 2: 0.3}, None)))
+    propose(search, "a")
+    search.on_trial_result("a", result(0.3, 2))
+    search.on_trial_complete("a", result(0.8, 9))
+    assert told(search).intermediate_values == {1: 0.2, 2: 0.3, 9: 0.8}
+    assert told(search).value == 0.8
+
+
+def test_a_resumed_search_counts_the_past_in_its_budgets(raw: Raw) -> None:
+    trials = [past(number, {1: 0.5}, Outcome.PRUNED) for number in range(3)]
+    assert new_search(resolve_study(raw | {"search": {"num_trials": 3}}), history_of(*trials)).suggest("a") == StudySearch.FINISHED
+    study = resolve_study(raw | {"search": {"epoch_budget": 3}})
+    assert new_search(study, history_of(*trials)).suggest("a") == StudySearch.FINISHED
+    assert isinstance(new_search(study, history_of(*trials[:2])).suggest("a"), dict)
+
+
+def test_an_unfinished_trial_is_continued_though_the_budget_is_spent(raw: Raw) -> None:
+    study = resolve_study(raw | {"search": {"epoch_budget": 1}})
+    search = new_search(study, history_of(past(0, {1: 0.5, 2: 0.5}, None)))
+    assert propose(search, "a")["number"] == 0
+    assert search.suggest("b") == StudySearch.FINISHED
+
+
+def test_a_resumed_search_does_not_draw_the_points_of_the_attempt_before_again(raw: Raw) -> None:
+    study = resolve_study(raw | {"search": {"sampler": "random"}})
+    first = propose(new_search(study), "a")["point"]
+    assert propose(new_search(study, LaunchHistory(num_attempts=1)), "a")["point"] != first
+
+
+def new_trial(number: int) -> Trial:
+    return Trial("distill", config={"number": number}, stub=True)
 
 
 def decisions(scheduler: TrialScheduler, values: list[float], epoch: int) -> list[str]:
     """What the scheduler says to trials that reach `epoch` one after the other."""
     answers = []
-    for value in values:
-        trial = Trial("distill", stub=True)
+    for number, value in enumerate(values):
+        trial = new_trial(number)
         scheduler.on_trial_add(None, trial)
         answers.append(scheduler.on_trial_result(None, trial, result(value, epoch)))
     return answers
@@ -174,7 +285,7 @@ def test_asha_looks_at_the_rungs_of_its_reduction_factor(raw: Raw, factor: float
     stopping = []
     for epoch in range(1, 9):
         scheduler = build_scheduler(study)
-        good, bad = Trial("distill", stub=True), Trial("distill", stub=True)
+        good, bad = new_trial(0), new_trial(1)
         for trial in (good, bad):
             scheduler.on_trial_add(None, trial)
         for passed in range(1, epoch + 1):  # equal until the epoch in question
@@ -193,3 +304,31 @@ def test_without_a_scheduler_every_trial_goes_on(raw: Raw) -> None:
     scheduler = build_scheduler(resolve_study(raw | {"prune": {"scheduler": "none"}}))
     assert isinstance(scheduler, FIFOScheduler)
     assert decisions(scheduler, [0.9, 0.1, 0.0], epoch=1) == [CONTINUE] * 3
+
+
+def test_replayed_rungs_decide_as_those_that_were_lost(raw: Raw) -> None:
+    study = resolve_study(raw)
+    values = [0.5, 0.9, 0.1, 0.95]
+    lived = build_scheduler(study)
+    answers = decisions(lived, values, epoch=1)
+    history = history_of(*(past(number, {1: value}, None) for number, value in enumerate(values)))
+    replayed = build_scheduler(study)
+    assert isinstance(replayed, ResumableAsha)
+    assert replayed.replay(history) == {number for number, answer in enumerate(answers) if answer == STOP}
+    for value in (0.92, 0.7, 0.96):
+        late = new_trial(10 + int(100 * value))
+        verdicts = []
+        for scheduler in (lived, replayed):
+            scheduler.on_trial_add(None, late)
+            verdicts.append(scheduler.on_trial_result(None, late, result(value, 1)))
+        assert verdicts[0] == verdicts[1]
+
+
+def test_a_trial_of_a_new_attempt_takes_the_place_of_its_number_in_the_rungs(raw: Raw) -> None:
+    scheduler = build_scheduler(resolve_study(raw))
+    assert isinstance(scheduler, ResumableAsha)
+    scheduler.replay(history_of(past(0, {1: 0.9}, None), past(1, {1: 0.9}, None)))
+    again = new_trial(0)
+    scheduler.on_trial_add(None, again)
+    assert scheduler.on_trial_result(None, again, result(0.1, 1)) == CONTINUE, "its first rung is behind it"
+    assert scheduler.on_trial_result(None, again, result(0.95, 3)) == CONTINUE

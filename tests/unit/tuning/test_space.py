@@ -126,7 +126,10 @@ def test_valid_ranges_are_kept_as_written() -> None:
     assert space["weights.l2"] == Range("quniform", (0, 2, 0.5))
     assert space["generator.width"] == Range("qrandint", (8, 64, 8))
     assert space["cpsc.contrast_base_temperature"] == Range("choice", (None, 0.07))
-    assert [str(space[path]) for path in ("schedule.student_steps", "schedule.batch_size")] == ["randint(1, 6)", "lograndint(2, 64)"]
+    assert [str(space[path]) for path in ("schedule.student_steps", "schedule.batch_size")] == [
+        "randint(1, 6)",
+        "lograndint(2, 64)",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -257,9 +260,7 @@ def test_a_partial_point_is_completed_from_the_config_and_then_from_the_publishe
 
 def test_a_published_value_outside_the_range_is_refused_too() -> None:
     narrow = {"student.lr": Range("uniform", (0.2, 0.3))}
-    assert start_refusal([{}], narrow) == (
-        "start[0].student.lr: 0.1 lies outside uniform(0.2, 0.3), start points must lie inside"
-    )
+    assert start_refusal([{}], narrow) == ("start[0].student.lr: 0.1 lies outside uniform(0.2, 0.3), start points must lie inside")
 
 
 @pytest.mark.parametrize(

@@ -6,33 +6,39 @@ from typing import Any
 import pytest
 from ray.tune.experiment import Trial
 
+from tuning.history import LaunchHistory, TrialHistory
+from tuning.outcome import Outcome
 from tuning.sweep_progress import SweepProgress
 
 METRIC = "best_probe_agreement"
 
 
-def started(*, num_trials: int = 4, quiet: bool = False) -> SweepProgress:
-    progress = SweepProgress(num_trials=num_trials, epochs=9, metric=METRIC, quiet=quiet)
+def started(history: LaunchHistory | None = None, *, num_trials: int = 4, quiet: bool = False) -> SweepProgress:
+    progress = SweepProgress(history or LaunchHistory(), num_trials=num_trials, epochs=9, metric=METRIC, quiet=quiet)
     progress.setup()
     return progress
 
 
 def report(progress: SweepProgress, trial: Trial, value: float, epoch: int, *, diverged: bool = False) -> None:
     """As Tune does it: callbacks get the new result, and only then it becomes the trial's last."""
-    result: dict[str, Any] = {METRIC: value, "training_iteration": epoch, "diverged": diverged}
+    result: dict[str, Any] = {METRIC: value, "epoch": epoch, "diverged": diverged}
     progress.on_trial_result(0, [], trial, result)
     trial.update_last_result(result | {"trial_id": trial.trial_id})
 
 
-def new_trial(progress: SweepProgress) -> Trial:
-    trial = Trial("distill", stub=True)
-    progress.on_trial_start(0, [], trial)
+def new_trial(progress: SweepProgress, *, number: int = 0) -> Trial:
+    trial = Trial("distill", config={"number": number}, stub=True)
+    progress.on_trial_start(0, [trial], trial)
     return trial
+
+
+def new_trials(progress: SweepProgress, count: int) -> list[Trial]:
+    return [new_trial(progress, number=number) for number in range(count)]
 
 
 def test_each_end_is_a_line_with_the_counts_so_far(capsys: pytest.CaptureFixture[str]) -> None:
     progress = started()
-    trials = [new_trial(progress) for _ in range(4)]
+    trials = new_trials(progress, 4)
     report(progress, trials[0], 0.8, 9)
     progress.on_trial_complete(0, [], trials[0])
     report(progress, trials[1], 0.3, 1)
@@ -54,22 +60,30 @@ def test_each_end_is_a_line_with_the_counts_so_far(capsys: pytest.CaptureFixture
 def test_a_trial_that_fails_before_its_first_result_has_a_line_too(capsys: pytest.CaptureFixture[str]) -> None:
     progress = started()
     progress.on_trial_error(0, [], new_trial(progress))
-    assert capsys.readouterr().err.startswith("trial   0 failed    after epoch   0 at - | 1/4 done, 0 running, 0 pruned, no result yet")
+    assert capsys.readouterr().err.startswith(
+        "trial   0 failed    after epoch   0 at - | 1/4 done, 0 running, 0 pruned, no result yet"
+    )
 
 
 def test_a_trial_that_starts_again_after_a_failure_is_not_counted_twice(capsys: pytest.CaptureFixture[str]) -> None:
     progress = started()
     trial = new_trial(progress)
     report(progress, trial, 0.5, 3)
-    progress.on_trial_start(0, [], trial)
+    progress.on_trial_start(0, [trial], trial)
     report(progress, trial, 0.6, 9)
     progress.on_trial_complete(0, [], trial)
     assert "1/4 done, 0 running" in capsys.readouterr().err
 
 
+def test_a_trial_keeps_its_number_whatever_the_order_of_starting(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = started()
+    progress.on_trial_error(0, [], new_trial(progress, number=7))
+    assert capsys.readouterr().err.startswith("trial   7 failed")
+
+
 def test_running_trials_count_by_the_part_they_have_done() -> None:
     progress = started()
-    finished, running = new_trial(progress), new_trial(progress)
+    running, finished = new_trials(progress, 2)
     report(progress, finished, 0.5, 1)
     progress.on_trial_complete(0, [], finished)
     report(progress, running, 0.5, 3)
@@ -88,7 +102,7 @@ def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_sweep_whose_trials_have_all_ended_was_not_interrupted() -> None:
     progress = started()
-    first, second = new_trial(progress), new_trial(progress)
+    first, second = new_trials(progress, 2)
     report(progress, first, 0.5, 9)
     progress.on_trial_complete(0, [], first)
     progress.on_trial_error(0, [], second)
@@ -98,7 +112,7 @@ def test_a_sweep_whose_trials_have_all_ended_was_not_interrupted() -> None:
 
 def test_a_sweep_with_a_trial_that_never_ended_was_interrupted() -> None:
     progress = started()
-    first, second = new_trial(progress), new_trial(progress)
+    first, second = new_trials(progress, 2)
     report(progress, first, 0.5, 9)
     progress.on_trial_complete(0, [], first)
     progress.on_experiment_end([first, second])
@@ -127,3 +141,18 @@ def test_it_travels_by_pickle_while_a_bar_is_on_the_screen(monkeypatch: pytest.M
     progress.close()
     assert copy._state() == "0/4 done, 1 running, 0 pruned, best 50.00 % (trial 0)"
     copy.close()
+
+
+def test_a_resumed_sweep_counts_what_the_attempts_before_have_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    over = [
+        TrialHistory(0, {}, values={1: 0.7, 9: 0.8}, outcome=Outcome.COMPLETED),
+        TrialHistory(1, {}, values={1: 0.2}, outcome=Outcome.PRUNED),
+    ]
+    paused = TrialHistory(2, {}, values={1: 0.3, 2: 0.6}, outcome=Outcome.INTERRUPTED)
+    progress = started(LaunchHistory(trials={trial.number: trial for trial in [*over, paused]}))
+    assert progress._state() == "2/4 done, 0 running, 1 pruned, best 80.00 % (trial 0)"
+    again = new_trial(progress, number=2)
+    report(progress, again, 0.9, 9)
+    progress.on_trial_complete(0, [], again)
+    line = capsys.readouterr().err
+    assert line.startswith("trial   2 completed after epoch   9 at 90.00 % | 3/4 done, 0 running, 1 pruned, best 90.00 % (trial 2)")

@@ -69,15 +69,30 @@ def test_networks_have_the_published_numbers_of_batch_norms_and_state_tensors(ar
     [
         (
             "resnet18",
-            ["conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight", "layer4.1.bn2.bias", "layer2.0.shortcut.0.weight"]
-            + ["layer4.0.shortcut.1.running_var", "linear.weight", "linear.bias"],
+            [
+                "conv1.weight",
+                "bn1.running_mean",
+                "layer1.0.conv1.weight",
+                "layer4.1.bn2.bias",
+                "layer2.0.shortcut.0.weight",
+                "linear.bias",
+            ],
             ["layer1.0.shortcut.0.weight", "layer3.2.conv1.weight", "fc.weight"],
         ),
-        ("resnet34", ["layer1.2.conv1.weight", "layer3.5.bn2.num_batches_tracked", "layer4.2.conv2.weight"], ["layer3.6.conv1.weight"]),
+        (
+            "resnet34",
+            ["layer1.2.conv1.weight", "layer3.5.bn2.num_batches_tracked", "layer4.2.conv2.weight"],
+            ["layer3.6.conv1.weight"],
+        ),
         (
             "wrn_16_2",
-            ["conv1.weight", "block1.layer.0.bn1.weight", "block1.layer.0.convShortcut.weight", "block3.layer.1.conv2.weight"]
-            + ["bn1.running_var", "fc.weight", "fc.bias"],
+            [
+                "block1.layer.0.bn1.weight",
+                "block1.layer.0.convShortcut.weight",
+                "block3.layer.1.conv2.weight",
+                "bn1.running_var",
+                "fc.bias",
+            ],
             ["block1.layer.1.convShortcut.weight", "block1.layer.2.conv1.weight", "linear.weight"],
         ),
         ("wrn_40_1", ["block2.layer.0.convShortcut.weight", "block3.layer.5.bn2.bias"], ["block1.layer.0.convShortcut.weight"]),
@@ -108,6 +123,15 @@ def test_logits_are_the_classifier_applied_to_the_unnormalised_features(arch: st
         features, logits = network(torch.randn(3, 1, 8, 8))
         torch.testing.assert_close(getattr(network, classifier)(features), logits)
     assert not torch.allclose(features.norm(dim=1), torch.ones(3), atol=1e-3)
+
+
+def test_features_of_a_wide_network_are_the_average_of_the_last_rectified_map() -> None:
+    torch.manual_seed(0)
+    network = build_model("wrn_10_1", num_classes=4, channels=1).eval()
+    x = torch.randn(3, 1, 8, 8)
+    with torch.no_grad():
+        last = network.bn1(network.block3(network.block2(network.block1(network.conv1(x))))).relu()
+        torch.testing.assert_close(network(x).features, last.mean(dim=(2, 3)))
 
 
 def test_a_wide_block_projects_the_pre_activated_tensor_and_passes_an_unchanged_width_through() -> None:

@@ -1,0 +1,95 @@
+"""Sweeps that are killed, interrupted and extended: nothing lost, nothing twice, nothing left running in the records."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import run_cli, write_study
+from tests.killing import count_epochs, end, recorded_curves, repeat_alone, slow_study, start, statuses, wait_for_epochs
+from tuning.config import load_study
+from tuning.history import fold
+from tuning.journal import Journal
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study whose driver was killed with SIGKILL after its seventh epoch."""
+    folder = tmp_path_factory.mktemp("killed")
+    study = write_study(folder / "tiny.yaml", slow_study(folder))
+    driver = start("sweep", study, cwd=folder)
+    wait_for_epochs(folder / "runs" / "tiny", 7, driver)
+    assert end(driver, signal.SIGKILL) == -signal.SIGKILL
+    return folder
+
+
+def test_a_killed_study_is_resumed_and_extended_without_loss(killed: Path) -> None:
+    storage = killed / "runs"
+    before = fold(Journal(storage / "tiny").events(), metric="best_probe_agreement")
+    recorded_before = {number: dict(trial.values) for number, trial in before.trials.items()}
+
+    done = run_cli("resume", "tiny", "--storage", storage, "--num-trials", "7", cwd=killed)
+    assert done.returncode == 0, done.stderr
+
+    after = fold(Journal(storage / "tiny").events(), metric="best_probe_agreement")
+    assert sorted(after.trials) == list(range(7))
+    assert all(trial.is_over for trial in after.trials.values())
+    for number, values in recorded_before.items():
+        assert values.items() <= after.trials[number].values.items(), "what was recorded before the death still stands"
+        assert after.trials[number].point == before.trials[number].point
+    points = [tuple(sorted(trial.point.items())) for trial in after.trials.values()]
+    assert len(set(points)) == 7, "no point is proposed twice"
+
+    curves = recorded_curves(storage)
+    for number, trial in after.trials.items():
+        assert [epoch for epoch, _ in curves[number]["student/kl"]] == list(range(1, trial.last_epoch + 1))
+    assert set(statuses(storage).values()) <= {"FINISHED", "KILLED"}
+    assert statuses(storage)["tiny"] == "FINISHED"
+
+    study = load_study(storage / "tiny" / "study.yaml", [f"storage={storage}"])
+    resumed = next(number for number, trial in before.trials.items() if not trial.is_over)
+    alone = repeat_alone(study, after.trials[resumed].point, epochs=after.trials[resumed].last_epoch)
+    for metric, curve in curves[resumed].items():
+        assert [value for _, value in curve] == alone[metric], f"{metric} differs from the undisturbed trial's"
+
+
+def test_ctrl_c_ends_in_order_and_can_be_resumed(killed: Path) -> None:
+    teacher = next((killed / "runs" / "teachers").glob("*.pt"))
+    study = write_study(killed / "second.yaml", slow_study(killed, teacher=teacher) | {"name": "second"})
+    driver = start("sweep", study, cwd=killed)
+    folder = killed / "runs" / "second"
+    wait_for_epochs(folder, 3, driver)
+    busy = run_cli("resume", "second", "--storage", killed / "runs", cwd=killed)
+    assert (busy.returncode, "another process is running this launch" in busy.stderr) == (2, True), busy.stderr
+    assert end(driver, signal.SIGINT) != 0
+    assert "go on with: cpsc-tune resume second" in (killed / "driver.log").read_text()
+    assert "RUNNING" not in statuses(killed / "runs", "second").values()
+    assert statuses(killed / "runs", "second")["second"] == "KILLED"
+    epochs = count_epochs(folder)
+    done = run_cli("resume", "second", "--storage", killed / "runs", "--quiet", cwd=killed)
+    assert done.returncode == 0, done.stderr
+    assert count_epochs(folder) > epochs
+    assert statuses(killed / "runs", "second")["second"] == "FINISHED"
+
+
+def test_a_dead_launch_does_not_show_as_running_once_another_starts(killed: Path) -> None:
+    teacher = next((killed / "runs" / "teachers").glob("*.pt"))
+    study = write_study(killed / "third.yaml", slow_study(killed, teacher=teacher) | {"name": "third"})
+    driver = start("sweep", study, cwd=killed)
+    wait_for_epochs(killed / "runs" / "third", 2, driver)
+    time.sleep(1)  # until the records have reached MLflow
+    end(driver, signal.SIGKILL)
+    assert statuses(killed / "runs", "third")["third"] == "RUNNING"
+    done = run_cli("sweep", study, "--set", "search.num_trials=1", "--set", "epochs=1", "--quiet", cwd=killed)
+    assert done.returncode == 0, done.stderr
+    assert statuses(killed / "runs", "third")["third"] == "KILLED"
+
+
+def test_an_unknown_launch_is_named_with_those_that_exist(killed: Path) -> None:
+    done = run_cli("resume", "nothing", "--storage", killed / "runs", cwd=killed)
+    assert done.returncode == 2
+    assert "launch 'nothing': not under" in done.stderr
+    assert "tiny" in done.stderr

@@ -1,0 +1,97 @@
+"""Studies that are killed on purpose: start a driver, end it at a chosen moment, look at what is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from mlflow import MlflowClient
+
+from tests.conftest import tiny_study
+from tuning.config import Study
+from tuning.journal import Journal
+from tuning.local import run_trial
+from tuning.progress import Display
+
+ROOT = Path(__file__).parent.parent
+
+
+def slow_study(folder: Path, *, teacher: Path | None = None) -> dict[str, Any]:
+    """The tiny study with epochs long enough to be hit by a signal, and no dataset where a teacher is given."""
+    study = tiny_study()
+    study["storage"] = str(folder / "runs")
+    study["config"] |= {"epochs": 6}
+    study["config"]["schedule"] |= {"iterations": 20}
+    study["search"] = {"num_trials": 6, "startup_trials": 3, "seed": 0}
+    if teacher is not None:
+        del study["config"]["dataset"]
+        study["config"]["teacher"] = {"path": str(teacher)}
+    return study
+
+
+def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[bytes]:
+    """The command line in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tuning", *map(str, arguments)]
+    with (cwd / "driver.log").open("ab") as log:
+        return subprocess.Popen(command, cwd=cwd, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+
+def wait_for_epochs(folder: Path, count: int, driver: subprocess.Popen[bytes], *, timeout_s: float = 120) -> None:
+    """Return when the launch in `folder` has recorded so many epochs, or its driver has ended."""
+    deadline = time.monotonic() + timeout_s
+    while driver.poll() is None and count_epochs(folder) < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{folder}: {count_epochs(folder)} of {count} epochs after {timeout_s:.0f} s")
+        time.sleep(0.02)
+
+
+def count_epochs(folder: Path) -> int:
+    return sum(event["kind"] == "epoch" for event in Journal(folder).events())
+
+
+def end(driver: subprocess.Popen[bytes], how: signal.Signals, *, timeout_s: float = 90) -> int:
+    """Send `how` and wait for the end."""
+    if driver.poll() is None:
+        driver.send_signal(how)
+    return driver.wait(timeout_s)
+
+
+Curves = dict[int, dict[str, list[tuple[int, float]]]]
+TIMINGS = {"train_s", "epoch_s", "images_per_s"}
+
+
+def recorded_curves(storage: Path, study: str = "tiny") -> Curves:
+    """All that MLflow holds of each trial, by number and metric, timings left out: (epoch, value), in order."""
+    client = MlflowClient(tracking_uri=f"sqlite:///{storage / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(study)
+    curves: Curves = defaultdict(dict)
+    for run in client.search_runs([experiment.experiment_id], "tags.kind = 'trial'"):
+        number = int(run.data.tags["number"])
+        assert number not in curves, f"trial {number} has two runs"
+        for metric in run.data.metrics.keys() - TIMINGS:
+            history = client.get_metric_history(run.info.run_id, metric)
+            curves[number][metric] = sorted((point.step, point.value) for point in history)
+    return dict(curves)
+
+
+def statuses(storage: Path, study: str = "tiny") -> dict[str, str]:
+    """Every run's status by its name."""
+    client = MlflowClient(tracking_uri=f"sqlite:///{storage / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(study)
+    return {run.info.run_name: run.info.status for run in client.search_runs([experiment.experiment_id])}
+
+
+def repeat_alone(study: Study, point: dict[str, Any], *, epochs: int) -> dict[str, list[float]]:
+    """The same trial undisturbed, in this process: its values by metric."""
+    threads = torch.get_num_threads()
+    try:
+        results = run_trial(study, point, Display(quiet=True), max_epochs=epochs)
+    finally:
+        torch.set_num_threads(threads)
+    return {name: [result[name] for result in results] for name in results[0]}

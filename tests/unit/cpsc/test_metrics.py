@@ -1,0 +1,69 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from cpsc.metrics import EVALUATION_BATCH, accuracy, agreement, curve_statistics, evaluating, mean_kl, predict
+
+
+@pytest.fixture
+def network(teacher) -> nn.Module:
+    return teacher.build(torch.device("cpu")).train()
+
+
+def images(num: int) -> torch.Tensor:
+    return torch.randn(num, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def test_accuracy_is_the_share_of_rows_whose_largest_entry_is_at_the_label() -> None:
+    logits = torch.tensor([[1.0, 2.0, 0.0], [5.0, 1.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 9.0]])
+    assert accuracy(logits, torch.tensor([1, 1, 0, 2])) == 0.75
+
+
+def test_agreement_compares_the_chosen_classes_only() -> None:
+    student = torch.tensor([[1.0, 0.0], [0.0, 1.0], [3.0, 2.0]])
+    teacher = torch.tensor([[9.0, 8.0], [7.0, 1.0], [0.5, 0.1]])
+    assert agreement(student, teacher) == pytest.approx(2 / 3)
+
+
+def test_mean_kl_is_the_mean_over_images_of_the_teachers_divergence() -> None:
+    teacher = torch.tensor([[math.log(3.0), 0.0], [0.0, 0.0]])
+    expected = 0.5 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+    assert mean_kl(torch.zeros(2, 2), teacher) == pytest.approx(expected, rel=1e-5)
+
+
+def test_prediction_in_batches_equals_one_pass_in_eval_mode(network) -> None:
+    x = images(EVALUATION_BATCH + 3)
+    logits = predict(network, x)
+    with torch.no_grad():
+        expected = network.eval()(x).logits
+    assert logits.shape == (EVALUATION_BATCH + 3, 4)
+    torch.testing.assert_close(logits, expected)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_prediction_puts_the_mode_back_and_moves_no_statistics(network, training: bool) -> None:
+    network.train(training)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    predict(network, images(5))
+    assert network.training == training
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_the_mode_is_put_back_when_evaluation_fails(network) -> None:
+    with pytest.raises(ValueError, match="channels"), evaluating(network):
+        raise ValueError("channels")
+    assert network.training
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_a_curve_is_summed_up_by_last_best_mean_and_population_deviation() -> None:
+    statistics = curve_statistics([0.1, 0.5, 0.3])
+    assert statistics == pytest.approx((0.3, 0.5, 0.3, math.sqrt(0.08 / 3)))
+    assert curve_statistics([0.4]) == (0.4, 0.4, 0.4, 0.0)
+
+
+def test_the_deviation_of_a_flat_curve_is_zero_and_not_the_root_of_a_rounding_error() -> None:
+    assert curve_statistics([0.1] * 7).std == pytest.approx(0.0, abs=1e-12)

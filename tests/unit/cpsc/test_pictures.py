@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cpsc.pictures import save_grid
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_small_images_are_enlarged_and_laid_out_a_row_a_row(channels: int, tmp_path: Path) -> None:
+    grid = torch.zeros(2, 3, channels, 16, 16, dtype=torch.uint8)
+    for row in range(2):
+        for column in range(3):
+            grid[row, column] = 40 * (3 * row + column + 1)
+    save_grid(grid, tmp_path / "grid.png")
+    picture = np.array(Image.open(tmp_path / "grid.png"))
+    assert picture.shape == (2 * 66 + 2, 3 * 66 + 2, 3)
+    for row in range(2):
+        for column in range(3):
+            tile = picture[2 + 66 * row : 66 * (row + 1), 2 + 66 * column : 66 * (column + 1)]
+            assert (tile == 40 * (3 * row + column + 1)).all()
+    assert list(tmp_path.iterdir()) == [tmp_path / "grid.png"]
+
+
+def test_images_that_are_large_enough_keep_their_size(tmp_path: Path) -> None:
+    save_grid(torch.zeros(1, 2, 3, 80, 80, dtype=torch.uint8), tmp_path / "grid.png")
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert picture.size == (2 * 82 + 2, 84)

@@ -1,0 +1,143 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from cpsc import checkpoint
+from cpsc.errors import CheckpointError, ConfigError
+from cpsc.metrics import accuracy, predict
+from cpsc.probe import ProbeConfig, ProbeSet, synthesise
+from cpsc.rng import stream
+from cpsc.teacher import TeacherRecipe, train_teacher
+
+CPU = torch.device("cpu")
+SMALL = ProbeConfig(num_images=16, batch_size=8, steps=5)
+
+
+def test_synthesis_is_reproducible_and_another_seed_gives_other_images(teacher) -> None:
+    torch.manual_seed(0)
+    first = synthesise(teacher, SMALL, CPU)
+    torch.manual_seed(1)
+    second, third = synthesise(teacher, SMALL, CPU), synthesise(teacher, replace(SMALL, seed=1), CPU)
+    assert torch.equal(first.images, second.images)
+    assert not torch.equal(first.images, third.images)
+
+
+def test_a_probe_set_has_balanced_labels_and_images_of_the_teachers_shape(teacher) -> None:
+    probe = synthesise(teacher, SMALL, CPU)
+    assert probe.images.shape == (16, 1, 8, 8)
+    assert probe.images.dtype == torch.uint8
+    assert probe.labels.bincount().tolist() == [4, 4, 4, 4]
+    assert all(labels.bincount().tolist() == [2, 2, 2, 2] for labels in probe.labels.split(8))
+    assert probe.teacher_digest == teacher.digest
+
+
+def test_the_teachers_accuracy_is_that_on_the_stored_pixels(teacher) -> None:
+    probe = synthesise(teacher, SMALL, CPU)
+    logits = predict(teacher.build(CPU), teacher.normalisation.normalise(probe.images))
+    assert probe.teacher_accuracy == accuracy(logits, probe.labels)
+
+
+def test_inversion_makes_the_teacher_see_the_wanted_classes(shapes) -> None:
+    recipe = TeacherRecipe(arch="wrn_10_1", epochs=8, batch_size=16, lr=0.05, warmup_epochs=1)
+    teacher = train_teacher(recipe, shapes, CPU)
+    # The patterns of this dataset have fixed places, which jitter would blur.
+    config = replace(SMALL, jitter=0, batch_statistics=0.1)
+    start, end = (synthesise(teacher, replace(config, steps=steps), CPU) for steps in (1, 40))
+    assert end.teacher_accuracy > 0.8 > start.teacher_accuracy
+
+
+def test_the_pixels_kept_are_those_of_the_best_loss_and_not_of_the_step_after(teacher) -> None:
+    config = replace(SMALL, num_images=8, steps=1)
+    noise = torch.randn(8, 1, 8, 8, generator=stream(config.seed, "probe"))
+    # With one step the best pixels are the noise it was taken from; a kept alias would show the step.
+    expected = teacher.normalisation.to_pixels(noise)
+    assert torch.equal(synthesise(teacher, config, CPU).images, expected)
+
+
+def test_a_step_that_makes_it_worse_is_not_kept(teacher) -> None:
+    # So large a rate throws every pixel to black or white, where the total variation is larger than that of the noise.
+    config = replace(SMALL, num_images=8, lr=1e6, total_variation=100.0)
+    one, many = (synthesise(teacher, replace(config, steps=steps), CPU) for steps in (1, 4))
+    assert torch.equal(one.images, many.images)
+
+
+def test_progress_counts_every_step_of_every_batch(teacher) -> None:
+    calls: list[tuple[int, int]] = []
+    synthesise(teacher, SMALL, CPU, on_step=lambda done, total: calls.append((done, total)))
+    assert calls == [(done, 10) for done in range(1, 11)]
+
+
+def test_synthesis_leaves_the_teacher_as_it_was(teacher) -> None:
+    digest = teacher.digest
+    synthesise(teacher, SMALL, CPU)
+    assert teacher.digest == digest
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch_statistics": 0.0}, {"jitter": 0}, {"label": 0.0}, {"total_variation": 1.0}, {"lr": 0.01}]
+)
+def test_every_setting_changes_the_images(change, teacher) -> None:
+    assert not torch.equal(synthesise(teacher, replace(SMALL, **change), CPU).images, synthesise(teacher, SMALL, CPU).images)
+
+
+def test_a_probe_set_reads_back_for_its_own_teacher(teacher, probe, tmp_path: Path) -> None:
+    probe.save(tmp_path / "probe.pt")
+    loaded = ProbeSet.load(tmp_path / "probe.pt", teacher=teacher)
+    assert torch.equal(loaded.images, probe.images)
+    assert torch.equal(loaded.labels, probe.labels)
+    assert (loaded.teacher_digest, loaded.teacher_accuracy) == (teacher.digest, 0.5)
+
+
+def test_a_probe_set_of_another_teacher_is_refused_with_the_way_out(probe, make_teacher, tmp_path: Path) -> None:
+    probe.save(tmp_path / "probe.pt")
+    with pytest.raises(CheckpointError, match=r"made from teacher .* delete it to have it made anew"):
+        ProbeSet.load(tmp_path / "probe.pt", teacher=make_teacher(seed=1))
+
+
+def test_a_probe_set_of_another_version_or_without_images_is_refused(teacher, probe, tmp_path: Path) -> None:
+    path = tmp_path / "probe.pt"
+    checkpoint.save({"version": 9, **vars(probe)}, path)
+    with pytest.raises(CheckpointError, match="probe set format 9, this version reads 1"):
+        ProbeSet.load(path, teacher=teacher)
+    checkpoint.save({"version": 1, **{name: value for name, value in vars(probe).items() if name != "images"}}, path)
+    with pytest.raises(CheckpointError, match="not a probe set, 'images' is missing"):
+        ProbeSet.load(path, teacher=teacher)
+
+
+def test_images_by_class_are_rows_of_one_class_each(probe) -> None:
+    grid = probe.by_class(columns=3)
+    assert grid.shape == (4, 3, 1, 8, 8)
+    for label in range(4):
+        assert torch.equal(grid[label], probe.images[probe.labels == label][:3])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_images": 0}, "probe.num_images must be > 0, got 0"),
+        ({"batch_size": 0}, "probe.batch_size must be > 0, got 0"),
+        ({"steps": 0}, "probe.steps must be > 0, got 0"),
+        ({"lr": 0.0}, "probe.lr must be > 0, got 0.0"),
+        ({"batch_statistics": -1.0}, "probe.batch_statistics must be >= 0, got -1.0"),
+        ({"total_variation": -1.0}, "probe.total_variation must be >= 0, got -1.0"),
+        ({"image_norm": -1.0}, "probe.image_norm must be >= 0, got -1.0"),
+        ({"label": -1.0}, "probe.label must be >= 0, got -1.0"),
+        ({"jitter": -1}, "probe.jitter must be >= 0, got -1"),
+        ({"seed": -1}, "probe.seed must be >= 0, got -1"),
+        ({"num_images": 100, "batch_size": 30}, "probe.num_images must be a multiple of probe.batch_size (30)"),
+    ],
+)
+def test_a_broken_rule_is_named_with_its_path(changes: dict[str, float], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ProbeConfig(**changes)
+    assert str(caught.value).startswith(message)
+
+
+def test_the_digest_identifies_the_recipe() -> None:
+    digests = {
+        ProbeConfig(**change).digest for change in ({}, {"seed": 1}, {"steps": 1}, {"jitter": 0}, {"lr": 0.2}, {"label": 2.0})
+    }
+    assert len(digests) == 6
+    assert ProbeConfig().digest == ProbeConfig().digest

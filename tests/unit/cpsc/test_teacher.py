@@ -1,0 +1,194 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from cpsc import checkpoint
+from cpsc.data.dataset import Normalisation, Split
+from cpsc.errors import CheckpointError, ConfigError
+from cpsc.metrics import predict
+from cpsc.teacher import Teacher, TeacherRecipe, measure, train_teacher
+
+CPU = torch.device("cpu")
+
+
+def recipe(**changes) -> TeacherRecipe:
+    return TeacherRecipe(**{"arch": "wrn_10_1", "epochs": 4, "batch_size": 16, "lr": 0.05, "warmup_epochs": 1} | changes)
+
+
+def tampered(path: Path, **changes: object) -> None:
+    checkpoint.save(checkpoint.load(path, kind="teacher") | changes, path)
+
+
+# Training
+
+
+def test_training_is_reproducible_whatever_the_global_generator_holds(shapes) -> None:
+    digests = set()
+    for global_seed in (0, 1):
+        torch.manual_seed(global_seed)
+        digests.add(train_teacher(recipe(epochs=2), shapes, CPU).digest)
+    assert len(digests) == 1
+
+
+def test_training_learns_and_reports_its_falling_loss(shapes) -> None:
+    reports: list[tuple[int, float]] = []
+    teacher = train_teacher(recipe(epochs=8), shapes, CPU, on_epoch=lambda epoch, loss: reports.append((epoch, loss)))
+    assert [epoch for epoch, _ in reports] == list(range(1, 9))
+    assert reports[-1][1] < 0.5 * reports[0][1]
+    assert teacher.test_accuracy > 0.9
+    assert measure(teacher.build(CPU), shapes, CPU) == teacher.test_accuracy
+
+
+def test_another_seed_trains_another_teacher(shapes) -> None:
+    first, second = (train_teacher(recipe(epochs=1, seed=seed), shapes, CPU) for seed in (0, 1))
+    assert first.digest != second.digest
+
+
+def test_a_trained_teacher_knows_its_dataset(shapes) -> None:
+    teacher = train_teacher(recipe(epochs=1), shapes, CPU)
+    assert (teacher.class_names, teacher.channels, teacher.image_size) == (shapes.class_names, 1, 8)
+    assert (teacher.normalisation, teacher.dataset, teacher.arch) == (shapes.normalisation, "shapes", "wrn_10_1")
+
+
+def test_a_last_batch_of_a_single_image_is_left_out(shapes) -> None:
+    seventeen = replace(shapes, train=Split(shapes.train.images[:17], shapes.train.labels[:17]))
+    teacher = train_teacher(recipe(epochs=2, batch_size=16), seventeen, CPU)
+    assert teacher.state["bn1.num_batches_tracked"].item() == 2
+    teacher = train_teacher(recipe(epochs=2, batch_size=15), seventeen, CPU)
+    assert teacher.state["bn1.num_batches_tracked"].item() == 4
+
+
+# Recipe
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arch": "vgg"}, "arch 'vgg': unknown network"),
+        ({"epochs": 0, "warmup_epochs": 0}, "epochs must be >= 1, got 0"),
+        ({"batch_size": 1}, "batch_size must be >= 2, got 1"),
+        ({"warmup_epochs": 5}, "warmup_epochs must be <= epochs, got 5"),
+        ({"lr": 0.0}, r"lr must be > 0, got 0\.0"),
+        ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1\.0"),
+        ({"weight_decay": -1.0}, r"weight_decay must be >= 0, got -1\.0"),
+    ],
+)
+def test_a_broken_rule_of_the_recipe_is_named(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipe(**changes)
+
+
+@pytest.mark.xfail(strict=True, reason="the recipe checks these as a student's and its seed not at all")
+@pytest.mark.parametrize("changes", [{"lr": 0.0}, {"momentum": 1.0}, {"weight_decay": -1.0}, {"warmup_epochs": -1}, {"seed": -1}])
+def test_a_broken_rule_of_the_recipe_is_named_by_the_recipes_own_path(changes: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=rf"^{next(iter(changes))} must be"):
+        recipe(**changes)
+
+
+def test_a_recipes_digest_changes_with_every_field() -> None:
+    varied = [
+        recipe(),
+        recipe(arch="wrn_10_2"),
+        recipe(epochs=5),
+        recipe(batch_size=8),
+        recipe(lr=0.1),
+        recipe(momentum=0.8),
+        recipe(weight_decay=0.0),
+        recipe(warmup_epochs=0),
+        recipe(seed=1),
+    ]
+    assert len({each.digest for each in varied}) == len(varied)
+    assert recipe().digest == recipe().digest
+
+
+# Bundle
+
+
+def test_a_bundle_reads_back_as_the_same_teacher(teacher, tmp_path: Path) -> None:
+    teacher.save(tmp_path / "teacher.pt")
+    loaded = Teacher.load(tmp_path / "teacher.pt")
+    assert replace(loaded, state={}) == replace(teacher, state={})
+    assert loaded.state.keys() == teacher.state.keys()
+    assert all(torch.equal(loaded.state[name], tensor) for name, tensor in teacher.state.items())
+    assert loaded.digest == teacher.digest
+    x = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(predict(loaded.build(CPU), x), predict(teacher.build(CPU), x))
+
+
+def test_the_digest_tells_weights_architecture_and_input_space_apart_but_not_names(teacher) -> None:
+    state = {name: tensor.clone() for name, tensor in teacher.state.items()}
+    state["fc.bias"][0] += 1e-6
+    for other in (
+        replace(teacher, state=state),
+        replace(teacher, arch="wrn_16_1"),
+        replace(teacher, image_size=16),
+        replace(teacher, normalisation=Normalisation(mean=(0.4,), std=(0.31,))),
+    ):
+        assert other.digest != teacher.digest
+    assert replace(teacher, test_accuracy=0.9, class_names=("a", "b", "c", "d")).digest == teacher.digest
+
+
+def test_altered_weights_are_refused_by_the_digest(teacher, tmp_path: Path) -> None:
+    path = tmp_path / "teacher.pt"
+    teacher.save(path)
+    state = dict(checkpoint.load(path, kind="teacher")["state"])
+    state["fc.bias"] = state["fc.bias"] + 1e-3
+    tampered(path, state=state)
+    with pytest.raises(CheckpointError, match="weights do not match the bundle's digest, the file was altered"):
+        Teacher.load(path)
+
+
+def test_an_altered_input_space_is_refused_by_the_digest(teacher, tmp_path: Path) -> None:
+    teacher.save(tmp_path / "teacher.pt")
+    tampered(tmp_path / "teacher.pt", normalisation={"mean": (0.5,), "std": (0.3,)})
+    with pytest.raises(CheckpointError, match="digest"):
+        Teacher.load(tmp_path / "teacher.pt")
+
+
+def test_a_bundle_of_another_version_is_refused(teacher, tmp_path: Path) -> None:
+    teacher.save(tmp_path / "teacher.pt")
+    tampered(tmp_path / "teacher.pt", version=2)
+    with pytest.raises(CheckpointError, match="teacher bundle format 2, this version reads 1"):
+        Teacher.load(tmp_path / "teacher.pt")
+
+
+@pytest.mark.parametrize("change", [{"state": None}, {"normalisation": 3}, {"state": {"fc.bias": 1.0}}])
+def test_a_bundle_of_another_shape_is_refused(change, teacher, tmp_path: Path) -> None:
+    teacher.save(tmp_path / "teacher.pt")
+    tampered(tmp_path / "teacher.pt", **change)
+    with pytest.raises(CheckpointError, match="not a teacher bundle"):
+        Teacher.load(tmp_path / "teacher.pt")
+
+
+def test_a_file_that_lacks_a_field_is_refused_by_the_fields_name(tmp_path: Path) -> None:
+    checkpoint.save({"version": 1}, tmp_path / "teacher.pt")
+    with pytest.raises(CheckpointError, match=r"not a teacher bundle \('arch'\)"):
+        Teacher.load(tmp_path / "teacher.pt")
+
+
+def test_weights_that_do_not_fit_the_architecture_are_refused(teacher) -> None:
+    with pytest.raises(CheckpointError, match="teacher weights do not fit wrn_16_1") as caught:
+        replace(teacher, arch="wrn_16_1").build(CPU)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_built_teacher_is_frozen_and_shares_no_memory_with_the_bundle(teacher) -> None:
+    network = teacher.build(CPU)
+    assert not network.training
+    assert not any(p.requires_grad for p in network.parameters())
+    before = teacher.state["fc.bias"].clone()
+    with torch.no_grad():
+        network.fc.bias.add_(1.0)
+    assert torch.equal(teacher.state["fc.bias"], before)
+
+
+def test_a_dataset_of_other_classes_or_images_is_refused(teacher, shapes) -> None:
+    teacher.check_dataset(shapes)
+    with pytest.raises(ConfigError, match="4 classes of 1x8x8 images, dataset shapes has 5 classes of 1x8x8: use the teacher's"):
+        teacher.check_dataset(replace(shapes, class_names=(*shapes.class_names, "star")))
+    with pytest.raises(ConfigError, match="has 4 classes of 1x16x16"):
+        teacher.check_dataset(replace(shapes, train=Split(torch.zeros(4, 1, 16, 16, dtype=torch.uint8), torch.arange(4))))
+    with pytest.raises(ConfigError, match="has 4 classes of 3x8x8"):
+        teacher.check_dataset(replace(shapes, train=Split(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.arange(4))))

@@ -1,0 +1,160 @@
+"""Events on disk: in order, delivered at least once, never lost to a restart; and one driver at a time."""
+
+import pickle
+import threading
+from pathlib import Path
+
+import pytest
+
+from cpsc.errors import ConfigError
+from tuning.journal import DriverLock, Event, Journal
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path)
+
+
+def events(journal: Journal) -> list[Event]:
+    return [event for event, _ in journal.pending()]
+
+
+def test_nothing_is_pending_before_the_first_event(journal: Journal) -> None:
+    assert events(journal) == []
+
+
+def test_events_come_back_in_the_order_they_were_added(journal: Journal) -> None:
+    added = [{"kind": "epoch", "number": number, "text": "Zürich\nzwei"} for number in range(5)]
+    for event in added:
+        journal.append(event)
+    assert events(journal) == added
+
+
+def test_positions_rise_to_the_end_of_the_file(journal: Journal) -> None:
+    for number in range(3):
+        journal.append({"number": number})
+    positions = [position for _, position in journal.pending()]
+    assert positions == sorted(set(positions))
+    assert positions[-1] == journal.path.stat().st_size
+
+
+def test_what_is_not_acknowledged_is_delivered_again(journal: Journal) -> None:
+    journal.append({"number": 0})
+    assert events(journal) == events(journal) == [{"number": 0}]
+
+
+def test_what_is_acknowledged_is_not_delivered_again_even_after_a_restart(journal: Journal) -> None:
+    for number in range(3):
+        journal.append({"number": number})
+    (_, first), *_ = journal.pending()
+    journal.acknowledge(first)
+    assert events(journal) == [{"number": 1}, {"number": 2}]
+    assert events(Journal(journal.path.parent)) == [{"number": 1}, {"number": 2}]
+
+
+def test_events_added_after_the_last_acknowledgement_are_pending(journal: Journal) -> None:
+    journal.append({"number": 0})
+    for _, position in journal.pending():
+        journal.acknowledge(position)
+    assert events(journal) == []
+    journal.append({"number": 1})
+    assert events(journal) == [{"number": 1}]
+
+
+def test_events_can_be_added_and_acknowledged_while_they_are_delivered(journal: Journal) -> None:
+    journal.append({"number": 0})
+    seen = []
+    for event, position in journal.pending():
+        seen.append(event["number"])
+        journal.acknowledge(position)
+        if event["number"] < 3:
+            journal.append({"number": event["number"] + 1})
+    assert seen == [0, 1, 2, 3]
+    assert events(journal) == []
+
+
+def test_a_line_that_is_still_being_written_waits(journal: Journal) -> None:
+    journal.append({"number": 0})
+    with journal.path.open("a") as handle:
+        handle.write('{"number": 1')
+    assert events(journal) == [{"number": 0}]
+    with journal.path.open("a") as handle:
+        handle.write("}\n")
+    assert events(journal) == [{"number": 0}, {"number": 1}]
+
+
+def test_a_journal_travels_by_pickle_and_still_works(journal: Journal) -> None:
+    journal.append({"number": 0})
+    copy: Journal = pickle.loads(pickle.dumps(journal))
+    copy.append({"number": 1})
+    assert events(journal) == events(copy) == [{"number": 0}, {"number": 1}]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_json_does_not_know_is_refused_and_leaves_no_trace(journal: Journal, value: float) -> None:
+    journal.append({"number": 0})
+    with pytest.raises(ValueError, match="JSON compliant"):
+        journal.append({"value": value})
+    assert events(journal) == [{"number": 0}]
+
+
+def test_two_threads_never_mix_their_lines(journal: Journal) -> None:
+    def add(thread: int) -> None:
+        for number in range(200):
+            journal.append({"thread": thread, "number": number, "padding": "x" * 200})
+
+    threads = [threading.Thread(target=add, args=(index,)) for index in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = events(journal)
+    assert len(found) == 400
+    for index in range(2):
+        assert [event["number"] for event in found if event["thread"] == index] == list(range(200))
+
+
+def test_all_events_stay_readable_after_they_are_acknowledged(journal: Journal) -> None:
+    added = [{"number": number} for number in range(3)]
+    for event in added:
+        journal.append(event)
+    for _, position in journal.pending():
+        journal.acknowledge(position)
+    assert events(journal) == []
+    assert list(journal.events()) == added
+
+
+def test_a_line_that_a_dying_process_left_half_written_is_cut_off(journal: Journal) -> None:
+    journal.append({"number": 0})
+    with journal.path.open("a") as handle:
+        handle.write('{"number": 1')
+    journal.drop_torn_line()
+    journal.append({"number": 2})
+    assert list(journal.events()) == [{"number": 0}, {"number": 2}]
+
+
+def test_cutting_off_a_torn_line_leaves_whole_lines_and_missing_files_alone(journal: Journal) -> None:
+    journal.drop_torn_line()
+    assert not journal.path.exists()
+    journal.append({"number": 0})
+    journal.drop_torn_line()
+    assert list(journal.events()) == [{"number": 0}]
+
+
+def test_a_journal_of_a_torn_line_alone_is_empty_after_the_cut(journal: Journal) -> None:
+    journal.path.write_text('{"number"')
+    journal.drop_torn_line()
+    assert journal.path.read_bytes() == b""
+
+
+def test_one_driver_at_a_time(tmp_path: Path) -> None:
+    first, second = DriverLock(tmp_path), DriverLock(tmp_path)
+    assert first.try_acquire()
+    assert not second.try_acquire()
+    with pytest.raises(ConfigError, match="another process is running this launch"), second:
+        pass
+    first.release()
+    with second:
+        assert not first.try_acquire()
+    assert first.try_acquire()
+    first.release()

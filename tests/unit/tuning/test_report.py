@@ -1,0 +1,115 @@
+"""The launch in sentences and as a table."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from tuning.outcome import Outcome
+from tuning.report import print_report, summary_lines
+from tuning.results import Launch, TrialRecord
+
+Curve = dict[int, float]
+
+
+def record(number: int, agreement: Curve, *, kl: Curve, accuracy: Curve, outcome: Outcome | None) -> TrialRecord:
+    return TrialRecord(
+        number=number,
+        run_id=f"run{number}",
+        outcome=outcome,
+        reason="",
+        params={"student.lr": "0.123456", "cpsc.contrast": "two_view", "epochs": "9"},
+        curves={"probe_agreement": agreement, "probe_kl": kl, "test_accuracy": accuracy},
+    )
+
+
+def launch(*, labels: bool, objective: str = "probe_agreement") -> Launch:
+    best = record(
+        2,
+        {1: 0.5, 2: 0.9},
+        kl={1: 1.0, 2: 0.25},
+        accuracy={1: 0.4, 2: 0.8} if labels else {},
+        outcome=Outcome.COMPLETED,
+    )
+    pruned = record(0, {1: 0.6}, kl={1: 2.0}, accuracy={1: 0.85} if labels else {}, outcome=Outcome.PRUNED)
+    diverged = record(1, {}, kl={}, accuracy={}, outcome=Outcome.DIVERGED)
+    return make(best, pruned, diverged, objective=objective)
+
+
+def make(*trials: TrialRecord, objective: str = "probe_agreement") -> Launch:
+    return Launch(name="small", experiment_id="1", run_id="parent", objective=objective, epochs=4, trials=trials)
+
+
+SEARCHED = ["student.lr", "cpsc.contrast", "weights.kl"]
+
+
+def test_a_blind_launch_in_words() -> None:
+    assert summary_lines(launch(labels=False), SEARCHED) == [
+        "3 trials: 1 completed, 1 pruned, 1 diverged",
+        "epochs: 3 run of the 12 that all trials to the end take (25.00 %)",
+        "chosen without a real image: trial 2 at epoch 2, probe_agreement 90.00 %, probe KL 0.2500",
+        "its parameters: student.lr 0.123, cpsc.contrast two_view",
+    ]
+
+
+def test_a_launch_with_labels_adds_accuracy_regret_and_rank_correlation() -> None:
+    assert summary_lines(launch(labels=True), SEARCHED)[4:] == [
+        "its test accuracy: 80.00 %",
+        "regret of the choice: 5.00 points below the best trial's test accuracy",
+        "rank correlation of probe agreement and test accuracy over all trial-epochs: 0.500",
+    ]
+
+
+def test_a_launch_that_selected_on_labels_says_so() -> None:
+    lines = summary_lines(launch(labels=True, objective="test_accuracy"), [])
+    assert lines[2] == "chosen by labelled images: trial 2 at epoch 2, test_accuracy 80.00 %, probe KL 0.2500"
+    assert not any(line.startswith("its parameters") for line in lines)
+
+
+def test_a_launch_without_a_result_says_so() -> None:
+    diverged = record(0, {}, kl={}, accuracy={}, outcome=Outcome.DIVERGED)
+    assert summary_lines(make(diverged), SEARCHED) == [
+        "1 trials: 1 diverged",
+        "epochs: 0 run of the 4 that all trials to the end take (0.00 %)",
+        "no trial has a result to choose",
+    ]
+
+
+def test_a_launch_without_a_trial_says_so() -> None:
+    lines = summary_lines(make(), SEARCHED)
+    assert lines[0].startswith("0 trials")
+    assert lines[-1] == "no trial has a result to choose"
+
+
+def printed(found: Launch, searched: list[str]) -> str:
+    screen = io.StringIO()
+    print_report(found, searched, Console(file=screen, width=140, color_system=None, highlight=False))
+    return screen.getvalue()
+
+
+def test_the_leaderboard_has_a_row_a_trial_and_a_dash_where_nothing_was_measured() -> None:
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed(launch(labels=True), SEARCHED).splitlines()]
+    assert [row for row in rows if len(row) == 6 and row[0].isdigit()] == [
+        ["2", "completed", "2", "90.00 %", "0.2500", "80.00 %"],
+        ["0", "pruned", "1", "60.00 %", "2.0000", "85.00 %"],
+        ["1", "diverged", "0", "-", "-", "-"],
+    ]
+
+
+def test_the_sentences_follow_the_leaderboard() -> None:
+    found = launch(labels=True)
+    assert printed(found, SEARCHED).splitlines()[-7:] == summary_lines(found, SEARCHED)
+
+
+def test_the_leaderboard_shows_the_ten_best_and_says_of_how_many() -> None:
+    trials = [record(number, {1: 0.9}, kl={}, accuracy={}, outcome=None) for number in range(12)]
+    text = printed(make(*trials), [])
+    assert "small: the best 10 of 12 trials" in text
+    assert sum("running" in line for line in text.splitlines()) == 10
+
+
+@pytest.mark.parametrize("name", ["[bold]x[/]", "a[1]"])
+def test_a_parameter_with_brackets_is_printed_as_it_is(name: str) -> None:
+    trial = record(0, {1: 0.9}, kl={}, accuracy={}, outcome=Outcome.COMPLETED)
+    marked = TrialRecord(**(vars(trial) | {"params": {"student.arch": name}}))
+    assert f"its parameters: student.arch {name}" in printed(make(marked), ["student.arch"])

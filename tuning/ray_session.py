@@ -1,0 +1,64 @@
+"""Ray for the length of a sweep, and what this machine can hold."""
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+import ray
+import torch
+
+from cpsc.errors import ConfigError
+from tuning.assets import study_device
+from tuning.config import Study
+
+
+def check_resources(study: Study, address: str | None) -> int | None:
+    """Trials at a time; ConfigError where this machine, unless a cluster is named, cannot hold even one."""
+    if address is not None:
+        return study.search.max_concurrent
+    study_device(study)
+    return concurrency(study)
+
+
+def concurrency(study: Study) -> int:
+    """Trials at a time on this machine; ConfigError where not even one fits."""
+    resources = study.resources
+    cpus = psutil.cpu_count() or 1
+    if resources.cpus > cpus:
+        raise ConfigError(f"resources.cpus: {resources.cpus} asked for per trial, this machine has {cpus}")
+    fitting = cpus // resources.cpus
+    if resources.gpus:
+        fitting = min(fitting, int(torch.cuda.device_count() / resources.gpus))
+    return min(fitting, study.search.max_concurrent or fitting, study.search.num_trials)
+
+
+@contextmanager
+def ray_running(address: str | None) -> Iterator[None]:
+    """Ray for the length of the block: a cluster at `address`, or this machine alone, on loopback, without a dashboard."""
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is not None:
+        ray.init(address=address, **options)
+    else:
+        ray.init(address="local", include_dashboard=False, num_cpus=psutil.cpu_count(), **options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def terminating_like_ctrl_c() -> Iterator[None]:
+    """SIGTERM, which clusters and service managers send, ends a sweep in order, as Ctrl-C does."""
+
+    def interrupt(signum: int, frame: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

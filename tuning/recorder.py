@@ -1,0 +1,105 @@
+"""Turns what Tune reports into journal events: appends, nothing else.
+
+No tracking call runs or raises inside a Tune callback: an exception there would end the sweep, and a slow server
+would stop every trial.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback, Checkpoint
+from ray.tune.experiment import Trial
+
+from tuning.history import LaunchHistory
+from tuning.journal import Journal
+from tuning.outcome import Outcome, outcome_of
+from tuning.space import build_config, flatten
+from tuning.trainable import to_plain
+
+
+class Recorder(Callback):
+    """Writes the journal of a launch's trials, by their numbers. An epoch that `history` holds is not written again."""
+
+    def __init__(
+        self, journal: Journal, history: LaunchHistory, base: Mapping[str, Any], *, epochs: int, shared: Mapping[str, Any]
+    ) -> None:
+        self._journal = journal
+        self._base = base
+        self._epochs = epochs
+        self._shared = dict(shared)
+        self._last_epoch = {number: trial.last_epoch for number, trial in history.trials.items()}
+        self._open: set[int] = set()
+        self.busy_s = 0.0
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._open.add(number_of(trial))
+        params = flatten(to_plain(asdict(build_config(self._base, trial.config["point"]))))
+        self._append(
+            trial,
+            "trial_start",
+            point=trial.config["point"],
+            params={key: str(value) for key, value in (dict(params) | self._shared).items()},
+            ray_trial_id=trial.trial_id,
+        )
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
+        number, epoch = number_of(trial), int(result["epoch"])
+        if epoch <= self._last_epoch.get(number, 0):
+            return  # repeated since the last checkpoint, bit for bit
+        self._last_epoch[number] = epoch
+        self._append(trial, "epoch", epoch=epoch, metrics=loggable_metrics(result), note=result.get("note", ""))
+
+    def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Checkpoint, **info: Any) -> None:
+        self._append(trial, "checkpoint", path=checkpoint.path)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._end(trial, outcome_of(trial.last_result, epochs=self._epochs), trial.last_result.get("reason", ""))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._end(trial, Outcome.FAILED, _last_line(trial.error_file) or "the worker died")
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        for trial in trials:
+            if number_of(trial) in self._open:
+                self._end(trial, Outcome.INTERRUPTED, "the sweep was interrupted")
+
+    def _end(self, trial: Trial, outcome: Outcome, reason: str) -> None:
+        number = number_of(trial)
+        self._open.discard(number)
+        self._append(trial, "trial_end", **trial_end(outcome, reason, self._last_epoch.get(number, 0), trial.checkpoint))
+
+    def _append(self, trial: Trial, kind: str, **fields: Any) -> None:
+        started = time.perf_counter()
+        self._journal.append({"kind": kind, "time": time.time(), "number": number_of(trial), **fields})
+        self.busy_s += time.perf_counter() - started
+
+
+def trial_end(outcome: Outcome, reason: str, epoch: int, checkpoint: Any) -> dict[str, Any]:
+    """The fields of a trial's last event."""
+    path = checkpoint if isinstance(checkpoint, str | None) else checkpoint.path
+    return {"outcome": outcome.value, "reason": reason, "epoch": epoch, "checkpoint": path}
+
+
+def number_of(trial: Trial) -> int:
+    """A trial's number in its study, which no restart changes."""
+    return int(trial.config["number"])
+
+
+def loggable_metrics(result: Mapping[str, Any]) -> dict[str, float]:
+    """The trainable's own numbers in a Tune result; Ray's bookkeeping stays in Ray."""
+    own = ("epoch", "train_s", "epoch_s", "images_per_s", "student_lr", "generator_lr", "generator_label_agreement")
+    prefixes = ("generator/", "student/", "probe_", "test_", "best_")
+    return {
+        name: float(value)
+        for name, value in result.items()
+        if (name in own or name.startswith(prefixes)) and isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _last_line(file: str | None) -> str:
+    path = Path(file) if file else None
+    lines = path.read_text().strip().splitlines() if path and path.exists() else []
+    return lines[-1] if lines else ""
