@@ -52,6 +52,8 @@ class LossWeights:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             _non_negative(f"weights.{name}", value)
+        generator = self.adversarial + self.batch_statistics + self.contrast + self.label
+        require(generator > 0, "weights", 0.0, "not all 0 in the generator's loss: it would learn nothing")
         require(self.kl + self.l2 > 0, "weights.kl and weights.l2", 0.0, "not both 0: the student would learn nothing")
 
 

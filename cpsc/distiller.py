@@ -66,6 +66,8 @@ class Distiller:
         needed = {"probe_agreement": probe, "test_accuracy": test}
         if objective not in needed:
             raise ConfigError(f"objective {objective!r}: unknown, use one of {', '.join(needed)}")
+        if objective == "test_accuracy" and test is None:
+            raise ConfigError("objective test_accuracy needs labelled test images, none were given")
         self.config = config
         self.objective = objective
         self.device = device or torch.device("cpu")
@@ -147,9 +149,14 @@ class Distiller:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state`; CheckpointError where it is of another format or of another config's run."""
+        """Continue from `state`; CheckpointError where it is of another format or of another config's run.
+
+        A refused state may be half taken in: build the run anew before going on.
+        """
         if state.get("version") != STATE_VERSION:
             raise CheckpointError(f"checkpoint has state version {state.get('version')}, expected {STATE_VERSION}")
+        if missing := {"epoch", "history", "best_student", "parts"} - state.keys():
+            raise CheckpointError(f"checkpoint lacks {', '.join(sorted(missing))}")
         parts = self._parts()
         if odd := parts.keys() ^ state["parts"].keys():
             raise CheckpointError(f"checkpoint and config disagree on parts: {', '.join(sorted(odd))}")
@@ -328,11 +335,13 @@ class Distiller:
                 metrics |= {f"{name}_mean": curve.mean, f"{name}_std": curve.std, f"{name}_max": curve.best}
 
     def _best_index(self) -> int:
-        """The first epoch with the highest objective; of equal ones that with the lower probe KL."""
+        """The first epoch with the highest objective; of equal ones that with the lower probe KL. The last if unmeasured."""
+        if self.objective not in self.history[-1]:
+            return len(self.history) - 1
 
         def rank(index: int) -> tuple[float, float, int]:
             metrics = self.history[index]
-            return metrics.get(self.objective, 0.0), -metrics.get("probe_kl", 0.0), -index
+            return metrics[self.objective], -metrics.get("probe_kl", 0.0), -index
 
         return max(range(len(self.history)), key=rank)
 

@@ -28,7 +28,8 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 def predict(network: nn.Module, images: Tensor) -> Tensor:
     """Logits of `network` on normalised `images` [N, K, H, W], in eval mode and float32 -> [N, C]."""
     with evaluating(network):
-        return torch.cat([network(batch).logits.float() for batch in images.split(EVALUATION_BATCH)]).clone()
+        logits = torch.cat([network(batch).logits.float() for batch in images.split(EVALUATION_BATCH)])
+    return logits.clone()  # outside, so that it is an ordinary tensor
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

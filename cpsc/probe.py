@@ -75,9 +75,10 @@ class ProbeSet:
     """Share of the images that the teacher gives the class they were made for."""
 
     def by_class(self, *, columns: int) -> Tensor:
-        """The first `columns` images of each class, for looking at -> uint8 [C, columns, K, H, W]."""
-        rows = [self.images[self.labels == label][:columns] for label in self.labels.unique()]
-        return torch.stack([row for row in rows if len(row) == columns])
+        """The first images of each class, `columns` or as many as all have, for looking at -> uint8 [C, columns, K, H, W]."""
+        rows = [self.images[self.labels == label] for label in self.labels.unique()]
+        columns = min(columns, *(len(row) for row in rows))
+        return torch.stack([row[:columns] for row in rows])
 
     def save(self, path: Path) -> None:
         """Write atomically."""

@@ -46,6 +46,7 @@ class TeacherRecipe:
         check_arch(self.arch)
         require(self.epochs >= 1, "epochs", self.epochs, ">= 1")
         require(self.batch_size >= 2, "batch_size", self.batch_size, ">= 2")
+        require(self.seed >= 0, "seed", self.seed, ">= 0")
         require(self.warmup_epochs <= self.epochs, "warmup_epochs", self.warmup_epochs, "<= epochs")
         try:
             self.as_schedule()  # checks lr, momentum and weight decay
@@ -97,7 +98,8 @@ class Teacher:
 
     def build(self, device: torch.device) -> nn.Module:
         """The network on `device`, frozen for life: eval mode, no weight gradients."""
-        network = build_model(self.arch, num_classes=self.num_classes, channels=self.channels)
+        with seeded_init(0, "teacher"):  # weights that are overwritten must not move the caller's random stream
+            network = build_model(self.arch, num_classes=self.num_classes, channels=self.channels)
         try:
             network.load_state_dict(dict(self.state))
         except RuntimeError as error:
@@ -135,7 +137,7 @@ class Teacher:
             normalisation = Normalisation(**{key: tuple(value) for key, value in fields.pop("normalisation").items()})
             teacher = cls(**fields, normalisation=normalisation)
             intact = teacher.digest == payload["digest"]
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path}: not a teacher bundle ({error}), make one with the teacher verb") from error
         if not intact:
             raise CheckpointError(f"{path}: weights do not match the bundle's digest, the file was altered")

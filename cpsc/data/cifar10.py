@@ -77,8 +77,10 @@ def _read_batches(files: list[Path]) -> Split:
             fields = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
             images.append(np.asarray(fields["data"], dtype=np.uint8).reshape(-1, 3, 32, 32))
             labels += [int(label) for label in fields["labels"]]
+            if len(images[-1]) != len(fields["labels"]):
+                raise ValueError(f"{len(images[-1])} images, {len(fields['labels'])} labels")
         except OSError as error:
             raise DataError(f"{file}: cannot be read ({error.strerror})") from error
-        except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+        except Exception as error:  # a corrupt pickle fails in any way its damaged operations do
             raise DataError(f"{file}: not a CIFAR-10 batch (corrupt or of another kind: {error})") from error
     return Split(torch.from_numpy(np.concatenate(images)), torch.tensor(labels, dtype=torch.int64))

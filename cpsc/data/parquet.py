@@ -12,6 +12,7 @@ from cpsc.data.dataset import Split
 from cpsc.errors import DataError
 
 IMAGE_COLUMNS = ("img", "image")
+MAX_LABEL = 2**31
 LABEL_COLUMNS = ("label", "fine_label")
 
 
@@ -36,10 +37,14 @@ def read_split(files: list[Path]) -> tuple[Split, tuple[str, ...]]:
         for row, cell in enumerate(table.column(image_column).to_pylist()):
             images.append(_decode(cell, file, row))
         labels += table.column(label_column).to_pylist()
+    if not images:
+        raise DataError(f"{files[0].parent}: {files[0].name} holds no rows")
     if len(shapes := {image.shape for image in images}) > 1:
         raise DataError(f"{files[0].parent}: images have several shapes, e.g. {sorted(shapes)[:2]}, they must be alike")
     if None in labels:
         raise DataError(f"{files[0].parent}: a row has no label")
+    if odd := [label for label in labels if not isinstance(label, int) or not 0 <= label < MAX_LABEL]:
+        raise DataError(f"{files[0].parent}: labels must be class numbers, got {odd[0]!r}")
     stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
     return Split(stacked, torch.tensor(labels, dtype=torch.int64)), names
 
@@ -67,7 +72,7 @@ def _decode(cell: Any, file: Path, row: int) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(cell["bytes"])) as image:
             return np.array(image.convert("RGB"))
-    except (TypeError, KeyError, OSError, UnidentifiedImageError) as error:
+    except (TypeError, KeyError, ValueError, SyntaxError, OSError, UnidentifiedImageError) as error:
         raise DataError(f"{file}: row {row} holds no readable image in its 'bytes' field") from error
 
 

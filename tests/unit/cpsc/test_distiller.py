@@ -558,21 +558,16 @@ def test_defaults_of_switches_are_the_papers(config) -> None:
 # Known defects
 
 
-@pytest.mark.xfail(
-    strict=True, raises=RuntimeError, reason="LossWeights lets all generator terms be dropped; the sum of none fails"
-)
 def test_a_generator_without_any_term_is_refused_before_training(vary, teacher) -> None:
     with pytest.raises(ConfigError, match="weights"):
         Distiller(vary(weights={"adversarial": 0.0, "batch_statistics": 0.0, "contrast": 0.0, "label": 0.0}), teacher).run_epoch()
 
 
-@pytest.mark.xfail(strict=True, reason="Distiller looks at the objective's name only")
 def test_an_objective_without_its_images_is_refused(config, teacher, probe) -> None:
     with pytest.raises(ConfigError, match="test_accuracy"):
         Distiller(config, teacher, probe=probe, objective="test_accuracy")
 
 
-@pytest.mark.xfail(strict=True, reason="without a measurement all epochs tie and the first wins")
 def test_the_last_student_is_the_result_of_a_run_that_measures_nothing(config, teacher) -> None:
     distiller = Distiller(config, teacher)
     for _ in range(2):
@@ -580,7 +575,6 @@ def test_the_last_student_is_the_result_of_a_run_that_measures_nothing(config, t
     assert differences(distiller.best_student, dict(distiller.student.state_dict())) == []
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="load_state_dict looks up parts, epoch and history unchecked")
 @pytest.mark.parametrize("missing", ["parts", "epoch", "history", "best_student"])
 def test_a_state_that_lacks_an_entry_is_refused(missing: str, config, teacher) -> None:
     distiller = Distiller(config, teacher)
@@ -589,7 +583,6 @@ def test_a_state_that_lacks_an_entry_is_refused(missing: str, config, teacher) -
         distiller.load_state_dict(state)
 
 
-@pytest.mark.xfail(strict=True, reason="Teacher.build initialises the network it is about to overwrite")
 def test_building_a_run_leaves_the_global_generator_alone(config, teacher) -> None:
     before = torch.get_rng_state()
     Distiller(config, teacher)
