@@ -27,11 +27,21 @@ def print_summary(summary: SweepSummary, study_file: Path, console: Console) -> 
     for line in (
         f"the sweep took {summary.elapsed_s:.0f} s, {percent(summary.tracking_share)} of it in tracking calls",
         f"the chosen student is registered as {summary.model_uri}" if summary.model_uri else "",
-        f"every trial is in MLflow at {redact(store_uri(summary.study))}",
-        f"look at it with: cpsc-tune ui {study_file}",
+        *_where(summary, study_file),
     ):
         if line:
             console.print(line, markup=False, soft_wrap=True)
+
+
+def _where(summary: SweepSummary, study_file: Path) -> list[str]:
+    store = redact(store_uri(summary.study))
+    if not summary.num_undelivered:
+        return [f"every trial is in MLflow at {store}", f"look at it with: cpsc-tune ui {study_file}"]
+    resume = f"cpsc-tune resume {summary.launch.name} --storage {summary.study.storage}"
+    return [
+        f"MLflow at {store} is away: {summary.num_undelivered} records wait in the journal",
+        f"deliver them, and register the chosen student, with: {resume}",
+    ]
 
 
 def summary_lines(launch: Launch, searched: Sequence[str]) -> list[str]:

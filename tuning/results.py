@@ -1,6 +1,6 @@
-"""What a launch found, read back from MLflow: trials, curves, the blind choice and how good it was."""
+"""What a launch found, read from its journal or back from MLflow: trials, curves, the blind choice and how good it was."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
@@ -9,6 +9,7 @@ from scipy.stats import spearmanr
 
 from cpsc.errors import ConfigError
 from tuning.config import NAME, Study
+from tuning.journal import Event
 from tuning.outcome import Outcome
 from tuning.tracking import KIND_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, RUNNING
 
@@ -17,10 +18,10 @@ CURVES = ("probe_agreement", "probe_kl", "test_accuracy")
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
-    """One trial as it was recorded. `curves`: by metric, the value at each epoch."""
+    """One trial as it was recorded. `curves`: by metric, the value at each epoch; `run_id`: None if read from a journal."""
 
     number: int
-    run_id: str
+    run_id: str | None
     outcome: Outcome | None
     reason: str
     params: Mapping[str, str]
@@ -46,11 +47,10 @@ class TrialRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """One sweep: its run, its settings and its trials, best first."""
+    """One sweep: its run (None if read from a journal), its settings and its trials, best first."""
 
     name: str
-    experiment_id: str
-    run_id: str
+    run_id: str | None
     objective: str
     epochs: int
     trials: Sequence[TrialRecord]
@@ -98,9 +98,53 @@ class SweepSummary:
     study: Study
     launch: Launch
     model_uri: str | None
+    """The registered champion; None where no trial has a result or the tracking server is away."""
+    num_undelivered: int
+    """Records that wait in the journal because the tracking server is away."""
     elapsed_s: float
     tracking_share: float
     """Share of the sweep's wall time that tracking calls took, in callbacks and in the delivering thread."""
+
+
+def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
+    """The launch that the journal of `name` tells of: the same as `load_launch` once all of it has been delivered."""
+    settings: Mapping[str, str] = {}
+    curves: dict[int, dict[str, dict[int, float]]] = {}
+    params: dict[int, Mapping[str, str]] = {}
+    ends: dict[int, Event] = {}
+    for event in events:
+        kind, number = event["kind"], event.get("number", -1)
+        if kind == "launch_start":
+            settings = event["params"]
+        elif kind == "trial_start":
+            params[number] = event["params"]
+            curves.setdefault(number, {curve: {} for curve in CURVES})
+            ends.pop(number, None)
+        elif kind == "epoch":
+            for curve in CURVES:
+                if curve in event["metrics"]:
+                    curves[number][curve][event["epoch"]] = event["metrics"][curve]
+        elif kind == "trial_end":
+            ends[number] = event
+    trials = [
+        TrialRecord(
+            number=number,
+            run_id=None,
+            outcome=Outcome(ends[number]["outcome"]) if number in ends else None,
+            reason=ends[number]["reason"] if number in ends else "",
+            params=params[number],
+            curves=curves[number],
+        )
+        for number in params
+    ]
+    objective = settings["objective"]
+    return Launch(
+        name=name,
+        run_id=None,
+        objective=objective,
+        epochs=int(settings["epochs"]),
+        trials=sorted(trials, key=lambda trial: _rank(trial, objective)),
+    )
 
 
 def load_launch(client: MlflowClient, study: str, launch: str | None = None) -> Launch:
@@ -124,7 +168,6 @@ def load_launch(client: MlflowClient, study: str, launch: str | None = None) -> 
     trials = sorted((_read_trial(client, run) for run in runs), key=lambda trial: _rank(trial, objective))
     return Launch(
         name=parent.data.tags[LAUNCH_TAG],
-        experiment_id=experiment.experiment_id,
         run_id=parent.info.run_id,
         objective=objective,
         epochs=int(parent.data.params["epochs"]),

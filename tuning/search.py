@@ -167,6 +167,22 @@ def _by_number(trial: Any) -> Any:
     return SimpleNamespace(trial_id=f"trial-{trial.config['number']}")
 
 
+def has_work(study: Study, history: LaunchHistory) -> bool:
+    """Whether a trial waits to be finished or the budget admits another."""
+    unfinished = any(not trial.is_over for trial in history.trials.values())
+    return unfinished or not _budget(study, history).is_spent(len(history.trials))
+
+
+def _budget(study: Study, history: LaunchHistory) -> Budget:
+    return Budget(
+        num_trials=study.search.num_trials,
+        epochs=study.search.epoch_budget,
+        time_s=study.search.time_budget_s,
+        spent_epochs=history.num_epochs,
+        started=time.monotonic() - history.elapsed_s,
+    )
+
+
 def build_search(study: Study, history: LaunchHistory) -> StudySearch:
     """The seeded searcher of `study`, as `history` has left it."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -179,13 +195,7 @@ def build_search(study: Study, history: LaunchHistory) -> StudySearch:
     )
     return StudySearch(
         epochs=study.config.epochs,
-        budget=Budget(
-            num_trials=search.num_trials,
-            epochs=search.epoch_budget,
-            time_s=search.time_budget_s,
-            spent_epochs=history.num_epochs,
-            started=time.monotonic() - history.elapsed_s,
-        ),
+        budget=_budget(study, history),
         history=history,
         start=study.start,
         space=StudySearch.convert_search_space(to_tune(study.space)),

@@ -19,7 +19,7 @@ from ray import tune
 from ray.tune.progress_reporter import ProgressReporter
 from ray.tune.schedulers import FIFOScheduler
 
-from cpsc.errors import ConfigError, CpscError
+from cpsc.errors import CpscError
 from tuning.assets import Assets, prepare
 from tuning.champion import register_champion
 from tuning.config import Study, check_searchable
@@ -29,10 +29,10 @@ from tuning.launch import close_dead_launches, launch_start, new_launch, open_la
 from tuning.progress import Display
 from tuning.ray_session import check_resources, ray_running, terminating_like_ctrl_c
 from tuning.recorder import Recorder
-from tuning.results import Launch, SweepSummary, load_launch
-from tuning.search import ResumableAsha, build_scheduler, build_search
+from tuning.results import Launch, SweepSummary, launch_from_journal
+from tuning.search import ResumableAsha, build_scheduler, build_search, has_work
 from tuning.sweep_progress import SweepProgress
-from tuning.tracking import MlflowWriter, delivering, redact, store_uri
+from tuning.tracking import MlflowWriter, delivering, store_uri
 from tuning.trainable import DistillTrainable, TrialContext
 
 CHECKPOINTS_KEPT = 2
@@ -100,26 +100,25 @@ class _Attempt:
         status, share = "FAILED", 0.0
         with delivering(MlflowWriter(journal, study, name, history.launch_id)) as writer:
             try:
-                with ray_running(self._address), terminating_like_ctrl_c():
-                    interrupted = self._fit(name, assets, history, scheduler, recorder)
+                interrupted = False
+                if has_work(study, history):
+                    with ray_running(self._address), terminating_like_ctrl_c():
+                        interrupted = self._fit(name, assets, history, scheduler, recorder)
                 status = "KILLED" if interrupted else "FINISHED"
             finally:
                 elapsed_s = self._elapsed_s()
                 share = (recorder.busy_s + writer.busy_s) / elapsed_s
                 metrics = {"elapsed_s": elapsed_s, "tracking_share": share}
                 journal.append({"kind": "launch_end", "time": time.time(), "status": status, "metrics": metrics})
-        resume = f"cpsc-tune resume {name} --storage {study.storage}"
         if status == "KILLED":
+            resume = f"cpsc-tune resume {name} --storage {study.storage}"
             raise InterruptedSweepError(f"the sweep was interrupted; go on with: {resume}")
-        if writer.undelivered:
-            away = f"tracking: {redact(store_uri(study))} is away, {writer.undelivered} records wait in {journal.path}"
-            raise ConfigError(f"{away}; deliver them with: {resume}")
-        client = MlflowClient(tracking_uri=store_uri(study))
-        launch = load_launch(client, study.name, name)
+        launch = launch_from_journal(journal.events(), name)
         return SweepSummary(
             study=study,
             launch=launch,
-            model_uri=self._register(client, launch, journal, assets),
+            model_uri=None if writer.undelivered else self._register(launch, journal, writer, assets),
+            num_undelivered=writer.undelivered,
             elapsed_s=self._elapsed_s(),
             tracking_share=share,
         )
@@ -174,12 +173,13 @@ class _Attempt:
             progress.close()
         return progress.interrupted
 
-    def _register(self, client: MlflowClient, launch: Launch, journal: Journal, assets: Assets) -> str | None:
+    def _register(self, launch: Launch, journal: Journal, writer: MlflowWriter, assets: Assets) -> str | None:
         if launch.chosen is None:
             return None
-        trial = fold(journal.events(), metric=self._study.metric).trials[launch.chosen.number]
-        folder = Path(trial.checkpoints[-1])
-        return register_champion(client, self._study.name, launch.chosen.run_id, folder, assets)
+        number = launch.chosen.number
+        folder = Path(fold(journal.events(), metric=self._study.metric).trials[number].checkpoints[-1])
+        client = MlflowClient(tracking_uri=store_uri(self._study))
+        return register_champion(client, self._study.name, writer.run_id(number), folder, assets)
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._started

@@ -1,6 +1,7 @@
 """Every trial in MLflow: a thread that delivers a launch's journal, while the sweep runs and however long it takes."""
 
 import contextlib
+import json
 import logging
 import os
 import re
@@ -24,6 +25,7 @@ logging.getLogger("mlflow").setLevel(logging.WARNING)  # it narrates the making 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 LAUNCH_TAG, LAUNCH_ID_TAG, NUMBER_TAG, OUTCOME_TAG, KIND_TAG = "launch", "launch_id", "number", "outcome", "kind"
+POINT_TAG = "point"
 RUNNING = "running"
 """Outcome tag of a trial that has none yet."""
 MAX_TAG = 500
@@ -81,6 +83,8 @@ class MlflowWriter(threading.Thread):
         self._launch_id = launch_id  # two users of one server may give their launches the same name
         self._client = MlflowClient(tracking_uri=store_uri(study))
         self._runs: dict[int | None, str] = {}
+        self._experiment = ""
+        self._is_new = False
         self._closing = threading.Event()
         self._away = False
         self._failure: Exception | None = None
@@ -151,7 +155,7 @@ class MlflowWriter(threading.Thread):
         experiment = self._client.get_experiment_by_name(self._study.name)
         if experiment is None:
             self._client.create_experiment(self._study.name, artifact_location(self._study), tags=EXPERIMENT_TAGS)
-        run_id = self._find_or_create(event, None, name=self._launch, tags={KIND_TAG: "launch"})
+        run_id = self._find(None) or self._create(event, None, self._launch, {KIND_TAG: "launch"})
         params = [Param(key, value) for key, value in event["params"].items()]
         self._client.log_batch(run_id, params=params)
         self._client.log_text(run_id, event["study"], "study.yaml")
@@ -162,12 +166,14 @@ class MlflowWriter(threading.Thread):
     def _trial_start(self, event: Event) -> None:
         number = event["number"]
         tags = {KIND_TAG: "trial", NUMBER_TAG: str(number), "mlflow.parentRunId": self.run_id()}
-        run_id = self._find_or_create(event, number, name=f"trial-{number:03d}", tags=tags)
-        tags = {OUTCOME_TAG: RUNNING, "ray.trial_id": event["ray_trial_id"]}
-        self._client.update_run(run_id, status="RUNNING")
-        params = [Param(key, value) for key, value in event["params"].items()]
-        self._client.log_batch(run_id, params=params, tags=[RunTag(key, value) for key, value in tags.items()])
-        self._client.log_dict(run_id, event["point"], "point.yaml")
+        tags |= {OUTCOME_TAG: RUNNING, POINT_TAG: json.dumps(event["point"]), "ray.trial_id": event["ray_trial_id"]}
+        run_id = self._find(number)
+        if run_id is None:
+            run_id = self._create(event, number, f"trial-{number:03d}", tags)
+        else:  # it goes on after an interruption or a failure
+            self._client.update_run(run_id, status="RUNNING")
+            self._client.log_batch(run_id, tags=[RunTag(OUTCOME_TAG, RUNNING)])
+        self._client.log_batch(run_id, params=[Param(key, value) for key, value in event["params"].items()])
 
     def _epoch(self, event: Event) -> None:
         timestamp = _milliseconds(event)
@@ -195,16 +201,17 @@ class MlflowWriter(threading.Thread):
         self._client.log_batch(self.run_id(), metrics=metrics)
         self._client.set_terminated(self.run_id(), event["status"], _milliseconds(event))
 
-    def _find_or_create(self, event: Event, number: int | None, *, name: str, tags: dict[str, str]) -> str:
-        run_id = self._find(number)
-        if run_id is None:
-            tags = tags | {LAUNCH_TAG: self._launch, LAUNCH_ID_TAG: self._launch_id}
-            run = self._client.create_run(self._experiment_id(), _milliseconds(event), tags, run_name=name)
-            run_id = self._runs[number] = run.info.run_id
-        return run_id
+    def _create(self, event: Event, number: int | None, name: str, tags: dict[str, str]) -> str:
+        tags = tags | {LAUNCH_TAG: self._launch, LAUNCH_ID_TAG: self._launch_id}
+        run = self._client.create_run(self._experiment_id(), _milliseconds(event), tags, run_name=name)
+        self._runs[number] = run.info.run_id
+        self._is_new = self._is_new or number is None  # then all its trials' runs are made here: none to search for
+        return self._runs[number]
 
     def _find(self, number: int | None) -> str | None:
         if number not in self._runs:
+            if self._is_new:
+                return None
             query = f"tags.{LAUNCH_ID_TAG} = '{self._launch_id}' AND "
             query += f"tags.{KIND_TAG} = 'launch'" if number is None else f"tags.{NUMBER_TAG} = '{number}'"
             found = self._client.search_runs([self._experiment_id()], query, max_results=1)
@@ -214,7 +221,9 @@ class MlflowWriter(threading.Thread):
         return self._runs[number]
 
     def _experiment_id(self) -> str:
-        return str(self._client.get_experiment_by_name(self._study.name).experiment_id)
+        if not self._experiment:
+            self._experiment = str(self._client.get_experiment_by_name(self._study.name).experiment_id)
+        return self._experiment
 
 
 def _milliseconds(event: Event) -> int:

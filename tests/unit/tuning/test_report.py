@@ -37,7 +37,7 @@ def launch(*, labels: bool, objective: str = "probe_agreement") -> Launch:
 
 
 def make(*trials: TrialRecord, objective: str = "probe_agreement") -> Launch:
-    return Launch(name="small", experiment_id="1", run_id="parent", objective=objective, epochs=4, trials=trials)
+    return Launch(name="small", run_id="parent", objective=objective, epochs=4, trials=trials)
 
 
 SEARCHED = ["student.lr", "cpsc.contrast", "weights.kl"]

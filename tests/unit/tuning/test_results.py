@@ -28,7 +28,7 @@ def record(
 
 
 def launch(*trials: TrialRecord, objective: str = "probe_agreement", epochs: int = 9) -> Launch:
-    return Launch(name="small", experiment_id="1", run_id="parent", objective=objective, epochs=epochs, trials=trials)
+    return Launch(name="small", run_id="parent", objective=objective, epochs=epochs, trials=trials)
 
 
 def test_the_best_epoch_has_the_highest_objective() -> None:

@@ -1,0 +1,128 @@
+"""Every command in the README runs, in its order, as written; only the budgets are made small."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tuning.config import load_study
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SMALL = {
+    "teacher.epochs": 1,
+    "teacher.warmup_epochs": 0,
+    "teacher.min_accuracy": 0,
+    "probe.num_images": 20,
+    "probe.batch_size": 20,
+    "probe.steps": 2,
+    "generator.width": 8,
+    "schedule.iterations": 1,
+    "schedule.batch_size": 16,
+    "epochs": 2,
+    "search.num_trials": 3,
+}
+VERBS_OF_A_STUDY = {"sweep", "teacher", "probe", "trial", "report", "ui"}
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+    return [line.strip() for block in blocks for line in block.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def run(words: list[str], cwd: Path, *, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(words, cwd=cwd, env=environment, input=stdin, capture_output=True, text=True, timeout=300, check=False)
+
+
+def made_small(words: list[str]) -> list[str]:
+    return [*words, *(word for path, value in SMALL.items() for word in ("--set", f"{path}={value}"))]
+
+
+def as_module(words: list[str]) -> list[str]:
+    return [sys.executable, "-m", "tuning", *words[1:]]
+
+
+def serve_until_healthy(words: list[str], cwd: Path) -> None:
+    with (cwd / "server.log").open("wb") as log:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        server = subprocess.Popen(words, cwd=cwd, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 90
+        while server.poll() is None and time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen("http://127.0.0.1:5000/health") as answer:
+                    assert answer.status == 200
+                    return
+            except OSError:
+                time.sleep(0.3)
+        pytest.fail((cwd / "server.log").read_text())
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+
+
+def run_command(command: str, cwd: Path) -> str:
+    """Run one command of the README with small budgets; its whole output."""
+    words = shlex.split(command)
+    if words[0] == "make":
+        planned = subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        if words[1] == "test":
+            assert ".venv/bin/python -m pytest" in planned  # which is what runs this
+            return planned
+        (line,) = [line for line in planned.splitlines() if "cpsc-tune" in line]
+        words = shlex.split(line)
+    if words[1:4] == ["-m", "pdb", "-m"]:
+        source = (ROOT / "cpsc" / "methods" / "cpsc.py").read_text().splitlines()
+        line_number = next(number for number, line in enumerate(source, start=1) if "student = view.student" in line)
+        stdin = f"b {ROOT / 'cpsc' / 'methods' / 'cpsc.py'}:{line_number}\nc\np view.labels.shape\nq\n"
+        done = run(made_small([sys.executable, *words[1:]]), cwd, stdin=stdin)
+        assert "torch.Size([16])" in done.stdout, done.stdout + done.stderr
+        return done.stdout
+    if words[1] == "ui":
+        serve_until_healthy(as_module(words), cwd)
+        return ""
+    done = run(made_small(as_module(words)) if words[1] in VERBS_OF_A_STUDY else as_module(words), cwd)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
+    (tmp_path / "search_spaces").symlink_to(ROOT / "search_spaces")
+    outputs = {command: run_command(command, tmp_path) for command in readme_commands()}
+    assert {"make sweep", "make test"} <= outputs.keys()
+    assert "chosen without a real image" in outputs["make sweep"]
+    launches = {path.parent.name for path in (tmp_path / "runs").glob("*/journal.jsonl")}
+    assert {"digits-cpsc", "digits-cpsc-2"} <= launches, "a second sweep is a launch of its own"
+    assert len(list((tmp_path / "runs" / "teachers").iterdir())) == 1, "all of them share one teacher"
+    assert "the best 10 of 20 trials" in outputs["cpsc-tune resume digits-cpsc --num-trials 20"]
+
+
+def test_the_study_shown_is_a_study(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "study.yaml").write_text(shown)
+    study = load_study(tmp_path / "study.yaml")
+    assert study.first_point == {"weights.l2": 5, "contrast_temperature": 0.07}
+
+
+def test_every_file_of_the_map_exists() -> None:
+    (code_map,) = re.findall(r"## Map of the code\n\n```text\n(.*?)```", README, flags=re.DOTALL)
+    folder = Path()
+    for line in code_map.splitlines():
+        names = re.match(r"^( *)((?:[\w.]+/? )+)", line + " ")
+        assert names, line
+        if not names[1]:
+            folder = ROOT / names[2].split()[0]
+            assert folder.is_dir(), line
+            continue
+        for name in names[2].split():
+            if name.endswith(("/", ".py")):
+                assert (folder / name).exists(), f"{line}: {name}"
