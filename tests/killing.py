@@ -51,6 +51,13 @@ def wait_for_epochs(folder: Path, count: int, driver: subprocess.Popen[bytes], *
         time.sleep(0.02)
 
 
+def wait_for_record(folder: Path, driver: subprocess.Popen[bytes], *, timeout_s: float = 120) -> None:
+    """Return when the launch in `folder` has its first record, or its driver has ended."""
+    deadline = time.monotonic() + timeout_s
+    while driver.poll() is None and time.monotonic() < deadline and not any(Journal(folder).events()):
+        time.sleep(0.02)
+
+
 def count_epochs(folder: Path) -> int:
     return sum(event["kind"] == "epoch" for event in Journal(folder).events())
 

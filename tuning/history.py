@@ -62,9 +62,10 @@ def fold(events: Iterable[Event], *, metric: str) -> LaunchHistory:
             history.is_over = False
         elif kind == "launch_end":
             history.is_over = True
+        elif kind == "proposed":
+            history.trials[event["number"]] = TrialHistory(event["number"], event["point"])
         elif kind == "trial_start":
-            trial = history.trials.setdefault(event["number"], TrialHistory(event["number"], event["point"]))
-            trial.outcome = None
+            history.trials[event["number"]].outcome = None
         elif kind == "epoch":
             value = event["metrics"][metric]
             history.trials[event["number"]].values[event["epoch"]] = value

@@ -35,15 +35,7 @@ class Recorder(Callback):
         self.busy_s = 0.0
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._open.add(number_of(trial))
-        params = flatten(to_plain(asdict(build_config(self._base, trial.config["point"]))))
-        self._append(
-            trial,
-            "trial_start",
-            point=trial.config["point"],
-            params={key: str(value) for key, value in (dict(params) | self._shared).items()},
-            ray_trial_id=trial.trial_id,
-        )
+        self._begin(trial)
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
         number, epoch = number_of(trial), int(result["epoch"])
@@ -66,8 +58,21 @@ class Recorder(Callback):
             if number_of(trial) in self._open:
                 self._end(trial, Outcome.INTERRUPTED, "the sweep was interrupted")
 
+    def _begin(self, trial: Trial) -> None:
+        self._open.add(number_of(trial))
+        params = flatten(to_plain(asdict(build_config(self._base, trial.config["point"]))))
+        self._append(
+            trial,
+            "trial_start",
+            point=trial.config["point"],
+            params={key: str(value) for key, value in (dict(params) | self._shared).items()},
+            ray_trial_id=trial.trial_id,
+        )
+
     def _end(self, trial: Trial, outcome: Outcome, reason: str) -> None:
         number = number_of(trial)
+        if number not in self._open:
+            self._begin(trial)  # its worker failed before it could start
         self._open.discard(number)
         self._append(trial, "trial_end", **trial_end(outcome, reason, self._last_epoch.get(number, 0), trial.checkpoint))
 

@@ -15,6 +15,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from tuning.config import Study
 from tuning.history import LaunchHistory, TrialHistory
+from tuning.journal import Journal
 from tuning.outcome import Outcome, outcome_of
 from tuning.space import to_tune
 
@@ -55,10 +56,12 @@ class StudySearch(OptunaSearch):
         epochs: int,
         budget: Budget,
         history: LaunchHistory,
+        journal: Journal,
         start: Sequence[dict[str, Any]],
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        self._journal = journal
         self._epochs = epochs
         self._budget = budget
         self._last_epoch: dict[str, int] = {}
@@ -78,7 +81,11 @@ class StudySearch(OptunaSearch):
         self._num_proposed += 1
         past = self._unfinished.pop(trial.number, None)
         restore: list[str] = []
-        if past is not None:
+        if past is None:
+            # Trials may start in another order; what is rebuilt must know of each, in the order of their numbers.
+            proposed = {"kind": "proposed", "time": time.time(), "number": trial.number, "point": dict(trial.params)}
+            self._journal.append(proposed)
+        else:
             for epoch, value in past.values.items():
                 trial.report(value, epoch)
             self._last_epoch[trial_id] = past.last_epoch
@@ -183,8 +190,8 @@ def _budget(study: Study, history: LaunchHistory) -> Budget:
     )
 
 
-def build_search(study: Study, history: LaunchHistory) -> StudySearch:
-    """The seeded searcher of `study`, as `history` has left it."""
+def build_search(study: Study, history: LaunchHistory, journal: Journal) -> StudySearch:
+    """The seeded searcher of `study`, as `history` has left it; it writes its proposals into `journal`."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     search = study.search
     seed = search.seed + history.num_attempts  # an attempt must not draw the points of the one before again
@@ -197,6 +204,7 @@ def build_search(study: Study, history: LaunchHistory) -> StudySearch:
         epochs=study.config.epochs,
         budget=_budget(study, history),
         history=history,
+        journal=journal,
         start=study.start,
         space=StudySearch.convert_search_space(to_tune(study.space)),
         metric=study.metric,

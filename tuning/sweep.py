@@ -148,7 +148,7 @@ class _Attempt:
         tuner = tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=build_search(study, history),
+                search_alg=build_search(study, history, Journal(study.storage / name)),
                 scheduler=scheduler,
                 num_samples=study.search.num_trials,
                 max_concurrent_trials=check_resources(study, self._address),

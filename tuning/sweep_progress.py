@@ -65,7 +65,7 @@ class SweepProgress(Callback):
     def _end(self, trial: Trial, outcome: Outcome) -> None:
         number = number_of(trial)
         self._ended[number] = outcome
-        epoch = self._epoch_of[number]
+        epoch = self._epoch_of.setdefault(number, 0)
         value = (trial.last_result or {}).get(self._metric)
         if self._bar is None and not self._quiet:
             ended = f"trial {number:3d} {outcome.value:9s} after epoch {epoch:3d} at {percent(value)}"

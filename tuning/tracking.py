@@ -133,6 +133,7 @@ class MlflowWriter(threading.Thread):
                 if not self._away:
                     logger.warning("tracking is away, metrics are kept and delivered later: %s", redact(_first_line(error)))
                 self._away = True
+                self._is_new = False  # a run may have been made although its answer was lost
                 return False
             finally:
                 self.busy_s += time.perf_counter() - started
@@ -145,6 +146,7 @@ class MlflowWriter(threading.Thread):
             "attempt_start": self._attempt_start,
             "trial_start": self._trial_start,
             "epoch": self._epoch,
+            "proposed": lambda event: None,  # shown once it starts
             "checkpoint": lambda event: None,  # its files go with the trial's end
             "trial_end": self._trial_end,
             "launch_end": self._launch_end,

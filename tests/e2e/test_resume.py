@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from cpsc.errors import ConfigError
 from tests.conftest import run_cli, write_study
 from tests.killing import count_epochs, end, recorded_curves, repeat_alone, slow_study, start, statuses, wait_for_epochs
 from tuning.config import load_study
 from tuning.history import fold
 from tuning.journal import Journal
+from tuning.launch import close_dead_launches
+from tuning.progress import Display
+from tuning.sweep import resume_sweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -62,8 +66,8 @@ def test_ctrl_c_ends_in_order_and_can_be_resumed(killed: Path) -> None:
     driver = start("sweep", study, cwd=killed)
     folder = killed / "runs" / "second"
     wait_for_epochs(folder, 3, driver)
-    busy = run_cli("resume", "second", "--storage", killed / "runs", cwd=killed)
-    assert (busy.returncode, "another process is running this launch" in busy.stderr) == (2, True), busy.stderr
+    with pytest.raises(ConfigError, match="another process is running this launch"):
+        resume_sweep(killed / "runs", "second", Display(quiet=True), overrides=[])
     assert end(driver, signal.SIGINT) != 0
     assert "go on with: cpsc-tune resume second" in (killed / "driver.log").read_text()
     assert "RUNNING" not in statuses(killed / "runs", "second").values()
@@ -83,8 +87,7 @@ def test_a_dead_launch_does_not_show_as_running_once_another_starts(killed: Path
     time.sleep(1)  # until the records have reached MLflow
     end(driver, signal.SIGKILL)
     assert statuses(killed / "runs", "third")["third"] == "RUNNING"
-    done = run_cli("sweep", study, "--set", "search.num_trials=1", "--set", "epochs=1", "--quiet", cwd=killed)
-    assert done.returncode == 0, done.stderr
+    close_dead_launches(killed / "runs")  # what every new sweep does first
     assert statuses(killed / "runs", "third")["third"] == "KILLED"
 
 

@@ -10,7 +10,7 @@ Event = dict[str, Any]
 
 
 def start(number: int) -> Event:
-    return {"kind": "trial_start", "number": number, "point": {"student.lr": 0.1 * (number + 1)}}
+    return {"kind": "trial_start", "number": number}
 
 
 def epoch(number: int, epoch: int, value: float) -> Event:
@@ -22,8 +22,21 @@ def end(number: int, outcome: str) -> Event:
 
 
 def folded(*events: Event) -> LaunchHistory:
-    """The history of `events`, one a second."""
-    return fold([{"time": float(second)} | event for second, event in enumerate(events)], metric=METRIC)
+    """The history of `events`, one a second; each trial is proposed when it first starts."""
+    timed, proposed = [], set()
+    for second, event in enumerate(events):
+        if event["kind"] == "trial_start" and event["number"] not in proposed:
+            proposed.add(event["number"])
+            point = {"student.lr": 0.1 * (event["number"] + 1)}
+            timed.append({"time": float(second), "kind": "proposed", "number": event["number"], "point": point})
+        timed.append({"time": float(second)} | event)
+    return fold(timed, metric=METRIC)
+
+
+def test_a_trial_that_was_proposed_and_never_started_is_known() -> None:
+    history = fold([{"time": 0.0, "kind": "proposed", "number": 0, "point": {"student.lr": 0.1}}], metric=METRIC)
+    assert history.trials[0].point == {"student.lr": 0.1}
+    assert not history.trials[0].is_over
 
 
 def test_an_empty_journal_is_a_launch_without_a_past() -> None:

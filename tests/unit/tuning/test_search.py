@@ -1,5 +1,7 @@
 """What Optuna hears of a trial's end, whose points come first, what a resumed search remembers, when ASHA stops a trial."""
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -9,7 +11,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from tuning.config import Study, resolve_study
-from tuning.history import LaunchHistory, TrialHistory
+from tuning.history import LaunchHistory, TrialHistory, fold
+from tuning.journal import Journal
 from tuning.outcome import Outcome
 from tuning.search import ResumableAsha, StudySearch, build_scheduler, build_search
 
@@ -22,7 +25,7 @@ def result(value: float, epoch: int, *, diverged: bool = False) -> Result:
 
 
 def new_search(study: Study, history: LaunchHistory | None = None) -> StudySearch:
-    return build_search(study, history or LaunchHistory())
+    return build_search(study, history or LaunchHistory(), Journal(Path(tempfile.mkdtemp())))
 
 
 @pytest.fixture
@@ -332,3 +335,16 @@ def test_a_trial_of_a_new_attempt_takes_the_place_of_its_number_in_the_rungs(raw
     scheduler.on_trial_add(None, again)
     assert scheduler.on_trial_result(None, again, result(0.1, 1)) == CONTINUE, "its first rung is behind it"
     assert scheduler.on_trial_result(None, again, result(0.95, 3)) == CONTINUE
+
+
+def test_every_proposal_is_journaled_once_in_the_order_of_the_numbers(raw: Raw, tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    search = build_search(resolve_study(raw), LaunchHistory(), journal)
+    proposed = [propose(search, name) for name in "abc"]
+    history = fold(journal.events(), metric="best_probe_agreement")
+    assert [(trial.number, trial.point) for trial in history.trials.values()] == [
+        (config["number"], config["point"]) for config in proposed
+    ]
+    again = build_search(resolve_study(raw), history, journal)
+    assert [propose(again, name)["number"] for name in "abc"] == [0, 1, 2]
+    assert len(list(journal.events())) == 3

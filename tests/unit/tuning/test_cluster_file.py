@@ -1,0 +1,387 @@
+"""The repository's cluster file passes; every mistake in it is told in one line, most of them although Ray accepts them."""
+
+import subprocess
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from cpsc.errors import ConfigError
+from tuning.cluster_file import CHECKS, _check_as_ray_does, _simple_commands, check_cluster_file
+
+ROOT = Path(__file__).parents[3]
+CLUSTER = ROOT / "cluster.yaml"
+RAY = version("ray")
+Cluster = dict[str, Any]
+Edit = Callable[[Cluster], None]
+HEAD, WORKER = "head_start_ray_commands", "worker_start_ray_commands"
+SPOT = "available_node_types.gpu_spot"
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    """The repository's file as content; each test gets its own."""
+    loaded = yaml.safe_load(yaml.safe_dump(yaml.safe_load(CLUSTER.read_text(encoding="utf-8"))))
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def put(path: str, value: Any) -> Edit:
+    def edit(cluster: Cluster) -> None:
+        *parents, last = path.split("/")
+        for parent in parents:
+            cluster = cluster[int(parent) if isinstance(cluster, list) else parent]
+        cluster[last] = value
+
+    return edit
+
+
+def drop(path: str) -> Edit:
+    def edit(cluster: Cluster) -> None:
+        *parents, last = path.split("/")
+        for parent in parents:
+            cluster = cluster[parent]
+        del cluster[last]
+
+    return edit
+
+
+def rewrite(key: str, old: str, new: str) -> Edit:
+    """Replace text in the list of commands under `key`; it must be there."""
+
+    def edit(cluster: Cluster) -> None:
+        assert any(old in command for command in cluster[key])
+        cluster[key] = [command.replace(old, new) for command in cluster[key]]
+
+    return edit
+
+
+def in_own_shell(key: str) -> Edit:
+    """Move the exports of the command that starts Ray into a command before it, where they have no effect."""
+
+    def edit(cluster: Cluster) -> None:
+        exports, _, start = cluster[key][-1].partition(";")
+        cluster[key][-1:] = [exports, start]
+
+    return edit
+
+
+def docker(**docker: Any) -> Edit:
+    """Nodes in containers that bring Ray along."""
+
+    def edit(cluster: Cluster) -> None:
+        cluster["docker"] = {"container_name": "ray", **docker}
+        cluster["setup_commands"] = []
+
+    return edit
+
+
+def own_machines(cluster: Cluster) -> None:
+    for key in ("available_node_types", "head_node_type", "max_workers"):
+        del cluster[key]
+    cluster["provider"] = {"type": "local", "head_ip": "10.0.0.1", "worker_ips": ["10.0.0.2"]}
+
+
+def google(cluster: Cluster) -> None:
+    cluster["provider"] = {"type": "gcp", "region": "r", "availability_zone": "z", "project_id": "p"}
+    for node_type in cluster["available_node_types"].values():
+        node_type["node_config"] = {"machineType": "n1-standard-8"}
+
+
+def both(*edits: Edit) -> Edit:
+    def edit(cluster: Cluster) -> None:
+        for each in edits:
+            each(cluster)
+
+    return edit
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check_cluster_file(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert len(message.splitlines()) == 1
+    return message.removeprefix(f"{path}: ")
+
+
+def write(tmp_path: Path, content: Any) -> Path:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def test_the_file_of_the_repository_passes_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    check_cluster_file(CLUSTER)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        own_machines,
+        google,
+        drop("available_node_types/head/max_workers"),  # Ray's default for a head is 0
+        rewrite(HEAD, "--dashboard-host=127.0.0.1", "--dashboard-host localhost"),
+        rewrite(HEAD, "--num-cpus=0 --num-gpus=0", "--num-cpus 0 \\\n  --num-gpus 0"),
+        rewrite(WORKER, "export RAY_AUTH_MODE=token", "export RAY_AUTH_MODE='token'; export"),
+        rewrite(WORKER, "ray start", "RAY_BACKEND_LOG_LEVEL=info ~/venv/bin/ray start"),
+        rewrite(WORKER, "$HOME/.ray", "~/.ray"),
+        rewrite(WORKER, "$RAY_HEAD_IP", "${RAY_HEAD_IP}"),
+        put("file_mounts", {"~/.ray": "~/cluster-secrets"}),
+        docker(image=f"rayproject/ray:{RAY}-py312-gpu"),
+        docker(head_image=f"rayproject/ray:{RAY}-py312", worker_image=f"rayproject/ray:{RAY}-py312-gpu@sha256:0"),
+        rewrite("setup_commands", f'"ray[default,tune]=={RAY}"', f"./ray-{RAY}-cp312-cp312-manylinux2014_x86_64.whl"),
+    ],
+)
+def test_other_ways_to_write_the_same_pass(cluster: Cluster, tmp_path: Path, edit: Edit) -> None:
+    edit(cluster)
+    check_cluster_file(write(tmp_path, cluster))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (put("provider/regoin", "us-west-2"), "provider.regoin: unknown key, did you mean region?"),
+        (put("provider/project_id", "p"), "provider.project_id: unknown key"),
+        (both(own_machines, put("provider/worker_ip", [])), "provider.worker_ip: unknown key, did you mean worker_ips?"),
+        (both(google, put("provider/zone", "z")), "provider.zone: unknown key"),
+        (drop("provider/region"), "provider.region: must be given for aws, got None"),
+        (both(google, put("provider/project_id", None)), "provider.project_id: must be given for gcp, got None"),
+        (
+            put("available_node_types/head/node_config/InstanceTyp", "m7i.large"),
+            "available_node_types.head.node_config.InstanceTyp: unknown key, did you mean InstanceType?",
+        ),
+        (
+            put("available_node_types/gpu_spot/node_config/InstanceMarketOptions/MarketTyp", "spot"),
+            f"{SPOT}.node_config.InstanceMarketOptions.MarketTyp: unknown key, did you mean MarketType?",
+        ),
+        (
+            put("available_node_types/head/node_config/BlockDeviceMappings/1/Ebs/DeleteOnTerminaton", False),
+            "available_node_types.head.node_config.BlockDeviceMappings.1.Ebs.DeleteOnTerminaton: unknown key, "
+            "did you mean DeleteOnTermination?",
+        ),
+        (
+            put("available_node_types/gpu_spot/node_config/IamInstanceProfile", "worker"),
+            f"{SPOT}.node_config.IamInstanceProfile: must be a mapping, got 'worker'",
+        ),
+        (
+            put("available_node_types/gpu_spot/max_workers", 11),
+            f"{SPOT}.max_workers: must be <= the cluster's max_workers (10), got 11",
+        ),
+        (
+            both(put("available_node_types/gpu_spot/min_workers", 3), put("available_node_types/gpu_spot/max_workers", 2)),
+            f"{SPOT}.min_workers: must be in [0, max_workers (2)], got 3",
+        ),
+        (put("available_node_types/gpu_spot/min_workers", -1), f"{SPOT}.min_workers: must be in [0, max_workers (8)], got -1"),
+        (drop("max_workers"), "max_workers: must be given; Ray's default is 2 over all node types"),
+        (
+            both(drop("available_node_types"), drop("head_node_type")),
+            "available_node_types: must be given; Ray's default has no GPU and a head that takes trials",
+        ),
+        (drop("setup_commands"), "setup_commands: must be given, may be empty; Ray's default for clouds installs a nightly build"),
+        (put("setup_commands", []), f"setup_commands: must install ray=={RAY}, the version here, no command does"),
+        (
+            rewrite("setup_commands", f"ray[default,tune]=={RAY}", "ray[default,tune]>=2.60"),
+            f"setup_commands: must install ray=={RAY}, the version here, got ray[default,tune]>=2.60",
+        ),
+        (rewrite("setup_commands", f"[default,tune]=={RAY}", ""), f"must install ray=={RAY}, the version here, got ray"),
+        (rewrite("setup_commands", f"=={RAY}", "==2.59.0"), "the version here, got ray[default,tune]==2.59.0"),
+        (rewrite("setup_commands", f"=={RAY}", "==2.60.*"), "the version here, got ray[default,tune]==2.60.*"),
+        (
+            put("head_setup_commands", ["which ray || pip install -U 'ray @ https://example.org/ray-3.0.0.dev0-cp312.whl'"]),
+            "the version here, got ray @ https://example.org/ray-3.0.0.dev0-cp312.whl",
+        ),
+        (
+            put("worker_setup_commands", ["python -m pip install https://example.org/ray-3.0.0.dev0-cp312-cp312-any.whl"]),
+            "the version here, got https://example.org/ray-3.0.0.dev0-cp312-cp312-any.whl",
+        ),
+        (
+            put("available_node_types/gpu_spot/worker_setup_commands", ["pip install 'torch==2.13.0'"]),
+            f"{SPOT}.worker_setup_commands: must install ray=={RAY}, the version here, no command does",
+        ),
+        (docker(image="rayproject/ray:latest-gpu"), "in its tag, got rayproject/ray:latest-gpu"),
+        (
+            both(
+                docker(image=f"rayproject/ray:{RAY}"),
+                put("available_node_types/gpu_spot/docker", {"worker_image": "rayproject/ray:2.59.0-gpu"}),
+            ),
+            f"{SPOT}.docker: must install ray=={RAY}, the version here, or docker's image must carry it in its tag, got "
+            "rayproject/ray:2.59.0-gpu",
+        ),
+        (
+            put("available_node_types/head/resources/CPU", 2),
+            "available_node_types.head.resources.CPU: must be 0, so that the head takes no trials, got 2",
+        ),
+        (drop("available_node_types/head/resources/GPU"), "available_node_types.head.resources.GPU: must be 0, so that the head"),
+        (put("available_node_types/head/max_workers", 1), "available_node_types.head.max_workers: must be 0, or further heads"),
+        (put("head_node_type", "gpu_spot"), f"{SPOT}.resources.CPU: must be 0, so that the head takes no trials, got 4"),
+        (
+            rewrite(HEAD, " --num-cpus=0", ""),
+            f"{HEAD}: `ray start` must have --num-cpus=0, so that the head takes no trials, got none",
+        ),
+        (
+            rewrite(HEAD, "--num-gpus=0", "--num-gpus 1"),
+            "must have --num-gpus=0, so that the head takes no trials, got --num-gpus=1",
+        ),
+        (both(own_machines, rewrite(HEAD, "--num-cpus=0", "")), "must have --num-cpus=0"),
+        (
+            rewrite(HEAD, "=127.0.0.1", "=0.0.0.0"),
+            "must have --dashboard-host=127.0.0.1, see it by `ray dashboard`, got --dashboard-host=0.0.0.0",
+        ),
+        (
+            rewrite(HEAD, "--dashboard-host=127.0.0.1", ""),
+            "must have --dashboard-host=127.0.0.1, see it by `ray dashboard`, got none",
+        ),
+        (
+            rewrite(HEAD, "--autoscaling-config", "--autoscaler-config"),
+            "must have --autoscaling-config=~/ray_bootstrap_config.yaml",
+        ),
+        (rewrite(HEAD, "--port=6379", "--port=6380"), f"{WORKER}: `ray start` must have --address=$RAY_HEAD_IP:6380"),
+        (rewrite(WORKER, "--address=$RAY_HEAD_IP:6379", ""), "must have --address=$RAY_HEAD_IP:6379, the head's port, got none"),
+        (drop(HEAD), f"{HEAD}: must be given; Ray's default knows no token"),
+        (drop(WORKER), f"{WORKER}: must be given; Ray's default knows no token"),
+        (put(WORKER, ["ray stop"]), f"{WORKER}: must run `ray start` once, got 0 times"),
+        (put(WORKER, ["echo 'ray start"]), f"""{WORKER}: "echo 'ray start" is not a shell command (No closing quotation)"""),
+        (
+            rewrite(HEAD, "RAY_AUTH_MODE=token ", ""),
+            f"{HEAD}: must export RAY_AUTH_MODE=token in the command of `ray start`, got nothing",
+        ),
+        (
+            rewrite(WORKER, "RAY_AUTH_MODE=token", "RAY_AUTH_MODE=disabled"),
+            f"{WORKER}: must export RAY_AUTH_MODE=token in the command of `ray start`, got disabled",
+        ),
+        (rewrite(WORKER, "export RAY_AUTH_MODE", "RAY_AUTH_MODE"), f"{WORKER}: must export RAY_AUTH_MODE=token"),
+        (in_own_shell(HEAD), f"{HEAD}: must export RAY_AUTH_MODE=token in the command of `ray start`, got nothing"),
+        (rewrite(WORKER, "RAY_AUTH_TOKEN_PATH=", "RAY_TOKEN_PATH="), f"{WORKER}: must export RAY_AUTH_TOKEN_PATH"),
+        (
+            put("file_mounts", {}),
+            f"file_mounts: must bring the token to RAY_AUTH_TOKEN_PATH of {HEAD}, ~/.ray/auth_token, got []",
+        ),
+        (rewrite(WORKER, "/auth_token", "/token"), f"file_mounts: must bring the token to RAY_AUTH_TOKEN_PATH of {WORKER}"),
+        (
+            rewrite(HEAD, "--host 127.0.0.1", "--host 0.0.0.0"),
+            f"{HEAD}: `mlflow server` asks for no password, its --host must be 127.0.0.1, got 0.0.0.0",
+        ),
+    ],
+)
+def test_what_ray_lets_through_is_refused(cluster: Cluster, tmp_path: Path, edit: Edit, message: str) -> None:
+    edit(cluster)
+    _check_as_ray_does(cluster)
+    assert message in refusal(write(tmp_path, cluster))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (put("available_node_types/gpu_spot/resources/GPU", 0.25), f"{SPOT}.resources.GPU: 0.25 is not of type 'integer' (Ray)"),
+        (put("max_wokers", 1), "Additional properties are not allowed ('max_wokers' was unexpected) (Ray)"),
+        (
+            put("available_node_types/gpu_spot/prority", 1),
+            f"{SPOT}: Additional properties are not allowed ('prority' was unexpected) (Ray)",
+        ),
+        (
+            both(put("available_node_types/gpu_spot/min_workers", 8), put("max_workers", 7)),
+            "The specified global `max_workers` is smaller than the sum of `min_workers` of all the available node types. (Ray)",
+        ),
+        (put("head_node_type", "haed"), "`head_node_type` must be one of `available_node_types`. (Ray)"),
+        (
+            both(own_machines, drop("provider/head_ip")),
+            "Please supply a `head_ip` and list of `worker_ips`. Alternatively, supply a `coordinator_address`. (Ray)",
+        ),
+    ],
+)
+def test_what_ray_refuses_is_one_line_too(
+    cluster: Cluster, tmp_path: Path, capfd: pytest.CaptureFixture[str], edit: Edit, message: str
+) -> None:
+    edit(cluster)
+    assert message in refusal(write(tmp_path, cluster))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("- 1", "must be a mapping with cluster_name and provider, got list"),
+        ("", "must be a mapping with cluster_name and provider, got NoneType"),
+        ("a: [", "not valid YAML"),
+        ({"cluster_name": "c"}, "provider.type: must be one of aws, gcp, local, got None"),
+        ({"provider": ["aws"]}, "provider.type: must be one of aws, gcp, local, got None"),
+        ({"provider": {"type": "awss"}}, "provider.type: must be one of aws, gcp, local, got 'awss'"),
+        ({"provider": {"type": ["aws"]}}, "provider.type: must be one of aws, gcp, local, got ['aws']"),
+        (
+            {"provider": {"type": "aws"}, "setup_commands": "pip install ray"},
+            "setup_commands: must be a list of shell commands, got 'pip install ray'",
+        ),
+        ({"provider": {"type": "aws"}, HEAD: [1]}, f"{HEAD}: must be a list of shell commands, got [1]"),
+        ({"provider": {"type": "aws"}, "docker": None}, "docker: must be a mapping, got None"),
+        ({"provider": {"type": "aws"}, "available_node_types": [1]}, "available_node_types: must be a mapping, got [1]"),
+        ({"provider": {"type": "aws"}, "available_node_types": {"head": 1}}, "available_node_types.head: must be a mapping, got 1"),
+        ({"provider": {"type": "aws"}, "file_mounts": {"~/a": None}}, "file_mounts.~/a: must be a local path, got None"),
+    ],
+)
+def test_content_of_another_kind_is_refused(tmp_path: Path, content: Any, message: str) -> None:
+    assert message in refusal(write(tmp_path, content))
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "none.yaml") == "cannot be read (No such file or directory)"
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\xfa")
+    assert refusal(binary) == "not valid YAML (not UTF-8 text)"
+
+
+def test_a_check_does_not_change_what_it_checks(cluster: Cluster) -> None:
+    before = yaml.safe_dump(cluster)
+    for check in CHECKS:
+        check(cluster)
+    assert yaml.safe_dump(cluster) == before
+
+
+def installed(cluster: Cluster) -> dict[str, Requirement]:
+    """What the setup commands of all kinds of nodes install, by name."""
+    requirements = {}
+    for key in ("setup_commands", "head_setup_commands", "worker_setup_commands"):
+        for command in cluster[key]:
+            for words in _simple_commands(command, key):
+                if words[0].endswith("pip"):
+                    found = [Requirement(word) for word in words[2:] if not word.startswith("-")]
+                    requirements |= {canonicalize_name(requirement.name): requirement for requirement in found}
+    return requirements
+
+
+def test_every_dependency_is_pinned_within_the_range_of_the_project(cluster: Cluster) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pins = installed(cluster)
+    for text in project["dependencies"]:
+        wanted = Requirement(text)
+        pin = pins.pop(canonicalize_name(wanted.name))
+        (exact,) = pin.specifier
+        assert exact.operator == "=="
+        assert wanted.specifier.contains(exact.version), f"{pin} is outside of {wanted}"
+        assert wanted.extras <= pin.extras
+    assert set(pins) == {"boto3"}
+    assert "python3.12 -m venv" in cluster["setup_commands"][0]
+    assert SpecifierSet(project["requires-python"]).contains("3.12")
+
+
+def test_every_command_is_one_that_bash_can_read(cluster: Cluster) -> None:
+    for key in ("setup_commands", "head_setup_commands", "worker_setup_commands", HEAD, WORKER):
+        for command in cluster[key]:
+            subprocess.run(["bash", "-n", "-c", command], check=True, timeout=10)
+
+
+def test_the_head_costs_little_and_outlives_its_workers(cluster: Cluster) -> None:
+    types = cluster["available_node_types"]
+    spot = [name for name, node_type in types.items() if "InstanceMarketOptions" in node_type["node_config"]]
+    assert spot == ["gpu_spot"]
+    assert types["gpu_spot"]["priority"] > types["gpu_on_demand"]["priority"]
+    assert all(node_type["min_workers"] == 0 for node_type in types.values())
+    assert types["head"]["node_config"]["BlockDeviceMappings"][1]["Ebs"]["DeleteOnTermination"] is False
