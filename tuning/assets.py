@@ -24,10 +24,10 @@ class Assets:
     dataset: Dataset | None
 
 
-def prepare(study: Study, display: Display, *, force: bool = False) -> Assets:
-    """Load or make everything the study's trials share."""
+def prepare(study: Study, display: Display, *, force: bool = False, on_cluster: bool = False) -> Assets:
+    """Load or make everything the study's trials share; `on_cluster`: on a driver that need not have the trials' GPU."""
     check_writable(study.storage)
-    device = study_device(study)
+    device = resolve_device("auto" if study.resources.gpus else "cpu") if on_cluster else study_device(study)
     dataset = load_dataset(study.dataset) if study.dataset else None
     teacher = obtain_teacher(study.teacher, dataset, study.storage, device, display, force=force)
     return Assets(teacher, obtain_probe(teacher, study.probe, study.storage, device, display), dataset)

@@ -59,6 +59,8 @@ class CheckpointConfig(_Section):
     """How often a trial saves itself, and which of its files go to MLflow."""
 
     every_epochs: int = Field(default=1, ge=1)
+    storage: str | None = None
+    """Where every node can write them: a URI that `pyarrow.fs` knows, e.g. s3://bucket/folder. Default: the launch's folder."""
     artifacts: Literal["last_and_best", "best", "none"] = "last_and_best"
 
 
@@ -191,6 +193,8 @@ def _parse_storage(text: str) -> Path:
     try:
         if not text or not text.isprintable():
             raise RuntimeError("not a path")
+        if "://" in text:
+            raise RuntimeError("the driver's records need a folder; checkpoints may go elsewhere, with checkpoint.storage")
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
         raise ConfigError(f"storage: {text!r} is not a folder's path ({error})") from error

@@ -8,6 +8,7 @@ import yaml
 from tuning.assets import study_device
 from tuning.config import Study, check_searchable
 from tuning.ray_session import concurrency
+from tuning.redaction import redact
 from tuning.trainable import to_plain
 
 
@@ -29,7 +30,7 @@ def describe(study: Study) -> str:
         **{key: getattr(study, key).model_dump() for key in ("search", "prune", "resources", "checkpoint", "tracking")},
         "storage": str(study.storage),
     }
-    return yaml.safe_dump(to_plain(resolved), sort_keys=False) + "\n".join(f"# {line}" for line in _cost(study))
+    return redact(yaml.safe_dump(to_plain(resolved), sort_keys=False)) + "\n".join(f"# {line}" for line in _cost(study))
 
 
 def _cost(study: Study) -> list[str]:

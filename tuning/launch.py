@@ -16,8 +16,9 @@ from tuning.history import LaunchHistory, TrialHistory, fold
 from tuning.journal import DriverLock, Event, Journal
 from tuning.outcome import Outcome
 from tuning.recorder import trial_end
+from tuning.redaction import redact
 from tuning.search import ResumableAsha
-from tuning.tracking import MlflowWriter, delivering, redact
+from tuning.tracking import MlflowWriter, delivering
 from tuning.trainable import to_plain
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,9 @@ def new_launch(study: Study) -> str:
         name = f"{study.name}-{number}"
     folder = study.storage / name
     folder.mkdir(parents=True)
-    (folder / STUDY_FILE).write_text(yaml.safe_dump(to_plain(study.source), sort_keys=False), encoding="utf-8")
+    file = folder / STUDY_FILE
+    file.touch(mode=0o600)  # a URI in it may carry a password, which a resume needs
+    file.write_text(yaml.safe_dump(to_plain(study.source), sort_keys=False), encoding="utf-8")
     return name
 
 

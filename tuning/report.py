@@ -8,8 +8,9 @@ from rich.table import Table
 
 from tuning.outcome import Outcome
 from tuning.progress import percent
+from tuning.redaction import redact
 from tuning.results import Launch, SweepSummary, TrialRecord
-from tuning.tracking import redact, store_uri
+from tuning.tracking import store_uri
 
 SHOWN_TRIALS = 10
 

@@ -22,6 +22,7 @@ from ray.tune.schedulers import FIFOScheduler
 from cpsc.errors import CpscError
 from tuning.assets import Assets, prepare
 from tuning.champion import register_champion
+from tuning.checkpoint_store import CheckpointStore
 from tuning.config import Study, check_searchable
 from tuning.history import LaunchHistory, fold
 from tuning.journal import DriverLock, Journal
@@ -32,7 +33,7 @@ from tuning.recorder import Recorder
 from tuning.results import Launch, SweepSummary, launch_from_journal
 from tuning.search import ResumableAsha, build_scheduler, build_search, has_work
 from tuning.sweep_progress import SweepProgress
-from tuning.tracking import MlflowWriter, delivering, store_uri
+from tuning.tracking import MlflowWriter, checkpoint_store, delivering, store_uri
 from tuning.trainable import DistillTrainable, TrialContext
 
 CHECKPOINTS_KEPT = 2
@@ -49,8 +50,9 @@ def run_sweep(study: Study, display: Display, *, address: str | None = None, for
     """Run `study` to its end as a new launch. ConfigError before anything starts where it cannot run here."""
     check_searchable(study)
     check_resources(study, address)
+    checkpoint_store(study, study.name).check()
     attempt = _Attempt(study, display, address)
-    assets = prepare(study, display, force=force)
+    assets = prepare(study, display, force=force, on_cluster=address is not None)
     close_dead_launches(study.storage)
     name = new_launch(study)
     with DriverLock(study.storage / name):
@@ -62,13 +64,15 @@ def resume_sweep(storage: Path, name: str, display: Display, *, overrides: list[
     """Go on with the launch `name` under `storage`, whatever ended it; `overrides` may extend its budgets."""
     study = open_launch(storage, name, overrides)
     check_resources(study, address)
+    checkpoint_store(study, study.name).check()
     attempt = _Attempt(study, display, address)
     with DriverLock(study.storage / name):
         Journal(study.storage / name).drop_torn_line()
-        return attempt.drive(name, prepare(study, display, force=True))  # the launch has accepted its teacher
+        assets = prepare(study, display, force=True, on_cluster=address is not None)  # the launch has accepted its teacher
+        return attempt.drive(name, assets)
 
 
-def trial_context(study: Study, assets: Assets) -> TrialContext:
+def trial_context(study: Study, assets: Assets, store: CheckpointStore) -> TrialContext:
     """What the trials of `study` share."""
     return TrialContext(
         base=study.base,
@@ -78,6 +82,7 @@ def trial_context(study: Study, assets: Assets) -> TrialContext:
         objective=study.objective,
         threads=study.resources.cpus,
         device="cuda" if study.resources.gpus else "cpu",
+        store=store,
     )
 
 
@@ -132,10 +137,10 @@ class _Attempt:
         recorder: Recorder,
     ) -> bool:
         """Run the trials until none is left; whether they were interrupted."""
-        study = self._study
+        study, store = self._study, checkpoint_store(self._study, name)
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
         trainable = tune.with_resources(
-            tune.with_parameters(DistillTrainable, context=trial_context(study, assets)),
+            tune.with_parameters(DistillTrainable, context=trial_context(study, assets, store)),
             {"cpu": study.resources.cpus, "gpu": study.resources.gpus},
         )
         progress = SweepProgress(
@@ -157,7 +162,8 @@ class _Attempt:
             ),
             run_config=tune.RunConfig(
                 name=f"attempt-{history.num_attempts:03d}",
-                storage_path=str(study.storage / name),
+                storage_path=store.root,
+                storage_filesystem=store.filesystem if store.uri else None,
                 callbacks=[recorder, progress],
                 checkpoint_config=tune.CheckpointConfig(
                     num_to_keep=CHECKPOINTS_KEPT, checkpoint_frequency=study.checkpoint.every_epochs
@@ -177,9 +183,10 @@ class _Attempt:
         if launch.chosen is None:
             return None
         number = launch.chosen.number
-        folder = Path(fold(journal.events(), metric=self._study.metric).trials[number].checkpoints[-1])
+        path = fold(journal.events(), metric=self._study.metric).trials[number].checkpoints[-1]
         client = MlflowClient(tracking_uri=store_uri(self._study))
-        return register_champion(client, self._study.name, writer.run_id(number), folder, assets)
+        with checkpoint_store(self._study, journal.path.parent.name).local(path) as folder:
+            return register_champion(client, self._study.name, writer.run_id(number), folder, assets)
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._started

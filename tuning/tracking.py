@@ -4,20 +4,20 @@ import contextlib
 import json
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from cpsc.errors import ConfigError
+from cpsc.errors import CheckpointError, ConfigError
+from tuning.checkpoint_store import CheckpointStore
 from tuning.config import Study
 from tuning.journal import Event, Journal
 from tuning.outcome import MLFLOW_STATUS, Outcome
+from tuning.redaction import redact
 from tuning.trainable import BEST_STUDENT_FILE, CONFIG_FILE, SAMPLES_FILE, STATE_FILE
 
 logger = logging.getLogger(__name__)
@@ -48,16 +48,16 @@ def store_uri(study: Study) -> str:
     return study.tracking.uri or f"sqlite:///{study.storage / 'mlflow.db'}"
 
 
-def redact(text: str) -> str:
-    """`text` without the passwords and tokens that URIs in it carry."""
-    return re.sub(r"(\w+://)[^/@\s'\"]+@", r"\1***@", text)
-
-
 def existing_store_uri(study: Study) -> str:
     """The same, for reading: ConfigError where no sweep has written a store yet, instead of making an empty one."""
     if study.tracking.uri is None and not (study.storage / "mlflow.db").exists():
         raise ConfigError(f"storage: {study.storage} holds no MLflow store yet, run the study's sweep first")
     return store_uri(study)
+
+
+def checkpoint_store(study: Study, launch: str) -> CheckpointStore:
+    """Where the trials of `launch` keep their checkpoints."""
+    return CheckpointStore(study.checkpoint.storage, study.storage / launch)
 
 
 def artifact_location(study: Study) -> str | None:
@@ -80,6 +80,7 @@ class MlflowWriter(threading.Thread):
         self._journal = journal
         self._study = study
         self._launch = launch
+        self._store = checkpoint_store(study, launch)
         self._launch_id = launch_id  # two users of one server may give their launches the same name
         self._client = MlflowClient(tracking_uri=store_uri(study))
         self._runs: dict[int | None, str] = {}
@@ -129,7 +130,7 @@ class MlflowWriter(threading.Thread):
             try:
                 self._deliver(event)
                 self._journal.acknowledge(position)
-            except (MlflowException, OSError) as error:
+            except (MlflowException, CheckpointError, OSError) as error:
                 if not self._away:
                     logger.warning("tracking is away, metrics are kept and delivered later: %s", redact(_first_line(error)))
                 self._away = True
@@ -186,10 +187,7 @@ class MlflowWriter(threading.Thread):
     def _trial_end(self, event: Event) -> None:
         run_id, outcome = self.run_id(event["number"]), Outcome(event["outcome"])
         if event["checkpoint"]:
-            for name in ARTIFACTS[self._study.checkpoint.artifacts]:
-                file = Path(event["checkpoint"]) / name
-                if file.exists():
-                    self._client.log_artifact(run_id, str(file), ARTIFACT_FOLDERS.get(name))
+            self._log_checkpoint(run_id, event["checkpoint"])
         tags = {OUTCOME_TAG: outcome.value}
         if outcome is Outcome.PRUNED:
             tags |= {"pruned": "true", "pruned_at_epoch": str(event["epoch"])}
@@ -197,6 +195,12 @@ class MlflowWriter(threading.Thread):
             tags["reason"] = event["reason"][:MAX_TAG]
         self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         self._client.set_terminated(run_id, MLFLOW_STATUS[outcome], _milliseconds(event))
+
+    def _log_checkpoint(self, run_id: str, path: str) -> None:
+        with self._store.local(path) as folder:
+            for name in ARTIFACTS[self._study.checkpoint.artifacts]:
+                if (folder / name).exists():
+                    self._client.log_artifact(run_id, str(folder / name), ARTIFACT_FOLDERS.get(name))
 
     def _launch_end(self, event: Event) -> None:
         metrics = [Metric(name, value, _milliseconds(event), 0) for name, value in event["metrics"].items()]

@@ -1,6 +1,8 @@
 """One trial as Ray Tune sees it; also run in the calling process, where a debugger reaches it."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from cpsc.errors import CheckpointError, DivergedError
 from cpsc.pictures import save_grid
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
+from tuning.checkpoint_store import CheckpointStore
 from tuning.space import Point, build_config
 
 STATE_FILE = "state.pt"
@@ -36,6 +39,7 @@ class TrialContext:
     objective: str
     threads: int
     device: str
+    store: CheckpointStore
 
 
 class DistillTrainable(Trainable):
@@ -74,20 +78,20 @@ class DistillTrainable(Trainable):
         """Continue from `checkpoint_dir`; where it is corrupt, from the one before it, and say so."""
         folder = Path(checkpoint_dir)
         older = sorted(folder.parent.glob("checkpoint_*"), reverse=True)
-        self._restore([folder, *(sibling for sibling in older if sibling.name < folder.name)])
+        folders = [folder, *(sibling for sibling in older if sibling.name < folder.name)]
+        self._restore([contextlib.nullcontext(candidate) for candidate in folders])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Everything is built anew, so a trial on a reused actor computes what it would on a fresh one."""
         self._start(new_config)
         return True
 
-    def _restore(self, folders: Sequence[Path]) -> None:
-        """Continue from the first of `folders` that can be read, or from the start where none can."""
-        for folder in folders:
+    def _restore(self, candidates: Sequence[AbstractContextManager[Path]]) -> None:
+        """Continue from the first of `candidates` that can be had and read, or from the start where none can."""
+        for candidate in candidates:
             try:
-                state = checkpoint.load(folder / STATE_FILE, kind="trial checkpoint")
-                best = checkpoint.load(folder / BEST_STUDENT_FILE, kind="best student")
-                self.distiller.load_state_dict(state | {"best_student": best["student"]})
+                with candidate as folder:
+                    self._load(folder)
             except CheckpointError as error:
                 self._note = f"{error}; continued from an earlier state"
                 self._build()  # a state that was half taken in must not stay
@@ -98,7 +102,12 @@ class DistillTrainable(Trainable):
         self._point: Point = config["point"]
         self._note = ""
         self._build()
-        self._restore([Path(folder) for folder in config.get("restore", [])])
+        self._restore([self._context.store.local(path) for path in config.get("restore", [])])
+
+    def _load(self, folder: Path) -> None:
+        state = checkpoint.load(folder / STATE_FILE, kind="trial checkpoint")
+        best = checkpoint.load(folder / BEST_STUDENT_FILE, kind="best student")
+        self.distiller.load_state_dict(state | {"best_student": best["student"]})
 
     def _build(self) -> None:
         context = self._context

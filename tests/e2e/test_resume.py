@@ -62,7 +62,8 @@ def test_a_killed_study_is_resumed_and_extended_without_loss(killed: Path) -> No
 
 def test_ctrl_c_ends_in_order_and_can_be_resumed(killed: Path) -> None:
     teacher = next((killed / "runs" / "teachers").glob("*.pt"))
-    study = write_study(killed / "second.yaml", slow_study(killed, teacher=teacher) | {"name": "second"})
+    changes = {"name": "second", "search": {"num_trials": 3, "startup_trials": 3}}
+    study = write_study(killed / "second.yaml", slow_study(killed, teacher=teacher) | changes)
     driver = start("sweep", study, cwd=killed)
     folder = killed / "runs" / "second"
     wait_for_epochs(folder, 3, driver)

@@ -17,6 +17,7 @@ from cpsc.models import build_model
 from cpsc.probe import ProbeConfig, synthesise
 from cpsc.rng import seeded_init
 from cpsc.teacher import Teacher
+from tuning.checkpoint_store import CheckpointStore
 from tuning.trainable import STATE_FILE, DistillTrainable, TrialContext, local_trainable
 
 TIMINGS = {"train_s", "epoch_s", "images_per_s"}
@@ -58,7 +59,16 @@ def make_context(changes: dict[str, Any]) -> TrialContext:
     probe = synthesise(teacher, ProbeConfig(num_images=20, batch_size=20, steps=2), torch.device("cpu"))
     rng = torch.Generator().manual_seed(0)
     test = Split(torch.randint(0, 256, (30, 1, 8, 8), generator=rng, dtype=torch.uint8), torch.arange(30) % 5)
-    return TrialContext(base=base, teacher=teacher, probe=probe, test=test, objective="probe_agreement", threads=1, device="cpu")
+    return TrialContext(
+        base=base,
+        teacher=teacher,
+        probe=probe,
+        test=test,
+        objective="probe_agreement",
+        threads=1,
+        device="cpu",
+        store=CheckpointStore(None, Path()),
+    )
 
 
 def steps(trainable: DistillTrainable, count: int) -> list[dict[str, float]]:
@@ -87,6 +97,7 @@ CONTINUE = """
 import json, sys, torch
 from pathlib import Path
 from tests.integration.test_trial_resume import BASES, make_context, steps
+from tuning.checkpoint_store import CheckpointStore
 from tuning.trainable import local_trainable
 
 base, folder = sys.argv[1], Path(sys.argv[2])
@@ -143,3 +154,25 @@ def test_a_diverging_trial_ends_with_the_worst_objective_and_a_reason() -> None:
     assert result["done"]
     assert result["best_probe_agreement"] == 0.0
     assert "is not finite" in result["reason"]
+
+
+def test_a_corrupt_checkpoint_is_skipped_for_the_one_before_and_the_trial_says_so(tmp_path: Path) -> None:
+    context, point = make_context({}), {"weights.l2": 2.0}
+    whole = local_trainable(context, point)
+    expected = steps(whole, 3)
+    first = local_trainable(context, point)
+    for epoch in (0, 1):
+        steps(first, 1)
+        (tmp_path / f"checkpoint_{epoch:06d}").mkdir()
+        first.save_checkpoint(str(tmp_path / f"checkpoint_{epoch:06d}"))
+    newest = tmp_path / "checkpoint_000001" / STATE_FILE
+    newest.write_bytes(newest.read_bytes()[:1000])
+
+    retried = local_trainable(context, point)
+    retried.load_checkpoint(str(tmp_path / "checkpoint_000001"))
+    assert steps(retried, 2) == [result | {"note": retried._note} for result in expected[1:]]
+    assert "not a readable trial checkpoint" in retried._note
+
+    resumed = local_trainable(context, {})
+    resumed.reset({"number": 0, "point": point, "restore": [str(newest.parent), str(tmp_path / "absent")]})
+    assert steps(resumed, 1) == [expected[0] | {"note": resumed._note}], "with no readable checkpoint it starts anew"
