@@ -13,7 +13,7 @@ ui: .venv/installed ## MLflow's UI on what the sweep wrote
 	$(BIN)/cpsc-tune ui $(STUDY)
 
 test: .venv/installed-dev lint ## all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

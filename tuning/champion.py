@@ -25,12 +25,15 @@ def register_champion(client: MlflowClient, name: str, run_id: str, checkpoint_f
     saved = checkpoint.load(checkpoint_folder / BEST_STUDENT_FILE, kind="best student")
     model = build_deployed(saved["arch"], saved["student"], assets.teacher)
     example = assets.probe.images[:EXAMPLE_IMAGES].float().div(255.0)
+    run = client.get_run(run_id)
+    # Made here and not by Model.log, which would put it, and its files, into the default experiment in the current folder.
+    entry = client.create_logged_model(run.info.experiment_id, name="student", source_run_id=run_id, params=run.data.params)
     mlflow.set_tracking_uri(client.tracking_uri)  # Model.log offers no other way to name the store
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.export and MLflow warn about each other
         logged = Model.log(
             artifact_path=None,
-            name="student",
+            model_id=entry.model_id,
             flavor=mlflow.pytorch,
             run_id=run_id,
             pytorch_model=model,

@@ -110,6 +110,8 @@ def test_artifacts_hold_config_checkpoint_and_a_picture(swept: Swept, tmp_path: 
 
 def test_the_champion_is_the_chosen_student_and_loads_by_its_alias(swept: Swept) -> None:
     mlflow.set_tracking_uri(swept.client.tracking_uri)
+    written = {path.name for path in swept.folder.iterdir()}
+    assert written == {"tiny.yaml", "runs"}, "everything a study writes lies under its storage root"
     version = swept.client.get_model_version_by_alias("tiny", "champion")
     best = max(swept.trials(), key=lambda run: (run.data.metrics["best_probe_agreement"], -int(run.data.tags["number"])))
     assert swept.client.get_run(version.run_id).data.metrics["best_probe_agreement"] == best.data.metrics["best_probe_agreement"]
