@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cpsc.errors import ConfigError
-from tuning.safe_yaml import load_yaml
+from tuning.safe_yaml import read_mapping
 
 Cluster = Mapping[str, Any]
 
@@ -79,24 +79,11 @@ def check_cluster_file(path: Path) -> None:
     Nothing is started and no cloud is asked. The `node_config` of other clouds than AWS is left to them.
     """
     try:
-        cluster = _read(path)
+        cluster = read_mapping(path, keys="cluster_name and provider")
         for check in CHECKS:
             check(cluster)
     except ConfigError as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
-
-
-def _read(path: Path) -> Cluster:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError("not valid YAML (not UTF-8 text)") from error
-    cluster = load_yaml(text)
-    if not isinstance(cluster, dict):
-        raise ConfigError(f"must be a mapping with cluster_name and provider, got {type(cluster).__name__}")
-    return cluster
 
 
 def _check_provider_type(cluster: Cluster) -> None:

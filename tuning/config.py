@@ -13,7 +13,7 @@ from cpsc.data import NUM_CLASSES, DatasetConfig
 from cpsc.errors import ConfigError
 from cpsc.probe import ProbeConfig
 from cpsc.teacher import TeacherRecipe
-from tuning.safe_yaml import load_yaml
+from tuning.safe_yaml import load_yaml, read_mapping
 from tuning.space import Range, build_config, check_path, merge, parse_space, parse_start, set_path
 from tuning.validation import validate
 
@@ -136,18 +136,7 @@ class Study:
 def load_study(path: Path, overrides: list[str] | None = None) -> Study:
     """Read, override (``path=value``) and check a study file. ConfigError: file, path, value and rule in one line."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not valid YAML (not UTF-8 text)") from error
-    try:
-        raw = load_yaml(text)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: must be a mapping with name, config and space, got {type(raw).__name__}")
-    try:
+        raw = read_mapping(path, keys="name, config and space")
         return resolve_study(_override(raw, overrides or []))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error

@@ -1,6 +1,7 @@
 """YAML from strangers: plain values only, a bounded number of them, and one kind of error."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -8,6 +9,20 @@ import yaml
 from cpsc.errors import ConfigError
 
 MAX_NODES = 10_000
+
+
+def read_mapping(path: Path, *, keys: str) -> dict[str, Any]:
+    """The file's content. ConfigError, without the path, where it cannot be read or is no mapping; `keys` tells its kind."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("not valid YAML (not UTF-8 text)") from error
+    loaded = load_yaml(text)
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"must be a mapping with {keys}, got {type(loaded).__name__}")
+    return loaded
 
 
 def load_yaml(text: str) -> Any:

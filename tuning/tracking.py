@@ -104,7 +104,10 @@ class MlflowWriter(threading.Thread):
             delivered = self._deliver_pending()
             if closing and delivered:
                 return
-            self._closing.wait(POLL_S if delivered else RETRY_S)
+            if closing:
+                time.sleep(RETRY_S)  # the event is set and would not wait: an absent server must not be asked in a tight loop
+            else:
+                self._closing.wait(POLL_S if delivered else RETRY_S)
             if closing and time.monotonic() > self._deadline:
                 self.undelivered = sum(1 for _ in self._journal.pending())
                 return
