@@ -30,6 +30,11 @@ def _non_negative(path: str, value: float) -> None:
     require(0 <= value <= sys.float_info.max, path, value, ">= 0")
 
 
+def _at_most(path: str, value: int, limit: int) -> None:
+    """Beyond any use, and what lies there fails only once it runs: as a tensor that no memory holds."""
+    require(value <= limit, path, value, f"<= {limit}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
     """Factors of the loss terms; a term of weight 0 is not computed."""
@@ -105,7 +110,9 @@ class GeneratorConfig:
 
     def __post_init__(self) -> None:
         _positive("generator.latent_dim", self.latent_dim)
+        _at_most("generator.latent_dim", self.latent_dim, 65_536)
         require(self.width >= 2 and self.width % 2 == 0, "generator.width", self.width, "even and >= 2")
+        _at_most("generator.width", self.width, 4096)
         _positive("generator.lr", self.lr)
         require(0 <= self.beta1 < 1, "generator.beta1", self.beta1, "in [0, 1)")
         require(0 <= self.beta2 < 1, "generator.beta2", self.beta2, "in [0, 1)")
@@ -158,6 +165,7 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             _positive(f"schedule.{name}", value)
+            _at_most(f"schedule.{name}", value, 65_536 if name == "batch_size" else 1_000_000)
         require(self.batch_size >= 2, "schedule.batch_size", self.batch_size, ">= 2 (batch norm)")
 
 
@@ -181,9 +189,17 @@ class DistillConfig:
     cpsc: CpscConfig = field(default_factory=CpscConfig)
     precision: Precision = "auto"
     """`auto`: bf16 where the processor multiplies it natively, else fp32. Losses are always float32."""
+    diverged_above: float = 1e6
+    """A loss term whose mean times its weight is larger than this, up or down, has diverged as surely as one that is NaN.
+
+    Terms that train lie far below: cross-entropies and KL are at most some hundred nats even between saturated
+    networks, logarithms some tens, batch statistics at most some thousands; what passes a million does not come back.
+    """
 
     def __post_init__(self) -> None:
         _positive("epochs", self.epochs)
+        _at_most("epochs", self.epochs, 1_000_000)
+        _positive("diverged_above", self.diverged_above)
         _non_negative("seed", self.seed)
         _positive("distillation_temperature", self.distillation_temperature)
         _positive("contrast_temperature", self.contrast_temperature)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cpsc.data.dataset import Normalisation
+from cpsc.errors import CheckpointError, ConfigError
 from cpsc.models import build_model
 from cpsc.teacher import Teacher
 
@@ -28,7 +29,14 @@ class DeployedStudent(nn.Module):
 
 
 def build_deployed(arch: str, weights: Mapping[str, Tensor], teacher: Teacher) -> DeployedStudent:
-    """The student called `arch` with `weights`, in eval mode on the CPU, for the images that `teacher` takes."""
-    network = build_model(arch, num_classes=teacher.num_classes, channels=teacher.channels)
-    network.load_state_dict(dict(weights))
+    """The student called `arch` with `weights`, in eval mode on the CPU, for the images that `teacher` takes.
+
+    CheckpointError where they do not fit each other, as what a file holds need not.
+    """
+    try:
+        network = build_model(arch, num_classes=teacher.num_classes, channels=teacher.channels)
+        network.load_state_dict(dict(weights))
+    except (ConfigError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        reason = str(error).splitlines()[-1].strip()[:200]
+        raise CheckpointError(f"best student's weights do not fit its network {arch!r}: {reason}") from error
     return DeployedStudent(network, teacher.normalisation).eval()

@@ -85,7 +85,7 @@ class Distiller:
     def run_epoch(self) -> Metrics:
         """Train one epoch and measure: term means, learning rates, objective and its running best, accuracies.
 
-        Raises DivergedError where a term is not finite; the run cannot go on after that.
+        Raises DivergedError where a term is not finite or has exploded; the run cannot go on after that.
         """
         started = time.perf_counter()
         self.epoch += 1
@@ -95,6 +95,7 @@ class Distiller:
             self._phases,
             iterations=self.config.schedule.iterations,
             check_each_iteration=self.device.type == "cpu",
+            diverged_above=self.config.diverged_above,
         )
         metrics["generator_label_agreement"] = self._agreed.item() / (
             self.config.schedule.iterations * self.config.schedule.generator_steps * self.config.schedule.batch_size
@@ -153,18 +154,15 @@ class Distiller:
 
         A refused state may be half taken in: build the run anew before going on.
         """
-        if state.get("version") != STATE_VERSION:
-            raise CheckpointError(f"checkpoint has state version {state.get('version')}, expected {STATE_VERSION}")
-        if missing := {"epoch", "history", "best_student", "parts"} - state.keys():
-            raise CheckpointError(f"checkpoint lacks {', '.join(sorted(missing))}")
+        _check_entries(state)
         parts = self._parts()
         if odd := parts.keys() ^ state["parts"].keys():
-            raise CheckpointError(f"checkpoint and config disagree on parts: {', '.join(sorted(odd))}")
+            raise CheckpointError(f"checkpoint and config disagree on parts: {', '.join(sorted(map(str, odd)))}")
         for name, part in parts.items():
             try:
                 part.load_state_dict(state["parts"][name])
-            except (RuntimeError, ValueError, KeyError) as error:
-                reason = str(error).splitlines()[-1].strip()
+            except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+                reason = next(iter(str(error).splitlines()[-1:]), type(error).__name__).strip()
                 raise CheckpointError(f"checkpoint's {name} does not fit this config: {reason}") from error
         self.epoch = state["epoch"]
         self.history = [dict(metrics) for metrics in state["history"]]
@@ -344,6 +342,21 @@ class Distiller:
             return metrics[self.objective], -metrics.get("probe_kl", 0.0), -index
 
         return max(range(len(self.history)), key=rank)
+
+
+def _check_entries(state: Mapping[str, Any]) -> None:
+    """Raise CheckpointError unless `state`, which a file may hold, has the entries of a run's state, each of its kind."""
+    version = state.get("version")
+    if type(version) is not int or version != STATE_VERSION:
+        raise CheckpointError(f"checkpoint has state version {version}, expected {STATE_VERSION}")
+    if missing := {"epoch", "history", "best_student", "parts"} - state.keys():
+        raise CheckpointError(f"checkpoint lacks {', '.join(sorted(missing))}")
+    epoch, history = state["epoch"], state["history"]
+    is_history = isinstance(history, list) and all(isinstance(metrics, Mapping) for metrics in history)
+    if type(epoch) is not int or not is_history or epoch != len(history):
+        raise CheckpointError("checkpoint's epoch and history do not fit each other")
+    if not isinstance(state["best_student"], Mapping | None) or not isinstance(state["parts"], Mapping):
+        raise CheckpointError("checkpoint holds no networks where they should be")
 
 
 def _feature_dim(network: nn.Module) -> int:

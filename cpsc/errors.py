@@ -18,4 +18,4 @@ class CheckpointError(CpscError):
 
 
 class DivergedError(CpscError):
-    """A loss term stopped being finite: a bad point of the search space, not a broken machine."""
+    """A loss term stopped being finite, or exploded: a bad point of the search space, not a broken machine."""

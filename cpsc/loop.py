@@ -1,5 +1,6 @@
 """Phases and their alternation: the only place that calls ``backward()`` and ``optimizer.step()``."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,11 +30,15 @@ class Phase:
 
 
 class TermLog:
-    """Values of every term at every step, on the device until they are asked for: no synchronisation per step."""
+    """Values of every term at every step, on the device until they are asked for: no synchronisation per step.
 
-    def __init__(self, phase: str, names: Sequence[str]) -> None:
+    `weights`: the factor of each term; `diverged_above`: what no term times its factor may exceed, up or down.
+    """
+
+    def __init__(self, phase: str, weights: Mapping[str, float], *, diverged_above: float) -> None:
         self._phase = phase
-        self._names = tuple(names)
+        self._weights = dict(weights)
+        self._diverged_above = diverged_above
         self._steps: list[Tensor] = []
         self._num_checked = 0
 
@@ -42,21 +47,26 @@ class TermLog:
         self._steps.append(values)
 
     def raise_if_diverged(self) -> None:
-        """Raise DivergedError, naming phase, term and step, if a value since the last check is not finite."""
+        """Raise DivergedError, naming phase, term and step, if a value since the last check is not finite or too large."""
         if self._num_checked == len(self._steps):
             return
-        recent = torch.stack(self._steps[self._num_checked :]).isfinite().cpu()
-        if not recent.all():
-            step, term = (~recent).nonzero()[0].tolist()
+        recent = torch.stack(self._steps[self._num_checked :]).cpu().double()
+        weighted = recent * torch.tensor(list(self._weights.values()), dtype=torch.float64)
+        sound = weighted.abs() <= self._diverged_above  # false for NaN, too
+        if not sound.all():
+            step, term = (~sound).nonzero()[0].tolist()
+            name, value = list(self._weights)[term], weighted[step, term].item()
+            fault = f"times its weight is {value:.3g}, beyond diverged_above ({self._diverged_above:g})"
             raise DivergedError(
-                f"{self._phase} term {self._names[term]} is not finite at step {self._num_checked + step + 1} of the epoch"
+                f"{self._phase} term {name} {fault if math.isfinite(recent[step, term]) else 'is not finite'} "
+                f"at step {self._num_checked + step + 1} of the epoch"
             )
         self._num_checked = len(self._steps)
 
     def means(self) -> dict[str, float]:
         """Mean over the steps of each term, by ``phase/term``."""
         values = torch.stack(self._steps).mean(dim=0).tolist()
-        return {f"{self._phase}/{name}": value for name, value in zip(self._names, values, strict=True)}
+        return {f"{self._phase}/{name}": value for name, value in zip(self._weights, values, strict=True)}
 
 
 def weighted_sum(terms: Terms, weights: Mapping[str, float]) -> tuple[Tensor, Tensor]:
@@ -72,13 +82,13 @@ def weighted_sum(terms: Terms, weights: Mapping[str, float]) -> tuple[Tensor, Te
     return loss, means.detach()
 
 
-def run_epoch(phases: Sequence[Phase], *, iterations: int, check_each_iteration: bool) -> dict[str, float]:
+def run_epoch(phases: Sequence[Phase], *, iterations: int, check_each_iteration: bool, diverged_above: float) -> dict[str, float]:
     """`iterations` rounds of all phases; the mean of every term over the epoch by ``phase/term``.
 
-    Raises DivergedError at the first value that is not finite: within the iteration, or (on a GPU, where
-    looking costs a synchronisation) at the end of the epoch.
+    Raises DivergedError at the first value that is not finite, or whose share of the loss is beyond `diverged_above`:
+    within the iteration, or (on a GPU, where looking costs a synchronisation) at the end of the epoch.
     """
-    logs = [TermLog(phase.name, list(phase.weights)) for phase in phases]
+    logs = [TermLog(phase.name, phase.weights, diverged_above=diverged_above) for phase in phases]
     for _ in range(iterations):
         for phase, log in zip(phases, logs, strict=True):
             run_phase(phase, log)

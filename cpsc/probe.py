@@ -6,6 +6,7 @@ statistics, total variation and jitter. No trial ever trains on these images.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -48,9 +49,11 @@ class ProbeConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_images", "batch_size", "steps", "lr"):
-            require(getattr(self, name) > 0, f"probe.{name}", getattr(self, name), "> 0")
+            require(0 < getattr(self, name) < math.inf, f"probe.{name}", getattr(self, name), "> 0")
         for name in ("batch_statistics", "total_variation", "image_norm", "label", "jitter", "seed"):
-            require(getattr(self, name) >= 0, f"probe.{name}", getattr(self, name), ">= 0")
+            require(0 <= getattr(self, name) < math.inf, f"probe.{name}", getattr(self, name), ">= 0")
+        for name, limit in (("num_images", 1_000_000), ("steps", 1_000_000), ("jitter", 1024)):
+            require(getattr(self, name) <= limit, f"probe.{name}", getattr(self, name), f"<= {limit}")
         require(
             self.num_images % self.batch_size == 0,
             "probe.num_images",
@@ -87,17 +90,33 @@ class ProbeSet:
     @classmethod
     def load(cls, path: Path, *, teacher: Teacher) -> "ProbeSet":
         """Read a probe set; CheckpointError where it is missing, corrupt or made from another teacher."""
-        payload = checkpoint.load(path, kind="probe set")
-        checkpoint.check_version(payload, PROBE_VERSION, path=path, kind="probe set")
         try:
+            payload = checkpoint.load(path, kind="probe set", needs=list(cls.__dataclass_fields__))
+            checkpoint.check_version(payload, PROBE_VERSION, path=path, kind="probe set")
             probe = cls(**{name: payload[name] for name in cls.__dataclass_fields__})
-        except KeyError as error:
-            raise CheckpointError(f"{path}: not a probe set, {error} is missing; delete it to have it made anew") from error
-        if probe.teacher_digest != teacher.digest:
-            raise CheckpointError(
-                f"{path}: made from teacher {probe.teacher_digest[:12]}, not {teacher.digest[:12]}; delete it to have it made anew"
-            )
+            _check_made_from(teacher, probe, path)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; delete it to have it made anew") from error
         return probe
+
+
+def _check_made_from(teacher: Teacher, probe: ProbeSet, path: Path) -> None:
+    """Raise CheckpointError unless `probe`, as a file may hold it, is of the kinds and shapes that `teacher` takes."""
+    maker = probe.teacher_digest[:12] if isinstance(probe.teacher_digest, str) else "of no name"
+    if maker != teacher.digest[:12] or probe.teacher_digest != teacher.digest:
+        raise CheckpointError(f"{path}: made from teacher {maker}, not {teacher.digest[:12]}")
+    images, labels, score = probe.images, probe.labels, probe.teacher_accuracy
+    pixels = (teacher.channels, teacher.image_size, teacher.image_size)
+    rules = {
+        "images": isinstance(images, Tensor) and (images.dtype, images.shape[1:]) == (torch.uint8, pixels) and len(images) > 0,
+        "labels": isinstance(labels, Tensor) and (labels.dtype, labels.ndim) == (torch.int64, 1),
+        "teacher_accuracy": type(score) is float and 0 <= score <= 1,
+    }
+    odd = [name for name, holds in rules.items() if not holds]
+    if not odd and not (len(images) == len(labels) and 0 <= int(labels.min()) <= int(labels.max()) < teacher.num_classes):
+        odd = ["labels"]
+    if odd:
+        raise CheckpointError(f"{path}: not a probe set, its {odd[0]} are not what this teacher's would be")
 
 
 def synthesise(

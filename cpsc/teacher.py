@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,13 +16,15 @@ from cpsc import checkpoint
 from cpsc.config import FORBID_UNKNOWN, StudentConfig, require
 from cpsc.data.dataset import Dataset, Normalisation, augment
 from cpsc.device import place
-from cpsc.errors import CheckpointError, ConfigError
+from cpsc.errors import CheckpointError, ConfigError, DataError
 from cpsc.metrics import accuracy, predict
 from cpsc.models import build_model, check_arch
 from cpsc.rng import seeded_init, stream
 from cpsc.schedule import student_lr
 
 BUNDLE_VERSION = 1
+MAX_CHANNELS, MAX_IMAGE_SIZE = 64, 1024
+"""Beyond any use; a damaged number must not take the machine's memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,9 @@ class TeacherRecipe:
     def __post_init__(self) -> None:
         check_arch(self.arch)
         require(self.epochs >= 1, "epochs", self.epochs, ">= 1")
+        require(self.epochs <= 1_000_000, "epochs", self.epochs, "<= 1000000")
         require(self.batch_size >= 2, "batch_size", self.batch_size, ">= 2")
+        require(self.batch_size <= 65_536, "batch_size", self.batch_size, "<= 65536")
         require(self.seed >= 0, "seed", self.seed, ">= 0")
         require(self.warmup_epochs <= self.epochs, "warmup_epochs", self.warmup_epochs, "<= epochs")
         try:
@@ -129,20 +134,75 @@ class Teacher:
 
     @classmethod
     def load(cls, path: Path) -> "Teacher":
-        """Read a bundle; CheckpointError where it is missing, corrupt, of another format or altered."""
-        payload = checkpoint.load(path, kind="teacher")
-        checkpoint.check_version(payload, BUNDLE_VERSION, path=path, kind="teacher bundle")
+        """Read a bundle; CheckpointError where it is missing, corrupt, of another format, altered or of no use."""
+        try:
+            payload = checkpoint.load(path, kind="teacher")
+            checkpoint.check_version(payload, BUNDLE_VERSION, path=path, kind="teacher bundle")
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; {'delete it and ' if path.is_file() else ''}make one with the teacher verb") from error
         try:
             fields = {name: payload[name] for name in cls.__dataclass_fields__}
             normalisation = Normalisation(**{key: tuple(value) for key, value in fields.pop("normalisation").items()})
             teacher = cls(**fields, normalisation=normalisation)
-            intact = teacher.digest == payload["digest"]
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            _check_fields(teacher)
+            digest = payload["digest"]
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise CheckpointError(f"{path}: not a teacher bundle ({error}), make one with the teacher verb") from error
-        if not intact:
-            raise CheckpointError(f"{path}: weights do not match the bundle's digest, the file was altered")
-        teacher.build(torch.device("cpu"))
+        try:
+            _check_weights(teacher)
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        if not isinstance(digest, str) or teacher.digest != digest:
+            raise CheckpointError(f"{path}: weights do not match the bundle's digest, the file was altered: take the original")
         return teacher
+
+
+def _check_fields(teacher: Teacher) -> None:
+    """Raise ValueError naming the first field that is not what a bundle holds; what a file holds may be anything."""
+    names, channels, size, score = teacher.class_names, teacher.channels, teacher.image_size, teacher.test_accuracy
+    mean, std = teacher.normalisation.mean, teacher.normalisation.std
+    rules = {
+        "class_names": isinstance(names, tuple) and len(names) >= 2 and all(isinstance(name, str) for name in names),
+        "channels": type(channels) is int and 1 <= channels <= MAX_CHANNELS,
+        "image_size": type(size) is int and 0 < size <= MAX_IMAGE_SIZE and size % 4 == 0,
+        "dataset": isinstance(teacher.dataset, str),
+        "test_accuracy": type(score) is float and 0 <= score <= 1,
+        "normalisation": len(mean) == len(std) == channels
+        and all(type(value) is float and math.isfinite(value) for value in (*mean, *std))
+        and all(value > 0 for value in std),
+        "state": isinstance(teacher.state, Mapping),
+    }
+    if odd := [name for name, holds in rules.items() if not holds]:
+        raise ValueError(f"{odd[0]} is not what a teacher has there")
+    try:
+        check_arch(teacher.arch)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+def _check_weights(teacher: Teacher) -> None:
+    """Raise CheckpointError unless the weights are those of the architecture, and compute numbers."""
+    with torch.device("meta"):  # shapes alone: nothing is allocated or drawn
+        expected = build_model(teacher.arch, num_classes=teacher.num_classes, channels=teacher.channels).state_dict()
+    if odd := expected.keys() ^ teacher.state.keys():
+        name = min((name for name in odd if isinstance(name, str)), default="a key that is no name")
+        raise CheckpointError(
+            f"teacher weights do not fit {teacher.arch}: {name} is {'missing' if name in expected else 'none of its'}"
+        )
+    for name, wanted in expected.items():
+        found = teacher.state[name]
+        if not isinstance(found, Tensor) or _kind(found) != (wanted.shape, wanted.dtype, torch.strided, "cpu"):
+            raise CheckpointError(f"teacher weights do not fit {teacher.arch}: {name} must be {wanted.dtype} {tuple(wanted.shape)}")
+        if not found.isfinite().all():
+            raise CheckpointError(f"teacher weight {name} holds NaN or infinity: its training diverged, train it with a lower lr")
+    black = torch.zeros(1, teacher.channels, teacher.image_size, teacher.image_size, dtype=torch.uint8)
+    logits = predict(teacher.build(torch.device("cpu")), teacher.normalisation.normalise(black))
+    if not logits.isfinite().all():
+        raise CheckpointError("teacher weights compute NaN or infinity: its training diverged, train it with a lower lr")
+
+
+def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.layout, str]:
+    return tensor.shape, tensor.dtype, tensor.layout, tensor.device.type
 
 
 def train_teacher(
@@ -153,6 +213,8 @@ def train_teacher(
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> Teacher:
     """Train on the dataset's training part, measure on its test part; `on_epoch(epoch, mean loss)` for progress."""
+    if len(dataset.train) < 2:
+        raise DataError(f"dataset {dataset.name}: one image trains no teacher, batch norm needs two")
     with seeded_init(recipe.seed, "teacher"):
         network = build_model(recipe.arch, num_classes=dataset.num_classes, channels=dataset.channels)
     place(network, device)

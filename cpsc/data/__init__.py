@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from cpsc.config import FORBID_UNKNOWN
 from cpsc.data import cifar10, digits
 from cpsc.data.dataset import Dataset, Normalisation, Split, augment
-from cpsc.errors import ConfigError
+from cpsc.errors import ConfigError, DataError
 
 __all__ = ["Dataset", "DatasetConfig", "Normalisation", "Split", "augment", "load_dataset"]
 
@@ -35,4 +35,8 @@ def load_dataset(config: DatasetConfig) -> Dataset:
     if config.name == "digits":
         return digits.load()
     assert config.path is not None  # checked on construction
-    return cifar10.load(Path(config.path).expanduser())
+    try:
+        folder = Path(config.path).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"dataset.path: {config.path!r} is not a folder's path ({error})") from error
+    return cifar10.load(folder)

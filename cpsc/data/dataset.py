@@ -64,6 +64,11 @@ class Dataset:
         for part, split in (("train", self.train), ("test", self.test)):
             if len(split) == 0:
                 raise DataError(f"dataset {self.name}: the {part} part is empty")
+            height, width = split.images.shape[2:]
+            if height != width or height % 4 or split.images.shape[1:] != self.train.images.shape[1:]:
+                raise DataError(
+                    f"dataset {self.name}: {part} images are {width}x{height}, all must be alike, square and a multiple of 4 wide"
+                )
             if not 0 <= int(split.labels.min()) <= int(split.labels.max()) < self.num_classes:
                 raise DataError(
                     f"dataset {self.name}: {part} labels run from {int(split.labels.min())} to "

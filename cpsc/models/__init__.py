@@ -13,7 +13,9 @@ from cpsc.models.wide_resnet import WideResNet
 __all__ = ["Output", "ResNet", "WideResNet", "build_model", "check_arch"]
 
 RESNETS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
-_WRN = re.compile(r"wrn_(\d+)_(\d+)")
+_WRN = re.compile(r"wrn_([0-9]{1,4})_([0-9]{1,4})")
+MAX_DEPTH, MAX_WIDTH = 100, 32
+"""The largest published is 40 deep, another 20 wide; a typing mistake beyond would take the machine's memory."""
 
 
 def build_model(arch: str, *, num_classes: int, channels: int) -> nn.Module:
@@ -31,7 +33,8 @@ def _builder(arch: str) -> Callable[[int, int], nn.Module]:
         return lambda classes, channels: ResNet(RESNETS[arch], num_classes=classes, channels=channels)
     if match := _WRN.fullmatch(arch):
         depth, width = int(match[1]), int(match[2])
-        if depth < 10 or (depth - 4) % 6 or width < 1:
-            raise ConfigError(f"arch {arch!r}: depth must be 6n + 4 with n >= 1 and width >= 1, e.g. wrn_16_2")
+        if not 10 <= depth <= MAX_DEPTH or (depth - 4) % 6 or not 1 <= width <= MAX_WIDTH:
+            rule = f"depth must be 6n + 4 in 10..{MAX_DEPTH} and width in 1..{MAX_WIDTH}"
+            raise ConfigError(f"arch {arch!r}: {rule}, e.g. wrn_16_2")
         return lambda classes, channels: WideResNet(depth, width, num_classes=classes, channels=channels)
-    raise ConfigError(f"arch {arch!r}: unknown network, use wrn_<depth>_<width> or one of {', '.join(RESNETS)}")
+    raise ConfigError(f"arch {arch[:40]!r}: unknown network, use wrn_<depth>_<width> or one of {', '.join(RESNETS)}")

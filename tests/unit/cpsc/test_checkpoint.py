@@ -1,4 +1,5 @@
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,44 @@ def test_a_file_of_another_kind_is_refused(content: bytes, tmp_path: Path) -> No
         checkpoint.load(path, kind="run")
 
 
+@pytest.mark.parametrize("bit", [0, 5])
+def test_a_turned_bit_is_refused_or_without_effect(bit: int, tmp_path: Path) -> None:
+    """In what the file holds it is refused; in what the archive says about itself it may be of no consequence."""
+    path = tmp_path / "run.pt"
+    checkpoint.save(PAYLOAD, path)
+    whole, refused = path.read_bytes(), 0
+    for position in range(0, len(whole), 3):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1 << bit]) + whole[position + 1 :])
+        try:
+            loaded = checkpoint.load(path, kind="run")
+        except CheckpointError:
+            refused += 1
+        else:
+            assert torch.equal(loaded["weights"]["a"], PAYLOAD["weights"]["a"])
+            assert {**loaded, "weights": None} == {**PAYLOAD, "weights": None}
+    assert refused > 100
+
+
+def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
+    """It could unpack to more than the machine holds."""
+    checkpoint.save(PAYLOAD, tmp_path / "whole.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "whole.pt") as whole,
+        zipfile.ZipFile(tmp_path / "small.pt", "w", zipfile.ZIP_DEFLATED) as small,
+    ):
+        for entry in whole.infolist():
+            small.writestr(entry.filename, whole.read(entry))
+    with pytest.raises(CheckpointError, match="not a readable run file"):
+        checkpoint.load(tmp_path / "small.pt", kind="run")
+
+
+def test_a_file_without_what_is_needed_is_refused_by_its_name(tmp_path: Path) -> None:
+    checkpoint.save(PAYLOAD, tmp_path / "run.pt")
+    checkpoint.load(tmp_path / "run.pt", kind="run", needs=("weights", "none"))
+    with pytest.raises(CheckpointError, match="not a run file, 'student' is missing"):
+        checkpoint.load(tmp_path / "run.pt", kind="run", needs=("weights", "student"))
+
+
 def test_a_file_that_holds_no_dict_is_refused_with_what_it_holds(tmp_path: Path) -> None:
     torch.save(torch.zeros(2), tmp_path / "tensor.pt")
     with pytest.raises(CheckpointError, match="not a run file, it holds a Tensor"):
@@ -133,6 +172,14 @@ def test_another_format_is_refused_with_both_versions(payload: dict[str, int]) -
     with pytest.raises(CheckpointError, match=f"run.pt: run format {payload.get('version')}, this version reads 1"):
         checkpoint.check_version(payload, 1, path="run.pt", kind="run")
     checkpoint.check_version({"version": 1}, 1, path="run.pt", kind="run")
+
+
+@pytest.mark.parametrize(
+    ("version", "shown"), [(True, "True"), (1.0, "a float"), (torch.ones(2), "a Tensor"), (((),) * 3, "a tuple")]
+)
+def test_a_version_that_is_no_number_is_refused(version: object, shown: str) -> None:
+    with pytest.raises(CheckpointError, match=f"run format {shown}, this version reads 1"):
+        checkpoint.check_version({"version": version}, 1, path="run.pt", kind="run")
 
 
 @pytest.mark.parametrize("content", [b"a: 1\nb: 2\n", b"Readme first", b"Gold", b"Jo"])

@@ -51,6 +51,14 @@ BROKEN = [
     (lambda: DistillConfig(seed=-1), "seed must be >= 0, got -1"),
     (lambda: DistillConfig(distillation_temperature=0.0), "distillation_temperature must be > 0, got 0.0"),
     (lambda: DistillConfig(contrast_temperature=math.nan), "contrast_temperature must be > 0, got nan"),
+    (lambda: DistillConfig(diverged_above=0.0), "diverged_above must be > 0, got 0.0"),
+    (lambda: DistillConfig(diverged_above=math.nan), "diverged_above must be > 0, got nan"),
+    (lambda: DistillConfig(diverged_above=math.inf), "diverged_above must be > 0, got inf"),
+    (lambda: DistillConfig(epochs=10**7), "epochs must be <= 1000000, got 10000000"),
+    (lambda: ScheduleConfig(batch_size=100_000), "schedule.batch_size must be <= 65536, got 100000"),
+    (lambda: ScheduleConfig(iterations=10**7), "schedule.iterations must be <= 1000000, got 10000000"),
+    (lambda: GeneratorConfig(latent_dim=10**6), "generator.latent_dim must be <= 65536, got 1000000"),
+    (lambda: GeneratorConfig(width=10**4), "generator.width must be <= 4096, got 10000"),
     (lambda: DistillConfig(epochs=5), "student.warmup_epochs must be <= epochs (5), got 10"),
 ]
 
@@ -86,6 +94,7 @@ def test_defaults_are_the_papers() -> None:
     assert (config.generator.lr, config.generator.beta1, config.generator.beta2) == (1e-3, 0.5, 0.999)
     assert (config.generator.milestones, config.generator.decay, config.generator.latent_dim) == ((50, 150), 0.1, 256)
     assert config.student.train_mode_in_generator_phase
+    assert config.diverged_above == 1e6
 
 
 def test_a_config_cannot_be_changed_after_its_check() -> None:

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from cpsc.deploy import build_deployed
+from cpsc.errors import CheckpointError
 from cpsc.metrics import predict
 
 CPU = torch.device("cpu")
@@ -35,5 +36,12 @@ def test_a_deployed_student_traces_into_a_program_without_this_package(teacher, 
 
 
 def test_weights_of_another_network_are_refused(teacher) -> None:
-    with pytest.raises(RuntimeError, match="state_dict"):
+    with pytest.raises(CheckpointError, match="best student's weights do not fit its network 'wrn_16_1'") as caught:
         build_deployed("wrn_16_1", teacher.state, teacher)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("arch", "weights"), [("alexnet", {}), (5, {}), ("wrn_10_1", {"fc.bias": 1.0}), ("wrn_10_1", 3)])
+def test_what_is_no_network_is_refused(arch, weights, teacher) -> None:
+    with pytest.raises(CheckpointError, match="do not fit its network"):
+        build_deployed(arch, weights, teacher)

@@ -519,6 +519,48 @@ def test_a_term_that_is_not_finite_ends_the_run_with_its_name(config, teacher) -
         distiller.run_epoch()
 
 
+def test_a_term_that_explodes_ends_the_run_with_its_name_and_the_limit(vary, teacher) -> None:
+    distiller = Distiller(vary(diverged_above=1e4), teacher)
+    student_terms = distiller.method.student_terms
+    distiller.method.student_terms = lambda view: student_terms(view) | {"kl": student_terms(view)["kl"] * 0 + 2e4}
+    with pytest.raises(DivergedError, match=r"student term kl times its weight is 2e\+04, beyond diverged_above \(10000\)"):
+        distiller.run_epoch()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"version": True},
+        {"version": torch.ones(2)},
+        {"epoch": "two"},
+        {"epoch": 7},
+        {"epoch": -1},
+        {"history": None},
+        {"history": [1.0]},
+        {"best_student": 3},
+        {"parts": None},
+        {"parts": []},
+    ],
+    ids=str,
+)
+def test_a_state_whose_entries_are_of_another_kind_is_refused(changes, config, teacher) -> None:
+    distiller = Distiller(config, teacher)
+    distiller.run_epoch()
+    state = distiller.state_dict()
+    with pytest.raises(CheckpointError):
+        Distiller(config, teacher).load_state_dict(state | changes)
+
+
+@pytest.mark.parametrize("odd", [None, 3, [], "weights", {"state": 1}, {"latents": None, "labels": None}], ids=str)
+@pytest.mark.parametrize("part", ["student", "generator", "student_optimizer", "generator_optimizer", "rng"])
+def test_a_part_of_another_kind_is_refused_by_name(part: str, odd: object, config, teacher) -> None:
+    distiller = Distiller(config, teacher)
+    state = distiller.state_dict()
+    with pytest.raises(CheckpointError, match=f"checkpoint's {part} does not fit this config: ") as caught:
+        distiller.load_state_dict(state | {"parts": state["parts"] | {part: odd}})
+    assert "\n" not in str(caught.value)
+
+
 # Precision and the absence of batch statistics
 
 

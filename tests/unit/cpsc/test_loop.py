@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from cpsc.errors import DivergedError
 from cpsc.loop import Phase, TermLog, run_epoch, run_phase, trainable, weighted_sum
 
+LIMIT = 1e6
+
 
 def build_phase(name: str, module: nn.Module, terms: Callable[[], dict[str, Tensor]], *, steps: int = 2, **weights: float) -> Phase:
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
@@ -49,7 +51,7 @@ def test_terms_without_a_weight_and_weights_without_a_term_are_refused(terms: li
 
 
 def test_the_log_names_phase_term_and_step_of_the_first_value_that_is_not_finite() -> None:
-    log = TermLog("student", ["kl", "l2"])
+    log = TermLog("student", {"kl": 1.0, "l2": 1.0}, diverged_above=LIMIT)
     log.append(torch.tensor([1.0, 2.0]))
     log.raise_if_diverged()
     log.append(torch.tensor([1.0, 2.0]))
@@ -59,15 +61,47 @@ def test_the_log_names_phase_term_and_step_of_the_first_value_that_is_not_finite
         log.raise_if_diverged()
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_term_whose_share_of_the_loss_exceeds_the_limit_has_diverged(sign: float) -> None:
+    log = TermLog("generator", {"label": 1.0, "adversarial_kl": 10.0}, diverged_above=1e6)
+    log.append(torch.tensor([1.0, sign * 9.9e4]))
+    log.raise_if_diverged()
+    log.append(torch.tensor([9.9e5, 1.0]))
+    log.append(torch.tensor([1.0, sign * 1.1e5]))
+    with pytest.raises(DivergedError) as caught:
+        log.raise_if_diverged()
+    term = f"generator term adversarial_kl times its weight is {sign * 1.1e6:.3g}"
+    assert str(caught.value) == f"{term}, beyond diverged_above (1e+06) at step 3 of the epoch"
+
+
+def test_a_term_of_little_weight_may_be_large() -> None:
+    log = TermLog("generator", {"batch_statistics": 1e-3}, diverged_above=1e6)
+    log.append(torch.tensor([9e8]))
+    log.raise_if_diverged()
+
+
+def test_a_loss_that_explodes_without_becoming_nan_ends_the_epoch_within_the_iteration() -> None:
+    module, seen = frozen_linear(), []
+
+    def terms() -> dict[str, Tensor]:
+        seen.append(None)
+        return {"kl": module.weight.sum() * 0 + 10.0 ** len(seen)}
+
+    phase = build_phase("student", module, terms, steps=1, kl=1.0)
+    with pytest.raises(DivergedError, match=r"student term kl times its weight is 1e\+07, beyond .* at step 7"):
+        run_epoch([phase], iterations=20, check_each_iteration=True, diverged_above=LIMIT)
+    assert len(seen) == 7
+
+
 def test_the_log_averages_each_term_over_the_steps() -> None:
-    log = TermLog("generator", ["kl", "l2"])
+    log = TermLog("generator", {"kl": 1.0, "l2": 5.0}, diverged_above=LIMIT)
     log.append(torch.tensor([1.0, -2.0]))
     log.append(torch.tensor([2.0, -4.0]))
     assert log.means() == {"generator/kl": 1.5, "generator/l2": -3.0}
 
 
 def test_a_log_without_new_values_has_nothing_to_complain_about() -> None:
-    log = TermLog("generator", ["kl"])
+    log = TermLog("generator", {"kl": 1.0}, diverged_above=LIMIT)
     log.raise_if_diverged()
     log.append(torch.tensor([1.0]))
     log.raise_if_diverged()
@@ -93,7 +127,7 @@ def test_a_phase_makes_its_updates_with_fresh_gradients_and_leaves_the_other_mod
     start = mine.weight.clone()
     x = torch.tensor([[1.0, -2.0]])
     phase = build_phase("p", mine, lambda: {"out": (mine(x) + other(x)).squeeze(1)}, steps=3, out=2.0)
-    run_phase(phase, log := TermLog("p", ["out"]))
+    run_phase(phase, log := TermLog("p", {"out": 2.0}, diverged_above=LIMIT))
     # The loss is linear, so every step has the same gradient 2x; one that was not cleared would add up.
     torch.testing.assert_close(mine.weight, start - 3 * 0.1 * 2.0 * x)
     assert other.weight.grad is None
@@ -113,7 +147,7 @@ def test_an_epoch_alternates_the_phases_and_averages_their_terms() -> None:
         build_phase("g", module, lambda: terms("g"), steps=2, t=1.0),
         build_phase("s", module, lambda: terms("s"), steps=1, t=1.0),
     ]
-    metrics = run_epoch(phases, iterations=2, check_each_iteration=True)
+    metrics = run_epoch(phases, iterations=2, check_each_iteration=True, diverged_above=LIMIT)
     assert order == ["g", "g", "s", "g", "g", "s"]
     assert metrics == {"g/t": (0 + 1 + 3 + 4) / 4, "s/t": (2 + 5) / 2}
 
@@ -131,6 +165,6 @@ def test_a_nan_ends_the_epoch_within_the_iteration_or_where_looking_is_dear_at_i
 
     phase = build_phase("student", module, terms, steps=2, fine=1.0, bad=1.0)
     with pytest.raises(DivergedError, match="student term bad is not finite at step 3 of the epoch"):
-        run_epoch([phase], iterations=5, check_each_iteration=check_each_iteration)
+        run_epoch([phase], iterations=5, check_each_iteration=check_each_iteration, diverged_above=LIMIT)
     assert len(seen) == calls
     assert not module.weight.requires_grad

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,7 +103,32 @@ def test_a_probe_set_of_another_version_or_without_images_is_refused(teacher, pr
     with pytest.raises(CheckpointError, match="probe set format 9, this version reads 1"):
         ProbeSet.load(path, teacher=teacher)
     checkpoint.save({"version": 1, **{name: value for name, value in vars(probe).items() if name != "images"}}, path)
-    with pytest.raises(CheckpointError, match="not a probe set, 'images' is missing"):
+    with pytest.raises(CheckpointError, match=r"not a probe set file, 'images' is missing; delete it to have it made anew"):
+        ProbeSet.load(path, teacher=teacher)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("images", torch.zeros(24, 1, 4, 4, dtype=torch.uint8)),
+        ("images", torch.zeros(24, 1, 8, 8)),
+        ("images", torch.zeros(0, 1, 8, 8, dtype=torch.uint8)),
+        ("images", "none"),
+        ("labels", torch.zeros(23, dtype=torch.int64)),
+        ("labels", torch.full((24,), 4)),
+        ("labels", torch.full((24,), -1)),
+        ("labels", torch.zeros(24)),
+        ("teacher_accuracy", math.nan),
+        ("teacher_accuracy", 2.0),
+        ("teacher_accuracy", None),
+    ],
+)
+def test_a_probe_set_whose_parts_are_not_what_the_teacher_takes_is_refused(
+    field: str, value: object, teacher, probe, tmp_path: Path
+) -> None:
+    path = tmp_path / "probe.pt"
+    checkpoint.save({"version": 1, **vars(probe), field: value}, path)
+    with pytest.raises(CheckpointError, match=rf"its {field} are not what this teacher's would be; delete it to have it made anew"):
         ProbeSet.load(path, teacher=teacher)
 
 
@@ -126,6 +152,11 @@ def test_images_by_class_are_rows_of_one_class_each(probe) -> None:
         ({"label": -1.0}, "probe.label must be >= 0, got -1.0"),
         ({"jitter": -1}, "probe.jitter must be >= 0, got -1"),
         ({"seed": -1}, "probe.seed must be >= 0, got -1"),
+        ({"lr": math.inf}, "probe.lr must be > 0, got inf"),
+        ({"label": math.nan}, "probe.label must be >= 0, got nan"),
+        ({"num_images": 10**9, "batch_size": 10**9}, "probe.num_images must be <= 1000000, got 1000000000"),
+        ({"steps": 10**9}, "probe.steps must be <= 1000000"),
+        ({"jitter": 10**30}, "probe.jitter must be <= 1024"),
         ({"num_images": 100, "batch_size": 30}, "probe.num_images must be a multiple of probe.batch_size (30)"),
     ],
 )

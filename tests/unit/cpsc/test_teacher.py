@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import torch
 
 from cpsc import checkpoint
 from cpsc.data.dataset import Normalisation, Split
-from cpsc.errors import CheckpointError, ConfigError
+from cpsc.errors import CheckpointError, ConfigError, DataError
 from cpsc.metrics import predict
 from cpsc.teacher import Teacher, TeacherRecipe, measure, train_teacher
 
@@ -69,6 +70,8 @@ def test_a_last_batch_of_a_single_image_is_left_out(shapes) -> None:
         ({"arch": "vgg"}, "arch 'vgg': unknown network"),
         ({"epochs": 0, "warmup_epochs": 0}, "epochs must be >= 1, got 0"),
         ({"batch_size": 1}, "batch_size must be >= 2, got 1"),
+        ({"batch_size": 10**12}, "batch_size must be <= 65536, got 1000000000000"),
+        ({"epochs": 10**7}, "epochs must be <= 1000000, got 10000000"),
         ({"warmup_epochs": 5}, "warmup_epochs must be <= epochs, got 5"),
         ({"lr": 0.0}, r"lr must be > 0, got 0\.0"),
         ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1\.0"),
@@ -158,7 +161,7 @@ def test_a_bundle_of_another_version_is_refused(teacher, tmp_path: Path) -> None
         Teacher.load(tmp_path / "teacher.pt")
 
 
-@pytest.mark.parametrize("change", [{"state": None}, {"normalisation": 3}, {"state": {"fc.bias": 1.0}}])
+@pytest.mark.parametrize("change", [{"state": None}, {"normalisation": 3}, {"normalisation": {"mean": (0.5,)}}])
 def test_a_bundle_of_another_shape_is_refused(change, teacher, tmp_path: Path) -> None:
     teacher.save(tmp_path / "teacher.pt")
     tampered(tmp_path / "teacher.pt", **change)
@@ -170,6 +173,63 @@ def test_a_file_that_lacks_a_field_is_refused_by_the_fields_name(tmp_path: Path)
     checkpoint.save({"version": 1}, tmp_path / "teacher.pt")
     with pytest.raises(CheckpointError, match=r"not a teacher bundle \('arch'\)"):
         Teacher.load(tmp_path / "teacher.pt")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"arch": "vgg"}, "arch 'vgg'"),
+        ({"arch": "wrn_9994_999"}, "depth must be 6n"),
+        ({"class_names": ("a",)}, "class_names"),
+        ({"class_names": (1, 2, 3, 4)}, "class_names"),
+        ({"channels": 0}, "channels"),
+        ({"channels": 10**9}, "channels"),
+        ({"image_size": 10}, "image_size"),
+        ({"image_size": -8}, "image_size"),
+        ({"image_size": 10**9}, "image_size"),
+        ({"dataset": 3}, "dataset"),
+        ({"test_accuracy": 1.5}, "test_accuracy"),
+        ({"test_accuracy": math.nan}, "test_accuracy"),
+        ({"normalisation": {"mean": (0.5,), "std": (0.0,)}}, "normalisation"),
+        ({"normalisation": {"mean": (0.5, 0.5), "std": (0.5, 0.5)}}, "normalisation"),
+        ({"normalisation": {"mean": (math.nan,), "std": (0.5,)}}, "normalisation"),
+    ],
+)
+def test_a_field_that_is_not_what_a_bundle_holds_is_named(changes: dict[str, object], field: str, teacher, tmp_path: Path) -> None:
+    teacher.save(tmp_path / "teacher.pt")
+    tampered(tmp_path / "teacher.pt", **changes)
+    with pytest.raises(CheckpointError, match=rf"not a teacher bundle \(.*{field}"):
+        Teacher.load(tmp_path / "teacher.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("fc.bias", torch.zeros(5), r"fc\.bias must be torch\.float32 \(4,\)"),
+        ("fc.bias", torch.zeros(4).double(), r"fc\.bias must be torch\.float32 \(4,\)"),
+        ("fc.bias", torch.zeros(4).to_sparse(), r"fc\.bias must be torch\.float32 \(4,\)"),
+        ("fc.bias", 1.0, r"fc\.bias must be torch\.float32 \(4,\)"),
+        ("fc.offset", torch.zeros(4), r"fc\.offset is none of its"),
+        ("fc.bias", torch.full((4,), math.nan), r"fc\.bias holds NaN or infinity"),
+        ("bn1.running_var", -torch.ones(64), "compute NaN or infinity"),
+    ],
+)
+def test_weights_of_no_use_are_refused_although_their_digest_is_right(
+    name: str, tensor: object, message: str, teacher, tmp_path: Path
+) -> None:
+    path = tmp_path / "teacher.pt"
+    other = replace(teacher, state={**teacher.state, name: tensor})
+    teacher.save(path)
+    digest = other.digest if isinstance(tensor, torch.Tensor) and not tensor.is_sparse else "none"
+    tampered(path, state=dict(other.state), digest=digest)
+    with pytest.raises(CheckpointError, match=message):
+        Teacher.load(path)
+
+
+def test_a_dataset_of_one_image_trains_no_teacher(shapes) -> None:
+    one = replace(shapes, train=Split(shapes.train.images[:1], shapes.train.labels[:1]))
+    with pytest.raises(DataError, match="one image trains no teacher"):
+        train_teacher(recipe(), one, CPU)
 
 
 def test_weights_that_do_not_fit_the_architecture_are_refused(teacher) -> None:
@@ -192,7 +252,9 @@ def test_a_dataset_of_other_classes_or_images_is_refused(teacher, shapes) -> Non
     teacher.check_dataset(shapes)
     with pytest.raises(ConfigError, match="4 classes of 1x8x8 images, dataset shapes has 5 classes of 1x8x8: use the teacher's"):
         teacher.check_dataset(replace(shapes, class_names=(*shapes.class_names, "star")))
+    large = Split(torch.zeros(4, 1, 16, 16, dtype=torch.uint8), torch.arange(4))
     with pytest.raises(ConfigError, match="has 4 classes of 1x16x16"):
-        teacher.check_dataset(replace(shapes, train=Split(torch.zeros(4, 1, 16, 16, dtype=torch.uint8), torch.arange(4))))
+        teacher.check_dataset(replace(shapes, train=large, test=large))
+    coloured = Split(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.arange(4))
     with pytest.raises(ConfigError, match="has 4 classes of 3x8x8"):
-        teacher.check_dataset(replace(shapes, train=Split(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.arange(4))))
+        teacher.check_dataset(replace(shapes, train=coloured, test=coloured))

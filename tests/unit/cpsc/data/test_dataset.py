@@ -153,6 +153,19 @@ def test_labels_outside_the_classes_are_refused_with_their_range(label: int, sha
         replace(shapes, test=Split(shapes.test.images, labels))
 
 
+@pytest.mark.parametrize(("height", "width"), [(8, 12), (10, 10)])
+def test_images_that_are_not_square_or_that_no_generator_makes_are_refused(height: int, width: int, shapes) -> None:
+    split = Split(torch.zeros(4, 1, height, width, dtype=torch.uint8), torch.arange(4))
+    with pytest.raises(DataError, match=f"train images are {width}x{height}, all must be alike, square and a multiple of 4 wide"):
+        replace(shapes, train=split, test=split)
+
+
+def test_parts_whose_images_differ_are_refused(shapes) -> None:
+    split = Split(torch.zeros(4, 1, 12, 12, dtype=torch.uint8), torch.arange(4))
+    with pytest.raises(DataError, match="dataset shapes: test images are 12x12, all must be alike"):
+        replace(shapes, test=split)
+
+
 # Config
 
 
@@ -165,5 +178,7 @@ def test_digits_take_no_path_and_other_datasets_need_one() -> None:
 
 def test_a_dataset_is_loaded_by_name(tmp_path) -> None:
     assert load_dataset(DatasetConfig(name="digits")).name == "digits"
+    with pytest.raises(DataError, match=r"dataset.path: '~nobody-of-this-name/x' is not a folder's path"):
+        load_dataset(DatasetConfig(name="cifar10", path="~nobody-of-this-name/x"))
     with pytest.raises(DataError, match=r"dataset cifar10: .* holds neither"):
         load_dataset(DatasetConfig(name="cifar10", path=str(tmp_path)))
