@@ -1,8 +1,6 @@
 """What every trial of a study shares, made once and cached by digest: dataset, teacher, probe set."""
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -11,8 +9,10 @@ from cpsc.device import resolve_device
 from cpsc.errors import ConfigError
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
 from cpsc.teacher import Teacher, measure, train_teacher
-from tuning.config import Study, TeacherSource
+from tuning.config import Study, TeacherSource, folder_path
 from tuning.progress import Display, percent
+from tuning.redaction import redact
+from tuning.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Assets:
 
 def prepare(study: Study, display: Display, *, force: bool = False, on_cluster: bool = False) -> Assets:
     """Load or make everything the study's trials share; `on_cluster`: on a driver that need not have the trials' GPU."""
-    check_writable(study.storage)
+    storage = open_storage(study)
     device = resolve_device("auto" if study.resources.gpus else "cpu") if on_cluster else study_device(study)
     dataset = load_dataset(study.dataset) if study.dataset else None
-    teacher = obtain_teacher(study.teacher, dataset, study.storage, device, display, force=force)
-    return Assets(teacher, obtain_probe(teacher, study.probe, study.storage, device, display), dataset)
+    teacher = obtain_teacher(study.teacher, dataset, storage, device, display, force=force)
+    return Assets(teacher, obtain_probe(teacher, study.probe, storage, device, display), dataset)
 
 
 def study_device(study: Study) -> torch.device:
@@ -44,22 +44,19 @@ def study_device(study: Study) -> torch.device:
     return resolve_device("cuda")
 
 
-def check_writable(folder: Path) -> None:
-    """Raise ConfigError unless files can be made in `folder`, or it itself in the nearest folder that exists."""
-    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
-    except OSError as error:
-        raise ConfigError(
-            f"storage: {folder} cannot be written ({error.strerror}), choose another with --set storage=..."
-        ) from error
+def open_storage(study: Study) -> Storage:
+    """The study's storage, and its local folder, tried out: ConfigError where one cannot be written and read."""
+    storage = Storage(study.storage)
+    storage.check()
+    if str(study.local) != storage.root:
+        Storage(str(study.local)).check()
+    return storage
 
 
 def obtain_teacher(
     source: TeacherSource,
     dataset: Dataset | None,
-    storage: Path,
+    storage: Storage,
     device: torch.device,
     display: Display,
     *,
@@ -70,8 +67,7 @@ def obtain_teacher(
     Where labelled images are at hand its accuracy is measured anew, not believed.
     """
     if source.path is not None:
-        path = Path(source.path).expanduser()
-        teacher, origin = Teacher.load(path), str(path)
+        teacher, origin = _from_path(source.path)
     else:
         teacher, origin = _from_recipe(source, dataset, storage, device, display)
     accuracy = teacher.test_accuracy
@@ -87,32 +83,53 @@ def obtain_teacher(
     return teacher
 
 
-def obtain_probe(teacher: Teacher, config: ProbeConfig, storage: Path, device: torch.device, display: Display) -> ProbeSet:
+def obtain_probe(teacher: Teacher, config: ProbeConfig, storage: Storage, device: torch.device, display: Display) -> ProbeSet:
     """The teacher's probe set, loaded or synthesised and kept under both digests."""
-    path = storage / "probes" / f"{teacher.digest[:12]}-{config.digest}.pt"
-    if not path.is_file():
+    name = probe_name(teacher, config)
+    if not storage.exists(name):
         with display.bar("probe set", config.num_images // config.batch_size * config.steps) as advance:
             probe = synthesise(teacher, config, device, on_step=lambda done, total: advance(done, f"step {done} of {total}"))
-        probe.save(path)
-    probe = ProbeSet.load(path, teacher=teacher)
+        with storage.writing(name) as path:
+            probe.save(path)
+    with storage.reading(storage.path(name)) as path:
+        probe = ProbeSet.load(path, teacher=teacher)
     display.say(
         f"probe set of {len(probe.labels)} synthetic images: the teacher gives {percent(probe.teacher_accuracy)} "
-        f"of them the class they were made for ({path})"
+        f"of them the class they were made for ({storage}/{name})"
     )
     return probe
 
 
+def probe_name(teacher: Teacher, config: ProbeConfig) -> str:
+    """Where the storage keeps the probe set of `teacher`."""
+    return f"probes/{teacher.digest[:12]}-{config.digest}.pt"
+
+
 def _from_recipe(
-    source: TeacherSource, dataset: Dataset | None, storage: Path, device: torch.device, display: Display
+    source: TeacherSource, dataset: Dataset | None, storage: Storage, device: torch.device, display: Display
 ) -> tuple[Teacher, str]:
     recipe = source.recipe
     assert recipe is not None  # resolve_study has checked both
     assert dataset is not None
-    path = storage / "teachers" / f"{dataset.name}-{recipe.arch}-{dataset.digest[:8]}-{recipe.digest}.pt"
-    if not path.is_file():
+    name = f"teachers/{dataset.name}-{recipe.arch}-{dataset.digest[:8]}-{recipe.digest}.pt"
+    if not storage.exists(name):
         with display.bar(f"teacher {recipe.arch}", recipe.epochs) as advance:
             teacher = train_teacher(
                 recipe, dataset, device, on_epoch=lambda epoch, loss: advance(epoch, f"epoch {epoch} loss {loss:.4f}")
             )
-        teacher.save(path)
-    return Teacher.load(path), str(path)
+        with storage.writing(name) as path:
+            teacher.save(path)
+    with storage.reading(storage.path(name)) as path:
+        return Teacher.load(path), f"{storage}/{name}"
+
+
+def _from_path(text: str) -> tuple[Teacher, str]:
+    """A bundle at a path or URI."""
+    if "://" not in text:
+        path = folder_path(text, "config.teacher.path")
+        return Teacher.load(path), str(path)
+    folder, _, name = text.partition("?")[0].rpartition("/")
+    query = text.partition("?")[2]
+    storage = Storage(f"{folder}?{query}" if query else folder)
+    with storage.reading(storage.path(name)) as path:
+        return Teacher.load(path), redact(text)

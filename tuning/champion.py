@@ -22,7 +22,7 @@ def register_champion(client: MlflowClient, name: str, run_id: str, checkpoint_f
 
     The example that its signature is read from comes from the probe set: there is no real image to take.
     """
-    saved = checkpoint.load(checkpoint_folder / BEST_STUDENT_FILE, kind="best student")
+    saved = checkpoint.load(checkpoint_folder / BEST_STUDENT_FILE, kind="best student", needs=("arch", "student"))
     model = build_deployed(saved["arch"], saved["student"], assets.teacher)
     example = assets.probe.images[:EXAMPLE_IMAGES].float().div(255.0)
     run = client.get_run(run_id)

@@ -13,15 +13,19 @@ from cpsc.data import NUM_CLASSES, DatasetConfig
 from cpsc.errors import ConfigError
 from cpsc.probe import ProbeConfig
 from cpsc.teacher import TeacherRecipe
+from tuning.redaction import redact
 from tuning.safe_yaml import load_yaml, read_mapping
 from tuning.space import Range, build_config, check_path, merge, parse_space, parse_start, set_path
 from tuning.validation import validate
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+TRACKING_URI = re.compile(
+    r"https?://[^/\s]*[^/\s@:][^/\s]*(/\S*)?|(sqlite|postgresql|mysql|mssql)(\+\w+)?://\S+|databricks(://\S*)?"
+)
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SearchConfig(_Section):
@@ -45,7 +49,7 @@ class PruneConfig(_Section):
 
     scheduler: Literal["asha", "none"] = "asha"
     grace_epochs: int = Field(default=1, ge=1)
-    reduction_factor: float = Field(default=3, ge=1.1)
+    reduction_factor: float = Field(default=3, ge=1.1, le=1000)
 
 
 class ResourceConfig(_Section):
@@ -59,13 +63,11 @@ class CheckpointConfig(_Section):
     """How often a trial saves itself, and which of its files go to MLflow."""
 
     every_epochs: int = Field(default=1, ge=1)
-    storage: str | None = None
-    """Where every node can write them: a URI that `pyarrow.fs` knows, e.g. s3://bucket/folder. Default: the launch's folder."""
     artifacts: Literal["last_and_best", "best", "none"] = "last_and_best"
 
 
 class TrackingConfig(_Section):
-    """Where MLflow's server is; default: a SQLite file under the storage root."""
+    """Where MLflow's server is; default: a SQLite file in `local`."""
 
     uri: str | None = None
 
@@ -84,6 +86,9 @@ class StudyFile(_Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
     tracking: TrackingConfig = TrackingConfig()
     storage: str = "runs"
+    """Where all nodes meet: teachers, probe sets, checkpoints, records. A folder, or a URI that `pyarrow.fs` knows."""
+    local: str | None = None
+    """The driver's own disk: records while they are made, the SQLite store. Default: `storage`, or runs where that is a URI."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +118,9 @@ class Study:
     resources: ResourceConfig
     checkpoint: CheckpointConfig
     tracking: TrackingConfig
-    storage: Path
+    storage: str
+    """An absolute path or a URI."""
+    local: Path
     source: Mapping[str, Any]
     """The file's content with the overrides applied: what is recorded."""
 
@@ -146,7 +153,12 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
     """The study that a file's content describes."""
     file = validate(TypeAdapter(StudyFile), raw, where="study")
     if not NAME.fullmatch(file.name):
-        raise ConfigError(f"name: must be letters, digits, '_', '.' or '-' and start with one of the first two, got {file.name!r}")
+        raise ConfigError(
+            f"name: must be letters, digits, '_', '.' or '-', at most 100, one of the first two in front, got {file.name!r}"
+        )
+    if file.tracking.uri is not None and not TRACKING_URI.fullmatch(file.tracking.uri):
+        uri = redact(file.tracking.uri)
+        raise ConfigError(f"tracking.uri: must be an MLflow server, e.g. http://127.0.0.1:5000, or a database's URI, got {uri!r}")
     config = dict(file.config)
     dataset = _parse_dataset(config.pop("dataset", None))
     teacher = _parse_teacher(config.pop("teacher", None), dataset)
@@ -159,6 +171,7 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
     if file.prune.scheduler == "asha" and file.prune.grace_epochs > resolved.epochs:
         raise ConfigError(f"prune.grace_epochs: must be <= config.epochs ({resolved.epochs}), got {file.prune.grace_epochs}")
     space = parse_space(file.space, base)
+    storage = _parse_storage(file.storage)
     return Study(
         name=file.name,
         base=base,
@@ -173,20 +186,27 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
         resources=file.resources,
         checkpoint=file.checkpoint,
         tracking=file.tracking,
-        storage=_parse_storage(file.storage),
+        storage=storage,
+        local=folder_path(file.local, "local") if file.local else Path("runs").absolute() if "://" in storage else Path(storage),
         source=raw,
     )
 
 
-def _parse_storage(text: str) -> Path:
+def _parse_storage(text: str) -> str:
+    """An absolute path, or a URI as it is: whether Arrow knows it is asked when it is opened."""
+    if "://" in text and text.isprintable() and not text.startswith("file://"):
+        return text
+    return str(folder_path(text.removeprefix("file://"), "storage"))
+
+
+def folder_path(text: str, where: str) -> Path:
+    """The absolute path of a folder, which need not be there yet; ConfigError, naming `where` it was said, if it is none."""
     try:
-        if not text or not text.isprintable():
-            raise RuntimeError("not a path")
-        if "://" in text:
-            raise RuntimeError("the driver's records need a folder; checkpoints may go elsewhere, with checkpoint.storage")
+        if not text or not text.isprintable() or "://" in text:
+            raise RuntimeError("empty, a URI, or with characters that cannot be printed")
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
-        raise ConfigError(f"storage: {text!r} is not a folder's path ({error})") from error
+        raise ConfigError(f"{where}: {text!r} is not a path ({error})") from error
 
 
 def check_searchable(study: Study) -> None:

@@ -28,7 +28,8 @@ def describe(study: Study) -> str:
         "start": study.start,
         "objective": study.objective,
         **{key: getattr(study, key).model_dump() for key in ("search", "prune", "resources", "checkpoint", "tracking")},
-        "storage": str(study.storage),
+        "storage": study.storage,
+        "local": str(study.local),
     }
     return redact(yaml.safe_dump(to_plain(resolved), sort_keys=False)) + "\n".join(f"# {line}" for line in _cost(study))
 

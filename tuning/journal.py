@@ -6,15 +6,22 @@ from it. Nothing in it is executed when it is read.
 
 import fcntl
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
-from cpsc.errors import ConfigError
+from cpsc.errors import ConfigError, CpscError
 
 Event = dict[str, Any]
 FILE_NAME = "journal.jsonl"
+WAY_OUT = "restore the file from a copy, or start a new launch"
+"""What to do about a journal that cannot be read."""
+
+
+class JournalError(CpscError):
+    """The journal cannot be written: nothing more can be recorded."""
 
 
 class Journal:
@@ -28,20 +35,33 @@ class Journal:
         self.path = folder / FILE_NAME
         self._acknowledged_path = folder / "journal.acknowledged"
         self._lock = threading.Lock()
+        self._synced = 0
 
     def append(self, event: Event) -> None:
-        """Add one event at the end."""
-        line = json.dumps(event, allow_nan=False) + "\n"
-        with self._lock, self.path.open("a", encoding="utf-8") as handle:
-            handle.write(line)
+        """Add one event at the end, whole or not at all. JournalError where the disk is full, say."""
+        line = (json.dumps(event, allow_nan=False) + "\n").encode()
+        try:
+            with self._lock, self.path.open("ab", buffering=0) as handle:
+                _write_whole(handle, line)
+        except OSError as error:
+            raise JournalError(f"{self.path}: cannot be written ({error.strerror}), what was recorded before is intact") from error
+
+    def sync(self) -> int:
+        """Put what was appended so far where no power cut takes it -> its size in bytes."""
+        with self.path.open("rb") as handle:
+            size = handle.seek(0, os.SEEK_END)
+            if size != self._synced:
+                os.fsync(handle.fileno())
+                self._synced = size
+        return size
 
     def events(self) -> Iterator[Event]:
         """Every event so far, oldest first."""
-        return (event for event, _ in self._read(0))
+        return (event for event, _ in self.since(0))
 
     def pending(self) -> Iterator[tuple[Event, int]]:
         """Events that are not acknowledged yet, oldest first, each with the position to acknowledge it by."""
-        return self._read(self._acknowledged())
+        return self.since(self._acknowledged())
 
     def acknowledge(self, position: int) -> None:
         """Everything before `position` has arrived."""
@@ -57,22 +77,64 @@ class Journal:
             content = handle.read()
             handle.truncate(content.rfind(b"\n") + 1)
 
-    def _read(self, position: int) -> Iterator[tuple[Event, int]]:
+    def since(self, position: int) -> Iterator[tuple[Event, int]]:
+        """Events from `position` on. ConfigError, with the line's number, where a line is not one."""
         if not self.path.exists():
             return
         with self.path.open("rb") as handle:
             handle.seek(position)
             while (line := handle.readline()).endswith(b"\n"):  # a line without its end is being written
-                yield json.loads(line), handle.tell()
+                try:
+                    event = _parse(line)
+                except ValueError as error:
+                    number = self.path.read_bytes()[: handle.tell()].count(b"\n")
+                    raise ConfigError(f"{self.path} line {number}: {error}; {WAY_OUT}") from error
+                yield event, handle.tell()
 
     def _acknowledged(self) -> int:
-        return int(self._acknowledged_path.read_text()) if self._acknowledged_path.exists() else 0
+        """The position that was acknowledged; 0 where its record is damaged, for delivering twice does no harm."""
+        if not self._acknowledged_path.exists():
+            return 0
+        try:
+            position = int(self._acknowledged_path.read_text())
+            with self.path.open("rb") as handle:
+                handle.seek(max(0, position - 1))
+                return position if position > 0 and handle.read(1) == b"\n" else 0
+        except (ValueError, OSError):
+            return 0
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.path.parent}  # Ray pickles callbacks; a lock cannot travel
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["folder"])  # type: ignore[misc]
+
+
+def _parse(line: bytes) -> Event:
+    """The event in `line`. ValueError, its message for a person, where there is none."""
+    try:
+        event = json.loads(line, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not a record ({str(error)[:80]})") from error
+    if not isinstance(event, dict):
+        raise ValueError(f"not a record but a {type(event).__name__}")
+    return event
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
+
+
+def _write_whole(handle: BinaryIO, line: bytes) -> None:
+    """A full disk takes a part of a line; what follows must not be glued to it."""
+    end = handle.seek(0, os.SEEK_END)
+    try:
+        written = handle.write(line)
+        while written < len(line):
+            written += handle.write(line[written:])
+    except OSError:
+        handle.truncate(end)
+        raise
 
 
 class DriverLock:

@@ -1,53 +1,94 @@
 """A launch on disk: one folder with the study file, the journal and an attempt's folder for each time it was driven."""
 
-import logging
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from ray.tune.schedulers import FIFOScheduler
 
+from cpsc.checkpoint import atomic_path
 from cpsc.errors import ConfigError
 from tuning.assets import Assets
-from tuning.config import NAME, Study, load_study
-from tuning.history import LaunchHistory, TrialHistory, fold
-from tuning.journal import DriverLock, Event, Journal
-from tuning.outcome import Outcome
-from tuning.recorder import trial_end
+from tuning.config import NAME, Study, folder_path, load_study
+from tuning.journal import FILE_NAME, Event, Journal
+from tuning.journal_copy import JournalCopy
 from tuning.redaction import redact
-from tuning.search import ResumableAsha
-from tuning.tracking import MlflowWriter, delivering
+from tuning.storage import Storage
+from tuning.tracking import MlflowWriter
 from tuning.trainable import to_plain
-
-logger = logging.getLogger(__name__)
 
 STUDY_FILE = "study.yaml"
 
 
+def records_copy(study: Study) -> Storage | None:
+    """The storage, where it is not the folder that the records are made in."""
+    storage = Storage(study.storage)
+    return None if storage.root == str(study.local) and storage.is_local else storage
+
+
 def new_launch(study: Study) -> str:
     """Make the launch's folder, named after the study with a number behind it where earlier launches took the name."""
-    name, number = study.name, 1
-    while (study.storage / name).exists():
+    name, number, storage = study.name, 1, Storage(study.storage)
+    while (study.local / name).exists() or storage.exists(name):
         number += 1
         name = f"{study.name}-{number}"
-    folder = study.storage / name
+    folder = study.local / name
     folder.mkdir(parents=True)
+    text = yaml.safe_dump(to_plain(study.source), sort_keys=False)
     file = folder / STUDY_FILE
     file.touch(mode=0o600)  # a URI in it may carry a password, which a resume needs
-    file.write_text(yaml.safe_dump(to_plain(study.source), sort_keys=False), encoding="utf-8")
+    file.write_text(text, encoding="utf-8")
+    if copy := records_copy(study):
+        with copy.writing(f"{name}/{STUDY_FILE}") as path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(redact(text), encoding="utf-8")
     return name
 
 
-def open_launch(storage: Path, name: str, overrides: list[str]) -> Study:
-    """The study of an existing launch, with `overrides`; ConfigError where there is none, with the names that there are."""
-    storage = storage.expanduser().absolute()
-    file = storage / name / STUDY_FILE
-    if not NAME.fullmatch(name) or not file.is_file():
-        known = sorted(found.parent.name for found in storage.glob(f"*/{STUDY_FILE}"))
+def open_launch(storage: str, name: str, overrides: list[str]) -> Study:
+    """The study of an existing launch, with `overrides`. ConfigError where there is none, with the names that there are.
+
+    `storage`: the folder with its records, or the URI of the study's storage; from there they are fetched into the
+    study's local folder where they are missing or behind, as on a driver's machine that is new.
+    """
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"launch {name!r}: is no launch's name, letters, digits, '_', '.' and '-' only")
+    if "://" in storage:
+        return _fetch_launch(Storage(storage), name, overrides)
+    folder = folder_path(storage, "--storage")
+    file = folder / name / STUDY_FILE
+    if not file.is_file():
+        known = sorted(found.parent.name for found in folder.glob(f"*/{STUDY_FILE}"))
+        raise ConfigError(f"launch {name!r}: not under {folder}, there is {', '.join(known) or 'none'}")
+    study = load_study(file, overrides)
+    has_one_root = study.storage == str(study.local)  # and it may have been moved, or named relative to another folder
+    return replace(study, local=folder, storage=str(folder) if has_one_root else study.storage)
+
+
+def _fetch_launch(storage: Storage, name: str, overrides: list[str]) -> Study:
+    if not storage.exists(f"{name}/{STUDY_FILE}"):
+        known = [found for found in storage.names() if storage.exists(f"{found}/{STUDY_FILE}")]
         raise ConfigError(f"launch {name!r}: not under {storage}, there is {', '.join(known) or 'none'}")
-    return replace(load_study(file, overrides), storage=storage)
+    with storage.reading(storage.path(f"{name}/{STUDY_FILE}")) as copy:
+        local = load_study(copy, overrides).local
+        folder = local / name
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / STUDY_FILE
+        if not file.is_file():
+            file.touch(mode=0o600)
+            file.write_bytes(copy.read_bytes())
+    _fetch_journal(storage, name, folder)
+    # The copy of the study file names no password: the storage is the one that was given, and so are others, by --set.
+    return replace(load_study(file, [f"storage={storage.location}", *overrides]), local=local)
+
+
+def _fetch_journal(storage: Storage, name: str, folder: Path) -> None:
+    path = folder / FILE_NAME
+    if storage.size(f"{name}/{FILE_NAME}") <= (path.stat().st_size if path.exists() else 0):
+        return
+    with storage.reading(storage.path(f"{name}/{FILE_NAME}")) as copy, atomic_path(path) as fetched:
+        fetched.write_bytes(copy.read_bytes())
 
 
 def launch_start(study: Study, assets: Assets, launch_id: str) -> Event:
@@ -83,49 +124,7 @@ def shared_params(assets: Assets) -> dict[str, Any]:
     }
 
 
-def settle(journal: Journal, study: Study, scheduler: ResumableAsha | FIFOScheduler) -> LaunchHistory:
-    """The history, with an end for every trial that had reached its own when its driver died; fills the scheduler's rungs."""
-    history = fold(journal.events(), metric=study.metric)
-    stopped = scheduler.replay(history) if isinstance(scheduler, ResumableAsha) else set()
-    for trial in history.trials.values():
-        if trial.is_over:
-            continue
-        if trial.last_epoch >= study.config.epochs:
-            _append_end(journal, trial, Outcome.COMPLETED, "")
-        elif trial.number in stopped:
-            _append_end(journal, trial, Outcome.PRUNED, "")
-    return fold(journal.events(), metric=study.metric)
-
-
-def close_dead_launches(storage: Path) -> None:
-    """Record the end of launches whose driver died without a word, so that nothing shows as running forever."""
-    for file in sorted(storage.glob(f"*/{STUDY_FILE}")):
-        lock = DriverLock(file.parent)
-        if not lock.try_acquire():
-            continue  # it is alive
-        try:
-            _close_if_dead(replace(load_study(file), storage=storage), file.parent.name)
-        except ConfigError as error:  # written by another version, say: no reason to refuse a new sweep
-            logger.warning("%s: its records are left as they are (%s)", file.parent, error)
-        finally:
-            lock.release()
-
-
-def _close_if_dead(study: Study, name: str) -> None:
-    journal = Journal(study.storage / name)
-    journal.drop_torn_line()
-    history = fold(journal.events(), metric=study.metric)
-    if history.is_over or not history.launch_id:
-        return
-    for trial in history.trials.values():
-        if trial.outcome is None:
-            _append_end(journal, trial, Outcome.INTERRUPTED, "the driver died")
-    journal.append({"kind": "launch_end", "time": time.time(), "status": "KILLED", "metrics": {}})
-    with delivering(MlflowWriter(journal, study, name, history.launch_id), deadline_s=10):
-        pass  # what cannot be delivered now stays in the journal
-
-
-def _append_end(journal: Journal, trial: TrialHistory, outcome: Outcome, reason: str) -> None:
-    checkpoint = trial.checkpoints[-1] if trial.checkpoints else None
-    end = trial_end(outcome, reason, trial.last_epoch, checkpoint)
-    journal.append({"kind": "trial_end", "time": time.time(), "number": trial.number, **end})
+def open_writer(study: Study, name: str, launch_id: str) -> MlflowWriter:
+    """The thread that delivers the journal of the launch `name`, once it is started."""
+    journal = Journal(study.local / name)
+    return MlflowWriter(journal, study, name, launch_id, JournalCopy(journal, records_copy(study), name))

@@ -5,11 +5,10 @@ from typing import Any
 
 from cpsc.errors import ConfigError, DivergedError
 from tuning.assets import prepare
-from tuning.checkpoint_store import CheckpointStore
 from tuning.config import Study, load_study, parse_assignments
 from tuning.progress import Display, percent
-from tuning.sweep import trial_context
 from tuning.trainable import local_trainable
+from tuning.tuner import trial_context
 
 
 def split_point(path: Path, assignments: list[str]) -> tuple[dict[str, Any], list[str]]:
@@ -45,7 +44,7 @@ def run_trial(
     if output is not None and output.exists() and not output.is_dir():
         raise ConfigError(f"--output: {output} is a file, name a folder")
     assets = prepare(study, display, force=force)
-    trainable = local_trainable(trial_context(study, assets, CheckpointStore(None, study.storage)), point)
+    trainable = local_trainable(trial_context(study, assets), point)
     epochs = min(trainable.distiller.config.epochs, max_epochs or trainable.distiller.config.epochs)
     results = []
     try:

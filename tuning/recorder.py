@@ -4,6 +4,9 @@ No tracking call runs or raises inside a Tune callback: an exception there would
 would stop every trial.
 """
 
+import errno
+import os
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -16,6 +19,7 @@ from ray.tune.experiment import Trial
 from tuning.history import LaunchHistory
 from tuning.journal import Journal
 from tuning.outcome import Outcome, outcome_of
+from tuning.preflight import UnfitNodeError
 from tuning.space import build_config, flatten
 from tuning.trainable import to_plain
 
@@ -33,6 +37,8 @@ class Recorder(Callback):
         self._last_epoch = {number: trial.last_epoch for number, trial in history.trials.items()}
         self._open: set[int] = set()
         self.busy_s = 0.0
+        self.stopped_by = ""
+        """Why this recorder has ended the sweep before its time."""
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._begin(trial)
@@ -42,21 +48,37 @@ class Recorder(Callback):
         if epoch <= self._last_epoch.get(number, 0):
             return  # repeated since the last checkpoint, bit for bit
         self._last_epoch[number] = epoch
-        self._append(trial, "epoch", epoch=epoch, metrics=loggable_metrics(result), note=result.get("note", ""))
+        words = {key: result.get(key, "") for key in ("note", "node")}
+        self._append(trial, "epoch", epoch=epoch, metrics=loggable_metrics(result), **words)
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Checkpoint, **info: Any) -> None:
         self._append(trial, "checkpoint", path=checkpoint.path)
+        trial.run_metadata.num_failures = 0  # the limit is on failures in a row: machines that come and go must not use it up
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._stop_if_hopeless(last_line(trial.error_file))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._end(trial, outcome_of(trial.last_result, epochs=self._epochs), trial.last_result.get("reason", ""))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._end(trial, Outcome.FAILED, _last_line(trial.error_file) or "the worker died")
+        reason = last_line(trial.error_file)
+        if not self._stop_if_hopeless(reason):  # then it stays open, and goes on once the cause is gone
+            self._end(trial, Outcome.FAILED, reason or "the worker died")
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         for trial in trials:
             if number_of(trial) in self._open:
                 self._end(trial, Outcome.INTERRUPTED, "the sweep was interrupted")
+
+    def _stop_if_hopeless(self, reason: str) -> bool:
+        """End the sweep as Ctrl-C does where every other trial would fail for the same reason."""
+        if not is_disk_full(reason) and UnfitNodeError.__name__ not in reason:
+            return False
+        if not self.stopped_by:
+            self.stopped_by = reason.partition(": ")[2] or reason  # without the exception's name
+            os.kill(os.getpid(), signal.SIGINT)
+        return True
 
     def _begin(self, trial: Trial) -> None:
         self._open.add(number_of(trial))
@@ -104,7 +126,13 @@ def loggable_metrics(result: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _last_line(file: str | None) -> str:
+def is_disk_full(error: BaseException | str) -> bool:
+    """Whether that is what an error, of any library, says."""
+    return os.strerror(errno.ENOSPC).lower() in str(error).lower()
+
+
+def last_line(file: str | None) -> str:
+    """What the error file of a trial ends with; empty where there is none."""
     path = Path(file) if file else None
     lines = path.read_text().strip().splitlines() if path and path.exists() else []
     return lines[-1] if lines else ""

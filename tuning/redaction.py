@@ -2,9 +2,13 @@
 
 import re
 
-_USER_INFO = re.compile(r"(\w+://)[^/@\s'\"]+@")
+# Up to the last @ : a password may hold one, and hiding too much harms nobody.
+_USER_INFO = re.compile(r"(\w+://)[^\s'\"]*@")
+_QUERY = re.compile(
+    r"([?&][^=&\s'\"]*(?:token|secret|password|passwd|credential|signature|sig|key)[^=&\s'\"]*=)[^&\s'\"]+", re.IGNORECASE
+)
 
 
 def redact(text: str) -> str:
-    """`text` without the names, passwords and tokens that URIs in it carry before their host."""
-    return _USER_INFO.sub(r"\1***@", text)
+    """`text` without the names, passwords and tokens that URIs in it carry before their host or in their query."""
+    return _QUERY.sub(r"\1***", _USER_INFO.sub(r"\1***@", text))

@@ -38,7 +38,7 @@ def _where(summary: SweepSummary, study_file: Path) -> list[str]:
     store = redact(store_uri(summary.study))
     if not summary.num_undelivered:
         return [f"every trial is in MLflow at {store}", f"look at it with: cpsc-tune ui {study_file}"]
-    resume = f"cpsc-tune resume {summary.launch.name} --storage {summary.study.storage}"
+    resume = f"cpsc-tune resume {summary.launch.name} --storage {summary.study.local}"
     return [
         f"MLflow at {store} is away: {summary.num_undelivered} records wait in the journal",
         f"deliver them, and register the chosen student, with: {resume}",

@@ -10,7 +10,8 @@ from rich.console import Console
 from tuning.history import LaunchHistory
 from tuning.outcome import Outcome, outcome_of
 from tuning.progress import bar_columns, percent
-from tuning.recorder import number_of
+from tuning.recorder import last_line, number_of
+from tuning.redaction import redact
 
 
 class SweepProgress(Callback):
@@ -45,6 +46,14 @@ class SweepProgress(Callback):
         if self._best is None or value > self._best[0]:
             self._best = (value, number_of(trial))
         self._refresh()
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        if not self._quiet:
+            checkpoint = "its last checkpoint" if trial.checkpoint else "the start"
+            reason = last_line(trial.error_file) or "its worker died"
+            self._console.print(
+                f"trial {number_of(trial):3d} goes on from {checkpoint}: {redact(reason)[:200]}", markup=False, soft_wrap=True
+            )
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._end(trial, outcome_of(trial.last_result, epochs=self._epochs))

@@ -1,12 +1,12 @@
 """One trial as Ray Tune sees it; also run in the calling process, where a debugger reaches it."""
 
-import contextlib
+import socket
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 import yaml
 from ray.tune import Trainable
@@ -19,8 +19,9 @@ from cpsc.errors import CheckpointError, DivergedError
 from cpsc.pictures import save_grid
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
-from tuning.checkpoint_store import CheckpointStore
+from tuning.preflight import MeetingPoint
 from tuning.space import Point, build_config
+from tuning.storage import Storage
 
 STATE_FILE = "state.pt"
 BEST_STUDENT_FILE = "best_student.pt"
@@ -39,7 +40,10 @@ class TrialContext:
     objective: str
     threads: int
     device: str
-    store: CheckpointStore
+    gpus: float
+    storage: Storage
+    meeting_point: MeetingPoint | None = None
+    """Tried by every worker of a cluster before its first trial."""
 
 
 class DistillTrainable(Trainable):
@@ -53,6 +57,10 @@ class DistillTrainable(Trainable):
     def setup(self, config: dict[str, Any], context: TrialContext | None = None) -> None:
         assert context is not None  # tune.with_parameters and run_locally both pass it
         self._context = context
+        if context.meeting_point is not None:
+            context.meeting_point.visit()
+        cap_gpu_memory(context.gpus)
+        self._node = node_name()
         self._start(config)
 
     def step(self) -> dict[str, Any]:
@@ -63,7 +71,7 @@ class DistillTrainable(Trainable):
             worst = {self._context.objective: 0.0, f"best_{self._context.objective}": 0.0}
             return worst | {"epoch": self.distiller.epoch, "diverged": True, "reason": str(error), "done": True}
         done = self.distiller.epoch >= self.distiller.config.epochs
-        return metrics | {"diverged": False, "done": done, "note": self._note}
+        return metrics | {"diverged": False, "done": done, "note": self._note, "node": self._node}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         folder = Path(checkpoint_dir)
@@ -75,22 +83,33 @@ class DistillTrainable(Trainable):
         save_grid(self.distiller.sample_grid(), folder / SAMPLES_FILE)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Continue from `checkpoint_dir`; where it is corrupt, from the one before it, and say so."""
-        folder = Path(checkpoint_dir)
-        older = sorted(folder.parent.glob("checkpoint_*"), reverse=True)
-        folders = [folder, *(sibling for sibling in older if sibling.name < folder.name)]
-        self._restore([contextlib.nullcontext(candidate) for candidate in folders])
+        """Continue from `checkpoint_dir`. CheckpointError where it cannot be read."""
+        self._load(Path(checkpoint_dir))
+
+    def restore(self, checkpoint_path: Any) -> None:
+        """Continue from the newest of the trial's checkpoints that can be read; where one is corrupt, say so.
+
+        Replaces Ray's own, which tries one only, and unpickles a file of a certain name if it lies there.
+        """
+        metrics = checkpoint_path.metrics
+        self._iteration, self._time_total = metrics.get("training_iteration", 0), metrics.get("time_total_s", 0.0)
+        self._iterations_since_restore, self._time_since_restore = 0, 0.0
+        folder = checkpoint_path.checkpoint.path.rpartition("/")[0]
+        names = self._context.storage.listing(folder)
+        checkpoints = [f"{folder}/{name}" for name in reversed(names) if name.startswith("checkpoint_")]
+        self._restore([*checkpoints, *self._earlier])
+        self._restored = True
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Everything is built anew, so a trial on a reused actor computes what it would on a fresh one."""
         self._start(new_config)
         return True
 
-    def _restore(self, candidates: Sequence[AbstractContextManager[Path]]) -> None:
-        """Continue from the first of `candidates` that can be had and read, or from the start where none can."""
-        for candidate in candidates:
+    def _restore(self, checkpoints: Sequence[str]) -> None:
+        """Continue from the first of `checkpoints` that can be had and read, or from the start where none can."""
+        for path in checkpoints:
             try:
-                with candidate as folder:
+                with self._context.storage.reading(path) as folder:
                     self._load(folder)
             except CheckpointError as error:
                 self._note = f"{error}; continued from an earlier state"
@@ -102,11 +121,12 @@ class DistillTrainable(Trainable):
         self._point: Point = config["point"]
         self._note = ""
         self._build()
-        self._restore([self._context.store.local(path) for path in config.get("restore", [])])
+        self._earlier: list[str] = config.get("restore", [])
+        self._restore(self._earlier)
 
     def _load(self, folder: Path) -> None:
         state = checkpoint.load(folder / STATE_FILE, kind="trial checkpoint")
-        best = checkpoint.load(folder / BEST_STUDENT_FILE, kind="best student")
+        best = checkpoint.load(folder / BEST_STUDENT_FILE, kind="best student", needs=("student",))
         self.distiller.load_state_dict(state | {"best_student": best["student"]})
 
     def _build(self) -> None:
@@ -120,6 +140,21 @@ class DistillTrainable(Trainable):
             device=resolve_device(context.device),
             objective=context.objective,
         )
+
+
+def node_name() -> str:
+    """This machine and, in a cluster, Ray's name for it."""
+    node = ray.get_runtime_context().get_node_id()[:8] if ray.is_initialized() else "no cluster"
+    return f"{socket.gethostname()} ({node})"
+
+
+def cap_gpu_memory(gpus: float) -> None:
+    """Hold a trial that has a part of a GPU to that part of its memory: Ray shares GPUs out and guards nothing.
+
+    One that wants more fails alone, with torch's out-of-memory error, instead of taking its neighbours with it.
+    """
+    if 0 < gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus)
 
 
 def to_plain(value: Any) -> Any:

@@ -110,7 +110,7 @@ def test_the_study_shown_is_a_study(tmp_path: Path) -> None:
     shown, for_a_cluster = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
     (tmp_path / "study.yaml").write_text(shown)
     (tmp_path / "cluster.yaml").write_text(shown + for_a_cluster)
-    assert load_study(tmp_path / "cluster.yaml").checkpoint.storage == "s3://bucket/folder"
+    assert load_study(tmp_path / "cluster.yaml").storage == "s3://bucket/folder"
     study = load_study(tmp_path / "study.yaml")
     assert study.first_point == {"weights.l2": 5, "contrast_temperature": 0.07}
 

@@ -9,10 +9,10 @@ import pytest
 from cpsc.errors import ConfigError
 from tests.conftest import run_cli, write_study
 from tests.killing import count_epochs, end, recorded_curves, repeat_alone, slow_study, start, statuses, wait_for_epochs
+from tuning.closing import close_dead_launches
 from tuning.config import load_study
 from tuning.history import fold
 from tuning.journal import Journal
-from tuning.launch import close_dead_launches
 from tuning.progress import Display
 from tuning.sweep import resume_sweep
 
@@ -68,7 +68,7 @@ def test_ctrl_c_ends_in_order_and_can_be_resumed(killed: Path) -> None:
     folder = killed / "runs" / "second"
     wait_for_epochs(folder, 3, driver)
     with pytest.raises(ConfigError, match="another process is running this launch"):
-        resume_sweep(killed / "runs", "second", Display(quiet=True), overrides=[])
+        resume_sweep(str(killed / "runs"), "second", Display(quiet=True), overrides=[])
     assert end(driver, signal.SIGINT) != 0
     assert "go on with: cpsc-tune resume second" in (killed / "driver.log").read_text()
     assert "RUNNING" not in statuses(killed / "runs", "second").values()

@@ -1,6 +1,7 @@
-"""Checkpoints on a real S3 API (moto's server, on loopback): written by trials, fetched on resume and for MLflow."""
+"""Everything that nodes share on a real S3 API (moto's server, on loopback): teachers, probe sets, checkpoints, records."""
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
-from cpsc.errors import ConfigError
+from cpsc.errors import CheckpointError, ConfigError
 from tests.conftest import run_cli, write_study
 from tests.killing import end, recorded_curves, slow_study, start, wait_for_epochs
-from tuning.checkpoint_store import CheckpointStore
+from tuning.history import LaunchHistory, fold
+from tuning.journal import Journal
+from tuning.storage import Storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
@@ -29,40 +32,89 @@ def bucket() -> Iterator[str]:
     server.stop()
 
 
-def test_what_is_written_comes_back(bucket: str, tmp_path: Path) -> None:
-    store = CheckpointStore(bucket, tmp_path / "launch")
-    store.check()
-    with store.filesystem.open_output_stream(f"{store.root}/trial/checkpoint_000000/state.pt") as stream:
-        stream.write(b"state")
-    with store.local(f"{store.root}/trial/checkpoint_000000") as folder:
+def test_what_is_written_comes_back_whole(bucket: str, tmp_path: Path) -> None:
+    storage = Storage(bucket)
+    storage.check()
+    with storage.writing("teachers/teacher.pt") as path:
+        path.write_bytes(b"weights")
+    (tmp_path / "state.pt").write_bytes(b"state")
+    storage.put(tmp_path / "state.pt", "launch/checkpoint_000000/state.pt")
+    assert storage.exists("teachers/teacher.pt")
+    assert not storage.exists("teachers/absent.pt")
+    assert storage.names("teachers") == ["teacher.pt"], "no part of a file stays behind"
+    assert storage.size("teachers/teacher.pt") == len(b"weights")
+    with storage.reading(storage.path("teachers/teacher.pt")) as file:
+        assert file.read_bytes() == b"weights"
+    with storage.reading(storage.path("launch/checkpoint_000000")) as folder:
         assert (folder / "state.pt").read_bytes() == b"state"
+    with pytest.raises(CheckpointError, match="cannot be fetched"), storage.reading(storage.path("absent")):
+        pytest.fail("there is nothing to read")
 
 
-def test_a_storage_that_is_not_there_is_said_before_the_work(bucket: str, tmp_path: Path) -> None:
+def test_a_write_that_fails_leaves_what_was_there(bucket: str) -> None:
+    storage = Storage(bucket)
+    with storage.writing("kept.pt") as path:
+        path.write_bytes(b"old")
+    with pytest.raises(CheckpointError, match="cannot be written"), storage.writing("kept.pt"):
+        pass  # nothing was written there to be put
+    with storage.reading(storage.path("kept.pt")) as file:
+        assert file.read_bytes() == b"old"
+
+
+def test_a_storage_that_is_not_there_is_said_before_the_work(bucket: str) -> None:
     uri = bucket.replace("@studies", "@absent").replace("&allow_bucket_creation=true", "")
-    with pytest.raises(ConfigError, match="cannot be written and read") as refused:
-        CheckpointStore(uri, tmp_path).check()
+    with pytest.raises(ConfigError, match="cannot be written") as refused:
+        Storage(uri).check()
     assert "hidden-secret" not in str(refused.value)
     with pytest.raises(ConfigError, match="no storage that Arrow knows"):
-        CheckpointStore("nowhere://at/all", tmp_path)
+        Storage("nowhere://at/all")
 
 
-def test_a_killed_sweep_goes_on_from_checkpoints_on_s3(bucket: str, tmp_path: Path) -> None:
-    study: dict[str, Any] = slow_study(tmp_path) | {"checkpoint": {"storage": bucket}}
+def history(folder: Path) -> LaunchHistory:
+    return fold(Journal(folder).events(), metric="best_probe_agreement")
+
+
+def spoil_newest_checkpoint(storage: Storage, folder: Path) -> int:
+    """Cut off the newest checkpoint of a trial that has an older one and is not over -> the trial's number."""
+    trial = next(trial for trial in history(folder).trials.values() if not trial.is_over and len(trial.checkpoints) > 1)
+    with storage.filesystem.open_output_stream(f"{trial.checkpoints[-1]}/state.pt") as stream:
+        stream.write(b"PK")
+    return trial.number
+
+
+def test_a_killed_sweep_goes_on_from_s3_on_another_machine(bucket: str, tmp_path: Path) -> None:
+    """The first machine's disk is lost with its driver; and what it wrote last is cut off."""
+    here, there, bucket = tmp_path / "here", tmp_path / "there", bucket.replace("@studies?", "@studies/of/a/team?")
+    here.mkdir()
+    there.mkdir()
+    study: dict[str, Any] = slow_study(here) | {"storage": bucket, "local": "runs"}
     study["search"]["num_trials"] = 3
-    driver = start("sweep", write_study(tmp_path / "tiny.yaml", study), cwd=tmp_path)
-    folder = tmp_path / "runs" / "tiny"
-    wait_for_epochs(folder, 4, driver)
+    driver = start("sweep", write_study(here / "tiny.yaml", study), cwd=here)
+    journal, storage = here / "runs" / "tiny" / "journal.jsonl", Storage(bucket)
+    wait_for_epochs(journal.parent, 4, driver)
+    deadline = time.monotonic() + 60
+    recorded = journal.stat().st_size
+    while storage.size("tiny/journal.jsonl") < recorded and time.monotonic() < deadline:
+        time.sleep(0.1)
     end(driver, signal.SIGKILL)
-    done = run_cli("resume", "tiny", "--storage", tmp_path / "runs", cwd=tmp_path)
+    spoilt = spoil_newest_checkpoint(storage, journal.parent)
+
+    done = run_cli("resume", "tiny", "--storage", bucket, cwd=there)
     assert done.returncode == 0, done.stderr
-    assert not list(folder.rglob("state.pt")), "checkpoints are on S3 only"
-    curves = recorded_curves(tmp_path / "runs")
-    assert sorted(curves) == list(range(3))
-    for curve in (metrics["student/kl"] for metrics in curves.values()):
-        assert [epoch for epoch, _ in curve] == list(range(1, len(curve) + 1))
-    assert list((tmp_path / "runs" / "mlflow-artifacts").rglob("best_student.pt")), "MLflow has a copy of its own"
-    records = [file for file in (tmp_path / "runs").rglob("*") if file.is_file() and file.name != "study.yaml"]
-    leaks = [file for file in records if file.suffix != ".pkl" and b"hidden-secret" in file.read_bytes()]
-    assert not leaks
-    assert "hidden-secret" not in (tmp_path / "driver.log").read_text() + done.stdout + done.stderr
+    assert not list((there / "runs" / "tiny").rglob("state.pt")), "checkpoints are on S3 only"
+    assert [len(storage.names(folder)) for folder in ("teachers", "probes")] == [1, 1], "both were made once"
+    assert not [name for name in storage.names("tiny/attempt-000") if name.endswith((".pkl", ".json"))], "no state of Ray's stays"
+    after = history(there / "runs" / "tiny")
+    curves = recorded_curves(there / "runs")
+    assert sorted(curves) == sorted(after.trials) == list(range(3))
+    for number, metrics in curves.items():
+        assert [epoch for epoch, _ in metrics["student/kl"]] == list(range(1, after.trials[number].last_epoch + 1))
+    notes = {event["number"]: event["note"] for event in Journal(there / "runs" / "tiny").events() if event.get("note")}
+    assert "not a readable trial checkpoint" in notes[spoilt]
+    assert Storage(bucket).size("tiny/journal.jsonl") == (there / "runs" / "tiny" / "journal.jsonl").stat().st_size
+
+    records = [file for file in tmp_path.rglob("*") if file.is_file() and file.name not in ("study.yaml", "tiny.yaml")]
+    assert not [file for file in records if b"hidden-secret" in file.read_bytes()]
+    assert "hidden-secret" not in (here / "driver.log").read_text() + done.stdout + done.stderr
+    with storage.reading(storage.path("tiny")) as copy:
+        assert not [file for file in copy.rglob("*") if file.is_file() and b"hidden-secret" in file.read_bytes()]

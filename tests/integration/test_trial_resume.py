@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from cpsc.models import build_model
 from cpsc.probe import ProbeConfig, synthesise
 from cpsc.rng import seeded_init
 from cpsc.teacher import Teacher
-from tuning.checkpoint_store import CheckpointStore
+from tuning.storage import Storage
 from tuning.trainable import STATE_FILE, DistillTrainable, TrialContext, local_trainable
 
 TIMINGS = {"train_s", "epoch_s", "images_per_s"}
@@ -67,7 +68,8 @@ def make_context(changes: dict[str, Any]) -> TrialContext:
         objective="probe_agreement",
         threads=1,
         device="cpu",
-        store=CheckpointStore(None, Path()),
+        gpus=0,
+        storage=Storage("."),
     )
 
 
@@ -96,8 +98,8 @@ def assert_same_state(left: Any, right: Any, where: str = "state") -> None:
 CONTINUE = """
 import json, sys, torch
 from pathlib import Path
+from types import SimpleNamespace
 from tests.integration.test_trial_resume import BASES, make_context, steps
-from tuning.checkpoint_store import CheckpointStore
 from tuning.trainable import local_trainable
 
 base, folder = sys.argv[1], Path(sys.argv[2])
@@ -169,7 +171,8 @@ def test_a_corrupt_checkpoint_is_skipped_for_the_one_before_and_the_trial_says_s
     newest.write_bytes(newest.read_bytes()[:1000])
 
     retried = local_trainable(context, point)
-    retried.load_checkpoint(str(tmp_path / "checkpoint_000001"))
+    reported = SimpleNamespace(path=str(tmp_path / "checkpoint_000001"))
+    retried.restore(SimpleNamespace(checkpoint=reported, metrics={"training_iteration": 2}))  # as Ray calls it
     assert steps(retried, 2) == [result | {"note": retried._note} for result in expected[1:]]
     assert "not a readable trial checkpoint" in retried._note
 

@@ -41,7 +41,8 @@ def test_a_valid_study_resolves(raw: Raw) -> None:
     assert study.first_point == study.start[0]
     assert (study.objective, study.metric) == ("probe_agreement", "best_probe_agreement")
     assert (study.search.sampler, study.search.num_trials, study.prune.scheduler) == ("tpe", 16, "asha")
-    assert study.storage == Path("runs").absolute()
+    assert study.local == Path("runs").absolute()
+    assert study.storage == str(study.local)
     assert study.source == raw | {"start": [{}, {"weights.contrast": 1.0}]}
 
 
@@ -81,7 +82,7 @@ def test_a_dataset_is_a_name_or_a_mapping(raw: Raw) -> None:
 
 def test_the_storage_is_absolute_and_knows_the_home_folder(raw: Raw, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert resolve_study(raw | {"storage": "~/studies"}).storage == tmp_path / "studies"
+    assert resolve_study(raw | {"storage": "~/studies"}).local == tmp_path / "studies"
 
 
 def test_the_reference_preset_lies_under_the_studys_own_settings(raw: Raw) -> None:
@@ -389,7 +390,7 @@ def test_overrides_take_paths_of_the_study_and_for_short_of_its_config(raw: Raw,
     assert study.teacher.recipe is not None
     assert (study.probe.steps, study.teacher.recipe.epochs) == (7, 6)
     assert study.config.generator.optimizer == "fresh"
-    assert study.storage.name == "elsewhere"
+    assert study.local.name == "elsewhere"
     assert study.source["config"]["student"]["momentum"] == 0.5
 
 

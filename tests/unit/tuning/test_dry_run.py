@@ -36,7 +36,7 @@ def test_the_resolved_study_is_readable_yaml_with_every_choice_made(raw: Raw) ->
     assert shown["space"]["weights.contrast"] == "loguniform(0.05, 5)"
     assert shown["start"] == study.start
     assert shown["search"]["num_trials"] == 16
-    assert shown["storage"] == str(study.storage)
+    assert shown["storage"] == study.storage
 
 
 def test_a_teacher_of_a_file_is_shown_by_its_path(raw: Raw) -> None:

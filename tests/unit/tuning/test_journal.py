@@ -158,3 +158,46 @@ def test_one_driver_at_a_time(tmp_path: Path) -> None:
         assert not first.try_acquire()
     assert first.try_acquire()
     first.release()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"not json", "not a record (Expecting value"),
+        (b'{"kind": "epo', "not a record ("),
+        (b"", "not a record ("),
+        (b"\x00\xff\x80", "not a record ("),
+        (b"[1]", "not a record but a list"),
+        (b'"text"', "not a record but a str"),
+        (b'{"value": NaN}', "not a record (NaN is not a number)"),
+        (b'{"value": -Infinity}', "not a record (-Infinity is not a number)"),
+        (b'{"value": ' + b"9" * 5000 + b"}", "not a record (Exceeds the limit"),
+        (b"[" * 100_000, "not a record ("),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+@pytest.mark.parametrize("acknowledged", [False, True])
+def test_a_line_that_is_no_record_is_refused_by_file_and_number(
+    journal: Journal, line: bytes, reason: str, acknowledged: bool
+) -> None:
+    journal.append({"number": 0})
+    for _, position in journal.pending():
+        if acknowledged:
+            journal.acknowledge(position)
+    with journal.path.open("ab") as handle:
+        handle.write(line + b"\n")
+    journal.append({"number": 2})
+    with pytest.raises(ConfigError) as caught:
+        list(journal.pending())
+    assert str(caught.value).startswith(f"{journal.path} line 2: {reason}")
+    assert str(caught.value).endswith("; restore the file from a copy, or start a new launch")
+
+
+@pytest.mark.parametrize("record", ["", "many", "-5", "3", "999999", "\x00", "9" * 5000])
+def test_a_damaged_record_of_what_was_acknowledged_delivers_all_again(journal: Journal, record: str) -> None:
+    for number in range(2):
+        journal.append({"number": number})
+    for _, position in journal.pending():
+        journal.acknowledge(position)
+    (journal.path.parent / "journal.acknowledged").write_text(record)
+    assert events(journal) == [{"number": 0}, {"number": 1}]

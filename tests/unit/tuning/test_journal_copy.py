@@ -1,0 +1,42 @@
+"""A launch's journal beside its checkpoints: what is called safe is there."""
+
+from pathlib import Path
+
+import pytest
+
+from cpsc.errors import CheckpointError
+from tuning import journal_copy
+from tuning.journal import Journal
+from tuning.journal_copy import JournalCopy
+from tuning.storage import Storage
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    (tmp_path / "local" / "launch").mkdir(parents=True)
+    journal = Journal(tmp_path / "local" / "launch")
+    journal.append({"kind": "launch_start"})
+    return journal
+
+
+def test_without_a_storage_of_its_own_all_is_safe_once_synced(journal: Journal) -> None:
+    copy = JournalCopy(journal, None, "launch")
+    assert copy.secure(at_once=False) == journal.path.stat().st_size
+
+
+def test_only_what_was_copied_is_safe(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_copy, "PAUSE_S", 3600)
+    copy = JournalCopy(journal, Storage(str(tmp_path / "storage")), "launch")
+    first = copy.secure(at_once=False)
+    assert first == journal.path.stat().st_size
+    journal.append({"kind": "launch_end"})
+    assert copy.secure(at_once=False) == first, "the next copy is not due yet"
+    assert copy.secure(at_once=True) == journal.path.stat().st_size
+    assert (tmp_path / "storage" / "launch" / "journal.jsonl").read_bytes() == journal.path.read_bytes()
+
+
+def test_a_storage_that_is_away_is_an_error_and_nothing_is_called_safe(journal: Journal, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    copy = JournalCopy(journal, Storage(str(tmp_path / "file")), "launch")
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        copy.secure(at_once=True)

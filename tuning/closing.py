@@ -1,0 +1,68 @@
+"""Truthful ends: for trials and launches whose driver died before it could say how they ended."""
+
+import logging
+import time
+from pathlib import Path
+
+from ray.tune.schedulers import FIFOScheduler
+
+from cpsc.errors import CpscError
+from tuning.config import Study
+from tuning.history import LaunchHistory, TrialHistory, fold
+from tuning.journal import DriverLock, Journal
+from tuning.launch import STUDY_FILE, open_launch, open_writer
+from tuning.outcome import Outcome
+from tuning.recorder import trial_end
+from tuning.redaction import redact
+from tuning.search import ResumableAsha
+from tuning.tracking import delivering
+
+logger = logging.getLogger(__name__)
+
+
+def settle(journal: Journal, study: Study, scheduler: ResumableAsha | FIFOScheduler) -> LaunchHistory:
+    """The history, with an end for every trial that had reached its own when its driver died; fills the scheduler's rungs."""
+    history = fold(journal.events(), metric=study.metric)
+    stopped = scheduler.replay(history) if isinstance(scheduler, ResumableAsha) else set()
+    for trial in history.trials.values():
+        if trial.is_over:
+            continue
+        if trial.last_epoch >= study.config.epochs:
+            _append_end(journal, trial, Outcome.COMPLETED, "")
+        elif trial.number in stopped:
+            _append_end(journal, trial, Outcome.PRUNED, "")
+    return fold(journal.events(), metric=study.metric)
+
+
+def close_dead_launches(local: Path) -> None:
+    """Record the end of launches whose driver died without a word, so that nothing shows as running forever."""
+    for file in sorted(local.glob(f"*/{STUDY_FILE}")):
+        lock = DriverLock(file.parent)
+        if not lock.try_acquire():
+            continue  # it is alive
+        try:
+            _close_if_dead(open_launch(str(local), file.parent.name, []), file.parent.name)
+        except CpscError as error:  # written by another version, say: no reason to refuse a new sweep
+            logger.warning("%s: its records are left as they are (%s)", file.parent, redact(str(error)))
+        finally:
+            lock.release()
+
+
+def _close_if_dead(study: Study, name: str) -> None:
+    journal = Journal(study.local / name)
+    journal.drop_torn_line()
+    history = fold(journal.events(), metric=study.metric)
+    if history.is_over or not history.launch_id:
+        return
+    for trial in history.trials.values():
+        if trial.outcome is None:
+            _append_end(journal, trial, Outcome.INTERRUPTED, "the driver died")
+    journal.append({"kind": "launch_end", "time": time.time(), "status": "KILLED", "metrics": {}})
+    with delivering(open_writer(study, name, history.launch_id), deadline_s=10):
+        pass  # what cannot be delivered now stays in the journal
+
+
+def _append_end(journal: Journal, trial: TrialHistory, outcome: Outcome, reason: str) -> None:
+    checkpoint = trial.checkpoints[-1] if trial.checkpoints else None
+    end = trial_end(outcome, reason, trial.last_epoch, checkpoint)
+    journal.append({"kind": "trial_end", "time": time.time(), "number": trial.number, **end})

@@ -1,0 +1,178 @@
+"""Where all nodes meet: a folder, or any storage that `pyarrow.fs` knows by URI."""
+
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs
+
+from cpsc.errors import CheckpointError, ConfigError
+from tuning.redaction import redact
+
+TROUBLE = (pa.ArrowException, OSError, ValueError)
+
+
+class Storage:
+    """A folder of files that every node of a study can write and read.
+
+    `location`: a path, or a URI, e.g. ``s3://bucket/folder?endpoint_override=host:port``. Names are relative to it. ConfigError
+    where Arrow does not know the storage. It travels to workers, with the credentials in its URI.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        if "://" not in location:
+            self.filesystem: fs.FileSystem = fs.LocalFileSystem()
+            self.root = str(Path(location).absolute())
+            return
+        try:
+            self.filesystem, root = fs.FileSystem.from_uri(location)
+        except TROUBLE as error:
+            raise ConfigError(f"storage: {redact(location)!r} is no storage that Arrow knows ({_reason(error)})") from error
+        self.root = root.rstrip("/")
+
+    def __str__(self) -> str:
+        return redact(self.location)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its files are files of this machine: then nothing is copied."""
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    def path(self, name: str) -> str:
+        """`name` as the filesystem, and Ray, calls it: without a scheme."""
+        return f"{self.root}/{name}"
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file or folder of that name. ConfigError where the storage cannot be asked."""
+        try:
+            return bool(self.filesystem.get_file_info(self.path(name)).type != fs.FileType.NotFound)
+        except TROUBLE as error:
+            raise ConfigError(f"storage: {self} cannot be read ({_reason(error)})") from error
+
+    def names(self, folder: str = "") -> list[str]:
+        """The files and folders directly in `folder`, sorted; none where it is not there."""
+        return self.listing(self.path(folder).rstrip("/"))
+
+    def listing(self, path: str) -> list[str]:
+        """The same for a full path, as `path()` makes it."""
+        try:
+            found = self.filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+        except TROUBLE as error:
+            raise ConfigError(f"storage: {self} cannot be read ({_reason(error)})") from error
+        return sorted(info.base_name for info in found)
+
+    def size(self, name: str) -> int:
+        """Bytes in the file `name`; 0 where there is none."""
+        try:
+            return int(self.filesystem.get_file_info(self.path(name)).size or 0)
+        except TROUBLE as error:
+            raise ConfigError(f"storage: {self} cannot be read ({_reason(error)})") from error
+
+    @contextmanager
+    def reading(self, path: str) -> Iterator[Path]:
+        """Yields a local file or folder with the content at `path`, a full one as `path()` makes it.
+
+        CheckpointError where it cannot be had.
+        """
+        if self.is_local:
+            yield Path(path)
+            return
+        with tempfile.TemporaryDirectory(prefix="cpsc-") as folder:
+            local = Path(folder) / path.rsplit("/", 1)[-1]
+            try:
+                kind = self.filesystem.get_file_info(path).type
+                if kind == fs.FileType.NotFound:
+                    raise OSError("it is not there")
+                if kind == fs.FileType.Directory:
+                    local.mkdir()
+                fs.copy_files(path, str(local), source_filesystem=self.filesystem)
+            except TROUBLE as error:
+                raise CheckpointError(f"{path}: cannot be fetched ({_reason(error)})") from error
+            yield local
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Yields a local path to write; what is there when the block ends well becomes `name`, whole or not at all.
+
+        On a folder the path is the final one: whoever writes there replaces files atomically. CheckpointError where it fails.
+        """
+        if self.is_local:
+            yield Path(self.path(name))
+            return
+        with tempfile.TemporaryDirectory(prefix="cpsc-") as folder:
+            local = Path(folder) / name.rsplit("/", 1)[-1]
+            yield local
+            self.put(local, name)
+
+    def put(self, local: Path, name: str) -> None:
+        """Copy the file `local` to `name`: a half-written one is never seen under that name."""
+        path, partial = self.path(name), self.path(f"{name}.{uuid.uuid4().hex}.part")
+        try:
+            self.filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
+            fs.copy_files(str(local), partial, destination_filesystem=self.filesystem)
+            self.filesystem.move(partial, path)
+        except TROUBLE as error:
+            raise CheckpointError(f"{self}/{name}: cannot be written ({_reason(error)}), what was there is intact") from error
+
+    def delete(self, name: str) -> None:
+        """Remove the file `name`."""
+        try:
+            self.filesystem.delete_file(self.path(name))
+        except TROUBLE as error:
+            raise ConfigError(f"storage: {self} cannot be written ({_reason(error)})") from error
+
+    def delete_folder(self, name: str) -> None:
+        """Remove the folder `name` and all in it."""
+        try:
+            self.filesystem.delete_dir(self.path(name))
+        except TROUBLE as error:
+            raise ConfigError(f"storage: {self} cannot be written ({_reason(error)})") from error
+
+    def write_token(self, name: str, token: bytes) -> None:
+        """A small file for `read_token`. ConfigError where the storage cannot be written."""
+        try:
+            self.filesystem.create_dir(self.path(name).rpartition("/")[0], recursive=True)
+            with self.filesystem.open_output_stream(self.path(name)) as stream:
+                stream.write(token)
+        except TROUBLE as error:
+            raise ConfigError(f"storage: {self} cannot be written ({_reason(error)})") from error
+
+    def read_token(self, name: str) -> bytes:
+        """What `write_token` wrote, here or on another node. ConfigError where it cannot be read."""
+        try:
+            with self.filesystem.open_input_stream(self.path(name)) as stream:
+                return bytes(stream.read())
+        except TROUBLE as error:
+            raise ConfigError(f"storage: {self} cannot be read ({_reason(error)})") from error
+
+    def check(self) -> None:
+        """Write, read and delete a file: ConfigError now rather than at the first checkpoint, after the work is done."""
+        if self.is_local:
+            _check_folder(Path(self.root))
+            return
+        name, token = f".check-{uuid.uuid4().hex}", uuid.uuid4().bytes
+        self.write_token(name, token)
+        if self.read_token(name) != token:
+            raise ConfigError(f"storage: {self}: what was written does not come back")
+        self.delete(name)
+
+
+def _check_folder(folder: Path) -> None:
+    """ConfigError unless files can be made in `folder`, or, where it is not there yet, in the nearest one above that is."""
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=nearest) as handle:
+            handle.write(b"written")
+    except OSError as error:
+        raise ConfigError(
+            f"storage: {folder} cannot be written ({error.strerror}), choose another with --set storage=..."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    lines = redact(str(error)).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -1,0 +1,115 @@
+"""Ray Tune as a study needs it: what runs, who decides, where files go, and what Ray must not do by itself."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+# Read by Ray when it is imported. Its own output engine ignores reporters and prints boxes; its per-trial JSON, CSV
+# and TensorBoard files repeat what MLflow holds; its snapshots are not what a launch is rebuilt from.
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "600")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+from ray import tune
+from ray.tune.progress_reporter import ProgressReporter
+from ray.tune.schedulers import FIFOScheduler
+
+from cpsc.errors import ConfigError
+from tuning.assets import Assets
+from tuning.config import Study
+from tuning.preflight import MeetingPoint
+from tuning.search import ResumableAsha, StudySearch
+from tuning.storage import Storage
+from tuning.trainable import DistillTrainable, TrialContext
+
+CHECKPOINTS_KEPT = 2
+"""The last, and the one before for when the last was being written as the machine died."""
+MAX_FAILURES = 3
+"""A trial whose machine breaks goes on from its last checkpoint, so often before the next one; a diverged trial never does."""
+
+
+def trial_context(study: Study, assets: Assets, meeting_point: MeetingPoint | None = None) -> TrialContext:
+    """What the trials of `study` share."""
+    return TrialContext(
+        base=study.base,
+        teacher=assets.teacher,
+        probe=assets.probe,
+        test=assets.dataset.test if assets.dataset else None,
+        objective=study.objective,
+        threads=study.resources.cpus,
+        device="cuda" if study.resources.gpus else "cpu",
+        gpus=study.resources.gpus,
+        storage=Storage(study.storage),
+        meeting_point=meeting_point,
+    )
+
+
+def build_tuner(
+    study: Study,
+    context: TrialContext,
+    storage: Storage,
+    *,
+    folder: str,
+    search: StudySearch,
+    scheduler: ResumableAsha | FIFOScheduler,
+    callbacks: Sequence[tune.Callback],
+    max_concurrent: int | None,
+) -> tune.Tuner:
+    """The Tune experiment of one attempt, whose files lie in `folder` of `storage`."""
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by SweepProgress, in a line each
+    launch, _, attempt = folder.rpartition("/")
+    trainable = tune.with_resources(
+        tune.with_parameters(DistillTrainable, context=context),
+        {"cpu": study.resources.cpus, "gpu": study.resources.gpus},
+    )
+    return tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            scheduler=scheduler,
+            num_samples=study.search.num_trials,
+            max_concurrent_trials=max_concurrent,
+            reuse_actors=True,
+            trial_dirname_creator=_trial_folder,
+        ),
+        run_config=tune.RunConfig(
+            name=attempt,
+            storage_path=storage.path(launch),
+            storage_filesystem=None if storage.is_local else storage.filesystem,
+            callbacks=list(callbacks),
+            checkpoint_config=tune.CheckpointConfig(
+                num_to_keep=CHECKPOINTS_KEPT, checkpoint_frequency=study.checkpoint.every_epochs
+            ),
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            progress_reporter=_Silent(),
+            verbose=0,
+        ),
+    )
+
+
+def remove_ray_state(storage: Storage, launch: str) -> None:
+    """Delete what Ray writes to restore an attempt by itself: nothing reads it, and it holds the storage's credentials."""
+    with contextlib.suppress(ConfigError):  # the storage may be what has failed
+        for attempt in storage.names(launch):
+            if attempt.startswith("attempt-"):
+                for name in storage.names(f"{launch}/{attempt}"):
+                    if name.endswith((".pkl", ".json")):
+                        storage.delete(f"{launch}/{attempt}/{name}")
+
+
+class _Silent(ProgressReporter):
+    """Ray prints tables of its own unless given a reporter that does not."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        return False
+
+    def report(self, trials: list[Any], done: bool, *sys_info: Any) -> None:
+        return None
+
+
+def _trial_folder(trial: Any) -> str:
+    """A trial's folder under the attempt's: its number alone, parameters stand in MLflow."""
+    return f"trial-{trial.config['number']:03d}"
