@@ -1,20 +1,21 @@
 """The command line: file paths and few flags; every knob stands in the study file."""
 
 import os
+import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
 
-from cpsc.errors import CpscError
+from cpsc.errors import ConfigError, CpscError
 from tuning.progress import Display
+from tuning.redaction import redact
 
 app = typer.Typer(
     name="cpsc-tune",
     help="Hyperparameter search for data-free knowledge distillation, without data.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -24,19 +25,56 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 Force = Annotated[bool, typer.Option("--force", help="Use a teacher below min_accuracy all the same.")]
 USAGE_ERROR = 2
 INTERRUPTED = 130
+MAX_LINE = 1000
+ADDRESS = re.compile(r"auto|local|(ray://)?[A-Za-z0-9_.-]+:[0-9]{1,5}")
+
+# Typer's own errors are click's, or, in later versions, those of a copy of click inside Typer.
+_ArgumentError = cast(type[Exception], next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"))
 
 
 def main() -> None:
     """Run a verb; a mistake of the user is one line on stderr and exit status 2. CPSC_DEBUG=1 shows the traceback."""
     try:
-        app()
-    except KeyboardInterrupt:
+        sys.exit(app(standalone_mode=False))
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(INTERRUPTED)
+    except _ArgumentError as error:
+        _refuse(_argument_message(error))
     except CpscError as error:
         if os.environ.get("CPSC_DEBUG"):
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(USAGE_ERROR)
+        _refuse(str(error))
+
+
+def _refuse(message: str) -> None:
+    """Exit with `message` as one line in which nothing that a file or an argument holds can steer the terminal."""
+    line = " ".join(redact(message).split())
+    line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
+    if len(line) > MAX_LINE:
+        line = f"{line[: MAX_LINE // 2]} ... {line[-MAX_LINE // 2 :]}"
+    print(f"error: {line}", file=sys.stderr)
+    sys.exit(USAGE_ERROR)
+
+
+def _argument_message(error: Any) -> str:
+    """What Typer says about an argument, in one line, and where to read what is right."""
+    context = getattr(error, "ctx", None)
+    words = str(error.format_message()).rstrip(".")
+    return f"{words[:1].lower()}{words[1:]}; see: {context.command_path if context else app.info.name} --help"
+
+
+def _check_address(address: str | None) -> None:
+    if address is not None and not ADDRESS.fullmatch(address):
+        raise ConfigError(f"--address: must be auto, host:port or ray://host:port, got {address!r}")
+
+
+def _check_output(folder: Path) -> None:
+    from tuning.storage import Storage
+
+    try:
+        Storage(str(folder)).check()
+    except ConfigError as error:
+        raise ConfigError(f"--output: {folder} cannot be written, name a folder that can") from error
 
 
 @app.callback()
@@ -52,28 +90,29 @@ def options(
 def teacher(study: StudyPath, set_: Overrides = None, quiet: Quiet = False, force: Force = False) -> None:
     """Train, or load and check, the study's teacher."""
     from cpsc.data import load_dataset
-    from tuning.assets import check_writable, obtain_teacher, study_device
+    from tuning.assets import obtain_teacher, open_storage, study_device
     from tuning.config import load_study
 
     loaded = load_study(study, set_)
-    check_writable(loaded.storage)
+    storage = open_storage(loaded)
     dataset = load_dataset(loaded.dataset) if loaded.dataset else None
-    obtain_teacher(loaded.teacher, dataset, loaded.storage, study_device(loaded), Display(quiet=quiet), force=force)
+    obtain_teacher(loaded.teacher, dataset, storage, study_device(loaded), Display(quiet=quiet), force=force)
 
 
 @app.command()
 def probe(study: StudyPath, set_: Overrides = None, quiet: Quiet = False, force: Force = False) -> None:
     """Make, or load, the teacher's probe set, and draw it as a picture."""
     from cpsc.pictures import save_grid
-    from tuning.assets import prepare
+    from tuning.assets import open_storage, prepare, probe_name
     from tuning.config import load_study
 
     loaded = load_study(study, set_)
     display = Display(quiet=quiet)
     assets = prepare(loaded, display, force=force)
-    path = loaded.storage / "probes" / f"{assets.teacher.digest[:12]}-{loaded.probe.digest}.png"
-    save_grid(assets.probe.by_class(columns=8), path)
-    display.say(f"picture, a row a class: {path}")
+    storage, name = open_storage(loaded), probe_name(assets.teacher, loaded.probe).replace(".pt", ".png")
+    with storage.writing(name) as path:
+        save_grid(assets.probe.by_class(columns=8), path)
+    display.say(f"picture, a row a class: {storage}/{name}")
 
 
 @app.command()
@@ -91,6 +130,8 @@ def trial(
 
     point, overrides = split_point(study, set_ or [])
     loaded = load_study(study, overrides)
+    if output is not None:
+        _check_output(output)
     run_trial(loaded, loaded.first_point | point, Display(quiet=quiet), max_epochs=epochs, output=output, force=force)
 
 
@@ -107,6 +148,7 @@ def sweep(
     from tuning.config import load_study
 
     loaded = load_study(study, set_)
+    _check_address(address)
     if dry_run:
         from tuning.dry_run import describe
 
@@ -123,7 +165,7 @@ def sweep(
 @app.command()
 def resume(
     name: Annotated[str, typer.Argument(help="The launch: its folder's name under the storage root.")],
-    storage: Annotated[Path, typer.Option(help="The study's storage root.")] = Path("runs"),
+    storage: Annotated[str, typer.Option(help="The folder with its records, or the URI of the study's storage.")] = "runs",
     num_trials: Annotated[int | None, typer.Option(min=1, help="Extend the study to so many trials.")] = None,
     set_: Overrides = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster, e.g. auto; default: this machine.")] = None,
@@ -133,10 +175,11 @@ def resume(
     from tuning.report import print_summary
     from tuning.sweep import resume_sweep
 
+    _check_address(address)
     overrides = [*(set_ or []), *([f"search.num_trials={num_trials}"] if num_trials else [])]
     summary = resume_sweep(storage, name, Display(quiet=quiet), overrides=overrides, address=address)
     if not quiet:
-        print_summary(summary, storage / name / "study.yaml", Console())
+        print_summary(summary, summary.study.local / name / "study.yaml", Console())
 
 
 @app.command()
@@ -147,6 +190,8 @@ def report(
 ) -> None:
     """Leaderboard, what pruning saved, rank correlation and regret of the blind choice, from the MLflow store."""
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     from tuning.config import load_study
     from tuning.report import print_report
@@ -154,8 +199,14 @@ def report(
     from tuning.tracking import existing_store_uri
 
     loaded = load_study(study, set_)
-    client = MlflowClient(tracking_uri=existing_store_uri(loaded))
-    print_report(load_launch(client, loaded.name, launch), list(loaded.space), Console())
+    uri = existing_store_uri(loaded)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # by default a server that is away is waited for, minutes long
+    try:
+        found = load_launch(MlflowClient(tracking_uri=uri), loaded.name, launch)
+    except (MlflowException, SQLAlchemyError, KeyError) as error:  # it may be any database, and any server
+        reason = redact(f"{type(error).__name__}: {error}").splitlines()[0][:200]
+        raise ConfigError(f"tracking: {redact(uri)} cannot be read as this study's MLflow store ({reason})") from error
+    print_report(found, list(loaded.space), Console())
 
 
 @app.command()
@@ -171,8 +222,19 @@ def ui(
     loaded = load_study(study, set_)
     uri = existing_store_uri(loaded)
     if loaded.tracking.uri:
-        typer.echo(f"the study's tracking server has its own UI: {uri}")
+        typer.echo(f"the study's tracking server has its own UI: {redact(uri)}")
         return
     typer.echo(f"http://127.0.0.1:{port} shows {uri}; stop it with Ctrl-C")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, command)
+
+
+@app.command(name="check-cluster")
+def check_cluster(
+    file: Annotated[Path, typer.Argument(help="The cluster file for `ray up` (YAML).")] = Path("cluster.yaml"),
+) -> None:
+    """Check a cluster file as Ray does before `ray up`, and for the mistakes that Ray misses; starts nothing."""
+    from tuning.cluster_file import check_cluster_file
+
+    check_cluster_file(file)
+    typer.echo(f"{file}: in order")

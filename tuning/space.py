@@ -13,15 +13,21 @@ from pydantic import TypeAdapter
 from cpsc.config import DistillConfig
 from cpsc.errors import ConfigError
 from cpsc.models import check_arch
-from tuning.validation import validate
+from tuning.validation import shown, validate
 
 Point = Mapping[str, Any]
 """Values by dotted path, e.g. ``{"weights.contrast": 0.5}``."""
 
-FIXED_PATHS = {"epochs": "it is the budget that pruning divides", "seed": "it would make luck a parameter"}
+FIXED_PATHS = {
+    "epochs": "it is the budget that pruning divides",
+    "diverged_above": "it says which trials have failed",
+    "seed": "it would make luck a parameter",
+}
 NUM_ARGUMENTS = {"uniform": 2, "loguniform": 2, "quniform": 3, "randint": 2, "lograndint": 2, "qrandint": 3}
 INTEGER_SAMPLERS = {"randint", "lograndint", "qrandint"}
 UPPER_EXCLUSIVE = {"randint", "lograndint"}
+MAX_OPTIONS = 100
+"""Of a choice: no search tells more apart, and every pair of two parameters' options is checked before a study starts."""
 
 _ADAPTER = TypeAdapter(DistillConfig)
 
@@ -167,7 +173,7 @@ def parse_start(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Range], ba
         full = {path: point.get(path, defaults[path]) for path in space}
         for path, value in full.items():
             if not space[path].contains(value):
-                raise ConfigError(f"{where}.{path}: {value!r} lies outside {space[path]}, start points must lie inside")
+                raise ConfigError(f"{where}.{path}: {shown(value)} lies outside {space[path]}, start points must lie inside")
         points.append(full)
     return points
 
@@ -189,7 +195,7 @@ def _parse_range(path: str, spec: Any) -> Range:
     samplers = [*NUM_ARGUMENTS, "choice"]
     if not isinstance(spec, Mapping) or len(spec) != 1:
         raise ConfigError(
-            f"{where}: must be one sampling function and its arguments, e.g. {{loguniform: [0.01, 10]}}, got {spec!r}"
+            f"{where}: must be one sampling function and its arguments, e.g. {{loguniform: [0.01, 10]}}, got {shown(spec)}"
         )
     ((sampler, arguments),) = spec.items()
     if sampler not in samplers:
@@ -197,10 +203,12 @@ def _parse_range(path: str, spec: Any) -> Range:
         hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(samplers)}"
         raise ConfigError(f"{where}: unknown sampling function {sampler!r}, {hint}")
     if not isinstance(arguments, list):
-        raise ConfigError(f"{where}.{sampler}: must be a list, got {arguments!r}")
+        raise ConfigError(f"{where}.{sampler}: must be a list, got {shown(arguments)}")
     if sampler == "choice":
         if len(arguments) < 2 or any(isinstance(option, list | dict) for option in arguments):
-            raise ConfigError(f"{where}.choice: must list at least two plain values, got {arguments!r}")
+            raise ConfigError(f"{where}.choice: must list at least two plain values, got {shown(arguments)}")
+        if len(arguments) > MAX_OPTIONS:
+            raise ConfigError(f"{where}.choice: must list at most {MAX_OPTIONS} values, got {len(arguments)}")
         return Range(sampler, tuple(arguments))
     return Range(sampler, _check_numbers(f"{where}.{sampler}", sampler, arguments))
 
@@ -208,10 +216,10 @@ def _parse_range(path: str, spec: Any) -> Range:
 def _check_numbers(where: str, sampler: str, arguments: list[Any]) -> tuple[Any, ...]:
     kind = int if sampler in INTEGER_SAMPLERS else int | float
     if len(arguments) != NUM_ARGUMENTS[sampler]:
-        raise ConfigError(f"{where}: takes {NUM_ARGUMENTS[sampler]} numbers, got {arguments!r}")
+        raise ConfigError(f"{where}: takes {NUM_ARGUMENTS[sampler]} numbers, got {shown(arguments)}")
     for value in arguments:
         if isinstance(value, bool) or not isinstance(value, kind) or not abs(value) <= sys.float_info.max:
-            raise ConfigError(f"{where}: takes {'integers' if kind is int else 'finite numbers'}, got {value!r}")
+            raise ConfigError(f"{where}: takes {'integers' if kind is int else 'finite numbers'}, got {shown(value)}")
     lower, upper = arguments[:2]
     if not lower < upper:
         raise ConfigError(f"{where}: lower must be below upper, got [{lower}, {upper}]")

@@ -1,28 +1,37 @@
 """Every trial in MLflow: a thread that delivers a launch's journal, while the sweep runs and however long it takes."""
 
 import contextlib
+import functools
 import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Experiment, Metric, Param, RunTag
+from mlflow.exceptions import INVALID_STATE, RESOURCE_DOES_NOT_EXIST, InvalidUrlException, MlflowException
+from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 from cpsc.errors import CheckpointError, ConfigError
-from tuning.checkpoint_store import CheckpointStore
 from tuning.config import Study
 from tuning.journal import Event, Journal
+from tuning.journal_copy import JournalCopy
 from tuning.outcome import MLFLOW_STATUS, Outcome
 from tuning.redaction import redact
+from tuning.refusal import is_refusal
+from tuning.storage import Storage
 from tuning.trainable import BEST_STUDENT_FILE, CONFIG_FILE, SAMPLES_FILE, STATE_FILE
 
 logger = logging.getLogger(__name__)
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it narrates the making of its tables
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks of what the writer says in a line
+logging.getLogger("tuning").setLevel(logging.WARNING)  # importing mlflow.pytorch silences whoever leaves that to the root logger
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # at each run's end it prints the server's address, password and all
 
 LAUNCH_TAG, LAUNCH_ID_TAG, NUMBER_TAG, OUTCOME_TAG, KIND_TAG = "launch", "launch_id", "number", "outcome", "kind"
 POINT_TAG = "point"
@@ -36,61 +45,111 @@ ARTIFACTS = {
     "none": (SAMPLES_FILE, CONFIG_FILE),
 }
 ARTIFACT_FOLDERS = {STATE_FILE: "checkpoint", BEST_STUDENT_FILE: "checkpoint"}
+REFUSED_FILE = "refused.jsonl"
 RETRY_S = 2.0
 POLL_S = 0.2
+PATIENCE_S = 20.0
+"""A server that has been away for longer than this at a sweep's end is not waited for; one that restarts then is back by it."""
+HTTP_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+ARTIFACT_TIMEOUT_S = 120
+FAILURES = (MlflowException, SQLAlchemyError, CheckpointError, OSError)
+"""What a server, a database, or the storage of artifacts and checkpoints may answer with."""
+DATABASES = ("postgresql", "mysql", "mssql")
+"""What MLflow writes to without a server in between, beside SQLite."""
 
 
 def store_uri(study: Study) -> str:
-    """The study's MLflow store: the server it names, or SQLite under the storage root, by absolute path.
+    """The study's MLflow store: the server it names, or SQLite on the driver's disk, by absolute path.
 
     Trials run in folders of their own, where a relative address would make a store of its own.
     """
-    return study.tracking.uri or f"sqlite:///{study.storage / 'mlflow.db'}"
+    return study.tracking.uri or f"sqlite:///{study.local / 'mlflow.db'}"
 
 
 def existing_store_uri(study: Study) -> str:
     """The same, for reading: ConfigError where no sweep has written a store yet, instead of making an empty one."""
-    if study.tracking.uri is None and not (study.storage / "mlflow.db").exists():
-        raise ConfigError(f"storage: {study.storage} holds no MLflow store yet, run the study's sweep first")
+    if study.tracking.uri is None and not (study.local / "mlflow.db").exists():
+        raise ConfigError(f"storage: {study.local} holds no MLflow store yet, run the study's sweep first")
     return store_uri(study)
 
 
-def checkpoint_store(study: Study, launch: str) -> CheckpointStore:
-    """Where the trials of `launch` keep their checkpoints."""
-    return CheckpointStore(study.checkpoint.storage, study.storage / launch)
-
-
 def artifact_location(study: Study) -> str | None:
-    """Where artifacts go beside a SQLite store; a server decides for itself."""
-    return None if study.tracking.uri else (study.storage / "mlflow-artifacts" / study.name).as_uri()
+    """Where artifacts go beside a database, for MLflow would take the current folder; a server decides for itself."""
+    is_server = (study.tracking.uri or "").startswith(("http://", "https://", "databricks"))
+    return None if is_server else (study.local / "mlflow-artifacts" / study.name).as_uri()
+
+
+def check_tracking(study: Study) -> None:
+    """ConfigError where the study's store could never be used: no such kind, no driver for it here, its experiment is deleted.
+
+    One that is away is no reason to refuse: what it misses is delivered later.
+    """
+    if study.tracking.uri is None and not (study.local / "mlflow.db").exists():
+        return
+    uri = store_uri(study)
+    try:
+        experiment = _experiment_at_hand(uri, study.name)
+    except (MlflowException, SQLAlchemyError, ImportError, ValueError, OSError) as error:
+        raise ConfigError(f"tracking.uri: {redact(uri)} is nothing that MLflow can write to ({_first_line(error)})") from error
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        raise ConfigError(_in_the_bin(experiment))
+
+
+def _experiment_at_hand(uri: str, name: str) -> Experiment | None:
+    """The experiment, if there is one and it can be seen now."""
+    scheme = uri.partition(":")[0].partition("+")[0]
+    if scheme in DATABASES:  # MLflow would try to connect for minutes
+        make_url(uri).get_dialect().import_dbapi()
+        return None
+    _set_http_limits()
+    client = MlflowClient(tracking_uri=uri)
+    try:
+        return client.get_experiment_by_name(name)
+    except InvalidUrlException:
+        raise
+    except FAILURES:
+        return None
+
+
+class _ForgottenError(Exception):
+    """The server knows the launch no longer, or never did: its database was lost, or the study names another server."""
 
 
 class MlflowWriter(threading.Thread):
     """Delivers a launch's journal to MLflow, in order, until it is closed; keeps trying while the server is away.
 
     Meeting an event twice changes nothing: runs are found by their tags, a metric with the same step, time and
-    value is stored once, artifacts are overwritten with themselves.
+    value is stored once, artifacts are overwritten with themselves. What a server that is there refuses for good is
+    passed over and named in `REFUSED_FILE`, for what comes after it must not wait forever.
     """
 
-    def __init__(self, journal: Journal, study: Study, launch: str, launch_id: str) -> None:
+    def __init__(self, journal: Journal, study: Study, launch: str, launch_id: str, copy: JournalCopy | None = None) -> None:
         super().__init__(name="mlflow-writer", daemon=True)
-        # One attempt with a short pause: this thread has its own patience, and the sweep's end must not wait minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        _set_http_limits()
         self._journal = journal
+        self._copy = copy or JournalCopy(journal, None, launch)
         self._study = study
         self._launch = launch
-        self._store = checkpoint_store(study, launch)
+        self._storage = Storage(study.storage)
         self._launch_id = launch_id  # two users of one server may give their launches the same name
-        self._client = MlflowClient(tracking_uri=store_uri(study))
         self._runs: dict[int | None, str] = {}
         self._experiment = ""
         self._is_new = False
+        self._in_doubt = False
+        self._told_again = False
         self._closing = threading.Event()
-        self._away = False
+        self._patience_s = PATIENCE_S
+        self._num_failures = 0
+        self._away_since = 0.0
+        self._warned: set[tuple[str, int | None]] = set()
         self._failure: Exception | None = None
         self.busy_s = 0.0
         self.undelivered = 0
+        self.num_refused = 0
+
+    @functools.cached_property
+    def _client(self) -> MlflowClient:
+        return MlflowClient(tracking_uri=store_uri(self._study))  # which connects where that is a database: not before the thread
 
     def run(self) -> None:
         try:
@@ -101,20 +160,24 @@ class MlflowWriter(threading.Thread):
     def _run(self) -> None:
         while True:
             closing = self._closing.is_set()
-            delivered = self._deliver_pending()
-            if closing and delivered:
-                return
-            if closing:
-                time.sleep(RETRY_S)  # the event is set and would not wait: an absent server must not be asked in a tight loop
-            else:
-                self._closing.wait(POLL_S if delivered else RETRY_S)
-            if closing and time.monotonic() > self._deadline:
+            if self._deliver_pending():
+                if closing:
+                    return
+                self._closing.wait(POLL_S)
+            elif not closing:
+                self._closing.wait(RETRY_S)
+            elif time.monotonic() - self._away_since > self._patience_s:
                 self.undelivered = sum(1 for _ in self._journal.pending())
                 return
+            else:
+                time.sleep(RETRY_S)  # the event is set and would not wait: an absent server must not be asked in a tight loop
 
-    def close(self, *, deadline_s: float = 60.0) -> None:
-        """Deliver what is left and stop; give up after `deadline_s`, the journal keeps the rest."""
-        self._deadline = time.monotonic() + deadline_s
+    def close(self, *, deadline_s: float = PATIENCE_S) -> None:
+        """Deliver what is left, however long it takes, and stop.
+
+        A server that does not answer and has not done so for `deadline_s` is given up; the journal keeps the rest.
+        """
+        self._patience_s = deadline_s
         self._closing.set()
         self.join()
         if self._failure is not None:
@@ -123,26 +186,84 @@ class MlflowWriter(threading.Thread):
     def run_id(self, number: int | None = None) -> str:
         """The MLflow run of a trial, or of the launch itself."""
         run_id = self._find(number)
-        if run_id is None:
-            raise MlflowException(f"launch {self._launch} has no run for trial {number} in {store_uri(self._study)}")
-        return run_id
+        if run_id is not None:
+            return run_id
+        if number is None and not self._told_again:
+            raise _ForgottenError
+        whose = f"launch {self._launch}" if number is None else f"trial {number} of launch {self._launch}"
+        raise MlflowException(f"{whose} has no run in {redact(store_uri(self._study))}", RESOURCE_DOES_NOT_EXIST)
 
     def _deliver_pending(self) -> bool:
+        """Whether everything that was recorded has been dealt with, as far as no loss of this machine takes it back."""
+        try:
+            safe = self._copy.secure(at_once=self._closing.is_set())
+        except FAILURES as error:
+            self._note_failure(error)
+            return False
         for event, position in self._journal.pending():
+            if position > safe:
+                break
             started = time.perf_counter()
             try:
-                self._deliver(event)
+                self._ask(event, self._deliver, event)
                 self._journal.acknowledge(position)
-            except (MlflowException, CheckpointError, OSError) as error:
-                if not self._away:
-                    logger.warning("tracking is away, metrics are kept and delivered later: %s", redact(_first_line(error)))
-                self._away = True
-                self._is_new = False  # a run may have been made although its answer was lost
+            except _ForgottenError as error:
+                if self._told_again:
+                    self._note_failure(error)
+                    return False
+                self._tell_again()
+                return self._deliver_pending()
+            except FAILURES as error:
+                self._note_failure(error)
                 return False
             finally:
                 self.busy_s += time.perf_counter() - started
-            self._away = False
+            self._num_failures = 0
         return True
+
+    def _note_failure(self, error: Exception) -> None:
+        self._num_failures += 1
+        if self._num_failures == 1:
+            self._away_since = time.monotonic()
+        if self._num_failures == 2:  # one may be a connection that the server closed for being idle
+            logger.warning("tracking is away, metrics are kept and delivered later: %s", _first_line(error))
+        self._is_new = False  # a run may have been made although its answer was lost
+        self._in_doubt = True
+
+    def _ask(self, event: Event, call: Callable[..., Any], *arguments: Any, **named: Any) -> None:
+        """Call MLflow. What it refuses twice, being there in between, is recorded and passed over; other failures are raised."""
+        try:
+            call(*arguments, **named)
+            return
+        except FAILURES as error:
+            if not is_refusal(error):
+                raise
+            self._experiment = ""
+            if not self._experiment_id():
+                raise _ForgottenError(_first_line(error)) from error
+        try:
+            call(*arguments, **named)
+        except FAILURES as error:
+            if not is_refusal(error):
+                raise
+            self._pass_over(event, _first_line(error))
+
+    def _pass_over(self, event: Event, reason: str) -> None:
+        self.num_refused += 1
+        known = {key: event[key] for key in ("kind", "number", "epoch") if key in event}
+        with (self._journal.path.parent / REFUSED_FILE).open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(known | {"time": time.time(), "reason": reason}) + "\n")
+        topic = (event["kind"], event.get("number"))
+        if topic not in self._warned:  # a run that was deleted refuses every epoch to come
+            what = event["kind"] + "".join(f", {key} {known[key]}" for key in ("number", "epoch") if key in known)
+            logger.warning("MLflow refuses a record (%s), it is passed over and named in %s: %s", what, REFUSED_FILE, reason)
+        self._warned.add(topic)
+
+    def _tell_again(self) -> None:
+        """Deliver the whole journal to a server that knows nothing of the launch."""
+        logger.warning("the tracking server does not know launch %s (any more): it is told everything again", self._launch)
+        self._journal.acknowledge(0)
+        self._runs, self._experiment, self._is_new, self._told_again = {}, "", False, True
 
     def _deliver(self, event: Event) -> None:
         handlers = {
@@ -158,13 +279,13 @@ class MlflowWriter(threading.Thread):
         handlers[event["kind"]](event)
 
     def _launch_start(self, event: Event) -> None:
-        experiment = self._client.get_experiment_by_name(self._study.name)
-        if experiment is None:
+        if not self._experiment_id():
             self._client.create_experiment(self._study.name, artifact_location(self._study), tags=EXPERIMENT_TAGS)
         run_id = self._find(None) or self._create(event, None, self._launch, {KIND_TAG: "launch"})
         params = [Param(key, value) for key, value in event["params"].items()]
-        self._client.log_batch(run_id, params=params)
-        self._client.log_text(run_id, event["study"], "study.yaml")
+        self._ask(event, self._client.log_batch, run_id, params=params)
+        with _storing_artifacts():
+            self._client.log_text(run_id, event["study"], "study.yaml")
 
     def _attempt_start(self, event: Event) -> None:
         self._client.update_run(self.run_id(), status="RUNNING")
@@ -173,66 +294,121 @@ class MlflowWriter(threading.Thread):
         number = event["number"]
         tags = {KIND_TAG: "trial", NUMBER_TAG: str(number), "mlflow.parentRunId": self.run_id()}
         tags |= {OUTCOME_TAG: RUNNING, POINT_TAG: json.dumps(event["point"]), "ray.trial_id": event["ray_trial_id"]}
-        run_id = self._find(number)
+        run_id, logged = self._find(number), {}
         if run_id is None:
             run_id = self._create(event, number, f"trial-{number:03d}", tags)
         else:  # it goes on after an interruption or a failure
             self._client.update_run(run_id, status="RUNNING")
-            self._client.log_batch(run_id, tags=[RunTag(OUTCOME_TAG, RUNNING)])
-        self._client.log_batch(run_id, params=[Param(key, value) for key, value in event["params"].items()])
+            logged = self._client.get_run(run_id).data.params
+            changed = {key: value for key, value in event["params"].items() if logged.get(key, value) != value}
+            # A param can be set once; a resume may have raised the number of epochs.
+            tags = {OUTCOME_TAG: RUNNING} | {f"resumed.{key}": value for key, value in changed.items()}
+            self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        params = [Param(key, value) for key, value in event["params"].items() if key not in logged]
+        self._client.log_batch(run_id, params=params)
 
     def _epoch(self, event: Event) -> None:
         timestamp = _milliseconds(event)
         metrics = [Metric(name, value, timestamp, event["epoch"]) for name, value in event["metrics"].items()]
-        tags = [RunTag("note", event["note"][:MAX_TAG])] if event["note"] else []
+        tags = [RunTag(key, event[key][:MAX_TAG]) for key in ("note", "node") if event.get(key)]
         self._client.log_batch(self.run_id(event["number"]), metrics=metrics, tags=tags)
 
     def _trial_end(self, event: Event) -> None:
         run_id, outcome = self.run_id(event["number"]), Outcome(event["outcome"])
         if event["checkpoint"]:
-            self._log_checkpoint(run_id, event["checkpoint"])
+            self._log_checkpoint(event, run_id)
         tags = {OUTCOME_TAG: outcome.value}
         if outcome is Outcome.PRUNED:
             tags |= {"pruned": "true", "pruned_at_epoch": str(event["epoch"])}
         if event["reason"]:
             tags["reason"] = event["reason"][:MAX_TAG]
-        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        self._ask(event, self._client.log_batch, run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         self._client.set_terminated(run_id, MLFLOW_STATUS[outcome], _milliseconds(event))
 
-    def _log_checkpoint(self, run_id: str, path: str) -> None:
-        with self._store.local(path) as folder:
+    def _log_checkpoint(self, event: Event, run_id: str) -> None:
+        if not self._storage.listing(event["checkpoint"]):
+            return  # it was lost, which must not hold back the rest
+        with self._storage.reading(event["checkpoint"]) as folder:
             for name in ARTIFACTS[self._study.checkpoint.artifacts]:
                 if (folder / name).exists():
-                    self._client.log_artifact(run_id, str(folder / name), ARTIFACT_FOLDERS.get(name))
+                    self._ask(event, self._log_artifact, run_id, str(folder / name), ARTIFACT_FOLDERS.get(name))
+
+    def _log_artifact(self, run_id: str, file: str, folder: str | None) -> None:
+        with _storing_artifacts():
+            self._client.log_artifact(run_id, file, folder)
 
     def _launch_end(self, event: Event) -> None:
         metrics = [Metric(name, value, _milliseconds(event), 0) for name, value in event["metrics"].items()]
-        self._client.log_batch(self.run_id(), metrics=metrics)
+        self._ask(event, self._client.log_batch, self.run_id(), metrics=metrics)
         self._client.set_terminated(self.run_id(), event["status"], _milliseconds(event))
 
     def _create(self, event: Event, number: int | None, name: str, tags: dict[str, str]) -> str:
         tags = tags | {LAUNCH_TAG: self._launch, LAUNCH_ID_TAG: self._launch_id}
         run = self._client.create_run(self._experiment_id(), _milliseconds(event), tags, run_name=name)
         self._runs[number] = run.info.run_id
-        self._is_new = self._is_new or number is None  # then all its trials' runs are made here: none to search for
+        if number is None:
+            self._is_new = True  # then all its trials' runs are made here: none to search for
+            self._told_again = False
         return self._runs[number]
 
     def _find(self, number: int | None) -> str | None:
         if number not in self._runs:
             if self._is_new:
                 return None
-            query = f"tags.{LAUNCH_ID_TAG} = '{self._launch_id}' AND "
-            query += f"tags.{KIND_TAG} = 'launch'" if number is None else f"tags.{NUMBER_TAG} = '{number}'"
-            found = self._client.search_runs([self._experiment_id()], query, max_results=1)
-            if not found:
+            found = self._search(number)
+            if found is None and self._in_doubt:
+                time.sleep(RETRY_S)  # a server that hung may still be at work on a request that was given up
+                self._in_doubt = False
+                found = self._search(number)
+            if found is None:
                 return None
-            self._runs[number] = found[0].info.run_id
+            self._runs[number] = found
         return self._runs[number]
 
+    def _search(self, number: int | None) -> str | None:
+        if not self._experiment_id():
+            return None
+        query = f"tags.{LAUNCH_ID_TAG} = '{self._launch_id}' AND "
+        query += f"tags.{KIND_TAG} = 'launch'" if number is None else f"tags.{NUMBER_TAG} = '{number}'"
+        found = self._client.search_runs([self._experiment_id()], query, max_results=1)
+        return found[0].info.run_id if found else None
+
     def _experiment_id(self) -> str:
+        """Empty where the server has none of the study's name."""
         if not self._experiment:
-            self._experiment = str(self._client.get_experiment_by_name(self._study.name).experiment_id)
+            experiment = self._client.get_experiment_by_name(self._study.name)
+            if experiment is not None and experiment.lifecycle_stage == "deleted":
+                raise MlflowException(_in_the_bin(experiment), INVALID_STATE)  # somebody can take it out: wait for that
+            self._experiment = str(experiment.experiment_id) if experiment is not None else ""
         return self._experiment
+
+
+def _set_http_limits() -> None:
+    # One attempt: this thread has its own patience, and a request that is sent twice makes two runs.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault(HTTP_TIMEOUT, "10")
+
+
+@contextlib.contextmanager
+def _storing_artifacts() -> Iterator[None]:
+    """The server answers once it has passed a whole file on to its own storage: that may take longer than a metric does."""
+    limit = os.environ[HTTP_TIMEOUT]
+    os.environ[HTTP_TIMEOUT] = str(max(int(limit), ARTIFACT_TIMEOUT_S))
+    try:
+        yield
+    except FAILURES:
+        raise
+    except Exception as error:  # each kind of artifact storage brings a library with exceptions of its own
+        raise MlflowException(f"artifacts cannot be stored: {error}") from error
+    finally:
+        os.environ[HTTP_TIMEOUT] = limit
+
+
+def _in_the_bin(experiment: Experiment) -> str:
+    return (
+        f"experiment {experiment.name!r} is deleted on the tracking server: give the study another name, or take it back with: "
+        f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+    )
 
 
 def _milliseconds(event: Event) -> int:
@@ -240,11 +416,12 @@ def _milliseconds(event: Event) -> int:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    text = redact(str(error)).strip()  # before it is cut: half a URI would not be known as one
+    return text.splitlines()[0][:300] if text else type(error).__name__
 
 
 @contextlib.contextmanager
-def delivering(writer: MlflowWriter, *, deadline_s: float = 60.0) -> Iterator[MlflowWriter]:
+def delivering(writer: MlflowWriter, *, deadline_s: float = PATIENCE_S) -> Iterator[MlflowWriter]:
     """Runs the writer for the length of the block."""
     writer.start()
     try:

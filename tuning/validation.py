@@ -1,6 +1,7 @@
 """From pydantic's report to the one line a person needs."""
 
 import difflib
+import reprlib
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -8,6 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 from cpsc.errors import ConfigError
 
 T = TypeVar("T")
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 4, 8, 12, 80, 80, 80
 
 
 def validate(adapter: TypeAdapter[T], raw: Any, *, where: str) -> T:
@@ -19,6 +23,14 @@ def validate(adapter: TypeAdapter[T], raw: Any, *, where: str) -> T:
     except ConfigError as error:
         section = where.rsplit(".", 1)[-1]
         raise ConfigError(f"{where}.{str(error).removeprefix(f'{section}.')}") from error
+
+
+def shown(value: Any) -> str:
+    """`value` as an error message shows it: whole where it is short, for it may be a whole file."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python prints no integer of more than some thousand digits
+        return f"a {type(value).__name__} that is too long to print"
 
 
 def _one_line(error: ValidationError, adapter: TypeAdapter[Any], where: str) -> str:
@@ -33,7 +45,7 @@ def _one_line(error: ValidationError, adapter: TypeAdapter[Any], where: str) -> 
         message = "is missing"
     else:
         rule = first["msg"].removeprefix("Value error, ")
-        message = f"{rule[0].lower()}{rule[1:]}, got {first['input']!r}"
+        message = f"{rule[0].lower()}{rule[1:]}, got {shown(first['input'])}"
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     return f"{path}: {message}{more}"
 

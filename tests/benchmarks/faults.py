@@ -9,20 +9,21 @@ import argparse
 import os
 import random
 import signal
-import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from mlflow import MlflowClient
 
+from tests.benchmarks.malformed import cases, run_catalogue
+from tests.clusters import stay_on_loopback
 from tests.conftest import write_study
 from tests.killing import (
     ROOT,
@@ -35,6 +36,7 @@ from tests.killing import (
     wait_for_epochs,
     wait_for_record,
 )
+from tests.servers import differences, mlflow_server
 from tuning.config import Study, load_study
 from tuning.history import LaunchHistory, fold
 from tuning.journal import Journal
@@ -66,7 +68,7 @@ class Bench:
         """What is wrong with the finished launch `name`; empty if nothing is."""
         study = load_study(self.launch_folder(name) / "study.yaml")
         history, wrong = self.history(name), []
-        curves = recorded_curves(study.storage, name) if curves is None else curves
+        curves = recorded_curves(study.local, name) if curves is None else curves
         if sorted(history.trials) != list(range(study.search.num_trials)) or sorted(curves) != sorted(history.trials):
             wrong.append(f"trials {sorted(history.trials)}, runs {sorted(curves)}")
         for number, trial in history.trials.items():
@@ -79,7 +81,8 @@ class Bench:
                 elif [value for _, value in curve] != undisturbed[metric][: len(curve)]:
                     wrong.append(f"trial {number} {metric}: differs from the undisturbed trial")
         scheduler = build_scheduler(study)
-        assert isinstance(scheduler, ResumableAsha)
+        if not isinstance(scheduler, ResumableAsha):
+            return wrong
         pruned = {number for number, trial in history.trials.items() if trial.outcome is Outcome.PRUNED}
         completed = {number for number, trial in history.trials.items() if trial.outcome is Outcome.COMPLETED}
         if scheduler.replay(history) - completed != pruned:
@@ -155,131 +158,147 @@ def _kill_a_worker(driver: subprocess.Popen[bytes], rng: random.Random) -> str:
 
 
 def node_killed(bench: Bench, rounds: int) -> str:
-    """A cluster of a head without trials and three nodes; one is killed in mid-sweep."""
+    """A cluster of a head without trials and three nodes; one with a trial on it is killed in mid-sweep."""
     from ray.cluster_utils import Cluster
 
     failures, waits = [], []
+    search = {"num_trials": 6, "startup_trials": 3, "seed": 0, "max_concurrent": 3}
     for index in range(rounds):
         name = f"node{index}"
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-        nodes = [cluster.add_node(num_cpus=1) for _ in range(3)]
-        try:
-            study = bench.study_file(name, search={"num_trials": 6, "startup_trials": 3, "seed": 0, "max_concurrent": 3})
-            driver = start("sweep", study, "--address", cluster.address, cwd=bench.folder)
-            folder = bench.launch_folder(name)
-            wait_for_epochs(folder, bench.rng.randint(4, 9), driver)
-            cluster.remove_node(bench.rng.choice(nodes), allow_graceful=False)
-            died, before = time.monotonic(), count_epochs(folder)
-            wait_for_epochs(folder, before + 1, driver)
-            waits.append(time.monotonic() - died)
-            if driver.wait(400):
-                failures.append(f"{name}: the sweep failed")
-                continue
-        finally:
-            cluster.shutdown()
+        with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray-") as ray_folder:
+            stay_on_loopback(Path(ray_folder), patch)
+            cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+            try:
+                nodes = {node.node_id[:8]: node for node in (cluster.add_node(num_cpus=1) for _ in range(3))}
+                study = bench.study_file(name, search=search, prune={"scheduler": "none"})
+                driver = start("sweep", study, "--address", cluster.address, cwd=bench.folder)
+                folder = bench.launch_folder(name)
+                wait_for_epochs(folder, bench.rng.randint(4, 9), driver)
+                time.sleep(bench.rng.uniform(0, 1))
+                doomed = bench.rng.choice(sorted(_trials_by_node(folder)))
+                cluster.remove_node(nodes[doomed], allow_graceful=False)
+                died, victims = time.time(), _trials_by_node(folder)[doomed]
+                if driver.wait(400):
+                    failures.append(f"{name}: the sweep failed")
+                    continue
+            finally:
+                cluster.shutdown()
+        new = [
+            event
+            for event in _epochs(folder)
+            if event["number"] in victims and event["time"] > died and doomed not in event["node"]
+        ]
         failures += [f"{name}: {line}" for line in bench.verify(name)]
-    return f"{_verdict(rounds, failures)}; first new epoch {statistics.median(waits):.1f} s after the death (median)"
+        failures += [] if new else [f"{name}: trials {victims} of the dead node did not go on elsewhere"]
+        waits += [event["time"] - died for event in new[:1]]
+        print(f"  {name}: trials {sorted(victims)} went on elsewhere after {waits[-1] if new else 0:.1f} s", flush=True)
+    return (
+        f"{_verdict(rounds, failures)}; first new epoch of a moved trial {statistics.median(waits):.1f} s after the death (median)"
+    )
 
 
-def tracking_away(bench: Bench, rounds: int, *, away_s: float = 60.0) -> str:
-    """An MLflow server that is stopped for a while in mid-sweep."""
+def _epochs(folder: Path) -> list[dict[str, Any]]:
+    return [event for event in Journal(folder).events() if event["kind"] == "epoch"]
+
+
+def _trials_by_node(folder: Path) -> dict[str, set[int]]:
+    """The trials that run, by the first letters of the id of the node they were last on."""
+    running = {number for number, trial in fold(Journal(folder).events(), metric=METRIC).trials.items() if not trial.is_over}
+    last = {event["number"]: event["node"].rpartition("(")[2].rstrip(")") for event in _epochs(folder)}
+    nodes: dict[str, set[int]] = {}
+    for number in running & last.keys():
+        nodes.setdefault(last[number], set()).add(number)
+    return nodes
+
+
+def tracking_away(bench: Bench, rounds: int, *, outages: int = 3, length_s: float = 20.0) -> str:
+    """An MLflow server that is killed several times in mid-sweep, and started again: what it costs the training, and lost records.
+
+    The spells with it and without it alternate, so that whatever else the machine does meets both alike.
+    """
     failures, ratios = [], []
     for index in range(rounds):
-        name, port = f"away{index}", _free_port()
-        server = _start_server(bench.folder / f"{name}-server", port)
-        uri = f"http://127.0.0.1:{port}"
-        config = slow_study(bench.folder)["config"]
-        config["schedule"] |= {"iterations": 250}
-        study = bench.study_file(name, tracking={"uri": uri}, config=config, search={"num_trials": 8, "startup_trials": 3})
-        driver = start("sweep", study, cwd=bench.folder)
-        wait_for_epochs(bench.launch_folder(name), 3, driver)
-        left = time.time()
-        _stop_server(server)
-        while time.time() - left < away_s and driver.poll() is None:
-            time.sleep(0.2)
-        back = time.time()
-        running = driver.poll() is None
-        server = _start_server(bench.folder / f"{name}-server", port)
-        try:
-            if driver.wait(400):
+        name = f"away{index}"
+        away: list[Span] = []
+        at_hand: list[Span] = []
+        folder = bench.launch_folder(name)
+        with mlflow_server(bench.folder / f"{name}-server") as server:
+            server.start()
+            driver = start("sweep", _long_study(bench, name, server.uri), cwd=bench.folder)
+            wait_for_epochs(folder, 4, driver)
+            for _ in range(outages):
+                at_hand.append(_spell(length_s))
+                server.kill()
+                away.append(_spell(length_s))
+                failures += [f"{name}: the sweep ended before the server was back"] if driver.poll() is not None else []
+                server.start()  # its start takes processor time from the trials: such epochs count to neither
+            if driver.wait(600):
                 failures.append(f"{name}: the sweep failed")
                 continue
-            failures += [] if running else [f"{name}: the sweep ended before the server was back"]
-            failures += [f"{name}: {line}" for line in _lost_metrics(bench, name, uri)]
-            ratios.append(_throughput_ratio(bench, name, left, back))
-        finally:
-            _stop_server(server)
-    return f"{_verdict(rounds, failures)}; epoch time away / at hand {statistics.median(ratios):.2f} (median of {rounds})"
+            failures += [f"{name}: {line}" for line in differences(MlflowClient(tracking_uri=server.uri), folder)]
+        without, with_it = _epoch_times(folder, away), _epoch_times(folder, at_hand)
+        print(f"  {name}: {len(without)} epochs with the server away, {len(with_it)} with it at hand", flush=True)
+        ratios.append(statistics.median(without) / statistics.median(with_it))
+    return f"{_verdict(rounds, failures)}; epoch time away / at hand {statistics.median(ratios):.2f} (medians within a run)"
+
+
+def _long_study(bench: Bench, name: str, uri: str) -> Path:
+    """A study that outlasts all outages, with two trials at any time: a load that changes would hide what is measured."""
+    config = slow_study(bench.folder)["config"]
+    config["schedule"] |= {"iterations": 30}
+    search = {"num_trials": 500, "startup_trials": 500, "seed": 0, "max_concurrent": 2, "time_budget_s": 240}
+    return bench.study_file(name, tracking={"uri": uri}, config=config, search=search, prune={"scheduler": "none"})
+
+
+Span = tuple[float, float]
+
+
+def _spell(length_s: float) -> Span:
+    started = time.time()
+    time.sleep(length_s)
+    return started, time.time()
+
+
+def _epoch_times(folder: Path, spans: Sequence[Span]) -> list[float]:
+    """Seconds an epoch, of those that lie whole in one of `spans`."""
+    epochs = [(event["time"], event["metrics"]["epoch_s"]) for event in Journal(folder).events() if event["kind"] == "epoch"]
+    return [length for end, length in epochs if any(first < end - length and end < last for first, last in spans)]
 
 
 def tracking_never_there(bench: Bench, rounds: int) -> str:
     """A server that is not there until the sweep is long over."""
     failures: list[str] = []
     for index in range(rounds):
-        name, port = f"never{index}", _free_port()
-        uri = f"http://127.0.0.1:{port}"
-        driver = start("sweep", bench.study_file(name, tracking={"uri": uri}), cwd=bench.folder)
-        if driver.wait(400):
-            failures.append(f"{name}: the sweep failed")
-            continue
-        said = (bench.folder / "driver.log").read_text().count("tracking is away, metrics are kept") - index
-        failures += [] if said == 1 else [f"{name}: said {said} times that tracking is away"]
-        server = _start_server(bench.folder / f"{name}-server", port)
-        try:
+        name = f"never{index}"
+        with mlflow_server(bench.folder / f"{name}-server") as server:
+            before = _times_said(bench)
+            driver = start("sweep", bench.study_file(name, tracking={"uri": server.uri}), cwd=bench.folder)
+            if driver.wait(400):
+                failures.append(f"{name}: the sweep failed")
+                continue
+            said = _times_said(bench) - before
+            failures += [] if said == 1 else [f"{name}: said {said} times that tracking is away"]
+            server.start()
             driver = start("resume", name, "--storage", bench.folder / "runs", cwd=bench.folder)
-            failures += [f"{name}: the delivery failed"] if driver.wait(300) else _lost_metrics(bench, name, uri)
-        finally:
-            _stop_server(server)
+            if driver.wait(300):
+                failures.append(f"{name}: the delivery failed")
+                continue
+            client = MlflowClient(tracking_uri=server.uri)
+            failures += [f"{name}: {line}" for line in differences(client, bench.launch_folder(name))]
     return _verdict(rounds, failures)
 
 
-def _lost_metrics(bench: Bench, name: str, uri: str) -> list[str]:
-    """Differences between the journal of a launch and what a server holds of it."""
-    client = MlflowClient(tracking_uri=uri)
-    experiment = client.get_experiment_by_name(name)
-    runs = {int(run.data.tags["number"]): run for run in client.search_runs([experiment.experiment_id], "tags.kind = 'trial'")}
-    wrong = []
-    for event in Journal(bench.launch_folder(name)).events():
-        if event["kind"] != "epoch":
-            continue
-        for metric in ("probe_agreement", "student/kl", "best_probe_agreement"):
-            history = client.get_metric_history(runs[event["number"]].info.run_id, metric)
-            if [point.value for point in history if point.step == event["epoch"]] != [event["metrics"][metric]]:
-                wrong.append(f"trial {event['number']} epoch {event['epoch']} {metric} is not there once")
-    return wrong
+def _times_said(bench: Bench) -> int:
+    log = bench.folder / "driver.log"
+    return log.read_text().count("tracking is away, metrics are kept") if log.exists() else 0
 
 
-def _throughput_ratio(bench: Bench, name: str, left: float, back: float) -> float:
-    epochs = [event for event in Journal(bench.launch_folder(name)).events() if event["kind"] == "epoch"]
-    away = [event["metrics"]["epoch_s"] for event in epochs if left < event["time"] < back]
-    at_hand = [event["metrics"]["epoch_s"] for event in epochs if not left < event["time"] < back]
-    return statistics.median(away) / statistics.median(at_hand)
-
-
-def _start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    folder.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "artifacts")]
-    with (folder / "server.log").open("ab") as log:
-        server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return server
-        time.sleep(0.2)
-    raise TimeoutError((folder / "server.log").read_text()[-1000:])
-
-
-def _stop_server(server: subprocess.Popen[bytes]) -> None:
-    os.killpg(server.pid, signal.SIGKILL)
-    server.wait(30)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def malformed(bench: Bench, rounds: int) -> str:
+    """Every kind of mistake, through the command line: one line, status 2, no Ray."""
+    failures = run_catalogue(bench.folder / "malformed")
+    for line in failures:
+        print(f"  FAILED {line}", flush=True)
+    return f"{len(cases()) - len(failures)} of {len(cases())} told in one line with status 2, none started Ray"
 
 
 def _verdict(rounds: int, failures: list[str]) -> str:
@@ -295,6 +314,7 @@ ROWS: dict[str, Callable[[Bench, int], str]] = {
     "node": node_killed,
     "away": tracking_away,
     "never": tracking_never_there,
+    "malformed": malformed,
 }
 
 
@@ -307,11 +327,14 @@ def main() -> None:
     os.chdir(ROOT)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), random.Random(options.seed))
+        table = ["| test | result | seconds |", "|---|---|---|"]
         for row in options.rows:
-            rounds = options.rounds if row in ("driver", "worker") else 1
+            rounds = {"driver": options.rounds, "worker": options.rounds, "node": min(3, options.rounds)}.get(row, 1)
             started = time.monotonic()
             result = ROWS[row](bench, rounds)
-            print(f"{row}: {result} ({time.monotonic() - started:.0f} s)", flush=True)
+            table.append(f"| {row} | {result} | {time.monotonic() - started:.0f} |")
+            print(table[-1], flush=True)
+        print("\n".join(table))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,12 @@
 
 from typing import Any
 
-from tuning.history import LaunchHistory, fold
+import pytest
+
+from cpsc.errors import ConfigError
+from tuning.history import FIELDS, LaunchHistory, check_resumable, fold
 from tuning.outcome import Outcome
+from tuning.space import Range
 
 METRIC = "best_probe_agreement"
 Event = dict[str, Any]
@@ -21,16 +25,33 @@ def end(number: int, outcome: str) -> Event:
     return {"kind": "trial_end", "number": number, "outcome": outcome}
 
 
-def folded(*events: Event) -> LaunchHistory:
-    """The history of `events`, one a second; each trial is proposed when it first starts."""
+REST: dict[str, Event] = {
+    "launch_start": {"launch_id": "x", "params": {"objective": "probe_agreement", "epochs": "9"}, "study": ""},
+    "attempt_start": {"attempt": 0},
+    "proposed": {},
+    "trial_start": {"point": {}, "params": {}, "ray_trial_id": "r"},
+    "epoch": {"note": ""},
+    "checkpoint": {},
+    "trial_end": {"reason": "", "epoch": 1, "checkpoint": None},
+    "launch_end": {"status": "FINISHED", "metrics": {}},
+}
+"""What a sweep writes besides, and no test here looks at."""
+
+
+def complete(*events: Event) -> list[Event]:
+    """`events`, one a second, as a sweep writes them; each trial is proposed when it first starts."""
     timed, proposed = [], set()
     for second, event in enumerate(events):
         if event["kind"] == "trial_start" and event["number"] not in proposed:
             proposed.add(event["number"])
             point = {"student.lr": 0.1 * (event["number"] + 1)}
             timed.append({"time": float(second), "kind": "proposed", "number": event["number"], "point": point})
-        timed.append({"time": float(second)} | event)
-    return fold(timed, metric=METRIC)
+        timed.append({"time": float(second)} | REST[event["kind"]] | event)
+    return timed
+
+
+def folded(*events: Event) -> LaunchHistory:
+    return fold(complete(*events), metric=METRIC)
 
 
 def test_a_trial_that_was_proposed_and_never_started_is_known() -> None:
@@ -95,3 +116,88 @@ def test_the_time_of_every_attempt_counts_and_the_pauses_between_do_not() -> Non
         {"kind": "launch_end", "time": 1005.0},
     )
     assert history.elapsed_s == 2.0 + 5.0
+
+
+# What no sweep writes
+
+SOUND: list[Event] = [{"kind": "launch_start"}, {"kind": "attempt_start"}, start(0), epoch(0, 1, 0.5), end(0, "pruned")]
+"""Lines 1, 2, 4, 5 and 6 of a journal; the third proposes the trial."""
+
+
+@pytest.mark.parametrize(
+    ("line", "changes", "fault"),
+    [
+        (1, {"params": {}}, "launch_start does not tell objective and epochs"),
+        (1, {"params": {"objective": "probe_agreement", "epochs": "many"}}, "launch_start does not tell objective and epochs"),
+        (1, {"params": {"objective": 5, "epochs": "9"}}, "launch_start has no valid params"),
+        (1, {"launch_id": None}, "launch_start has no valid launch_id"),
+        (2, {"time": "noon"}, "attempt_start has no valid time"),
+        (2, {"time": 10**400}, "attempt_start has no valid time"),
+        (2, {"kind": "start"}, "kind 'start' is unknown"),
+        (2, {"kind": None}, "kind 'None' is unknown"),
+        (2, {"kind": ["epoch"]}, "is unknown"),
+        (3, {"point": [1]}, "proposed has no valid point"),
+        (3, {"number": True}, "proposed has no valid number"),
+        (3, {"number": -1}, "proposed has no valid number"),
+        (4, {"number": 1}, "trial 1 was never proposed"),
+        (4, {"number": 0.0}, "trial_start has no valid number"),
+        (5, {"metrics": {METRIC: "good"}}, "epoch has no valid metrics"),
+        (5, {"metrics": {METRIC: None}}, "epoch has no valid metrics"),
+        (5, {"metrics": {"probe_kl": 1.0}}, f"epoch has no {METRIC}, was this launch's objective another?"),
+        (5, {"epoch": "1"}, "epoch has no valid epoch"),
+        (5, {"number": 10**30}, "epoch has no valid number"),
+        (6, {"outcome": "won"}, "trial_end has no valid outcome"),
+        (6, {"outcome": ["pruned"]}, "trial_end has no valid outcome"),
+        (6, {"checkpoint": 3}, "trial_end has no valid checkpoint"),
+    ],
+)
+def test_an_event_that_no_sweep_writes_is_refused_by_its_line(line: int, changes: Event, fault: str) -> None:
+    events = complete(*SOUND)
+    events[line - 1] |= changes
+    with pytest.raises(ConfigError) as caught:
+        fold(events, metric=METRIC)
+    assert str(caught.value).startswith(f"journal.jsonl line {line}: ")
+    assert fault in str(caught.value)
+    assert str(caught.value).endswith("; restore the file from a copy, or start a new launch")
+
+
+@pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind, fields in FIELDS.items() for field in ("time", *fields)])
+def test_an_event_that_lacks_a_field_is_refused(kind: str, field: str) -> None:
+    events = complete(*SOUND, {"kind": "checkpoint", "number": 0, "path": "a"}, {"kind": "launch_end"})
+    fold(events, metric=METRIC)
+    del next(event for event in events if event["kind"] == kind)[field]
+    with pytest.raises(ConfigError, match=rf"{kind} has no valid {field}"):
+        fold(events, metric=METRIC)
+
+
+def test_a_trial_that_is_proposed_twice_or_missing_among_others_is_refused() -> None:
+    events = complete(*SOUND)
+    with pytest.raises(ConfigError, match=r"line 7: trial 0 is proposed twice"):
+        fold([*events, events[2]], metric=METRIC)
+    with pytest.raises(ConfigError, match=r"journal\.jsonl: trial 1 is not in it although later ones are"):
+        fold([*events, events[2] | {"number": 2}], metric=METRIC)
+
+
+SPACE = {"student.lr": Range("uniform", (0.05, 0.5))}
+
+
+def test_a_launch_whose_points_lie_in_the_space_can_go_on() -> None:
+    check_resumable(folded(*SOUND), SPACE)
+
+
+def test_a_launch_that_was_never_begun_cannot_go_on() -> None:
+    with pytest.raises(ConfigError, match="holds no launch_start"):
+        check_resumable(folded(), SPACE)
+
+
+@pytest.mark.parametrize(
+    ("space", "fault"),
+    [
+        ({}, "student.lr is searched there or in the study, not in both"),
+        (SPACE | {"weights.kl": Range("uniform", (0, 1))}, "weights.kl is searched there or in the study, not in both"),
+        ({"student.lr": Range("uniform", (0.2, 0.5))}, r"student.lr 0.1 lies outside uniform\(0.2, 0.5\)"),
+    ],
+)
+def test_a_launch_of_another_space_cannot_go_on(space: dict[str, Range], fault: str) -> None:
+    with pytest.raises(ConfigError, match=rf"journal\.jsonl: trial 0: {fault}; leave space as it was at the start"):
+        check_resumable(folded(*SOUND), space)

@@ -193,11 +193,23 @@ def test_the_exclusive_upper_edge_of_randint_is_not_itself_a_value() -> None:
     parse_space({"student.warmup_epochs": {"randint": [0, 10]}}, BASE)  # 9 is the highest it draws and the last allowed
 
 
-@pytest.mark.parametrize(("path", "reason"), [("epochs", "budget that pruning divides"), ("seed", "make luck a parameter")])
-def test_the_budget_and_the_seed_cannot_be_searched(path: str, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("epochs", "budget that pruning divides"), ("seed", "make luck a parameter"), ("diverged_above", "which trials have failed")],
+)
+def test_the_budget_the_seed_and_the_limit_of_divergence_cannot_be_searched(path: str, reason: str) -> None:
     message = refusal({path: {"randint": [1, 5]}})
     assert message.startswith(f"space.{path}: cannot be searched, ")
     assert reason in message
+
+
+def test_a_choice_of_more_options_than_any_search_tells_apart_is_refused() -> None:
+    parse_space({"weights.l2": {"choice": list(range(1, 101))}}, BASE)
+    assert "choice: must list at most 100 values, got 101" in refusal({"weights.l2": {"choice": list(range(1, 102))}})
+
+
+def test_a_value_that_is_a_whole_file_is_shown_in_part() -> None:
+    assert len(refusal({"weights.l2": {"uniform": ["x" * 10_000, 1]}})) < 300
 
 
 def test_a_section_is_not_a_parameter() -> None:

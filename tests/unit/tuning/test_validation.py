@@ -7,7 +7,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from cpsc.errors import ConfigError
-from tuning.validation import validate
+from tuning.validation import shown, validate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,3 +76,17 @@ def test_the_cause_is_kept_for_debugging() -> None:
     with pytest.raises(ConfigError) as caught:
         validate(ADAPTER, {"zzz": 1}, where="config")
     assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("value", [5, "text", [1, 2.5], {"a": None}, 10**12, float("nan")])
+def test_a_short_value_is_shown_whole(value: object) -> None:
+    assert shown(value) == repr(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x" * 10**6, ["x" * 10**5] * 1000, {str(key): key for key in range(10**4)}, 10**4000, 10**6000],
+    ids=["text", "list", "mapping", "digits", "digits beyond printing"],
+)
+def test_a_long_value_is_shown_in_part(value: object) -> None:
+    assert 0 < len(shown(value)) < 2000

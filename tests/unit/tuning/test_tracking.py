@@ -1,0 +1,401 @@
+"""Delivery of a journal: everything once, whatever the store answers, and nothing waits behind what it will never take."""
+
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import UNAUTHENTICATED, MlflowException
+
+from cpsc.errors import ConfigError
+from tests.conftest import tiny_study
+from tuning import tracking
+from tuning.config import Study, TrackingConfig, resolve_study
+from tuning.journal import Event, Journal
+from tuning.tracking import MlflowWriter, check_tracking, delivering, store_uri
+
+SECRET = "hidden-secret"
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with its tables made, which takes seconds."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def study(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    monkeypatch.setattr(tracking, "RETRY_S", 0.01)
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    shutil.copy(empty_store, tmp_path / "runs" / "mlflow.db")
+    return resolve_study(tiny_study() | {"storage": str(tmp_path / "runs")})
+
+
+@pytest.fixture
+def journal(study: Study) -> Journal:
+    """Two trials of two epochs, the first with a checkpoint."""
+    journal = Journal(study.local / "tiny")
+    journal.append(event("launch_start", launch_id="launch", params={"epochs": "2"}, study="name: tiny\n"))
+    journal.append(event("attempt_start", attempt=0))
+    checkpoint = study.local / "tiny" / "checkpoint"
+    checkpoint.mkdir()
+    (checkpoint / "best_student.pt").write_bytes(b"student")
+    for number in range(2):
+        journal.append(event("proposed", number=number, point={}))
+        journal.append(event("trial_start", number=number, point={}, params={"epochs": "2"}, ray_trial_id="a"))
+        for epoch in (1, 2):
+            journal.append(event("epoch", number=number, epoch=epoch, metrics={"probe_kl": float(epoch)}, note=""))
+        path = None if number else str(checkpoint)
+        journal.append(event("trial_end", number=number, outcome="completed", reason="", epoch=2, checkpoint=path))
+    journal.append(event("launch_end", status="FINISHED", metrics={"elapsed_s": 1.0}))
+    return journal
+
+
+def event(kind: str, **fields: Any) -> Event:
+    return {"kind": kind, "time": time.time(), **fields}
+
+
+def deliver(journal: Journal, study: Study, *, deadline_s: float = 0.0) -> MlflowWriter:
+    with delivering(MlflowWriter(journal, study, "tiny", "launch"), deadline_s=deadline_s) as writer:
+        pass
+    return writer
+
+
+def client(study: Study) -> MlflowClient:
+    return MlflowClient(tracking_uri=store_uri(study))
+
+
+def runs(study: Study) -> dict[str, Run]:
+    """Every run by its name, of which there may be one each."""
+    experiment = client(study).get_experiment_by_name(study.name)
+    found = client(study).search_runs([experiment.experiment_id])
+    assert len({run.info.run_name for run in found}) == len(found)
+    return {run.info.run_name: run for run in found}
+
+
+def curve(study: Study, run: Run) -> list[tuple[int, float]]:
+    return [(point.step, point.value) for point in client(study).get_metric_history(run.info.run_id, "probe_kl")]
+
+
+def check_all_there(study: Study) -> None:
+    found = runs(study)
+    assert {name: run.info.status for name, run in found.items()} == dict.fromkeys(("tiny", "trial-000", "trial-001"), "FINISHED")
+    for name in ("trial-000", "trial-001"):
+        assert curve(study, found[name]) == [(1, 1.0), (2, 2.0)]
+
+
+def fail(
+    monkeypatch: pytest.MonkeyPatch, method: str, error: Exception, *, times: int, after: bool = False, about: str = ""
+) -> None:
+    """Let the first calls of a client's method (`about` something) fail.
+
+    `after`: having done their work, so that only the answer is lost.
+    """
+    original: Callable[..., Any] = getattr(MlflowClient, method)
+    left = iter(range(times))
+
+    def failing(self: MlflowClient, *arguments: Any, **named: Any) -> Any:
+        result = original(self, *arguments, **named) if after else None
+        if about in str(arguments) and next(left, None) is not None:
+            raise error
+        return result if after else original(self, *arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, method, failing)
+
+
+def no_answer(what: str = "no answer") -> MlflowException:
+    return MlflowException(what)
+
+
+def test_everything_arrives_and_meeting_it_again_changes_nothing(study: Study, journal: Journal) -> None:
+    deliver(journal, study)
+    check_all_there(study)
+    before = {name: run.info.run_id for name, run in runs(study).items()}
+    journal.acknowledge(0)
+    deliver(journal, study)
+    check_all_there(study)
+    assert {name: run.info.run_id for name, run in runs(study).items()} == before
+
+
+def test_the_journal_is_on_the_disk_before_mlflow_is_told(study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    size = journal.path.stat().st_size
+    monkeypatch.setattr(Journal, "sync", lambda self: order.append("sync") or size)
+    monkeypatch.setattr(MlflowWriter, "_deliver", lambda self, event: order.append(event["kind"]))
+    deliver(journal, study)
+    assert order[:2] == ["sync", "launch_start"]
+
+
+def test_an_outage_is_said_once_and_loses_nothing(
+    study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fail(monkeypatch, "log_batch", no_answer(), times=5)
+    deliver(journal, study, deadline_s=20)
+    check_all_there(study)
+    assert [record.message.split(":")[0] for record in caplog.records] == ["tracking is away, metrics are kept and delivered later"]
+
+
+def test_one_lost_connection_is_not_worth_a_word(
+    study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fail(monkeypatch, "log_batch", requests.ConnectionError("reset"), times=1)
+    deliver(journal, study, deadline_s=20)
+    check_all_there(study)
+    assert caplog.records == []
+
+
+def test_a_run_whose_answer_was_lost_is_found_again(study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail(monkeypatch, "create_run", no_answer(), times=2, after=True)
+    deliver(journal, study, deadline_s=20)
+    check_all_there(study)
+
+
+def test_a_run_that_a_hung_server_makes_late_is_found_again(
+    study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, late = MlflowClient.create_run, []
+
+    def hang(self: MlflowClient, *arguments: Any, **named: Any) -> Run:
+        if not late:
+            late.append((arguments, named))
+            raise no_answer()
+        return original(self, *arguments, **named)
+
+    def wait_and_finish(seconds: float) -> None:
+        if len(late) == 1 and seconds == 7:
+            late.append(original(client(study), *late[0][0], **late[0][1]))
+
+    monkeypatch.setattr(MlflowClient, "create_run", hang)
+    monkeypatch.setattr(tracking, "RETRY_S", 7)
+    monkeypatch.setattr(tracking.time, "sleep", wait_and_finish)
+    monkeypatch.setattr(MlflowWriter, "_run", lambda self: [self._deliver_pending() for _ in range(2)])
+    deliver(journal, study)
+    check_all_there(study)
+
+
+def test_wrong_credentials_are_waited_out(study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail(monkeypatch, "log_batch", MlflowException("who are you", UNAUTHENTICATED), times=3)
+    assert deliver(journal, study, deadline_s=20).num_refused == 0
+    check_all_there(study)
+
+
+def test_an_artifact_that_is_too_large_for_the_server_costs_itself_only(
+    study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = requests.Response()
+    response.status_code = 413
+    fail(monkeypatch, "log_artifact", requests.HTTPError("413 Request Entity Too Large", response=response), times=2, about="best")
+    assert deliver(journal, study, deadline_s=20).num_refused == 1
+    check_all_there(study)
+    (record,) = caplog.records
+    assert record.message.startswith(
+        "MLflow refuses a record (trial_end, number 0, epoch 2), it is passed over and named in refused.jsonl: 413"
+    )
+    (refused,) = refusals(study)
+    assert (refused["kind"], refused["number"], refused["reason"]) == ("trial_end", 0, "413 Request Entity Too Large")
+
+
+def test_a_file_is_given_more_time_than_a_metric(study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(tracking.HTTP_TIMEOUT, "10")
+    limits: dict[str, set[str]] = {"log_artifact": set(), "log_batch": set()}
+    for method, seen in limits.items():
+        original = getattr(MlflowClient, method)
+
+        def noting(*arguments: Any, original: Any = original, seen: set[str] = seen, **named: Any) -> Any:
+            seen.add(os.environ[tracking.HTTP_TIMEOUT])
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(MlflowClient, method, noting)
+    deliver(journal, study)
+    assert limits == {"log_artifact": {"120"}, "log_batch": {"10"}}
+
+
+def refusals(study: Study) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (study.local / "tiny" / tracking.REFUSED_FILE).read_text().splitlines()]
+
+
+@pytest.mark.parametrize("about", ["study.yaml", "best_student.pt"])
+def test_a_storage_of_artifacts_that_fails_in_its_own_way_is_waited_for(
+    study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch, about: str
+) -> None:
+    fail(monkeypatch, "log_artifact", RuntimeError("Unable to locate credentials"), times=3, about=about)
+    assert deliver(journal, study, deadline_s=20).num_refused == 0
+    check_all_there(study)
+
+
+def test_a_run_that_somebody_has_deleted_holds_up_no_other(
+    study: Study, journal: Journal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = MlflowWriter._epoch
+
+    def delete_before(self: MlflowWriter, event: Event) -> None:
+        if event["number"] == 0 and event["epoch"] == 1:
+            client(study).delete_run(self.run_id(0))
+        original(self, event)
+
+    monkeypatch.setattr(MlflowWriter, "_epoch", delete_before)
+    assert deliver(journal, study).undelivered == 0
+    found = runs(study)
+    assert sorted(found) == ["tiny", "trial-001"]
+    assert found["tiny"].info.status == "FINISHED"
+    assert curve(study, found["trial-001"]) == [(1, 1.0), (2, 2.0)]
+    said = [record.message for record in caplog.records if "MLflow refuses a record" in record.message]
+    assert len(said) == len({refused["kind"] for refused in refusals(study)}), "once for all epochs of the trial"
+    assert [refused["epoch"] for refused in refusals(study) if refused["kind"] == "epoch"] == [1, 2]
+
+
+def test_a_param_that_a_resume_changed_becomes_a_tag(study: Study, journal: Journal) -> None:
+    deliver(journal, study)
+    journal.append(event("attempt_start", attempt=1))
+    journal.append(event("trial_start", number=1, point={}, params={"epochs": "3", "new": "1"}, ray_trial_id="b"))
+    journal.append(event("epoch", number=1, epoch=3, metrics={"probe_kl": 3.0}, note=""))
+    assert deliver(journal, study).num_refused == 0
+    trial = runs(study)["trial-001"]
+    assert trial.data.params == {"epochs": "2", "new": "1"}
+    assert trial.data.tags["resumed.epochs"] == "3"
+    assert curve(study, trial)[-1] == (3, 3.0)
+
+
+def test_a_deleted_experiment_is_named_before_the_sweep_and_waited_for_in_it(
+    study: Study, journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    check_tracking(study)
+    experiment = client(study).create_experiment(study.name)
+    check_tracking(study)
+    client(study).delete_experiment(experiment)
+    with pytest.raises(ConfigError, match=f"mlflow experiments restore --experiment-id {experiment}"):
+        check_tracking(study)
+    writer = deliver(journal, study, deadline_s=0.5)
+    assert writer.undelivered == len(list(journal.events()))
+    assert "experiment 'tiny' is deleted on the tracking server" in caplog.text
+    client(study).restore_experiment(experiment)
+    deliver(journal, study)
+    check_all_there(study)
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("nowhere://user:hidden-secret@host", "unsupported URI 'nowhere://***@host'"),
+        ("./mlruns", "filesystem tracking backend"),
+        ("http://[host", "Invalid IPv6 URL"),
+        ("http://user:hidden-secret@host:99999", "Invalid url: http://***@host:99999"),
+        ("mysql+absent://user:hidden-secret@host/db", "Can't load plugin"),
+        ("sqlite:////dev/null/store.db", "File exists"),
+    ],
+)
+def test_a_store_that_can_never_be_used_is_named_before_the_sweep(study: Study, uri: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match="is nothing that MLflow can write to") as refused:
+        check_tracking(replace(study, tracking=TrackingConfig(uri=uri)))
+    assert reason in str(refused.value)
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:1", "postgresql+psycopg2://user@127.0.0.1:1/db"])
+def test_a_store_that_is_away_refuses_no_sweep(study: Study, uri: str) -> None:
+    started = time.monotonic()
+    check_tracking(replace(study, tracking=TrackingConfig(uri=uri)))
+    assert time.monotonic() - started < 5
+
+
+def test_a_database_that_cannot_be_opened_is_waited_for(study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)  # instead of trying for 100 s each time
+    unusable = replace(study, tracking=TrackingConfig(uri=f"sqlite:///{study.storage}"))
+    assert deliver(journal, unusable, deadline_s=0.1).undelivered == len(list(journal.events()))
+
+
+def test_an_experiment_that_is_deleted_in_mid_sweep_is_waited_for(study: Study, journal: Journal) -> None:
+    writer = MlflowWriter(journal, study, "tiny", "launch")
+    for known, position in list(journal.pending())[:5]:
+        writer._deliver(known)
+        journal.acknowledge(position)
+    experiment = client(study).get_experiment_by_name(study.name).experiment_id
+    client(study).delete_experiment(experiment)
+    assert not writer._deliver_pending()
+    client(study).restore_experiment(experiment)
+    assert writer._deliver_pending()
+    assert writer.num_refused == 0
+    check_all_there(study)
+
+
+def test_another_server_than_before_is_told_everything_again(
+    study: Study, journal: Journal, empty_store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    deliver(journal, study)
+    moved = replace(study, tracking=TrackingConfig(uri=f"sqlite:///{study.local / 'other.db'}"))
+    shutil.copy(empty_store, study.local / "other.db")
+    journal.append(event("attempt_start", attempt=1))
+    journal.append(event("launch_end", status="FINISHED", metrics={}))
+    assert deliver(journal, moved, deadline_s=20).undelivered == 0
+    check_all_there(moved)
+    assert [record.message.split(":")[0] for record in caplog.records] == [
+        "the tracking server does not know launch tiny (any more)"
+    ]
+
+
+def test_a_server_that_loses_its_database_in_mid_sweep_is_told_everything_again(
+    study: Study, journal: Journal, empty_store: Path
+) -> None:
+    writer = MlflowWriter(journal, study, "tiny", "launch")
+    for known, position in list(journal.pending())[:5]:
+        writer._deliver(known)
+        journal.acknowledge(position)
+    shutil.copy(empty_store, study.local / "other.db")
+    writer._client = MlflowClient(tracking_uri=f"sqlite:///{study.local / 'other.db'}")
+    assert writer._deliver_pending()
+    assert writer.num_refused == 0
+    check_all_there(replace(study, tracking=TrackingConfig(uri=f"sqlite:///{study.local / 'other.db'}")))
+
+
+def test_a_server_that_takes_nothing_at_all_is_given_up_and_the_records_are_counted(
+    study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(monkeypatch, "get_experiment_by_name", no_answer(), times=10**9)
+    started = time.monotonic()
+    writer = deliver(journal, study, deadline_s=0.3)
+    assert writer.undelivered == len(list(journal.events()))
+    assert 0.3 < time.monotonic() - started < 3
+
+
+def test_as_long_as_records_arrive_the_end_waits_for_the_rest(
+    study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = MlflowClient.log_batch
+
+    def slow(self: MlflowClient, *arguments: Any, **named: Any) -> None:
+        time.sleep(0.2)
+        original(self, *arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", slow)
+    assert deliver(journal, study, deadline_s=0.3).undelivered == 0
+    check_all_there(study)
+
+
+def test_a_bug_in_the_delivery_surfaces_where_the_sweep_ends(study: Study, journal: Journal) -> None:
+    journal.append(event("something else"))
+    with pytest.raises(KeyError, match="something else"):
+        deliver(journal, study)
+
+
+def test_no_password_is_left_of_an_error_that_is_cut(
+    study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"http://user:{SECRET}@127.0.0.1/"
+    for padding in range(220, 300):
+        assert SECRET[:4] not in tracking._first_line(no_answer("x" * padding + url))
+    fail(monkeypatch, "get_experiment_by_name", no_answer(f"API request to {url} failed"), times=10**9)
+    with caplog.at_level(logging.DEBUG):
+        deliver(journal, study, deadline_s=0.1)
+    assert "http://***@127.0.0.1/ failed" in caplog.text
+    assert SECRET not in caplog.text
