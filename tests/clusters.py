@@ -135,8 +135,10 @@ def _end_all(process: subprocess.Popen[bytes]) -> None:
         process.kill()
         process.wait(10)
     _, left = psutil.wait_procs(below, timeout=5)
+    left += [process for survivor in left for process in _descendants(survivor.pid) if process not in left]
     for survivor in left:
-        survivor.kill()
+        with suppress(psutil.NoSuchProcess):
+            survivor.kill()
     psutil.wait_procs(left, timeout=5)
 
 

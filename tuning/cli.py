@@ -4,7 +4,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
@@ -12,6 +12,9 @@ from rich.console import Console
 from cpsc.errors import ConfigError, CpscError
 from tuning.progress import Display
 from tuning.redaction import redact
+
+if TYPE_CHECKING:
+    from tuning.results import SweepSummary
 
 app = typer.Typer(
     name="cpsc-tune",
@@ -26,7 +29,7 @@ Force = Annotated[bool, typer.Option("--force", help="Use a teacher below min_ac
 USAGE_ERROR = 2
 INTERRUPTED = 130
 MAX_LINE = 1000
-ADDRESS = re.compile(r"auto|local|(ray://)?[A-Za-z0-9_.-]+:[0-9]{1,5}")
+ADDRESS = re.compile(r"auto|[A-Za-z0-9_.-]+:[0-9]{1,5}")
 
 # Typer's own errors are click's, or, in later versions, those of a copy of click inside Typer.
 _ArgumentError = cast(type[Exception], next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"))
@@ -65,7 +68,7 @@ def _argument_message(error: Any) -> str:
 
 def _check_address(address: str | None) -> None:
     if address is not None and not ADDRESS.fullmatch(address):
-        raise ConfigError(f"--address: must be auto, host:port or ray://host:port, got {address!r}")
+        raise ConfigError(f"--address: must be auto or host:port, as seen from a machine of the cluster, got {address!r}")
 
 
 def _check_output(folder: Path) -> None:
@@ -75,6 +78,18 @@ def _check_output(folder: Path) -> None:
         Storage(str(folder)).check()
     except ConfigError as error:
         raise ConfigError(f"--output: {folder} cannot be written, name a folder that can") from error
+
+
+def _show(summary: "SweepSummary", study: Path, *, quiet: bool) -> None:
+    """Print what the sweep found; CpscError where nothing but failures came of it: a script must not take that for success."""
+    from tuning.outcome import Outcome
+    from tuning.report import print_summary
+
+    if not quiet:
+        print_summary(summary, study, Console())
+    trials = summary.launch.trials
+    if trials and all(trial.outcome is Outcome.FAILED for trial in trials):
+        raise CpscError(f"every trial failed, the first one with: {trials[0].reason}")
 
 
 @app.callback()
@@ -154,12 +169,9 @@ def sweep(
 
         typer.echo(describe(loaded))
         return
-    from tuning.report import print_summary
     from tuning.sweep import run_sweep
 
-    summary = run_sweep(loaded, Display(quiet=quiet), address=address, force=force)
-    if not quiet:
-        print_summary(summary, study, Console())
+    _show(run_sweep(loaded, Display(quiet=quiet), address=address, force=force), study, quiet=quiet)
 
 
 @app.command()
@@ -172,14 +184,12 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Go on with a sweep that was killed, interrupted or has spent its budget."""
-    from tuning.report import print_summary
     from tuning.sweep import resume_sweep
 
     _check_address(address)
     overrides = [*(set_ or []), *([f"search.num_trials={num_trials}"] if num_trials else [])]
     summary = resume_sweep(storage, name, Display(quiet=quiet), overrides=overrides, address=address)
-    if not quiet:
-        print_summary(summary, summary.study.local / name / "study.yaml", Console())
+    _show(summary, summary.study.local / name / "study.yaml", quiet=quiet)
 
 
 @app.command()

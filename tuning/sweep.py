@@ -12,6 +12,7 @@ from cpsc.errors import CpscError
 from tuning.assets import Assets, prepare
 from tuning.champion import register_champion
 from tuning.closing import close_dead_launches, settle
+from tuning.cluster_address import check_cluster
 from tuning.config import Study, check_searchable
 from tuning.history import LaunchHistory, check_resumable, fold
 from tuning.journal import DriverLock, Journal, JournalError
@@ -37,6 +38,8 @@ class InterruptedSweepError(CpscError):
 def run_sweep(study: Study, display: Display, *, address: str | None = None, force: bool = False) -> SweepSummary:
     """Run `study` to its end as a new launch. ConfigError before anything starts where it cannot run here."""
     check_searchable(study)
+    if address is not None:
+        check_cluster(address)
     check_resources(study, address)
     attempt = _Attempt(study, display, address)
     check_tracking(study)
@@ -51,6 +54,8 @@ def run_sweep(study: Study, display: Display, *, address: str | None = None, for
 def resume_sweep(storage: str, name: str, display: Display, *, overrides: list[str], address: str | None = None) -> SweepSummary:
     """Go on with the launch `name` under `storage`, a folder or a URI, whatever ended it; `overrides` may extend its budgets."""
     study = open_launch(storage, name, overrides)
+    if address is not None:
+        check_cluster(address)
     check_resources(study, address)
     attempt = _Attempt(study, display, address)
     with DriverLock(study.local / name):

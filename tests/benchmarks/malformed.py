@@ -741,6 +741,10 @@ ARGUMENTS: dict[str, tuple[Write, str]] = {
     "output below a file": (_arguments("trial", "study.yaml", "--output", "study.yaml/x"), "--output: study.yaml/x"),
     "flag with a value": (_arguments("sweep", "study.yaml", "--quiet=yes"), "'--quiet'"),
     "address of nothing": (_arguments("sweep", "study.yaml", "--address", "nonsense"), "--address: must be auto"),
+    "address where nothing listens": (
+        _arguments("sweep", "study.yaml", "--address", "127.0.0.1:1"),
+        "--address 127.0.0.1:1: no Ray cluster answers there",
+    ),
     "address with a shell in it": (_arguments("sweep", "study.yaml", "--address", "a:1; touch it-ran"), "--address: must be auto"),
     "trials in words": (_arguments("resume", "tiny", "--num-trials", "x"), "'--num-trials'"),
     "no trials": (_arguments("resume", "tiny", "--num-trials", "0"), "'--num-trials'"),

@@ -97,6 +97,7 @@ def run_command(command: str, cwd: Path) -> str:
 
 def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
     (tmp_path / "search_spaces").symlink_to(ROOT / "search_spaces")
+    (tmp_path / "cluster.yaml").symlink_to(ROOT / "cluster.yaml")
     outputs = {command: run_command(command, tmp_path) for command in readme_commands()}
     assert {"make sweep", "make test"} <= outputs.keys()
     assert "chosen without a real image" in outputs["make sweep"]

@@ -1,0 +1,51 @@
+"""Is there a Ray cluster at an address, and does it ask for a token? Ray itself finds out in minutes, or not at all.
+
+Against Ray 2.60: `ray.init` tries an address where nobody answers for 14 minutes, and a driver whose token mode is not
+the cluster's connects and loses every trial. So the address is knocked at first, in the mode that the cluster has.
+"""
+
+import os
+import socket
+
+from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+from ray._private.services import canonicalize_bootstrap_address
+from ray._raylet import Config, GcsClient  # type: ignore[attr-defined]
+from ray.exceptions import AuthenticationError, RpcError
+
+from cpsc.errors import ConfigError
+
+CONNECT_S = 5.0
+
+
+def check_cluster(address: str) -> None:
+    """Take the authentication mode of the cluster at `address`. ConfigError where none answers, or not with our token."""
+    found = _knock(address)
+    for mode in ("disabled", "token"):  # in this order: an open cluster accepts a client with a token, and fails later
+        os.environ["RAY_AUTH_MODE"] = mode
+        Config.initialize("")  # Ray has read the mode when it was imported
+        try:
+            ensure_token_if_auth_enabled(None, create_token_if_missing=False)
+            GcsClient(address=found)
+        except AuthenticationError:
+            continue
+        except (RpcError, ConnectionError, RuntimeError) as error:
+            raise ConfigError(f"--address {address}: what answers there is no Ray cluster ({_first_line(error)})") from error
+        return
+    raise ConfigError(f"--address {address}: the cluster asks for its token; name the file that holds it in RAY_AUTH_TOKEN_PATH")
+
+
+def _knock(address: str) -> str:
+    """The address as Ray takes it, which is not always the one given, once something has answered there."""
+    try:
+        found = canonicalize_bootstrap_address(address)
+        host, _, port = str(found or "").rpartition(":")
+        if not port.isdecimal():
+            raise ValueError("no Ray runs on this machine")
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConfigError(f"--address {address}: no Ray cluster answers there ({_first_line(error)})") from error
+    return str(found)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
