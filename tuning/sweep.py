@@ -3,7 +3,7 @@
 import contextlib
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mlflow import MlflowClient
 from ray.tune.schedulers import FIFOScheduler
@@ -92,11 +92,11 @@ class _Attempt:
                         interrupted = self._fit(name, assets, history, scheduler, recorder)
             except BaseException as error:
                 with contextlib.suppress(JournalError):  # where it is the journal that fails, it cannot say so
-                    self._record_end(journal, "FAILED", recorder, writer)
+                    self._record_end(journal, "FAILED", [recorder, writer, mirror])
                 if is_disk_full(error):
                     raise self._interruption(name, str(error)) from error
                 raise
-            share = self._record_end(journal, "KILLED" if interrupted else "FINISHED", recorder, writer)
+            share = self._record_end(journal, "KILLED" if interrupted else "FINISHED", [recorder, writer, mirror])
         if interrupted:
             raise self._interruption(name, recorder.stopped_by or "the sweep was interrupted")
         launch = launch_from_journal(journal.events(), name)
@@ -109,10 +109,10 @@ class _Attempt:
             tracking_share=share,
         )
 
-    def _record_end(self, journal: Journal, status: str, recorder: Recorder, writer: MlflowWriter) -> float:
+    def _record_end(self, journal: Journal, status: str, trackers: Sequence[Recorder | MlflowWriter | StudyMirror]) -> float:
         """The attempt's last event -> the share of its time that tracking took."""
         elapsed_s = self._elapsed_s()
-        share = (recorder.busy_s + writer.busy_s) / elapsed_s
+        share = sum(tracker.busy_s for tracker in trackers) / elapsed_s
         metrics = {"elapsed_s": elapsed_s, "tracking_share": share}
         journal.append({"kind": "launch_end", "time": time.time(), "status": status, "metrics": metrics})
         return share
