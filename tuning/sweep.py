@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from ray.tune.schedulers import FIFOScheduler
 
 from cpsc.errors import CpscError
@@ -21,6 +22,7 @@ from tuning.preflight import MeetingPoint, check_nodes
 from tuning.progress import Display
 from tuning.ray_session import check_resources, ray_running, terminating_like_ctrl_c
 from tuning.recorder import Recorder, is_disk_full
+from tuning.redaction import redact
 from tuning.results import Launch, SweepSummary, launch_from_journal
 from tuning.search import ResumableAsha, StudySearch, build_scheduler, build_search, has_work
 from tuning.space import to_tune
@@ -178,8 +180,13 @@ class _Attempt:
         number = launch.chosen.number
         path = fold(journal.events(), metric=self._study.metric).trials[number].checkpoints[-1]
         client = MlflowClient(tracking_uri=store_uri(self._study))
-        with Storage(self._study.storage).reading(path) as folder:
-            return register_champion(client, self._study.name, writer.run_id(number), folder, assets)
+        try:
+            with Storage(self._study.storage).reading(path) as folder:
+                return register_champion(client, self._study.name, writer.run_id(number), folder, assets)
+        except (MlflowException, OSError) as error:  # all is recorded: an outage now must not look like a failed sweep
+            resume = f"cpsc-tune resume {journal.path.parent.name} --storage {self._study.local}"
+            self._display.say(redact(f"the chosen student is not registered ({error}); do it with: {resume}"))
+            return None
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._started
