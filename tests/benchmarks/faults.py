@@ -297,7 +297,9 @@ def _times_said(bench: Bench) -> int:
 
 def malformed(bench: Bench, rounds: int) -> str:
     """Every kind of mistake, through the command line: one line, status 2, no Ray."""
-    failures = run_catalogue(bench.folder / "malformed")
+    folder = bench.folder / "malformed"
+    folder.mkdir()
+    failures = run_catalogue(folder)
     for line in failures:
         print(f"  FAILED {line}", flush=True)
     return f"{len(cases()) - len(failures)} of {len(cases())} told in one line with status 2, none started Ray"
