@@ -31,9 +31,8 @@ class UnfitNodeError(CpscError):
 def versions() -> dict[str, str]:
     """What must be alike on all nodes."""
     python = ".".join(platform.python_version_tuple()[:2])
-    return {"python": python} | {
-        package: version(package).partition("+")[0] for package in PACKAGES
-    }  # a CPU build is the same version
+    # Without what follows a plus: a CPU build on the head is the same version as a CUDA build on a worker.
+    return {"python": python} | {package: version(package).partition("+")[0] for package in PACKAGES}
 
 
 @dataclass(frozen=True)
@@ -82,14 +81,14 @@ def check_nodes(point: MeetingPoint, tracking_uri: str | None) -> list[str]:
 
     A node that joins later does so when its first trial starts.
     """
-    visits = {}
+    visits = []
     for node in ray.nodes():
         if node["Alive"]:
             here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             task = ray.remote(_visit).options(num_cpus=0, max_retries=0, scheduling_strategy=here)
-            visits[node["NodeManagerHostname"]] = task.remote(point, tracking_uri)
+            visits.append((node["NodeManagerHostname"], task.remote(point, tracking_uri)))  # nodes may share a host
     remarks = []
-    for node, visit in visits.items():
+    for node, visit in visits:
         try:
             name, remark = ray.get(visit, timeout=NODE_ANSWERS_S)
         except ray.exceptions.RayTaskError as error:
