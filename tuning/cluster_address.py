@@ -13,6 +13,7 @@ from ray._raylet import Config, GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError, RpcError
 
 from cpsc.errors import ConfigError
+from tuning.redaction import reason
 
 CONNECT_S = 5.0
 
@@ -29,7 +30,7 @@ def check_cluster(address: str) -> None:
         except AuthenticationError:
             continue
         except (RpcError, ConnectionError, RuntimeError) as error:
-            raise ConfigError(f"--address {address}: what answers there is no Ray cluster ({_first_line(error)})") from error
+            raise ConfigError(f"--address {address}: what answers there is no Ray cluster ({reason(error)})") from error
         return
     raise ConfigError(f"--address {address}: the cluster asks for its token; name the file that holds it in RAY_AUTH_TOKEN_PATH")
 
@@ -43,9 +44,5 @@ def _knock(address: str) -> str:
             raise ValueError("no Ray runs on this machine")
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
     except (OSError, ValueError, OverflowError) as error:
-        raise ConfigError(f"--address {address}: no Ray cluster answers there ({_first_line(error)})") from error
+        raise ConfigError(f"--address {address}: no Ray cluster answers there ({reason(error)})") from error
     return str(found)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

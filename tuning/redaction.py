@@ -12,3 +12,9 @@ _QUERY = re.compile(
 def redact(text: str) -> str:
     """`text` without the names, passwords and tokens that URIs in it carry before their host or in their query."""
     return _QUERY.sub(r"\1***", _USER_INFO.sub(r"\1***@", text))
+
+
+def reason(error: BaseException) -> str:
+    """What `error` says, in a line that may be shown: redacted before it is cut, for half a URI would not be known as one."""
+    text = redact(str(error)).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

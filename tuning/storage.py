@@ -10,7 +10,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from cpsc.errors import CheckpointError, ConfigError
-from tuning.redaction import redact
+from tuning.redaction import reason, redact
 
 TROUBLE = (pa.ArrowException, OSError, ValueError)
 
@@ -31,7 +31,7 @@ class Storage:
         try:
             self.filesystem, root = fs.FileSystem.from_uri(location)
         except TROUBLE as error:
-            raise ConfigError(f"storage: {redact(location)!r} is no storage that Arrow knows ({_reason(error)})") from error
+            raise ConfigError(f"storage: {redact(location)!r} is no storage that Arrow knows ({reason(error)})") from error
         self.root = root.rstrip("/")
 
     def __str__(self) -> str:
@@ -48,10 +48,8 @@ class Storage:
 
     def exists(self, name: str) -> bool:
         """Whether there is a file or folder of that name. ConfigError where the storage cannot be asked."""
-        try:
+        with self._said_in_a_line("read"):
             return bool(self.filesystem.get_file_info(self.path(name)).type != fs.FileType.NotFound)
-        except TROUBLE as error:
-            raise ConfigError(f"storage: {self} cannot be read ({_reason(error)})") from error
 
     def names(self, folder: str = "") -> list[str]:
         """The files and folders directly in `folder`, sorted; none where it is not there."""
@@ -59,18 +57,14 @@ class Storage:
 
     def listing(self, path: str) -> list[str]:
         """The same for a full path, as `path()` makes it."""
-        try:
+        with self._said_in_a_line("read"):
             found = self.filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
-        except TROUBLE as error:
-            raise ConfigError(f"storage: {self} cannot be read ({_reason(error)})") from error
         return sorted(info.base_name for info in found)
 
     def size(self, name: str) -> int:
         """Bytes in the file `name`; 0 where there is none."""
-        try:
+        with self._said_in_a_line("read"):
             return int(self.filesystem.get_file_info(self.path(name)).size or 0)
-        except TROUBLE as error:
-            raise ConfigError(f"storage: {self} cannot be read ({_reason(error)})") from error
 
     @contextmanager
     def reading(self, path: str) -> Iterator[Path]:
@@ -91,7 +85,7 @@ class Storage:
                     local.mkdir()
                 fs.copy_files(path, str(local), source_filesystem=self.filesystem)
             except TROUBLE as error:
-                raise CheckpointError(f"{path}: cannot be fetched ({_reason(error)})") from error
+                raise CheckpointError(f"{path}: cannot be fetched ({reason(error)})") from error
             yield local
 
     @contextmanager
@@ -116,38 +110,29 @@ class Storage:
             fs.copy_files(str(local), partial, destination_filesystem=self.filesystem)
             self.filesystem.move(partial, path)
         except TROUBLE as error:
-            raise CheckpointError(f"{self}/{name}: cannot be written ({_reason(error)}), what was there is intact") from error
+            raise CheckpointError(f"{self}/{name}: cannot be written ({reason(error)}), what was there is intact") from error
 
     def delete(self, name: str) -> None:
         """Remove the file `name`."""
-        try:
+        with self._said_in_a_line("written"):
             self.filesystem.delete_file(self.path(name))
-        except TROUBLE as error:
-            raise ConfigError(f"storage: {self} cannot be written ({_reason(error)})") from error
 
     def delete_folder(self, name: str) -> None:
         """Remove the folder `name` and all in it."""
-        try:
+        with self._said_in_a_line("written"):
             self.filesystem.delete_dir(self.path(name))
-        except TROUBLE as error:
-            raise ConfigError(f"storage: {self} cannot be written ({_reason(error)})") from error
 
     def write_token(self, name: str, token: bytes) -> None:
         """A small file for `read_token`. ConfigError where the storage cannot be written."""
-        try:
+        with self._said_in_a_line("written"):
             self.filesystem.create_dir(self.path(name).rpartition("/")[0], recursive=True)
             with self.filesystem.open_output_stream(self.path(name)) as stream:
                 stream.write(token)
-        except TROUBLE as error:
-            raise ConfigError(f"storage: {self} cannot be written ({_reason(error)})") from error
 
     def read_token(self, name: str) -> bytes:
         """What `write_token` wrote, here or on another node. ConfigError where it cannot be read."""
-        try:
-            with self.filesystem.open_input_stream(self.path(name)) as stream:
-                return bytes(stream.read())
-        except TROUBLE as error:
-            raise ConfigError(f"storage: {self} cannot be read ({_reason(error)})") from error
+        with self._said_in_a_line("read"), self.filesystem.open_input_stream(self.path(name)) as stream:
+            return bytes(stream.read())
 
     def check(self) -> None:
         """Write, read and delete a file: ConfigError now rather than at the first checkpoint, after the work is done."""
@@ -160,6 +145,14 @@ class Storage:
             raise ConfigError(f"storage: {self}: what was written does not come back")
         self.delete(name)
 
+    @contextmanager
+    def _said_in_a_line(self, what: str) -> Iterator[None]:
+        """ConfigError where Arrow fails at what cannot be `what` then."""
+        try:
+            yield
+        except TROUBLE as error:
+            raise ConfigError(f"storage: {self} cannot be {what} ({reason(error)})") from error
+
 
 def _check_folder(folder: Path) -> None:
     """ConfigError unless files can be made in `folder`, or, where it is not there yet, in the nearest one above that is."""
@@ -171,8 +164,3 @@ def _check_folder(folder: Path) -> None:
         raise ConfigError(
             f"storage: {folder} cannot be written ({error.strerror}), choose another with --set storage=..."
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    lines = redact(str(error)).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__

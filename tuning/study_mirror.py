@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tuning.journal import Event, Journal
 from tuning.outcome import Outcome
+from tuning.redaction import reason
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ class StudyMirror(threading.Thread):
         try:
             self._mirror()
         except Exception as error:  # a full disk, a locked file, a bug of ours: no sweep may end for it
-            logger.warning("%s is no longer kept up to date, the sweep goes on (%s)", self.path, _reason(error))
+            cause = error.__cause__ or error  # Optuna wraps what the database says into a guess at invalid data
+            logger.warning("%s is no longer kept up to date, the sweep goes on (%s)", self.path, reason(cause))
 
     def close(self, *, deadline_s: float = 60.0) -> None:
         """Write what is left and stop; give up after `deadline_s`."""
@@ -236,12 +238,6 @@ def _is_sound(path: Path) -> bool:
 def _remove(path: Path) -> None:
     for suffix in (*COMPANIONS, ""):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-
-
-def _reason(error: Exception) -> str:
-    """One line. Optuna wraps what the database says into a guess at invalid data."""
-    text = str(error.__cause__ or error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from tuning.config import Study
 from tuning.journal import Event, Journal
 from tuning.journal_copy import JournalCopy
 from tuning.outcome import MLFLOW_STATUS, Outcome
-from tuning.redaction import redact
+from tuning.redaction import reason, redact
 from tuning.refusal import is_refusal
 from tuning.storage import Storage
 from tuning.trainable import BEST_STUDENT_FILE, CONFIG_FILE, SAMPLES_FILE, STATE_FILE
@@ -90,7 +90,7 @@ def check_tracking(study: Study) -> None:
     try:
         experiment = _experiment_at_hand(uri, study.name)
     except (MlflowException, SQLAlchemyError, ImportError, ValueError, OSError) as error:
-        raise ConfigError(f"tracking.uri: {redact(uri)} is nothing that MLflow can write to ({_first_line(error)})") from error
+        raise ConfigError(f"tracking.uri: {redact(uri)} is nothing that MLflow can write to ({reason(error)})") from error
     if experiment is not None and experiment.lifecycle_stage == "deleted":
         raise ConfigError(_in_the_bin(experiment))
 
@@ -226,7 +226,7 @@ class MlflowWriter(threading.Thread):
         if self._num_failures == 1:
             self._away_since = time.monotonic()
         if self._num_failures == 2:  # one may be a connection that the server closed for being idle
-            logger.warning("tracking is away, metrics are kept and delivered later: %s", _first_line(error))
+            logger.warning("tracking is away, metrics are kept and delivered later: %s", reason(error))
         self._is_new = False  # a run may have been made although its answer was lost
         self._in_doubt = True
 
@@ -240,13 +240,13 @@ class MlflowWriter(threading.Thread):
                 raise
             self._experiment = ""
             if not self._experiment_id():
-                raise _ForgottenError(_first_line(error)) from error
+                raise _ForgottenError(reason(error)) from error
         try:
             call(*arguments, **named)
         except FAILURES as error:
             if not is_refusal(error):
                 raise
-            self._pass_over(event, _first_line(error))
+            self._pass_over(event, reason(error))
 
     def _pass_over(self, event: Event, reason: str) -> None:
         self.num_refused += 1
@@ -413,11 +413,6 @@ def _in_the_bin(experiment: Experiment) -> str:
 
 def _milliseconds(event: Event) -> int:
     return int(event["time"] * 1000)
-
-
-def _first_line(error: Exception) -> str:
-    text = redact(str(error)).strip()  # before it is cut: half a URI would not be known as one
-    return text.splitlines()[0][:300] if text else type(error).__name__
 
 
 @contextlib.contextmanager

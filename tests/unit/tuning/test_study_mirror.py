@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -527,7 +528,6 @@ def test_optunas_tables_and_importances_read_the_file(journal: Journal, path: Pa
     "plot", ["plot_intermediate_values", "plot_optimization_history", "plot_parallel_coordinate", "plot_param_importances"]
 )
 def test_optunas_plots_read_the_file(journal: Journal, path: Path, plot: str) -> None:
-    matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
     completed(journal, 6)
     figure = getattr(optuna.visualization.matplotlib, plot)(open_as_a_reader(path)).figure

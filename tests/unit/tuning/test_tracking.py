@@ -21,6 +21,7 @@ from tests.conftest import tiny_study
 from tuning import tracking
 from tuning.config import Study, TrackingConfig, resolve_study
 from tuning.journal import Event, Journal
+from tuning.redaction import reason
 from tuning.tracking import MlflowWriter, check_tracking, delivering, store_uri
 
 SECRET = "hidden-secret"
@@ -393,7 +394,7 @@ def test_no_password_is_left_of_an_error_that_is_cut(
 ) -> None:
     url = f"http://user:{SECRET}@127.0.0.1/"
     for padding in range(220, 300):
-        assert SECRET[:4] not in tracking._first_line(no_answer("x" * padding + url))
+        assert SECRET[:4] not in reason(no_answer("x" * padding + url))
     fail(monkeypatch, "get_experiment_by_name", no_answer(f"API request to {url} failed"), times=10**9)
     with caplog.at_level(logging.DEBUG):
         deliver(journal, study, deadline_s=0.1)
