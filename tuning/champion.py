@@ -6,6 +6,7 @@ from pathlib import Path
 import mlflow
 import mlflow.pytorch
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
 from cpsc import checkpoint
@@ -15,6 +16,23 @@ from tuning.trainable import BEST_STUDENT_FILE
 
 ALIAS = "champion"
 EXAMPLE_IMAGES = 2
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What MLflow answers where there is no such model, and where the model has no such alias."""
+
+
+def champion_uri(name: str) -> str:
+    """Where the champion of the study `name` is loaded from."""
+    return f"models:/{name}@{ALIAS}"
+
+
+def is_champion(client: MlflowClient, name: str, run_id: str) -> bool:
+    """Whether the study's champion is, already, the student of the run `run_id`."""
+    try:
+        return bool(client.get_model_version_by_alias(name, ALIAS).run_id == run_id)
+    except MlflowException as error:
+        if error.error_code in ABSENT:
+            return False
+        raise
 
 
 def register_champion(client: MlflowClient, name: str, run_id: str, checkpoint_folder: Path, assets: Assets) -> str:
@@ -45,4 +63,4 @@ def register_champion(client: MlflowClient, name: str, run_id: str, checkpoint_f
         client.create_registered_model(name)
     version = client.create_model_version(name, source=logged.model_uri, run_id=run_id, model_id=logged.model_id)
     client.set_registered_model_alias(name, ALIAS, version.version)
-    return f"models:/{name}@{ALIAS}"
+    return champion_uri(name)

@@ -206,7 +206,7 @@ def report(
     from tuning.config import load_study
     from tuning.report import print_report
     from tuning.results import load_launch
-    from tuning.tracking import existing_store_uri
+    from tuning.store import existing_store_uri
 
     loaded = load_study(study, set_)
     uri = existing_store_uri(loaded)
@@ -227,7 +227,7 @@ def ui(
 ) -> None:
     """Open MLflow's UI, on this machine only, on the store that the study's sweeps write."""
     from tuning.config import load_study
-    from tuning.tracking import existing_store_uri
+    from tuning.store import existing_store_uri
 
     loaded = load_study(study, set_)
     uri = existing_store_uri(loaded)

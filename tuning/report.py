@@ -10,7 +10,7 @@ from tuning.outcome import Outcome
 from tuning.progress import percent
 from tuning.redaction import redact
 from tuning.results import Launch, SweepSummary, TrialRecord
-from tuning.tracking import store_uri
+from tuning.store import store_uri
 
 SHOWN_TRIALS = 10
 

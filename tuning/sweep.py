@@ -9,9 +9,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from ray.tune.schedulers import FIFOScheduler
 
-from cpsc.errors import CpscError
+from cpsc.errors import CheckpointError, CpscError
 from tuning.assets import Assets, prepare
-from tuning.champion import register_champion
+from tuning.champion import champion_uri, is_champion, register_champion
 from tuning.closing import close_dead_launches, settle
 from tuning.cluster_address import check_cluster
 from tuning.config import Study, check_searchable
@@ -27,9 +27,10 @@ from tuning.results import Launch, SweepSummary, launch_from_journal
 from tuning.search import ResumableAsha, StudySearch, build_scheduler, build_search, has_work
 from tuning.space import to_tune
 from tuning.storage import Storage
+from tuning.store import check_tracking, store_uri
 from tuning.study_mirror import StudyMirror, mirroring
 from tuning.sweep_progress import SweepProgress
-from tuning.tracking import MlflowWriter, check_tracking, delivering, store_uri
+from tuning.tracking import MlflowWriter, delivering
 from tuning.tuner import build_tuner, remove_ray_state, trial_context
 
 
@@ -88,8 +89,9 @@ class _Attempt:
         space = StudySearch.convert_search_space(to_tune(study.space))
         mirror = StudyMirror(journal, study_name=study.name, space=space, metric=study.metric)
         with mirroring(mirror), delivering(open_writer(study, name, history.launch_id)) as writer:
+            trained = has_work(study, history)
             try:
-                if has_work(study, history):
+                if trained:
                     with ray_running(self._address), terminating_like_ctrl_c():
                         interrupted = self._fit(name, assets, history, scheduler, recorder)
             except BaseException as error:
@@ -105,7 +107,7 @@ class _Attempt:
         return SweepSummary(
             study=study,
             launch=launch,
-            model_uri=None if writer.undelivered else self._register(launch, journal, writer, assets),
+            model_uri=None if writer.undelivered else self._register(launch, journal, writer, assets, trained=trained),
             num_undelivered=writer.undelivered,
             elapsed_s=self._elapsed_s(),
             tracking_share=share,
@@ -174,19 +176,40 @@ class _Attempt:
                 remove_ray_state(storage, name)
         return progress.interrupted
 
-    def _register(self, launch: Launch, journal: Journal, writer: MlflowWriter, assets: Assets) -> str | None:
+    def _register(self, launch: Launch, journal: Journal, writer: MlflowWriter, assets: Assets, *, trained: bool) -> str | None:
+        """The champion's URI; None where no trial has a result, or where it cannot be registered now, which is said.
+
+        An attempt that only delivered what a server had missed registers no second version of the same student.
+        """
         if launch.chosen is None:
             return None
         number = launch.chosen.number
-        path = fold(journal.events(), metric=self._study.metric).trials[number].checkpoints[-1]
+        checkpoints = fold(journal.events(), metric=self._study.metric).trials[number].checkpoints
         client = MlflowClient(tracking_uri=store_uri(self._study))
+        resume = f"cpsc-tune resume {journal.path.parent.name} --storage {self._study.local}"
         try:
-            with Storage(self._study.storage).reading(path) as folder:
-                return register_champion(client, self._study.name, writer.run_id(number), folder, assets)
+            run_id = writer.run_id(number)
+            if not trained and is_champion(client, self._study.name, run_id):
+                return champion_uri(self._study.name)
+            return self._register_newest(client, run_id, checkpoints, assets)
         except (MlflowException, OSError) as error:  # all is recorded: an outage now must not look like a failed sweep
-            resume = f"cpsc-tune resume {journal.path.parent.name} --storage {self._study.local}"
             self._display.say(redact(f"the chosen student is not registered ({error}); do it with: {resume}"))
-            return None
+        except CheckpointError as error:
+            self._display.say(f"the chosen student is not registered, none of its checkpoints can be read ({error})")
+        return None
+
+    def _register_newest(self, client: MlflowClient, run_id: str, checkpoints: Sequence[str], assets: Assets) -> str:
+        """Register the best student in the newest of `checkpoints` that can be read. CheckpointError where none can."""
+        storage = Storage(self._study.storage)
+        for path in reversed(checkpoints):
+            try:
+                with storage.reading(path) as folder:
+                    return register_champion(client, self._study.name, run_id, folder, assets)
+            except CheckpointError as error:
+                if path == checkpoints[0]:
+                    raise
+                self._display.say(f"{error}: the checkpoint before it is registered instead")
+        raise CheckpointError("it has none")
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._started

@@ -11,12 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Metric, Param, RunTag
-from mlflow.exceptions import INVALID_STATE, RESOURCE_DOES_NOT_EXIST, InvalidUrlException, MlflowException
-from sqlalchemy import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import INVALID_STATE, RESOURCE_DOES_NOT_EXIST, MlflowException
 
-from cpsc.errors import CheckpointError, ConfigError
 from tuning.config import Study
 from tuning.journal import Event, Journal
 from tuning.journal_copy import JournalCopy
@@ -24,6 +21,7 @@ from tuning.outcome import MLFLOW_STATUS, Outcome
 from tuning.redaction import reason, redact
 from tuning.refusal import is_refusal
 from tuning.storage import Storage
+from tuning.store import FAILURES, artifact_location, in_the_bin, set_http_limits, store_uri, storing_artifacts
 from tuning.trainable import BEST_STUDENT_FILE, CONFIG_FILE, SAMPLES_FILE, STATE_FILE
 
 logger = logging.getLogger(__name__)
@@ -50,65 +48,6 @@ RETRY_S = 2.0
 POLL_S = 0.2
 PATIENCE_S = 20.0
 """A server that has been away for longer than this at a sweep's end is not waited for; one that restarts then is back by it."""
-HTTP_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-ARTIFACT_TIMEOUT_S = 120
-FAILURES = (MlflowException, SQLAlchemyError, CheckpointError, OSError)
-"""What a server, a database, or the storage of artifacts and checkpoints may answer with."""
-DATABASES = ("postgresql", "mysql", "mssql")
-"""What MLflow writes to without a server in between, beside SQLite."""
-
-
-def store_uri(study: Study) -> str:
-    """The study's MLflow store: the server it names, or SQLite on the driver's disk, by absolute path.
-
-    Trials run in folders of their own, where a relative address would make a store of its own.
-    """
-    return study.tracking.uri or f"sqlite:///{study.local / 'mlflow.db'}"
-
-
-def existing_store_uri(study: Study) -> str:
-    """The same, for reading: ConfigError where no sweep has written a store yet, instead of making an empty one."""
-    if study.tracking.uri is None and not (study.local / "mlflow.db").exists():
-        raise ConfigError(f"storage: {study.local} holds no MLflow store yet, run the study's sweep first")
-    return store_uri(study)
-
-
-def artifact_location(study: Study) -> str | None:
-    """Where artifacts go beside a database, for MLflow would take the current folder; a server decides for itself."""
-    is_server = (study.tracking.uri or "").startswith(("http://", "https://", "databricks"))
-    return None if is_server else (study.local / "mlflow-artifacts" / study.name).as_uri()
-
-
-def check_tracking(study: Study) -> None:
-    """ConfigError where the study's store could never be used: no such kind, no driver for it here, its experiment is deleted.
-
-    One that is away is no reason to refuse: what it misses is delivered later.
-    """
-    if study.tracking.uri is None and not (study.local / "mlflow.db").exists():
-        return
-    uri = store_uri(study)
-    try:
-        experiment = _experiment_at_hand(uri, study.name)
-    except (MlflowException, SQLAlchemyError, ImportError, ValueError, OSError) as error:
-        raise ConfigError(f"tracking.uri: {redact(uri)} is nothing that MLflow can write to ({reason(error)})") from error
-    if experiment is not None and experiment.lifecycle_stage == "deleted":
-        raise ConfigError(_in_the_bin(experiment))
-
-
-def _experiment_at_hand(uri: str, name: str) -> Experiment | None:
-    """The experiment, if there is one and it can be seen now."""
-    scheme = uri.partition(":")[0].partition("+")[0]
-    if scheme in DATABASES:  # MLflow would try to connect for minutes
-        make_url(uri).get_dialect().import_dbapi()
-        return None
-    _set_http_limits()
-    client = MlflowClient(tracking_uri=uri)
-    try:
-        return client.get_experiment_by_name(name)
-    except InvalidUrlException:
-        raise
-    except FAILURES:
-        return None
 
 
 class _ForgottenError(Exception):
@@ -125,7 +64,7 @@ class MlflowWriter(threading.Thread):
 
     def __init__(self, journal: Journal, study: Study, launch: str, launch_id: str, copy: JournalCopy | None = None) -> None:
         super().__init__(name="mlflow-writer", daemon=True)
-        _set_http_limits()
+        set_http_limits()
         self._journal = journal
         self._copy = copy or JournalCopy(journal, None, launch)
         self._study = study
@@ -284,7 +223,7 @@ class MlflowWriter(threading.Thread):
         run_id = self._find(None) or self._create(event, None, self._launch, {KIND_TAG: "launch"})
         params = [Param(key, value) for key, value in event["params"].items()]
         self._ask(event, self._client.log_batch, run_id, params=params)
-        with _storing_artifacts():
+        with storing_artifacts():
             self._client.log_text(run_id, event["study"], "study.yaml")
 
     def _attempt_start(self, event: Event) -> None:
@@ -334,7 +273,7 @@ class MlflowWriter(threading.Thread):
                     self._ask(event, self._log_artifact, run_id, str(folder / name), ARTIFACT_FOLDERS.get(name))
 
     def _log_artifact(self, run_id: str, file: str, folder: str | None) -> None:
-        with _storing_artifacts():
+        with storing_artifacts():
             self._client.log_artifact(run_id, file, folder)
 
     def _launch_end(self, event: Event) -> None:
@@ -378,37 +317,9 @@ class MlflowWriter(threading.Thread):
         if not self._experiment:
             experiment = self._client.get_experiment_by_name(self._study.name)
             if experiment is not None and experiment.lifecycle_stage == "deleted":
-                raise MlflowException(_in_the_bin(experiment), INVALID_STATE)  # somebody can take it out: wait for that
+                raise MlflowException(in_the_bin(experiment), INVALID_STATE)  # somebody can take it out: wait for that
             self._experiment = str(experiment.experiment_id) if experiment is not None else ""
         return self._experiment
-
-
-def _set_http_limits() -> None:
-    # One attempt: this thread has its own patience, and a request that is sent twice makes two runs.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    os.environ.setdefault(HTTP_TIMEOUT, "10")
-
-
-@contextlib.contextmanager
-def _storing_artifacts() -> Iterator[None]:
-    """The server answers once it has passed a whole file on to its own storage: that may take longer than a metric does."""
-    limit = os.environ[HTTP_TIMEOUT]
-    os.environ[HTTP_TIMEOUT] = str(max(int(limit), ARTIFACT_TIMEOUT_S))
-    try:
-        yield
-    except FAILURES:
-        raise
-    except Exception as error:  # each kind of artifact storage brings a library with exceptions of its own
-        raise MlflowException(f"artifacts cannot be stored: {error}") from error
-    finally:
-        os.environ[HTTP_TIMEOUT] = limit
-
-
-def _in_the_bin(experiment: Experiment) -> str:
-    return (
-        f"experiment {experiment.name!r} is deleted on the tracking server: give the study another name, or take it back with: "
-        f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
-    )
 
 
 def _milliseconds(event: Event) -> int:

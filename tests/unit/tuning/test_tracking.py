@@ -22,7 +22,8 @@ from tuning import tracking
 from tuning.config import Study, TrackingConfig, resolve_study
 from tuning.journal import Event, Journal
 from tuning.redaction import reason
-from tuning.tracking import MlflowWriter, check_tracking, delivering, store_uri
+from tuning.store import HTTP_TIMEOUT, check_tracking, store_uri
+from tuning.tracking import MlflowWriter, delivering
 
 SECRET = "hidden-secret"
 
@@ -208,13 +209,13 @@ def test_an_artifact_that_is_too_large_for_the_server_costs_itself_only(
 
 
 def test_a_file_is_given_more_time_than_a_metric(study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(tracking.HTTP_TIMEOUT, "10")
+    monkeypatch.setenv(HTTP_TIMEOUT, "10")
     limits: dict[str, set[str]] = {"log_artifact": set(), "log_batch": set()}
     for method, seen in limits.items():
         original = getattr(MlflowClient, method)
 
         def noting(*arguments: Any, original: Any = original, seen: set[str] = seen, **named: Any) -> Any:
-            seen.add(os.environ[tracking.HTTP_TIMEOUT])
+            seen.add(os.environ[HTTP_TIMEOUT])
             return original(*arguments, **named)
 
         monkeypatch.setattr(MlflowClient, method, noting)
