@@ -180,6 +180,7 @@ class _Attempt:
         """The champion's URI; None where no trial has a result, or where it cannot be registered now, which is said.
 
         An attempt that only delivered what a server had missed registers no second version of the same student.
+        CheckpointError where none of its checkpoints can be read.
         """
         if launch.chosen is None:
             return None
@@ -194,22 +195,22 @@ class _Attempt:
             return self._register_newest(client, run_id, checkpoints, assets)
         except (MlflowException, OSError) as error:  # all is recorded: an outage now must not look like a failed sweep
             self._display.say(redact(f"the chosen student is not registered ({error}); do it with: {resume}"))
-        except CheckpointError as error:
-            self._display.say(f"the chosen student is not registered, none of its checkpoints can be read ({error})")
-        return None
+            return None
 
     def _register_newest(self, client: MlflowClient, run_id: str, checkpoints: Sequence[str], assets: Assets) -> str:
-        """Register the best student in the newest of `checkpoints` that can be read. CheckpointError where none can."""
-        storage = Storage(self._study.storage)
+        """Register the best student in the newest of `checkpoints` that can be read; CheckpointError where none can."""
+        storage, failures = Storage(self._study.storage), []
         for path in reversed(checkpoints):
             try:
                 with storage.reading(path) as folder:
-                    return register_champion(client, self._study.name, run_id, folder, assets)
+                    uri = register_champion(client, self._study.name, run_id, folder, assets)
             except CheckpointError as error:
-                if path == checkpoints[0]:
-                    raise
-                self._display.say(f"{error}: the checkpoint before it is registered instead")
-        raise CheckpointError("it has none")
+                failures.append(error)
+            else:
+                for failure in failures:
+                    self._display.say(f"{failure}; an earlier checkpoint's student is registered instead")
+                return uri
+        raise failures[0] if failures else CheckpointError("the chosen trial has no checkpoint")
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._started

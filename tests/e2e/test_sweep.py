@@ -21,8 +21,11 @@ from cpsc.deploy import build_deployed
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
 from tests.conftest import run_cli, tiny_study, write_study
+from tuning.history import fold
 from tuning.journal import Journal
+from tuning.progress import Display
 from tuning.results import launch_from_journal, load_launch
+from tuning.sweep import resume_sweep
 
 pytestmark = pytest.mark.ray
 TIMINGS = {"train_s", "epoch_s", "images_per_s"}
@@ -212,3 +215,28 @@ def test_a_sweep_needs_no_dataset(swept: Swept, tmp_path: Path) -> None:
     study["config"]["dataset"] = "digits"
     refused = run_cli("trial", write_study(tmp_path / "seeing.yaml", study), cwd=tmp_path, PYTHONPATH=f"{poison.parent}:{root}")
     assert refused.returncode != 0
+
+
+def test_a_resume_with_nothing_left_to_do_registers_no_second_champion_and_a_corrupt_checkpoint_is_passed_over(
+    swept: Swept,
+) -> None:
+    """Comes last: it damages what the tests before it look at."""
+    runs = str(swept.folder / "runs")
+    before = swept.client.get_model_version_by_alias("tiny", "champion")
+    again = resume_sweep(runs, "tiny", Display(quiet=True), overrides=[])
+    assert again.model_uri == "models:/tiny@champion"
+    assert swept.client.get_model_version_by_alias("tiny", "champion").version == before.version
+
+    chosen = again.launch.chosen
+    assert chosen is not None
+    history = fold(Journal(swept.folder / "runs" / "tiny").events(), metric="best_probe_agreement")
+    checkpoints = history.trials[chosen.number].checkpoints
+    assert len(checkpoints) > 1
+    damaged = Path(checkpoints[-1]) / "best_student.pt"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    swept.client.delete_registered_model_alias("tiny", "champion")
+    repaired = resume_sweep(runs, "tiny", Display(quiet=True), overrides=[])
+    assert repaired.model_uri == "models:/tiny@champion"
+    after = swept.client.get_model_version_by_alias("tiny", "champion")
+    assert after.version != before.version
+    assert after.run_id == before.run_id
