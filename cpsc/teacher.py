@@ -18,7 +18,7 @@ from cpsc.data.dataset import Dataset, Normalisation, augment
 from cpsc.device import place
 from cpsc.errors import CheckpointError, ConfigError, DataError
 from cpsc.metrics import accuracy, predict
-from cpsc.models import build_model, check_arch
+from cpsc.models import build_imported, build_model, check_arch, check_import_path, is_import_path
 from cpsc.rng import seeded_init, stream
 from cpsc.schedule import student_lr
 
@@ -79,12 +79,14 @@ class Teacher:
     """A trained classifier and all that is needed to use it: architecture, input space, weights, what it scored."""
 
     arch: str
+    """A network of ours by name, or the import path ``package.module:factory`` of the user's own."""
     class_names: tuple[str, ...]
     channels: int
     image_size: int
     normalisation: Normalisation
     dataset: str
-    test_accuracy: float
+    test_accuracy: float | None
+    """None where its training is not known and no labelled images were at hand."""
     state: Mapping[str, Tensor]
 
     @property
@@ -98,18 +100,27 @@ class Teacher:
         for name in sorted(self.state):
             tensor = self.state[name].detach().cpu().contiguous()
             digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.numpy().tobytes())
+            digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())  # as bytes, for NumPy has no bfloat16
         return digest.hexdigest()
 
     def build(self, device: torch.device) -> nn.Module:
         """The network on `device`, frozen for life: eval mode, no weight gradients."""
-        with seeded_init(0, "teacher"):  # weights that are overwritten must not move the caller's random stream
-            network = build_model(self.arch, num_classes=self.num_classes, channels=self.channels)
+        network = self.build_untrained()
         try:
             network.load_state_dict(dict(self.state))
         except RuntimeError as error:
             raise CheckpointError(f"teacher weights do not fit {self.arch}: {str(error).splitlines()[-1].strip()}") from error
         return place(network, device).eval().requires_grad_(False)
+
+    def build_untrained(self) -> nn.Module:
+        """The network on the CPU, with weights that are there to be overwritten: they move no random stream of the caller's.
+
+        ConfigError where `arch` is an import path that cannot be imported on this machine.
+        """
+        with seeded_init(0, "teacher"):
+            if is_import_path(self.arch):
+                return build_imported(self.arch, num_classes=self.num_classes, channels=self.channels, image_size=self.image_size)
+            return build_model(self.arch, num_classes=self.num_classes, channels=self.channels)
 
     def check_dataset(self, dataset: Dataset) -> None:
         """Raise ConfigError where `dataset` has other classes or images than this teacher was trained on."""
@@ -133,8 +144,12 @@ class Teacher:
         checkpoint.save(payload, path)
 
     @classmethod
-    def load(cls, path: Path) -> "Teacher":
-        """Read a bundle; CheckpointError where it is missing, corrupt, of another format, altered or of no use."""
+    def load(cls, path: Path, *, factory: str | None = None) -> "Teacher":
+        """Read a bundle; CheckpointError where it is missing, corrupt, of another format, altered or of no use.
+
+        `factory`: the import path that the user has named. A bundle whose network has an import path is refused unless it is
+        this one, for someone else may have made the file, and importing runs code.
+        """
         try:
             payload = checkpoint.load(path, kind="teacher")
             checkpoint.check_version(payload, BUNDLE_VERSION, path=path, kind="teacher bundle")
@@ -144,12 +159,13 @@ class Teacher:
             fields = {name: payload[name] for name in cls.__dataclass_fields__}
             normalisation = Normalisation(**{key: tuple(value) for key, value in fields.pop("normalisation").items()})
             teacher = cls(**fields, normalisation=normalisation)
-            _check_fields(teacher)
+            check_fields(teacher)
             digest = payload["digest"]
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise CheckpointError(f"{path}: not a teacher bundle ({error}), make one with the teacher verb") from error
+        _check_factory(teacher.arch, factory, path)
         try:
-            _check_weights(teacher)
+            check_weights(teacher)
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from error
         if not isinstance(digest, str) or teacher.digest != digest:
@@ -157,7 +173,20 @@ class Teacher:
         return teacher
 
 
-def _check_fields(teacher: Teacher) -> None:
+def _check_factory(arch: str, factory: str | None, path: Path) -> None:
+    """Raise CheckpointError unless the user has named the import path that a bundle has for its network."""
+    if factory == arch:
+        return
+    if is_import_path(arch):
+        raise CheckpointError(
+            f"{path}: its network is made by {arch!r}, which is imported only on your own word: "
+            f"name it as the teacher's factory{f', not {factory}' if factory else ''} if you trust it"
+        )
+    if factory is not None:
+        raise CheckpointError(f"{path}: factory {factory} would have no effect, this bundle's network is {arch}")
+
+
+def check_fields(teacher: Teacher) -> None:
     """Raise ValueError naming the first field that is not what a bundle holds; what a file holds may be anything."""
     names, channels, size, score = teacher.class_names, teacher.channels, teacher.image_size, teacher.test_accuracy
     mean, std = teacher.normalisation.mean, teacher.normalisation.std
@@ -166,7 +195,7 @@ def _check_fields(teacher: Teacher) -> None:
         "channels": type(channels) is int and 1 <= channels <= MAX_CHANNELS,
         "image_size": type(size) is int and 0 < size <= MAX_IMAGE_SIZE and size % 4 == 0,
         "dataset": isinstance(teacher.dataset, str),
-        "test_accuracy": type(score) is float and 0 <= score <= 1,
+        "test_accuracy": score is None or (type(score) is float and 0 <= score <= 1),
         "normalisation": len(mean) == len(std) == channels
         and all(type(value) is float and math.isfinite(value) for value in (*mean, *std))
         and all(value > 0 for value in std),
@@ -175,15 +204,21 @@ def _check_fields(teacher: Teacher) -> None:
     if odd := [name for name, holds in rules.items() if not holds]:
         raise ValueError(f"{odd[0]} is not what a teacher has there")
     try:
-        check_arch(teacher.arch)
+        if is_import_path(teacher.arch):
+            check_import_path(teacher.arch)
+        else:
+            check_arch(teacher.arch)
     except ConfigError as error:
         raise ValueError(str(error)) from error
 
 
-def _check_weights(teacher: Teacher) -> None:
+def check_weights(teacher: Teacher) -> None:
     """Raise CheckpointError unless the weights are those of the architecture, and compute numbers."""
-    with torch.device("meta"):  # shapes alone: nothing is allocated or drawn
-        expected = build_model(teacher.arch, num_classes=teacher.num_classes, channels=teacher.channels).state_dict()
+    if is_import_path(teacher.arch):
+        expected = teacher.build_untrained().state_dict()
+    else:
+        with torch.device("meta"):  # shapes alone: nothing is allocated or drawn
+            expected = build_model(teacher.arch, num_classes=teacher.num_classes, channels=teacher.channels).state_dict()
     if odd := expected.keys() ^ teacher.state.keys():
         name = min((name for name in odd if isinstance(name, str)), default="a key that is no name")
         raise CheckpointError(

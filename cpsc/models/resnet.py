@@ -41,6 +41,11 @@ class ResNet(nn.Module):
         self.linear = nn.Linear(512, num_classes)
         self.feature_dim = 512
 
+    @property
+    def stages(self) -> tuple[nn.Module, ...]:
+        """The modules whose outputs are this network's stage outputs, first to last."""
+        return self.layer1, self.layer2, self.layer3, self.layer4
+
     def forward(self, x: Tensor) -> Output:
         out = F.relu(self.bn1(self.conv1(x)))
         out = self.layer4(self.layer3(self.layer2(self.layer1(out))))

@@ -56,6 +56,11 @@ class WideResNet(nn.Module):
         self.feature_dim = 64 * width
         self._init_weights()
 
+    @property
+    def stages(self) -> tuple[nn.Module, ...]:
+        """The modules whose outputs are this network's stage outputs, first to last; the third before the last batch norm."""
+        return self.block1, self.block2, self.block3
+
     def _init_weights(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -137,6 +139,46 @@ def test_the_digest_tells_weights_architecture_and_input_space_apart_but_not_nam
     assert replace(teacher, test_accuracy=0.9, class_names=("a", "b", "c", "d")).digest == teacher.digest
 
 
+def test_the_digest_is_of_the_bytes_of_the_weights_whatever_their_type(teacher) -> None:
+    expected = hashlib.sha256()
+    expected.update(json.dumps([teacher.arch, 1, 8, {"mean": [0.4], "std": [0.3]}]).encode())
+    for name, tensor in sorted(teacher.state.items()):
+        expected.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode() + tensor.numpy().tobytes())
+    assert teacher.digest == expected.hexdigest()
+    brief = {name: tensor.bfloat16() for name, tensor in teacher.state.items()}
+    assert replace(teacher, state=brief).digest != replace(teacher, state=brief | {"fc.bias": -brief["fc.bias"]}).digest
+
+
+def test_a_teacher_of_unknown_accuracy_reads_back_as_one(teacher, tmp_path: Path) -> None:
+    replace(teacher, test_accuracy=None).save(tmp_path / "teacher.pt")
+    assert Teacher.load(tmp_path / "teacher.pt").test_accuracy is None
+
+
+@pytest.mark.parametrize("arch", ["vgg11", "mobilenet_v2", "resnet18"])
+def test_a_teacher_of_any_network_reads_back_as_the_same(arch: str, make_teacher, tmp_path: Path) -> None:
+    teacher = make_teacher(arch)
+    teacher.save(tmp_path / "teacher.pt")
+    assert Teacher.load(tmp_path / "teacher.pt").digest == teacher.digest
+
+
+def test_a_bundle_has_nothing_imported_that_the_user_has_not_named(teacher, tmp_path: Path) -> None:
+    replace(teacher, arch="not_there.at_all:make").save(tmp_path / "teacher.pt")
+    for factory, named in ((None, "name it as the teacher's factory if"), ("mine:make", "factory, not mine:make if")):
+        with pytest.raises(
+            CheckpointError, match=r"made by 'not_there\.at_all:make', which is imported only on your own word"
+        ) as caught:
+            Teacher.load(tmp_path / "teacher.pt", factory=factory)
+        assert named in str(caught.value)
+    with pytest.raises(ConfigError, match=r"factory not_there\.at_all:make: must be importable"):
+        Teacher.load(tmp_path / "teacher.pt", factory="not_there.at_all:make")
+
+
+def test_a_factory_for_a_bundle_of_one_of_our_networks_has_no_effect(teacher, tmp_path: Path) -> None:
+    teacher.save(tmp_path / "teacher.pt")
+    with pytest.raises(CheckpointError, match=r"factory mine:make would have no effect, this bundle's network is wrn_10_1"):
+        Teacher.load(tmp_path / "teacher.pt", factory="mine:make")
+
+
 def test_altered_weights_are_refused_by_the_digest(teacher, tmp_path: Path) -> None:
     path = tmp_path / "teacher.pt"
     teacher.save(path)
@@ -180,6 +222,7 @@ def test_a_file_that_lacks_a_field_is_refused_by_the_fields_name(tmp_path: Path)
     [
         ({"arch": "vgg"}, "arch 'vgg'"),
         ({"arch": "wrn_9994_999"}, "depth must be 6n"),
+        ({"arch": "os.system('x'):y"}, "factory must read package.module:function"),
         ({"class_names": ("a",)}, "class_names"),
         ({"class_names": (1, 2, 3, 4)}, "class_names"),
         ({"channels": 0}, "channels"),

@@ -1,0 +1,181 @@
+"""A network of the user's own, named by import path, made to return ``Output`` like every other."""
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cpsc.errors import ConfigError
+from cpsc.models.output import Output
+
+PREFIX = "network."
+"""In front of the user's own keys in the wrapped network's state dict."""
+PROBE_BATCH = 2
+_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_RETURN = "return the scores [B, C] that an nn.Linear computes, or cpsc.models.Output(features, logits)"
+
+
+def is_import_path(arch: object) -> bool:
+    """Whether `arch` reads like ``package.module:factory`` rather than like the name of a network of ours."""
+    return isinstance(arch, str) and ":" in arch
+
+
+def check_import_path(path: str) -> None:
+    """Raise ConfigError unless `path` reads ``package.module:factory``; nothing is imported."""
+    if not _IMPORT_PATH.fullmatch(path):
+        raise ConfigError(f"factory must read package.module:function, got {path[:80]!r}")
+
+
+def build_imported(path: str, *, num_classes: int, channels: int, image_size: int) -> nn.Module:
+    """Import the factory at `path`, call it, and wrap the network it makes so that it returns ``Output``.
+
+    This runs the user's code: `path` must be a person's own word, never a file's. The factory is given those of
+    `num_classes`, `channels` and `image_size` that its signature names. Two black images are passed through to find
+    the features: what enters the last nn.Linear that runs, unless the network returns them. ConfigError where the
+    factory cannot be imported or fails, or its network's output is not understood.
+    """
+    factory = _import_factory(path)
+    known = {"num_classes": num_classes, "channels": channels, "image_size": image_size}
+    with _told_in_a_line(path, "fails when called"):
+        network = factory(**{name: known[name] for name in inspect.signature(factory).parameters if name in known})
+    if not isinstance(network, nn.Module):
+        raise ConfigError(f"factory {path}: must return a torch.nn.Module, got a {type(network).__name__}")
+    images = torch.zeros(PROBE_BATCH, channels, image_size, image_size)
+    with _told_in_a_line(path, f"its network fails on images {tuple(images.shape)}"):
+        returned, entered = _probe(network, images)
+    try:
+        wrapped = _wrap(network, returned, entered, num_classes)
+    except ConfigError as error:
+        raise ConfigError(f"factory {path}: {error}") from error
+    if odd := [name for name, value in wrapped.state_dict().items() if not isinstance(value, Tensor)]:
+        raise ConfigError(f"factory {path}: its state_dict must hold tensors alone, {odd[0]!r} is none")
+    return wrapped
+
+
+class TappedNetwork(nn.Module):
+    """A network that returns logits; the features are what enters its layer `classifier`."""
+
+    def __init__(self, network: nn.Module, *, classifier: str, feature_dim: int) -> None:
+        super().__init__()
+        self.network = network
+        self.feature_dim = feature_dim
+        self.stages: tuple[nn.Module, ...] = ()
+        self._classifier = classifier  # its name: as an attribute the layer would be in the state dict twice
+
+    def forward(self, x: Tensor) -> Output:
+        entered: list[Tensor] = []
+        with _noting(self.network.get_submodule(self._classifier), entered.append):
+            logits = self.network(x)
+        return Output(entered[-1].flatten(1), logits)
+
+
+class PairedNetwork(nn.Module):
+    """A network that returns features and logits, the latter at position `logits_at`."""
+
+    def __init__(self, network: nn.Module, *, logits_at: int, feature_dim: int) -> None:
+        super().__init__()
+        self.network = network
+        self.feature_dim = feature_dim
+        self.stages: tuple[nn.Module, ...] = ()
+        self._logits_at = logits_at
+
+    def forward(self, x: Tensor) -> Output:
+        pair = self.network(x)
+        return Output(pair[1 - self._logits_at].flatten(1), pair[self._logits_at])
+
+
+def _import_factory(path: str) -> Callable[..., Any]:
+    check_import_path(path)
+    module_name, _, name = path.partition(":")
+    with _told_in_a_line(path, "must be importable, here and on every node that runs trials (PYTHONPATH)"):
+        factory = getattr(importlib.import_module(module_name), name)
+    if not callable(factory):
+        raise ConfigError(f"factory {path}: must be a function or class that makes a network, got a {type(factory).__name__}")
+    return factory
+
+
+@contextmanager
+def _told_in_a_line(path: str, what: str) -> Iterator[None]:
+    """Whatever the user's code raises, as a ConfigError."""
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise ConfigError(f"factory {path}: {what}: {type(error).__name__} {reason}".rstrip()) from error
+
+
+@contextmanager
+def _noting(layer: nn.Module, note: Callable[[Tensor], None]) -> Iterator[None]:
+    """Call `note` with what enters `layer`, inside the block."""
+
+    def hook(_layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        note(args[0] if args else kwargs["input"])
+
+    handle = layer.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _probe(network: nn.Module, images: Tensor) -> tuple[Any, list[tuple[str, Tensor]]]:
+    """What the network returns, and what entered each nn.Linear by name, in the order in which they ran."""
+    entered: list[tuple[str, Tensor]] = []
+    was_training = network.training
+    network.eval()
+    with torch.no_grad(), ExitStack() as stack:
+        for name, layer in network.named_modules():
+            if isinstance(layer, nn.Linear):
+                stack.enter_context(_noting(layer, _append_as(name, entered)))
+        returned = network(images)
+    network.train(was_training)
+    return returned, entered
+
+
+def _append_as(name: str, entered: list[tuple[str, Tensor]]) -> Callable[[Tensor], None]:
+    return lambda features: entered.append((name, features))
+
+
+def _wrap(network: nn.Module, returned: Any, entered: list[tuple[str, Tensor]], num_classes: int) -> nn.Module:
+    """`network` as ``Output``, judged by what it returned. ConfigError where that is not usable, or ambiguous."""
+    if isinstance(returned, Tensor):
+        _check_logits(returned, num_classes)
+        if not entered:
+            raise ConfigError(f"no nn.Linear runs in its forward pass, so its features are unknown: {_RETURN}")
+        classifier, features = entered[-1]
+        return TappedNetwork(network, classifier=classifier, feature_dim=_feature_dim(features))
+    if not isinstance(returned, tuple | list) or len(returned) != 2 or not all(isinstance(part, Tensor) for part in returned):
+        raise ConfigError(f"its network returns a {type(returned).__name__}, not scores or a pair of tensors: {_RETURN}")
+    logits_at = 1 if isinstance(returned, Output) else _find_logits(returned, num_classes)
+    _check_logits(returned[logits_at], num_classes)
+    return PairedNetwork(network, logits_at=logits_at, feature_dim=_feature_dim(returned[1 - logits_at]))
+
+
+def _find_logits(pair: Sequence[Tensor], num_classes: int) -> int:
+    candidates = [index for index, part in enumerate(pair) if part.shape == (PROBE_BATCH, num_classes)]
+    if len(candidates) != 1:
+        shapes = " and ".join(str(tuple(part.shape)) for part in pair)
+        which = "either" if candidates else "neither"
+        raise ConfigError(f"its network returns {shapes}, {which} could be scores of {num_classes} classes: {_RETURN}")
+    return candidates[0]
+
+
+def _check_logits(logits: Tensor, num_classes: int) -> None:
+    if logits.shape != (PROBE_BATCH, num_classes) or not logits.is_floating_point():
+        raise ConfigError(
+            f"its network returns {logits.dtype} {tuple(logits.shape)} for {PROBE_BATCH} images, "
+            f"must be floating scores {(PROBE_BATCH, num_classes)}"
+        )
+    if (logits >= 0).all() and torch.allclose(logits.float().sum(dim=1), torch.ones(PROBE_BATCH), atol=1e-4):
+        raise ConfigError("its network returns probabilities, must be the scores before softmax")
+
+
+def _feature_dim(features: Tensor) -> int:
+    if features.ndim < 2 or len(features) != PROBE_BATCH:
+        raise ConfigError(f"its features are {tuple(features.shape)} for {PROBE_BATCH} images, must be a row per image: {_RETURN}")
+    return features[0].numel()

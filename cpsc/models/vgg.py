@@ -1,0 +1,62 @@
+"""VGG with batch norm for small images (Simonyan and Zisserman 2015, arXiv:1409.1556), keys as in the published teachers."""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cpsc.models.output import Output
+
+LARGE_IMAGE = 64
+"""From this side on a fourth pool follows group 3, so that group 4 sees the 4x4 maps that it sees of 32-pixel images."""
+
+
+class Vgg(nn.Module):
+    """Five groups of 3x3 convolutions, a 2x2 max-pool between them, average pool, one linear classifier.
+
+    `groups`: the widths of each group's convolutions. The pool after group 3 is for images of `LARGE_IMAGE` pixels only.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[int]], *, num_classes: int, channels: int) -> None:
+        super().__init__()
+        first, second, third, fourth, fifth = groups
+        self.block0 = _group(channels, first)
+        self.block1 = _group(first[-1], second)
+        self.block2 = _group(second[-1], third)
+        self.block3 = _group(third[-1], fourth)
+        self.block4 = _group(fourth[-1], fifth)
+        self.classifier = nn.Linear(fifth[-1], num_classes)
+        self.feature_dim = fifth[-1]
+        self._init_weights()
+
+    @property
+    def stages(self) -> tuple[nn.Module, ...]:
+        """The modules whose outputs are this network's stage outputs, first to last; before the pools."""
+        return self.block0, self.block1, self.block2, self.block3, self.block4
+
+    def _init_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+                nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Output:
+        num_pools = 4 if x.shape[-1] >= LARGE_IMAGE else 3
+        out = x
+        for index, group in enumerate(self.stages):
+            out = group(out)
+            if index < num_pools and min(out.shape[-2:]) > 1:
+                out = F.max_pool2d(out, 2)
+        features = F.adaptive_avg_pool2d(out, 1).flatten(1)
+        return Output(features, self.classifier(features))
+
+
+def _group(in_channels: int, widths: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width in widths:
+        layers += [nn.Conv2d(in_channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        in_channels = width
+    return nn.Sequential(*layers)

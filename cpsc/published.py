@@ -1,0 +1,351 @@
+"""Teachers that other programs trained: weights files read safely, and recognised by their keys and shapes."""
+
+import argparse
+import math
+import pickle
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cpsc import checkpoint
+from cpsc.config import FORBID_UNKNOWN, require
+from cpsc.data.dataset import Normalisation
+from cpsc.errors import CheckpointError, ConfigError
+from cpsc.models import MOBILENET_V2, RESNETS, VGGS, check_arch, check_import_path
+from cpsc.models.imported import PREFIX
+from cpsc.teacher import MAX_CHANNELS, MAX_IMAGE_SIZE, Teacher, check_fields, check_weights
+
+NORMALISATIONS = {
+    "cifar10": Normalisation(mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010)),
+    "cifar100": Normalisation(mean=(0.5071, 0.4867, 0.4408), std=(0.2675, 0.2565, 0.2761)),
+    "tiny_imagenet": Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    "half": Normalisation(mean=(0.5,), std=(0.5,)),
+    "identity": Normalisation(mean=(0.0,), std=(1.0,)),
+}
+"""By what the published code bases call them; a single value is for every channel.
+
+CIFAR-100's teachers of PRE-DFKD, DAFL and DFAD were trained with CIFAR-10's; Tiny-ImageNet's are ImageNet's.
+"""
+NORMALISATION_RULE = f"one of {', '.join(NORMALISATIONS)} or {{mean: [...], std: [...]}}"
+WRAPPERS = ("state_dict", "model", "net", "teacher", "student", "model_state_dict", "student_state_dict")
+"""Under which training scripts keep the weights, beside optimizers, epochs and scores."""
+MAX_NESTING = 3
+MAX_CLASSES = 100_000
+MOST_SHOWN = 3
+KINDS = "ResNet-18/34, VGG-11 with batch norm, wide ResNets and MobileNet-v2, each with a 3x3 stem"
+_ZIP = b"PK\x03\x04"
+_REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedConfig:
+    """What a file of another program's weights leaves unsaid. A bundle says all of it but the factory."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
+
+    normalisation: Normalisation | str | None = None
+    """Constants the teacher was trained with: a name of `NORMALISATIONS`, or the values, one for each channel."""
+    image_size: int | None = None
+    class_names: tuple[str, ...] | None = None
+    """Default: the classes' numbers."""
+    factory: str | None = None
+    """``package.module:function`` that makes the user's own network; default: one of ours, recognised."""
+    channels: int | None = None
+    """Of the images a factory's network takes; default: as many as the normalisation has. Ours tell it by their weights."""
+
+    def __post_init__(self) -> None:
+        given = self.normalisation
+        if isinstance(given, Normalisation):
+            values_hold = all(map(math.isfinite, (*given.mean, *given.std))) and all(value > 0 for value in given.std)
+            rule = "a finite mean and a finite std > 0 for each channel"
+            require(0 < len(given.mean) == len(given.std) and values_hold, "normalisation", given, rule)
+        else:
+            require(given is None or given in NORMALISATIONS, "normalisation", given, NORMALISATION_RULE)
+        size, channels, names = self.image_size, self.channels, self.class_names
+        rule = f"a multiple of 4 in 4..{MAX_IMAGE_SIZE}"
+        require(size is None or (4 <= size <= MAX_IMAGE_SIZE and size % 4 == 0), "image_size", size, rule)
+        require(channels is None or 1 <= channels <= MAX_CHANNELS, "channels", channels, f"in 1..{MAX_CHANNELS}")
+        require(names is None or len(names) >= 2, "class_names", names, "two or more names")
+        if self.factory is not None:
+            check_import_path(self.factory)
+        else:
+            require(channels is None, "channels", channels, "left out without a factory: the weights tell them")
+
+    def given(self) -> list[str]:
+        """The names of the fields that are set."""
+        return [name for name, value in vars(self).items() if value is not None]
+
+
+def load_teacher(path: Path, config: PublishedConfig | None = None) -> Teacher:
+    """The teacher in a file: a bundle of ours, or weights that another program saved and `config` explains.
+
+    Nothing in the file is executed. CheckpointError where it cannot be read, is not recognised, or `config` lacks what it
+    must say or says what a bundle says itself; ConfigError where the factory that it names cannot make the network.
+    """
+    if config is None or not config.given():
+        return _load_bundle(path)
+    content = _read(path)
+    if "version" in content and "class_names" in content:
+        if extra := [name for name in config.given() if name != "factory"]:
+            raise CheckpointError(f"{path}: a teacher bundle, it says itself what {', '.join(extra)} would: leave that out")
+        return Teacher.load(path, factory=config.factory)
+    try:
+        return _import(_unwrap(content), config)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _load_bundle(path: Path) -> Teacher:
+    try:
+        return Teacher.load(path)
+    except CheckpointError as refusal:
+        try:
+            _unwrap(_read(path))
+        except _HoldsObjectError:
+            raise
+        except CheckpointError:
+            raise refusal from None
+        raise CheckpointError(f"{path}: {_missing('normalisation')}") from refusal
+
+
+def _missing(name: str) -> str:
+    what = {
+        "normalisation": f"the constants it was trained with, {NORMALISATION_RULE}",
+        "image_size": "the side of its images, e.g. 32",
+        "channels": "those of its images, e.g. 3",
+        "class_names": "as many as it has classes",
+    }
+    return f"no teacher bundle but bare weights, which need {name} beside the path: {what[name]}"
+
+
+# Reading
+
+
+class _HoldsObjectError(CheckpointError):
+    """The file pickles an object, of which only its own program can make weights."""
+
+
+def _read(path: Path) -> dict[Any, Any]:
+    """What torch saved, by any version and without executing anything. CheckpointError where that cannot be."""
+    try:
+        # Training scripts keep their arguments beside the weights; this class only holds attributes.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return _read_legacy(path) if _is_legacy(path) else checkpoint.load(path, kind="teacher")
+    except CheckpointError as error:
+        cause = error.__cause__
+        if isinstance(cause, pickle.UnpicklingError) and (found := _REFUSED_GLOBAL.search(str(cause))):
+            raise _HoldsObjectError(
+                f"{path}: not a readable teacher file, it holds a Python object ({found[1][:80]!r}) that would run code: "
+                "load it with the program that made it and save its state_dict()"
+            ) from error
+        raise
+
+
+def _is_legacy(path: Path) -> bool:
+    """Whether torch would read it as its format before 1.6, which is no archive and has no checksums."""
+    try:
+        with path.open("rb") as handle:
+            return handle.read(len(_ZIP)) != _ZIP
+    except OSError:
+        return False  # what reads archives says what is wrong
+
+
+def _read_legacy(path: Path) -> dict[Any, Any]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch remarks on the age of the format
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # as in `checkpoint.load`: a file of another kind fails in any of a dozen ways
+        raise CheckpointError(f"{path}: not a readable teacher file (truncated, corrupt or of another kind)") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: not a teacher file, it holds a {type(content).__name__}")
+    return content
+
+
+def _unwrap(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """The one state dict in a file, wherever its program keeps it."""
+    for _ in range(MAX_NESTING):
+        if content and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
+            if odd := [name for name in content if not name.isprintable()]:
+                raise CheckpointError(f"a weight is called {odd[0][:80]!r}")
+            return dict(content)
+        inner = [name for name in WRAPPERS if isinstance(content.get(name), Mapping)]
+        if len(inner) > 1:
+            raise CheckpointError(f"holds several networks ({', '.join(inner)}): save the state_dict of one")
+        if not inner:
+            break
+        content = content[inner[0]]
+    raise CheckpointError(f"holds no weights, neither bare nor under {', '.join(WRAPPERS)}: found {_some(content)}")
+
+
+def _some(names: Mapping[Any, Any]) -> str:
+    """The first few keys, as an error shows them."""
+    shown = ", ".join(repr(name)[:60] for name in list(names)[:MOST_SHOWN])
+    return f"{shown or 'nothing'}{', ...' if len(names) > MOST_SHOWN else ''}"
+
+
+def _strip(state: dict[str, Tensor], prefixes: Sequence[str]) -> dict[str, Tensor]:
+    """Without the prefixes that wrappers of the whole network put before every key."""
+    while prefix := next((prefix for prefix in prefixes if all(name.startswith(prefix) for name in state)), None):
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
+
+
+def _without_adapter(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the projection head that CPSC-DFKD's code saves with its students."""
+    bare = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
+    return bare if bare and all(name.startswith("model.") for name in bare) else state
+
+
+# Recognising
+
+
+class _Found(NamedTuple):
+    """What the weights tell: all that a teacher is but its input space."""
+
+    arch: str
+    num_classes: int
+    channels: int
+    state: dict[str, Tensor]
+
+
+def _import(state: dict[str, Tensor], config: PublishedConfig) -> Teacher:
+    if config.normalisation is None:
+        raise CheckpointError(_missing("normalisation"))
+    if config.image_size is None:
+        raise CheckpointError(_missing("image_size"))
+    found = _of_factory(state, config) if config.factory else _recognise(state)
+    if not 2 <= found.num_classes <= MAX_CLASSES:
+        raise CheckpointError(f"its classifier tells {found.num_classes} classes apart, must be 2..{MAX_CLASSES}")
+    names = config.class_names or tuple(map(str, range(found.num_classes)))
+    if len(names) != found.num_classes:
+        raise CheckpointError(f"class_names are {len(names)}, its classifier tells {found.num_classes} classes apart")
+    teacher = Teacher(
+        arch=found.arch,
+        class_names=names,
+        channels=found.channels,
+        image_size=config.image_size,
+        normalisation=_resolve(config.normalisation, found.channels),
+        dataset="unknown",
+        test_accuracy=None,
+        state={name: tensor.detach() for name, tensor in found.state.items()},
+    )
+    try:
+        check_fields(teacher)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+    check_weights(teacher)
+    # Copies, for a view would carry along all of the storage that it looks at.
+    return replace(teacher, state={name: tensor.clone().contiguous() for name, tensor in teacher.state.items()})
+
+
+def _resolve(given: Normalisation | str, channels: int) -> Normalisation:
+    normalisation = NORMALISATIONS[given] if isinstance(given, str) else given
+    if isinstance(given, str) and len(normalisation.mean) == 1:
+        return Normalisation(mean=normalisation.mean * channels, std=normalisation.std * channels)
+    if len(normalisation.mean) != channels:
+        raise CheckpointError(f"normalisation is of {len(normalisation.mean)} channels, the network takes {channels}")
+    return normalisation
+
+
+def _of_factory(state: dict[str, Tensor], config: PublishedConfig) -> _Found:
+    """The user's own network: its classes are the rows of the last matrix, unless named."""
+    assert config.factory is not None
+    assert config.normalisation is not None
+    state = _strip(state, ("module.", "_orig_mod."))
+    rows = [tensor.shape[0] for tensor in state.values() if tensor.ndim == 2]
+    if not config.class_names and not rows:
+        raise CheckpointError(_missing("class_names"))
+    given = config.normalisation
+    constants = NORMALISATIONS[given] if isinstance(given, str) else given
+    fits_any = isinstance(given, str) and len(constants.mean) == 1
+    if config.channels is None and fits_any:
+        raise CheckpointError(_missing("channels"))
+    return _Found(
+        arch=config.factory,
+        num_classes=len(config.class_names) if config.class_names else rows[-1],
+        channels=config.channels or len(constants.mean),
+        state={f"{PREFIX}{name}": tensor for name, tensor in state.items()},
+    )
+
+
+def _recognise(state: dict[str, Tensor]) -> _Found:
+    """Family, depth, width, classes and channels by keys and shapes; whether all else fits is checked afterwards."""
+    state = _strip(_without_adapter(_strip(state, ("module.", "_orig_mod."))), ("module.", "_orig_mod.", "model."))
+    if "layer1.0.conv1.weight" in state:
+        state = {_as_ours(name): tensor for name, tensor in state.items()}
+        arch, stem, classifier = _name_resnet(state), "conv1.weight", "linear.weight"
+    elif "block0.0.weight" in state:
+        arch, stem, classifier = _name_vgg(state), "block0.0.weight", "classifier.weight"
+    elif "block1.layer.0.conv1.weight" in state:
+        arch, stem, classifier = _name_wide(state), "conv1.weight", "fc.weight"
+    elif "features.0.0.weight" in state and "features.18.0.weight" in state:
+        arch, stem, classifier = MOBILENET_V2, "features.0.0.weight", "classifier.1.weight"
+    else:
+        raise CheckpointError(f"no network that is known ({KINDS}), name your own by factory: found {_some(state)}")
+    _, channels, height, width = _shape(state, stem, 4)
+    if (height, width) != (3, 3):
+        raise CheckpointError(f"its stem {stem} is {height}x{width}, made for large images: known are {KINDS}; or name a factory")
+    return _Found(arch, _shape(state, classifier, 2)[0], channels, state)
+
+
+def _as_ours(name: str) -> str:
+    """A key of torchvision's ResNets, by our name."""
+    return re.sub(r"^fc\.", "linear.", name.replace(".downsample.", ".shortcut."))
+
+
+def _name_resnet(state: Mapping[str, Tensor]) -> str:
+    if "layer1.0.conv3.weight" in state:
+        raise CheckpointError(f"a ResNet of bottleneck blocks: known are {KINDS}; or name a factory")
+    blocks = tuple(_count(state, f"layer{stage}.{{}}.conv1.weight") for stage in (1, 2, 3, 4))
+    return _look_up(blocks, RESNETS, "a ResNet whose stages have {} blocks")
+
+
+def _name_vgg(state: Mapping[str, Tensor]) -> str:
+    widths = tuple(
+        tuple(
+            tensor.shape[0]
+            for name, tensor in state.items()
+            if re.fullmatch(rf"block{group}\.[0-9]+\.weight", name) and tensor.ndim == 4
+        )
+        for group in range(5)
+    )
+    return _look_up(widths, VGGS, "a VGG whose groups have widths {}")
+
+
+def _name_wide(state: Mapping[str, Tensor]) -> str:
+    num_blocks = _count(state, "block1.layer.{}.conv1.weight")
+    width = _shape(state, "block1.layer.0.conv1.weight", 4)[0]
+    if width % 16:
+        raise CheckpointError(f"a wide ResNet whose first group has {width} channels, must be a multiple of 16: name a factory")
+    arch = f"wrn_{6 * num_blocks + 4}_{width // 16}"
+    try:
+        check_arch(arch)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
+    return arch
+
+
+def _look_up(found: tuple[Any, ...], known: Mapping[str, tuple[Any, ...]], what: str) -> str:
+    if arch := next((name for name, described in known.items() if described == found), None):
+        return arch
+    raise CheckpointError(f"{what.format(str(found)[:80])}: known are {KINDS}; or name a factory")
+
+
+def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+    """How many keys there are as `pattern` with 0, 1, 2, ... in it, before the first that is not."""
+    return next(index for index in range(len(state) + 1) if pattern.format(index) not in state)
+
+
+def _shape(state: Mapping[str, Tensor], name: str, ndim: int) -> torch.Size:
+    if name not in state:
+        raise CheckpointError(f"its weights lack {name}: found {_some(state)}")
+    if state[name].ndim != ndim:
+        raise CheckpointError(f"its weight {name} is {tuple(state[name].shape)}, must have {ndim} dimensions")
+    return state[name].shape

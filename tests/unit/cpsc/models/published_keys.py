@@ -1,0 +1,67 @@
+"""State-dict keys of published checkpoints, spelled out from the grammar of their names and not from our networks."""
+
+from collections.abc import Iterator
+
+
+def published_keys(arch: str) -> list[str]:
+    """The keys of the file that holds a trained `arch`."""
+    family, *numbers = arch.split("_")
+    if family == "wrn":
+        return list(_wide(depth=int(numbers[0]), width=int(numbers[1])))
+    return list({"resnet18": _resnet18, "resnet34": _resnet34, "vgg11": _vgg11, "mobilenet": _mobilenet}[family]())
+
+
+def _norm(name: str) -> list[str]:
+    return [f"{name}.{part}" for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")]
+
+
+def _affine(name: str) -> list[str]:
+    return [f"{name}.weight", f"{name}.bias"]
+
+
+def _resnet18() -> Iterator[str]:
+    yield from _resnet((2, 2, 2, 2))
+
+
+def _resnet34() -> Iterator[str]:
+    yield from _resnet((3, 4, 6, 3))
+
+
+def _resnet(blocks: tuple[int, ...]) -> Iterator[str]:
+    yield from ("conv1.weight", *_norm("bn1"))
+    for stage, num_blocks in enumerate(blocks, start=1):
+        for block in range(num_blocks):
+            name = f"layer{stage}.{block}"
+            yield from (f"{name}.conv1.weight", *_norm(f"{name}.bn1"), f"{name}.conv2.weight", *_norm(f"{name}.bn2"))
+        if stage > 1:
+            yield from (f"layer{stage}.0.shortcut.0.weight", *_norm(f"layer{stage}.0.shortcut.1"))
+    yield from _affine("linear")
+
+
+def _vgg11() -> Iterator[str]:
+    for group, num_convolutions in enumerate((1, 1, 2, 2, 2)):
+        for first in range(0, 3 * num_convolutions, 3):
+            yield from (*_affine(f"block{group}.{first}"), *_norm(f"block{group}.{first + 1}"))
+    yield from _affine("classifier")
+
+
+def _wide(*, depth: int, width: int) -> Iterator[str]:
+    yield "conv1.weight"
+    for group in (1, 2, 3):
+        for block in range((depth - 4) // 6):
+            name = f"block{group}.layer.{block}"
+            yield from (*_norm(f"{name}.bn1"), f"{name}.conv1.weight", *_norm(f"{name}.bn2"), f"{name}.conv2.weight")
+        if group > 1 or width > 1:
+            yield f"block{group}.layer.0.convShortcut.weight"
+    yield from (*_norm("bn1"), *_affine("fc"))
+
+
+def _mobilenet() -> Iterator[str]:
+    yield from ("features.0.0.weight", *_norm("features.0.1"))
+    for index in range(1, 18):
+        name = f"features.{index}.conv"
+        inner = [f"{name}.0"] if index == 1 else [f"{name}.0", f"{name}.1"]  # the first block expands by 1: not at all
+        for layer in inner:
+            yield from (f"{layer}.0.weight", *_norm(f"{layer}.1"))
+        yield from (f"{name}.{len(inner)}.weight", *_norm(f"{name}.{len(inner) + 1}"))
+    yield from ("features.18.0.weight", *_norm("features.18.1"), *_affine("classifier.1"))

@@ -1,0 +1,47 @@
+import pytest
+import torch
+from torch import nn
+
+from cpsc.cost import count_macs, count_parameters
+from cpsc.models import build_model
+
+
+def small() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+        nn.Conv2d(4, 6, 3, padding=1, groups=2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 5),
+    )
+
+
+def test_multiply_adds_are_outputs_times_weights_of_each() -> None:
+    first = 4 * 4 * 4 * (2 * 3 * 3)  # stride 2: 8 pixels become 4
+    second = 6 * 4 * 4 * (2 * 3 * 3)  # two groups: half of the 4 channels each
+    assert count_macs(small(), 2, 8) == first + second + 6 * 5
+
+
+def test_parameters_are_counted_without_buffers_and_a_shared_one_once() -> None:
+    network = small()
+    assert count_parameters(network) == 4 * 2 * 9 + (4 + 4) + (6 * 2 * 9 + 6) + (6 * 5 + 5)
+    network.append(network[5])
+    assert count_parameters(network) == 4 * 2 * 9 + (4 + 4) + (6 * 2 * 9 + 6) + (6 * 5 + 5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_counting_leaves_the_network_as_it_was(training: bool) -> None:
+    network = build_model("wrn_10_1", num_classes=4, channels=1).train(training)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    first = count_macs(network, 1, 8)
+    assert count_macs(network, 1, 8) == first
+    assert network.training == training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_a_network_without_memory_is_counted_as_well() -> None:
+    with torch.device("meta"):
+        network = build_model("wrn_40_2", num_classes=10, channels=3)
+    assert count_macs(network, 3, 32) == pytest.approx(327.6e6, rel=2e-3)

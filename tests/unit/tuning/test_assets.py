@@ -1,0 +1,119 @@
+"""A study's teacher: where it comes from, what is said of it, when it is refused."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from cpsc.data.dataset import Dataset, Normalisation, Split
+from cpsc.errors import CheckpointError, ConfigError
+from cpsc.metrics import predict
+from cpsc.models import build_model
+from cpsc.published import PublishedConfig
+from cpsc.teacher import Teacher, measure
+from tuning.assets import obtain_teacher
+from tuning.config import TeacherSource
+from tuning.progress import Display
+from tuning.storage import Storage
+
+CPU = torch.device("cpu")
+HALF = Normalisation(mean=(0.5,), std=(0.5,))
+SAID = PublishedConfig(normalisation="half", image_size=8)
+
+
+@pytest.fixture
+def state() -> dict[str, torch.Tensor]:
+    """Weights as another program saves them."""
+    torch.manual_seed(3)
+    network = build_model("wrn_10_1", num_classes=3, channels=1)
+    for _ in range(20):
+        network(torch.randn(16, 1, 8, 8))
+    return network.state_dict()
+
+
+@pytest.fixture
+def path(state: dict[str, torch.Tensor], tmp_path: Path) -> Path:
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "net.pth")
+    return tmp_path / "net.pth"
+
+
+def obtain(source: TeacherSource, tmp_path: Path, dataset: Dataset | None = None, *, force: bool = False) -> tuple[Teacher, str]:
+    """The teacher, and all that was said."""
+    said = io.StringIO()
+    display = Display(console=Console(file=said, width=400))
+    teacher = obtain_teacher(source, dataset, Storage(str(tmp_path / "runs")), CPU, display, force=force)
+    return teacher, said.getvalue().strip()
+
+
+def source_of(path: Path, published: PublishedConfig | None = SAID, *, min_accuracy: float = 0.0) -> TeacherSource:
+    return TeacherSource(path=str(path), recipe=None, min_accuracy=min_accuracy, published=published)
+
+
+def labelled_by(teacher: Teacher, *, wrong: int) -> Dataset:
+    """Forty images with the classes that the teacher gives them, all but the first `wrong`; said to be normalised otherwise."""
+    images = torch.randint(0, 256, (40, 1, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    labels = predict(teacher.build(CPU), teacher.normalisation.normalise(images)).argmax(dim=1)
+    labels[:wrong] = (labels[:wrong] + 1) % 3
+    split = Split(images, labels)
+    other = Normalisation(mean=(0.9,), std=(0.1,))
+    return Dataset(name="marks", train=split, test=split, class_names=tuple("abc"), normalisation=other, crop_padding=0, flip=False)
+
+
+def test_an_imported_teacher_is_told_with_its_classes_and_constants(path: Path, tmp_path: Path) -> None:
+    teacher, said = obtain(source_of(path), tmp_path)
+    assert (teacher.arch, teacher.normalisation, teacher.test_accuracy) == ("wrn_10_1", HALF, None)
+    about = "3 classes, normalised by mean 0.5 and std 0.5, test accuracy unknown"
+    assert said == f"teacher wrn_10_1 {teacher.digest[:12]}: {about} ({path})"
+
+
+def test_its_accuracy_is_measured_with_the_constants_it_was_trained_with(path: Path, tmp_path: Path) -> None:
+    teacher, _ = obtain(source_of(path), tmp_path)
+    dataset = labelled_by(teacher, wrong=10)
+    assert measure(teacher.build(CPU), dataset, CPU) < 0.7  # with the dataset's own
+    _, said = obtain(source_of(path, min_accuracy=0.7), tmp_path, dataset)
+    assert "test accuracy 75.00 %" in said
+
+
+def test_it_is_refused_below_the_accuracy_asked_for_unless_forced(path: Path, tmp_path: Path) -> None:
+    teacher, _ = obtain(source_of(path), tmp_path)
+    dataset, source = labelled_by(teacher, wrong=10), source_of(path, min_accuracy=0.8)
+    with pytest.raises(ConfigError, match=rf"config.teacher: {path} scores 75.00 %, below min_accuracy 80.00 %; train it longer"):
+        obtain(source, tmp_path, dataset)
+    assert obtain(source, tmp_path, dataset, force=True)[0].digest == teacher.digest
+
+
+def test_an_accuracy_that_nobody_knows_is_not_enough_unless_forced(path: Path, tmp_path: Path) -> None:
+    source = source_of(path, min_accuracy=0.8)
+    with pytest.raises(ConfigError, match=rf"config.teacher.min_accuracy: nobody knows what {path} scores; name labelled images"):
+        obtain(source, tmp_path)
+    assert "test accuracy unknown" in obtain(source, tmp_path, force=True)[1]
+
+
+def test_images_of_another_size_are_refused(path: Path, tmp_path: Path) -> None:
+    teacher, _ = obtain(source_of(path), tmp_path)
+    with pytest.raises(ConfigError, match="teacher was trained on 3 classes of 1x16x16 images, dataset marks has 3"):
+        obtain(source_of(path, replace(SAID, image_size=16)), tmp_path, labelled_by(teacher, wrong=0))
+
+
+def test_a_bundle_is_loaded_by_its_path_alone(path: Path, tmp_path: Path) -> None:
+    imported, _ = obtain(source_of(path), tmp_path)
+    replace(imported, test_accuracy=0.25).save(tmp_path / "bundle.pt")
+    teacher, said = obtain(source_of(tmp_path / "bundle.pt", None, min_accuracy=0.2), tmp_path)
+    assert teacher.digest == imported.digest
+    assert "test accuracy 25.00 %" in said
+    with pytest.raises(CheckpointError, match="a teacher bundle, it says itself what normalisation, image_size would"):
+        obtain(source_of(tmp_path / "bundle.pt"), tmp_path)
+
+
+def test_weights_that_nobody_explains_are_refused(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"bare weights, which need normalisation beside the path.* one of cifar10, cifar100"):
+        obtain(source_of(path, None), tmp_path)
+
+
+def test_weights_at_a_uri_are_imported_as_well(path: Path, tmp_path: Path) -> None:
+    here, _ = obtain(source_of(path), tmp_path)
+    source = TeacherSource(path=path.as_uri(), recipe=None, min_accuracy=0.0, published=SAID)
+    assert obtain(source, tmp_path)[0].digest == here.digest
