@@ -1,17 +1,39 @@
 """Datasets by name. Each is loaded whole; nothing is downloaded."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from cpsc.config import FORBID_UNKNOWN
-from cpsc.data import cifar10, digits
+from cpsc.config import FORBID_UNKNOWN, require
+from cpsc.data import cifar10, cifar100, digits, image_folder, parquet, tiny_imagenet
 from cpsc.data.dataset import Dataset, Normalisation, Split, augment
+from cpsc.data.decoding import OnFile, nobody_watches
 from cpsc.errors import ConfigError, DataError
 
 __all__ = ["Dataset", "DatasetConfig", "Normalisation", "Split", "augment", "load_dataset"]
 
-NUM_CLASSES = {"digits": 10, "cifar10": 10}
+NUM_CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100, "tiny_imagenet": tiny_imagenet.NUM_CLASSES}
+"""Of those that are always the same; of others the files tell."""
+
+MAX_IMAGE_SIZE = 1024
+
+_FIXED: dict[str, Callable[..., Dataset]] = {
+    "cifar10": cifar10.load,
+    "cifar100": cifar100.load,
+    "tiny_imagenet": tiny_imagenet.load,
+}
+_ANY_IMAGES: dict[str, Callable[..., Dataset]] = {"image_folder": image_folder.load, "parquet": parquet.load}
+_FROM_FILES = (*_FIXED, *_ANY_IMAGES)
+_FROM_URIS = ("cifar10", "cifar100", "parquet")
+_HAS_EFFECT_FOR = {
+    "path": _FROM_FILES,
+    "mean": _FROM_FILES,
+    "std": _FROM_FILES,
+    "image_size": tuple(_ANY_IMAGES),
+    "flip": tuple(_ANY_IMAGES),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,23 +42,87 @@ class DatasetConfig:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
-    name: Literal["digits", "cifar10"]
+    name: Literal["digits", "cifar10", "cifar100", "tiny_imagenet", "image_folder", "parquet"]
     path: str | None = None
+    """A folder; for Parquet files also a URI that `pyarrow.fs` knows, e.g. s3://bucket/folder."""
+    image_size: int | None = None
+    """What image_folder and parquet bring images of several sizes to, in pixels; None: they must be alike."""
+    mean: tuple[float, ...] | None = None
+    """Of red, green and blue pixels in [0, 1], for a teacher that was trained with others than the dataset's own."""
+    std: tuple[float, ...] | None = None
+    """Goes with `mean`. Without both, image_folder and parquet measure them on the training part."""
+    flip: bool | None = None
+    """Whether a mirror image keeps its label, for image_folder and parquet; None: it does."""
 
     def __post_init__(self) -> None:
         if self.name == "digits" and self.path is not None:
             raise ConfigError(f"dataset.path must be left out for digits, which scikit-learn ships, got {self.path!r}")
-        if self.name != "digits" and self.path is None:
+        for key, names in _HAS_EFFECT_FOR.items():
+            value = getattr(self, key)
+            if value is not None and self.name not in names:
+                raise ConfigError(f"dataset.{key} must be left out for {self.name}, where it has no effect, got {value!r}")
+        if self.name != "digits" and not self.path:
             raise ConfigError(f"dataset.path must name the folder of {self.name}: nothing is downloaded")
+        if self.path and "://" in self.path and self.name not in _FROM_URIS:
+            raise ConfigError(f"dataset.path must be a local folder for {self.name}, only Parquet files are read from a URI")
+        if (size := self.image_size) is not None:
+            require(
+                4 <= size <= MAX_IMAGE_SIZE and size % 4 == 0, "dataset.image_size", size, f"a multiple of 4 in 4..{MAX_IMAGE_SIZE}"
+            )
+        self._check_normalisation()
+
+    def _check_normalisation(self) -> None:
+        if (self.mean is None) != (self.std is None):
+            raise ConfigError(f"dataset.{'std' if self.std is None else 'mean'} is missing: mean and std go together")
+        for key, values, holds, rule in (
+            ("mean", self.mean, lambda value: 0 <= value <= 1, "in [0, 1]"),
+            ("std", self.std, lambda value: 0 < value < math.inf, "> 0"),
+        ):
+            if values is not None:
+                require(len(values) == 3 and all(map(holds, values)), f"dataset.{key}", values, f"3 numbers {rule}, one a channel")
+
+    @property
+    def num_classes(self) -> int | None:
+        """Where it is known before the files are read."""
+        return NUM_CLASSES.get(self.name)
+
+    @property
+    def normalisation(self) -> Normalisation | None:
+        """The one asked for; None: the dataset's own."""
+        if self.mean is None or self.std is None:
+            return None
+        return Normalisation(mean=tuple(map(float, self.mean)), std=tuple(map(float, self.std)))
 
 
-def load_dataset(config: DatasetConfig) -> Dataset:
-    """Both parts of the dataset, on the CPU. Raises DataError where its files are missing or corrupt."""
+def load_dataset(
+    config: DatasetConfig,
+    *,
+    on_file: OnFile = nobody_watches,
+    say: Callable[[str], None] = lambda message: None,
+) -> Dataset:
+    """Both parts of the dataset, on the CPU. Raises DataError where its files are missing or corrupt.
+
+    `on_file` counts the images of one part, then of the other; `say` gets what was decided here and not by the config.
+    """
     if config.name == "digits":
         return digits.load()
     assert config.path is not None  # checked on construction
+    location = config.path if "://" in config.path else _folder(config.path)
+    chosen = config.normalisation
+    if config.name in _FIXED:
+        dataset = _FIXED[config.name](location, on_file=on_file)
+        return replace(dataset, normalisation=chosen or dataset.normalisation)
+    dataset = _ANY_IMAGES[config.name](
+        location, image_size=config.image_size, normalisation=chosen, flip=config.flip is not False, on_file=on_file
+    )
+    if chosen is None:
+        mean, std = dataset.normalisation.mean, dataset.normalisation.std
+        say(f"dataset {config.name}: mean {list(mean)} and std {list(std)}, measured on its {len(dataset.train)} training images")
+    return dataset
+
+
+def _folder(path: str) -> Path:
     try:
-        folder = Path(config.path).expanduser()
+        return Path(path).expanduser()
     except RuntimeError as error:
-        raise DataError(f"dataset.path: {config.path!r} is not a folder's path ({error})") from error
-    return cifar10.load(folder)
+        raise DataError(f"dataset.path: {path!r} is not a folder's path ({error})") from error

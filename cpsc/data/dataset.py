@@ -10,6 +10,9 @@ from torch.nn import functional as F
 
 from cpsc.errors import DataError
 
+TEST_PARTS = ("test", "val", "valid", "validation")
+"""What the part that no teacher trains on is called, most wanted first."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -31,7 +34,11 @@ class Normalisation:
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 [N, K, H, W] -> float32 in the teacher's space."""
-        return (images.float() / 255.0 - self._column(self.mean, images)) / self._column(self.std, images)
+        return self.from_unit(images.float() / 255.0)
+
+    def from_unit(self, images: Tensor) -> Tensor:
+        """float pixels in [0, 1] -> float32 in the teacher's space."""
+        return (images.float() - self._column(self.mean, images)) / self._column(self.std, images)
 
     def to_pixels(self, images: Tensor) -> Tensor:
         """float in the teacher's space -> uint8, clamped to [0, 255]."""
@@ -84,7 +91,8 @@ class Dataset:
         """SHA-256 of all pixels and labels, the training part first."""
         digest = hashlib.sha256()
         for split in (self.train, self.test):
-            digest.update(split.images.numpy().tobytes() + split.labels.numpy().tobytes())
+            for tensor in (split.images, split.labels):
+                digest.update(tensor.contiguous().numpy().data)
         return digest.hexdigest()
 
     @property
@@ -94,6 +102,39 @@ class Dataset:
     @property
     def image_size(self) -> int:
         return self.train.images.shape[2]
+
+
+def of_any_images(
+    name: str, train: Split, test: Split, class_names: tuple[str, ...], normalisation: Normalisation | None, *, flip: bool
+) -> Dataset:
+    """A dataset of images nothing is known about: crops move an eighth of the side, as CIFAR's; None measures the normalisation."""
+    return Dataset(
+        name=name,
+        train=train,
+        test=test,
+        class_names=class_names,
+        normalisation=normalisation or measure_normalisation(train.images),
+        crop_padding=train.images.shape[3] // 8,
+        flip=flip,
+    )
+
+
+def measure_normalisation(images: Tensor) -> Normalisation:
+    """Mean and standard deviation of each channel of uint8 `images` [N, K, H, W], to four digits; the same on every machine.
+
+    Raises DataError where a channel is constant.
+    """
+    counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
+    for batch in images.split(4096):  # whole, the counting would take eight times the memory of the images
+        counts += torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in batch.unbind(1)])
+    values = torch.arange(256, dtype=torch.float64) / 255.0
+    share = counts.double() / counts.sum(dim=1, keepdim=True)
+    mean = (share * values).sum(dim=1)
+    std = (share * (values - mean[:, None]) ** 2).sum(dim=1).sqrt()
+    rounded = Normalisation(mean=tuple(round(v, 4) for v in mean.tolist()), std=tuple(round(v, 4) for v in std.tolist()))
+    if min(rounded.std) == 0.0:
+        raise DataError(f"the training images have a constant channel (std {rounded.std}): give dataset.mean and dataset.std")
+    return rounded
 
 
 def augment(images: Tensor, *, crop_padding: int, flip: bool, rng: torch.Generator) -> Tensor:

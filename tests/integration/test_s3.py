@@ -10,9 +10,11 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
-from cpsc.errors import CheckpointError, ConfigError
+from cpsc.data import DatasetConfig, load_dataset
+from cpsc.errors import CheckpointError, ConfigError, DataError
 from tests.conftest import run_cli, write_study
 from tests.killing import end, recorded_curves, slow_study, start, wait_for_epochs
+from tests.unit.cpsc.data.files import cell, pixels, write_parquet
 from tuning.history import LaunchHistory, fold
 from tuning.journal import Journal
 from tuning.storage import Storage
@@ -68,6 +70,28 @@ def test_a_storage_that_is_not_there_is_said_before_the_work(bucket: str) -> Non
     assert "hidden-secret" not in str(refused.value)
     with pytest.raises(ConfigError, match="no storage that Arrow knows"):
         Storage("nowhere://at/all")
+
+
+def test_a_dataset_of_parquet_files_is_read_from_s3(bucket: str, tmp_path: Path) -> None:
+    images = pixels(6, size=8)
+    for part, rows, labels in (("train", images[:4], [0, 1, 1, 0]), ("test", images[4:], [1, 0])):
+        columns = {"img": [cell(image) for image in rows], "label": labels}
+        write_parquet(tmp_path / f"{part}-0.parquet", columns, names=("cat", "dog"))
+    filesystem, root = fs.FileSystem.from_uri(bucket)
+    fs.copy_files(str(tmp_path), f"{root}/images", destination_filesystem=filesystem)
+
+    uri = bucket.replace("@studies?", "@studies/images?")
+    dataset = load_dataset(DatasetConfig(name="parquet", path=uri))
+    assert dataset.digest == load_dataset(DatasetConfig(name="parquet", path=str(tmp_path))).digest
+    assert dataset.class_names == ("cat", "dog")
+    assert (dataset.train.labels.tolist(), dataset.test.labels.tolist()) == ([0, 1, 1, 0], [1, 0])
+    with filesystem.open_output_stream(f"{root}/images/test-0.parquet") as stream:
+        stream.write(b"PAR1")
+    with pytest.raises(DataError, match=r"^s3://studies/images/test-0.parquet: not a readable Parquet file") as refused:
+        load_dataset(DatasetConfig(name="parquet", path=uri))
+    assert "hidden-secret" not in str(refused.value)
+    with pytest.raises(DataError, match="dataset parquet: s3://studies/absent is no folder"):
+        load_dataset(DatasetConfig(name="parquet", path=bucket.replace("@studies?", "@studies/absent?")))
 
 
 def history(folder: Path) -> LaunchHistory:

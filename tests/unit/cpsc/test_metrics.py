@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from cpsc.metrics import EVALUATION_BATCH, accuracy, agreement, curve_statistics, evaluating, mean_kl, predict
+from cpsc.errors import DataError
+from cpsc.metrics import (
+    EVALUATION_BATCH,
+    accuracy,
+    agreement,
+    class_balance,
+    curve_statistics,
+    evaluating,
+    mean_kl,
+    predict,
+)
 
 
 @pytest.fixture
@@ -61,9 +71,52 @@ def test_the_mode_is_put_back_when_evaluation_fails(network) -> None:
 
 def test_a_curve_is_summed_up_by_last_best_mean_and_population_deviation() -> None:
     statistics = curve_statistics([0.1, 0.5, 0.3])
-    assert statistics == pytest.approx((0.3, 0.5, 0.3, math.sqrt(0.08 / 3)))
-    assert curve_statistics([0.4]) == (0.4, 0.4, 0.4, 0.0)
+    assert statistics[:5] == pytest.approx((0.3, 0.5, 0.3, math.sqrt(0.08 / 3), 0.08 / 3))
+    alone = curve_statistics([0.4])
+    assert (alone.last, alone.best, alone.mean, alone.std, alone.variance) == (0.4, 0.4, 0.4, 0.0, 0.0)
+    assert (alone.second_half_mean, alone.second_half_std, alone.last_10_mean) == (0.4, 0.0, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("values", "mean", "variance"),
+    [([0.0, 0.1, 0.5, 0.7], 0.6, 0.01), ([0.0, 0.1, 0.4, 0.4, 0.7], 0.5, 0.02), ([0.9, 0.2], 0.2, 0.0)],
+    ids=["even", "odd: the middle belongs to it", "two"],
+)
+def test_the_second_half_of_a_curve_has_statistics_of_its_own(values: list[float], mean: float, variance: float) -> None:
+    statistics = curve_statistics(values)
+    assert statistics.second_half_mean == pytest.approx(mean)
+    assert statistics.second_half_variance == pytest.approx(variance, abs=1e-12)
+    assert statistics.second_half_std == pytest.approx(math.sqrt(variance), abs=1e-9)
+
+
+def test_the_last_ten_epochs_are_averaged_or_all_where_there_are_fewer() -> None:
+    assert curve_statistics([100.0, *range(10)]).last_10_mean == pytest.approx(4.5)
+    assert curve_statistics([0.0, 3.0]).last_10_mean == pytest.approx(1.5)
+
+
+def test_a_climb_to_a_plateau_has_a_published_variance_only_as_a_deviation_in_points() -> None:
+    climb = curve_statistics([0.10, 0.30, 0.60, 0.85, 0.90] + 25 * [0.92])
+    assert 10 < 100 * climb.std < 24
+    assert climb.variance == pytest.approx(climb.std**2)
+    assert climb.second_half_std < 0.01 < climb.std
 
 
 def test_the_deviation_of_a_flat_curve_is_zero_and_not_the_root_of_a_rounding_error() -> None:
     assert curve_statistics([0.1] * 7).std == pytest.approx(0.0, abs=1e-12)
+
+
+def test_class_balance_is_one_for_equal_counts_and_zero_for_a_single_class() -> None:
+    assert class_balance([7, 7, 7]) == pytest.approx(1.0)
+    assert class_balance([0, 12, 0]) == 0.0
+    assert 0.0 < class_balance([1, 11, 0]) < class_balance([4, 8, 0]) < class_balance([4, 4, 4])
+
+
+def test_class_balance_is_the_entropy_over_that_of_a_flat_histogram() -> None:
+    expected = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) / math.log(4)
+    assert class_balance([3, 0, 1, 0]) == pytest.approx(expected)
+    assert class_balance(torch.tensor([300, 0, 100, 0])) == pytest.approx(expected)
+
+
+def test_a_histogram_of_nothing_has_no_balance() -> None:
+    with pytest.raises(DataError, match="class_balance: no image was counted"):
+        class_balance([0, 0, 0])

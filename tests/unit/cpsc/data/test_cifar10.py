@@ -1,39 +1,23 @@
-import io
-import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
 
-from cpsc.data import cifar10
+from cpsc.data import DatasetConfig, cifar10, load_dataset
 from cpsc.errors import DataError
+from tests.unit.cpsc.data import files
+from tests.unit.cpsc.data.files import Touch
+from tests.unit.cpsc.data.files import write_pickle as dump
 
 BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch")
 
 
-class Touch:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self):
-        return Path.touch, (self.marker,)
-
-
 def rows(seed: int, num: int = 2) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (num, 3072), dtype=np.uint8)
-
-
-def dump(path: Path, content: Any) -> None:
-    path.write_bytes(pickle.dumps(content, protocol=2))
 
 
 @pytest.fixture
@@ -49,15 +33,9 @@ def archive(tmp_path: Path) -> Path:
 @pytest.fixture
 def write_parquet(tmp_path: Path) -> Callable[..., None]:
     def write(part: str, *, classes: tuple[str, ...] = cifar10.CLASSES, labels: tuple[int, ...] = (3, 9)) -> None:
-        cells = []
-        for row in rows(0, len(labels)):
-            buffer = io.BytesIO()
-            Image.fromarray(row.reshape(3, 32, 32).transpose(1, 2, 0)).save(buffer, "PNG")
-            cells.append({"bytes": buffer.getvalue(), "path": None})
-        features = {"label": {"names": list(classes), "_type": "ClassLabel"}}
-        table = pa.table({"img": cells, "label": list(labels)})
-        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-        pq.write_table(table, tmp_path / f"{part}-00000-of-00001.parquet")
+        cells = [files.cell(row.reshape(3, 32, 32).transpose(1, 2, 0)) for row in rows(0, len(labels))]
+        path = tmp_path / f"{part}-00000-of-00001.parquet"
+        files.write_parquet(path, {"img": cells, "label": list(labels)}, names=classes)
 
     return write
 
@@ -82,6 +60,26 @@ def test_parquet_files_and_the_archive_give_the_same_images(write_parquet, archi
     dataset = cifar10.load(archive)
     assert dataset.train.labels.tolist() == dataset.test.labels.tolist() == [3, 9]
     assert torch.equal(dataset.train.images, from_archive.train.images[:2])
+
+
+def test_parquet_files_are_read_from_a_uri(write_parquet, tmp_path: Path) -> None:
+    write_parquet("train")
+    write_parquet("test")
+    by_uri = load_dataset(DatasetConfig(name="cifar10", path=f"file://{tmp_path}"))
+    assert by_uri.digest == cifar10.load(tmp_path).digest
+    assert by_uri.class_names == cifar10.CLASSES
+
+
+def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        files.write_parquet(tmp_path / f"{part}-0.parquet", {"img": [files.cell(files.pixels(1)[0])], "label": [1]})
+    with pytest.raises(DataError, match=r"train-0.parquet: row 0: is 4x4, must be 32x32"):
+        cifar10.load(tmp_path)
+
+
+def test_a_teachers_own_normalisation_may_be_given(archive: Path) -> None:
+    config = DatasetConfig(name="cifar10", path=str(archive), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    assert load_dataset(config).normalisation.std == (0.25, 0.25, 0.25)
 
 
 def test_cifar_images_are_normalised_and_augmented_as_the_published_teachers_were(archive: Path) -> None:

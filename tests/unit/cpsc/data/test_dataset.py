@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cpsc.data import DatasetConfig, load_dataset
-from cpsc.data.dataset import Normalisation, Split, augment
+from cpsc.data.dataset import Normalisation, Split, augment, measure_normalisation, of_any_images
 from cpsc.errors import ConfigError, DataError
 
 NORMALISATION = Normalisation(mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 1.0))
@@ -42,6 +42,25 @@ def test_bounds_are_black_and_white_in_the_normalised_space() -> None:
     black, white = NORMALISATION.bounds(images.float())
     torch.testing.assert_close(black.expand(3, 2, 2), NORMALISATION.normalise(images)[0])
     torch.testing.assert_close(white.expand(3, 2, 2), NORMALISATION.normalise(images + 255)[0])
+
+
+def test_a_measured_normalisation_whitens_each_channel_over_all_batches() -> None:
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 200, (5000, 3, 4, 4), generator=rng, dtype=torch.uint8)
+    images[:, 1] //= 2
+    images[4999] = 255
+    measured = measure_normalisation(images)
+    pixels = images.double() / 255
+    assert measured.mean == pytest.approx(pixels.mean(dim=(0, 2, 3)).tolist(), abs=6e-5)
+    assert measured.std == pytest.approx(pixels.std(dim=(0, 2, 3), correction=0).tolist(), abs=6e-5)
+    assert all(value == round(value, 4) for value in (*measured.mean, *measured.std))
+
+
+def test_a_constant_channel_has_no_deviation_to_divide_by() -> None:
+    images = torch.randint(0, 256, (9, 3, 4, 4), generator=rng(), dtype=torch.uint8)
+    images[:, 2] = 7
+    with pytest.raises(DataError, match=r"have a constant channel .*: give dataset.mean and dataset.std"):
+        measure_normalisation(images)
 
 
 # Augmentation
@@ -166,6 +185,15 @@ def test_parts_whose_images_differ_are_refused(shapes) -> None:
         replace(shapes, test=split)
 
 
+def test_images_nothing_is_known_about_are_cropped_by_an_eighth_and_flipped_if_asked(shapes) -> None:
+    dataset = of_any_images("any", shapes.train, shapes.test, shapes.class_names, None, flip=False)
+    assert (dataset.crop_padding, dataset.flip) == (1, False)
+    assert dataset.normalisation == measure_normalisation(shapes.train.images)
+    assert (
+        of_any_images("any", shapes.train, shapes.test, shapes.class_names, NORMALISATION, flip=True).normalisation is NORMALISATION
+    )
+
+
 # Config
 
 
@@ -182,3 +210,65 @@ def test_a_dataset_is_loaded_by_name(tmp_path) -> None:
         load_dataset(DatasetConfig(name="cifar10", path="~nobody-of-this-name/x"))
     with pytest.raises(DataError, match=r"dataset cifar10: .* holds neither"):
         load_dataset(DatasetConfig(name="cifar10", path=str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny_imagenet", "image_folder", "parquet"])
+def test_every_dataset_of_files_needs_its_folder_and_is_looked_for_there(name: str, tmp_path) -> None:
+    with pytest.raises(ConfigError, match=f"dataset.path must name the folder of {name}: nothing is downloaded"):
+        DatasetConfig(name=name)
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(DataError, match=f"^dataset {name}: {folder}") as refused:
+            load_dataset(DatasetConfig(name=name, path=str(folder)))
+        assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("digits", "image_size", 16),
+        ("digits", "mean", (0.5, 0.5, 0.5)),
+        ("cifar10", "image_size", 32),
+        ("cifar100", "flip", False),
+        ("tiny_imagenet", "image_size", 64),
+        ("tiny_imagenet", "flip", True),
+    ],
+)
+def test_a_key_without_effect_is_refused(name: str, key: str, value: object) -> None:
+    path = None if name == "digits" else "somewhere"
+    with pytest.raises(ConfigError, match=rf"dataset.{key} must be left out for {name}, where it has no effect, got"):
+        DatasetConfig(name=name, path=path, **{key: value})
+
+
+@pytest.mark.parametrize("name", ["tiny_imagenet", "image_folder"])
+def test_only_parquet_files_are_read_from_a_uri(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"dataset.path must be a local folder for {name}"):
+        DatasetConfig(name=name, path="s3://bucket/folder")
+
+
+@pytest.mark.parametrize("image_size", [0, -4, 30, 1028])
+def test_an_image_size_that_no_generator_makes_is_refused(image_size: int) -> None:
+    with pytest.raises(ConfigError, match=rf"dataset.image_size must be a multiple of 4 in 4\.\.1024, got {image_size}"):
+        DatasetConfig(name="image_folder", path="x", image_size=image_size)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "message"),
+    [
+        ((0.5, 0.5, 0.5), None, "dataset.std is missing: mean and std go together"),
+        (None, (0.5, 0.5, 0.5), "dataset.mean is missing: mean and std go together"),
+        ((0.5,), (0.5,), r"dataset.mean must be 3 numbers in \[0, 1\], one a channel, got \(0.5,\)"),
+        ((0.5, 0.5, 1.5), (0.5, 0.5, 0.5), "dataset.mean must be 3 numbers in"),
+        ((0.5, 0.5, 0.5), (0.5, 0.5, 0.0), "dataset.std must be 3 numbers > 0, one a channel"),
+        ((0.5, 0.5, 0.5), (0.5, 0.5, float("nan")), "dataset.std must be 3 numbers > 0"),
+        ((0.5, 0.5, 0.5), (0.5, 0.5, float("inf")), "dataset.std must be 3 numbers > 0"),
+    ],
+)
+def test_a_normalisation_has_a_mean_and_a_deviation_a_channel(mean, std, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        DatasetConfig(name="parquet", path="x", mean=mean, std=std)
+
+
+def test_the_number_of_classes_is_known_of_named_datasets_only() -> None:
+    known = {"cifar10": 10, "cifar100": 100, "tiny_imagenet": 200, "image_folder": None, "parquet": None}
+    assert {name: DatasetConfig(name=name, path="x").num_classes for name in known} == known
+    assert DatasetConfig(name="digits").num_classes == 10

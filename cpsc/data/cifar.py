@@ -1,0 +1,111 @@
+"""What CIFAR-10 and CIFAR-100 (Krizhevsky 2009) share: Hugging Face's Parquet files, or the original archive's folder."""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cpsc.data.dataset import Dataset, Normalisation, Split
+from cpsc.data.decoding import OnFile, nobody_watches
+from cpsc.data.parquet import ParquetFolder, read_split
+from cpsc.errors import DataError
+
+IMAGE_SIZE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edition:
+    """How one of the two is laid out, and what is in it."""
+
+    name: str
+    title: str
+    archive_folder: str
+    train_files: tuple[str, ...]
+    test_file: str
+    labels_key: str
+    classes: tuple[str, ...]
+    normalisation: Normalisation
+    misspelt: Mapping[str, str] = field(default_factory=dict)
+    """Class names as the Parquet files have them, where they are not the archive's."""
+
+
+def load(edition: Edition, location: str | Path, *, on_file: OnFile = nobody_watches) -> Dataset:
+    """Both parts from `location`: a folder, or, for Parquet files, also a URI that `pyarrow.fs` knows.
+
+    Raises DataError where the files are missing or corrupt. Nothing is downloaded.
+    """
+    folder = ParquetFolder.at(location)
+    where = f"dataset {edition.name}: {folder}"
+    if not folder.is_there():
+        raise DataError(f"{where} is no folder; point dataset.path at the Parquet files or the archive")
+    if folder.files("train"):
+        train, test = (_read_parquet(edition, folder, part, on_file) for part in ("train", "test"))
+    elif folder.is_local:
+        train, test = _read_archive(edition, Path(folder.root), where)
+    else:
+        raise DataError(f"{where} holds no train-*.parquet; the archive is read from a local folder only")
+    return Dataset(
+        name=edition.name,
+        train=train,
+        test=test,
+        class_names=edition.classes,
+        normalisation=edition.normalisation,
+        crop_padding=4,
+        flip=True,
+    )
+
+
+def _read_parquet(edition: Edition, folder: ParquetFolder, part: str, on_file: OnFile) -> Split:
+    files = folder.files(part)
+    if not files:
+        raise DataError(f"dataset {edition.name}: {folder} holds no {part}-*.parquet")
+    split, names = read_split(files, exactly=IMAGE_SIZE, on_file=on_file)
+    if names and tuple(edition.misspelt.get(name, name) for name in names) != edition.classes:
+        raise DataError(f"{files[0]}: its classes are {', '.join(names[:3])}, ..., not {edition.title}'s")
+    return split
+
+
+def _read_archive(edition: Edition, folder: Path, where: str) -> tuple[Split, Split]:
+    batches = folder if folder.name == edition.archive_folder else folder / edition.archive_folder
+    if not batches.is_dir():
+        raise DataError(f"{where} holds neither train-*.parquet nor {edition.archive_folder}/")
+    train = [_read_batch(batches / name, edition) for name in edition.train_files]
+    return (
+        Split(torch.cat([split.images for split in train]), torch.cat([split.labels for split in train])),
+        _read_batch(batches / edition.test_file, edition),
+    )
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """The archive's batches are pickles: this reads arrays, lists and strings, and refuses whatever would run code."""
+
+    ALLOWED = frozenset(
+        (module, name)
+        for package in ("numpy.core", "numpy._core")
+        for module, name in ((f"{package}.multiarray", "_reconstruct"), (f"{package}.numeric", "_frombuffer"))
+    ) | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"refuses {module}.{name}")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _read_batch(file: Path, edition: Edition) -> Split:
+    try:
+        with file.open("rb") as handle:
+            batch = _ArraysOnly(handle, encoding="bytes").load()
+        fields = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
+        images = np.asarray(fields["data"], dtype=np.uint8).reshape(-1, 3, IMAGE_SIZE, IMAGE_SIZE)
+        labels = [int(label) for label in fields[edition.labels_key]]
+        if len(images) != len(labels):
+            raise ValueError(f"{len(images)} images, {len(labels)} labels")
+        return Split(torch.from_numpy(images), torch.tensor(labels, dtype=torch.int64))
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from error
+    except Exception as error:  # a corrupt pickle fails in any way its damaged operations do
+        raise DataError(f"{file}: not a {edition.title} batch (corrupt or of another kind: {error})") from error
