@@ -1,6 +1,7 @@
 """Settings of one distillation run: frozen, nested, checked on construction.
 
-Defaults are the paper's (CPSC-DFKD, Shao et al. 2023, sec. 4.1, and the command its authors publish).
+Defaults are the CPSC-DFKD paper's (Shao et al. 2023, sec. 4.1, and the command its authors publish); what the other
+methods change stands in `presets`.
 Plain dataclasses keep this package free of pydantic; ``__pydantic_config__`` lets the edge validate the
 same definition and reject unknown keys with their path.
 """
@@ -14,6 +15,8 @@ from cpsc.errors import ConfigError
 FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid"}
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+MethodName = Literal["cpsc", "pre_dfkd", "dafl", "zskt", "dfad", "adi", "dfq", "cmi"]
+Annealing = Literal["cosine", "milestones"]
 
 
 def require(holds: bool, path: str, value: object, rule: str) -> None:
@@ -35,78 +38,118 @@ def _at_most(path: str, value: int, limit: int) -> None:
     require(value <= limit, path, value, f"<= {limit}")
 
 
+def _rising_epochs(path: str, epochs: tuple[int, ...]) -> None:
+    require(list(epochs) == sorted(set(epochs)) and min(epochs, default=1) > 0, path, list(epochs), "rising positive epochs")
+
+
 @dataclass(frozen=True, kw_only=True)
 class LossWeights:
-    """Factors of the loss terms; a term of weight 0 is not computed."""
+    """Factors of the loss terms; a term of weight 0 is not computed. Which of them a method has, its file says."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     kl: float = 1.0
-    """KL divergence inside eq. 6 (the paper fixes it to 1)."""
+    """KL divergence of student and teacher (CPSC-DFKD eq. 6; the paper fixes it to 1)."""
     l2: float = 5.0
-    """Log-L2 distance inside eq. 6, alpha."""
+    """Log-L2 distance of CPSC-DFKD eq. 6, alpha."""
+    l1: float = 0.0
+    """Mean absolute logit difference: DFAD in both phases, PRE-DFKD for the student."""
+    attention: float = 0.0
+    """Attention transfer to the student: ZSKT."""
     adversarial: float = 1.0
-    """The whole of eq. 6 in the generator's loss, eq. 10 (the paper fixes it to 1)."""
+    """What the generator wins by the student's disagreement with the teacher (CPSC-DFKD eq. 10; the paper fixes it to 1)."""
     batch_statistics: float = 1.0
-    """Batch-norm statistics, eq. 2, beta."""
+    """Batch-norm statistics of the synthetic images (CPSC-DFKD eq. 2, beta)."""
     contrast: float = 0.7
-    """Teacher-anchored supervised contrast, eq. 8, gamma."""
+    """CPSC-DFKD: teacher-anchored supervised contrast, eq. 8, gamma. CMI: contrast between images."""
     label: float = 0.7
-    """Cross-entropy with the sampled label, eq. 7, eta, in both phases."""
+    """Cross-entropy with the sampled label: CPSC-DFKD eq. 7, eta, in both phases; ADI and CMI for the images only."""
+    one_hot: float = 0.0
+    """Confidence of the teacher on the generator's images: DAFL, PRE-DFKD, DFQ."""
+    balance: float = 0.0
+    """Sum of p log p of the batch's mean class: DAFL, PRE-DFKD, DFQ."""
+    activation: float = 0.0
+    """Strength of the teacher's features: DAFL, PRE-DFKD."""
+    total_variation: float = 0.0
+    """Smoothness of inverted images: ADI."""
+    image_norm: float = 0.0
+    """Norm of inverted images: ADI."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             _non_negative(f"weights.{name}", value)
         generator = self.adversarial + self.batch_statistics + self.contrast + self.label
+        generator += self.one_hot + self.balance + self.activation
         require(generator > 0, "weights", 0.0, "not all 0 in the generator's loss: it would learn nothing")
-        require(self.kl + self.l2 > 0, "weights.kl and weights.l2", 0.0, "not both 0: the student would learn nothing")
+        student = self.kl + self.l2 + self.l1
+        require(student > 0, "weights.kl and weights.l2", 0.0, "not both 0: the student would learn nothing")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudentConfig:
-    """The student and its SGD with linear warm-up and cosine decay."""
+    """The student and how it is trained: SGD with linear warm-up and cosine decay, unless told otherwise."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     arch: str = "resnet18"
+    optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float = 0.1
     momentum: float = 0.9
+    nesterov: bool = False
     weight_decay: float = 5e-4
     warmup_epochs: int = 10
+    annealing: Annealing = "cosine"
     final_lr_fraction: float = 0.0
     """Where the cosine ends. At the paper's 0 the last epoch trains with rate 0, which short runs cannot spare."""
+    milestones: tuple[int, ...] = ()
+    """Epochs after which `annealing: milestones` multiplies the learning rate by `decay`."""
+    decay: float = 0.1
+    clip_norm: float | None = None
+    """Largest norm of the gradient."""
     train_mode_in_generator_phase: bool = True
     """Batch statistics, and updates of the running ones, also while the generator trains (as published)."""
 
     def __post_init__(self) -> None:
         _positive("student.lr", self.lr)
         require(0 <= self.momentum < 1, "student.momentum", self.momentum, "in [0, 1)")
+        require(not self.nesterov or self.momentum > 0, "student.momentum", self.momentum, "> 0 with student.nesterov")
         _non_negative("student.weight_decay", self.weight_decay)
         _non_negative("student.warmup_epochs", self.warmup_epochs)
         require(0 <= self.final_lr_fraction <= 1, "student.final_lr_fraction", self.final_lr_fraction, "in [0, 1]")
+        _rising_epochs("student.milestones", self.milestones)
+        require(0 < self.decay <= 1, "student.decay", self.decay, "in (0, 1]")
+        if self.clip_norm is not None:
+            _positive("student.clip_norm", self.clip_norm)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
-    """The conditional generator and its Adam with milestones."""
+    """What makes the images, and its Adam with milestones. For ADI the pixels themselves: only the Adam counts then."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
+    family: Literal["conditional", "pre", "dafl", "zskt", "dfad", "small", "large"] = "conditional"
+    """Which published generator: CPSC-DFKD's conditional one, those of four methods, and the two of the DataFree toolbox."""
     latent_dim: int = 256
     width: int = 128
-    """Channels of the first two stages; the third has half."""
+    """Channels of the first two stages; the third has half, the first of `large` twice as many."""
     embedding: Literal["none", "three_layer", "full"] = "full"
-    """How many of the four norm layers are categorical feature embeddings (table 5)."""
+    """How many of the conditional family's four norm layers are categorical feature embeddings (CPSC-DFKD, table 5)."""
     lr: float = 1e-3
     beta1: float = 0.5
     beta2: float = 0.999
     milestones: tuple[int, ...] = (50, 150)
     """Epochs after which the learning rate is multiplied by `decay`."""
     decay: float = 0.1
+    annealing: Annealing = "milestones"
     optimizer: Literal["persistent", "fresh"] = "persistent"
-    """`fresh` builds a new Adam for every step, as the published code does (no moments)."""
+    """`fresh` builds a new Adam for every step, as the published CPSC-DFKD code does (no moments)."""
     decay_lr: bool = True
-    """False ignores the milestones, as the published code does in effect."""
+    """False keeps the learning rate, as the published CPSC-DFKD code does in effect."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient."""
+    eval_mode_in_student_phase: bool = False
+    """Running statistics while the student trains (the DataFree toolbox) instead of the batch's."""
 
     def __post_init__(self) -> None:
         _positive("generator.latent_dim", self.latent_dim)
@@ -116,13 +159,46 @@ class GeneratorConfig:
         _positive("generator.lr", self.lr)
         require(0 <= self.beta1 < 1, "generator.beta1", self.beta1, "in [0, 1)")
         require(0 <= self.beta2 < 1, "generator.beta2", self.beta2, "in [0, 1)")
-        require(
-            list(self.milestones) == sorted(set(self.milestones)) and min(self.milestones, default=1) > 0,
-            "generator.milestones",
-            list(self.milestones),
-            "rising positive epochs",
-        )
+        _rising_epochs("generator.milestones", self.milestones)
         require(0 < self.decay <= 1, "generator.decay", self.decay, "in (0, 1]")
+        if self.clip_norm is not None:
+            _positive("generator.clip_norm", self.clip_norm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """One epoch: `iterations` times (`generator_steps` updates of G, then `student_steps` updates of S)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
+
+    iterations: int = 50
+    generator_steps: int = 6
+    student_steps: int = 5
+    batch_size: int = 512
+    student_batch_size: int | None = None
+    """Images a student step draws from a pool (ADI, CMI); default: `batch_size`."""
+    order: Literal["generator_first", "student_first"] = "generator_first"
+    student_images: Literal["fresh", "regenerated", "shared"] = "fresh"
+    """New latents at each student step; or the generator step's latents, once more through the updated generator, for all
+    student steps of the iteration (ZSKT); or that step's very images (DAFL: one joint step)."""
+    generator_warmup_epochs: int = 0
+    """Epochs in which only the generator trains, without an adversary (DFQ)."""
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "generator_steps", "student_steps", "batch_size"):
+            value = getattr(self, name)
+            _positive(f"schedule.{name}", value)
+            _at_most(f"schedule.{name}", value, 65_536 if name == "batch_size" else 1_000_000)
+        require(self.batch_size >= 2, "schedule.batch_size", self.batch_size, ">= 2 (batch norm)")
+        if self.student_batch_size is not None:
+            require(2 <= self.student_batch_size <= 65_536, "schedule.student_batch_size", self.student_batch_size, "in 2..65536")
+        _non_negative("schedule.generator_warmup_epochs", self.generator_warmup_epochs)
+        require(
+            self.student_images == "fresh" or self.order == "generator_first",
+            "schedule.order",
+            self.order,
+            f"generator_first with schedule.student_images {self.student_images}",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,21 +228,102 @@ class CpscConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduleConfig:
-    """One epoch: `iterations` times (`generator_steps` updates of G, then `student_steps` updates of S)."""
+class ReplayConfig:
+    """PRE-DFKD's memory: a variational autoencoder that imitates all earlier images, for any method with a generator.
+
+    Binici et al. 2022 (arXiv:2201.03019), sec. 3, with the values of the published code.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
-    iterations: int = 50
-    generator_steps: int = 6
-    student_steps: int = 5
-    batch_size: int = 512
+    kind: Literal["none", "vae"] = "none"
+    latent_dim: int = 1000
+    fraction: float = 0.125
+    """Memory images in a student batch, as a share of the new ones."""
+    updates: int = 4
+    """Student steps of an iteration after which the autoencoder is updated, the first ones."""
+    lr: float = 5e-4
+    refine_lr: float = 0.02
+    """Adam's rate in the one step that makes the drawn latents confident and class-balanced."""
+    balance: float = 5.0
+    """Weight of the balance, to the base 10, in that step."""
+    latent_kl: float = 1e-5
+    leak: bool = False
+    """Let the refinement's gradients reach the decoder, as those that the published code forgets to clear do."""
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            _positive(f"schedule.{name}", value)
-            _at_most(f"schedule.{name}", value, 65_536 if name == "batch_size" else 1_000_000)
-        require(self.batch_size >= 2, "schedule.batch_size", self.batch_size, ">= 2 (batch norm)")
+        _positive("replay.latent_dim", self.latent_dim)
+        _at_most("replay.latent_dim", self.latent_dim, 65_536)
+        require(0 < self.fraction <= 1, "replay.fraction", self.fraction, "in (0, 1]")
+        for name in ("lr", "refine_lr"):
+            _positive(f"replay.{name}", getattr(self, name))
+        for name in ("updates", "balance", "latent_kl"):
+            _non_negative(f"replay.{name}", getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class InversionConfig:
+    """Images made batch by batch and kept: what ADI and CMI do instead of training one generator."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
+
+    labels: Literal["balanced", "random"] = "balanced"
+    """Classes of a batch: as equally often as it holds, or drawn."""
+    keep: Literal["best", "last"] = "best"
+    """Which step's images enter the pool: that of the lowest loss, or the last (what the published codes do by mistake)."""
+    clip: bool = False
+    """ADI: hold the pixels to valid values after each step."""
+    jitter: int = 2
+    """ADI: each step shifts the batch circularly by up to this many pixels."""
+    flip: bool = False
+    """ADI: each step mirrors the batch with probability one half."""
+    crop_padding: int = 4
+    """Random crops of the pool's images for the student, and of CMI's views; 0: none."""
+    mirror: bool = True
+    """Random mirror images of the same."""
+    pool_size: int = 1_000_000
+    """Images kept; beyond it the oldest go."""
+
+    def __post_init__(self) -> None:
+        for name, limit in (("jitter", 1024), ("crop_padding", 1024)):
+            require(0 <= getattr(self, name) <= limit, f"inversion.{name}", getattr(self, name), f"in 0..{limit}")
+        require(1 <= self.pool_size <= 100_000_000, "inversion.pool_size", self.pool_size, "in 1..100000000")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwitchesConfig:
+    """Forms in which papers and published codes state one and the same term, for the methods other than CPSC-DFKD."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
+
+    kl_mean: Literal["batch", "element"] = "batch"
+    """ZSKT: the KL divergence averaged over the batch, or over its classes, too (which divides it by C)."""
+    balance_base: Literal["e", "10"] = "e"
+    """DAFL, PRE-DFKD, DFQ: base of the balance's logarithm."""
+    disagreement: Literal["jensen_shannon", "clamped"] = "jensen_shannon"
+    """PRE-DFKD, ADI: the divergence, or what the published codes compute on clamped probabilities (PRE-DFKD: by element)."""
+    statistics: Literal["norm", "gaussian"] = "norm"
+    """DFQ: distance of batch-norm statistics by 2-norms, or as KL divergence of Gaussians (the paper)."""
+    total_variation: Literal["norm", "mean"] = "norm"
+    """ADI: sum of the differences' norms, or of their mean magnitudes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CmiConfig:
+    """CMI's contrast between images."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
+
+    bank_size: int = 40_960
+    """Images whose features are remembered; the oldest go first."""
+    candidates: int = 4096
+    """Remembered images that a step contrasts the new ones with, at most."""
+    projection_dim: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("bank_size", "candidates", "projection_dim"):
+            _positive(f"cmi.{name}", getattr(self, name))
+            _at_most(f"cmi.{name}", getattr(self, name), 10_000_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,18 +332,22 @@ class DistillConfig:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
-    method: Literal["cpsc"] = "cpsc"
+    method: MethodName = "cpsc"
     epochs: int = 600
     seed: int = 0
     distillation_temperature: float = 1.0
-    """Temperature of the KL term of eq. 6; the term is multiplied by its square."""
+    """Temperature of the KL term; the term is multiplied by its square."""
     contrast_temperature: float = 0.07
-    """Temperature of eq. 8, tau."""
+    """Temperature of the contrast (CPSC-DFKD eq. 8, tau)."""
     weights: LossWeights = field(default_factory=LossWeights)
     student: StudentConfig = field(default_factory=StudentConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     cpsc: CpscConfig = field(default_factory=CpscConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    inversion: InversionConfig = field(default_factory=InversionConfig)
+    switches: SwitchesConfig = field(default_factory=SwitchesConfig)
+    cmi: CmiConfig = field(default_factory=CmiConfig)
     precision: Precision = "auto"
     """`auto`: bf16 where the processor multiplies it natively, else fp32. Losses are always float32."""
     diverged_above: float = 1e6
@@ -209,31 +370,12 @@ class DistillConfig:
             self.student.warmup_epochs,
             f"<= epochs ({self.epochs})",
         )
-
-
-REFERENCE_CHANGES: dict[str, Any] = {
-    "generator": {"optimizer": "fresh", "decay_lr": False},
-    "cpsc": {
-        "label_input": "probs",
-        "l2": "log_mse",
-        "l2_detach_teacher": True,
-        "contrast": "two_view",
-        "contrast_base_temperature": 0.07,
-        "adapter_renormalise": False,
-        "adapter_train": False,
-    },
-}
-
-PRESETS: dict[str, dict[str, Any]] = {"paper": {}, "reference": REFERENCE_CHANGES}
-"""Settings by preset name. `reference` is the published CPSC code on CIFAR-10; its CIFAR-100 and
-Tiny-ImageNet form differs by ``cpsc.l2: mse``, which `preset` fills in from the number of classes."""
-
-
-def preset(name: str, *, num_classes: int) -> dict[str, Any]:
-    """The settings that preset `name` changes, as a nested dict to lay under a user's own."""
-    if name not in PRESETS:
-        raise ConfigError(f"preset {name!r}: unknown, use one of {', '.join(PRESETS)}")
-    changes = {section: dict(values) for section, values in PRESETS[name].items()}
-    if name == "reference" and num_classes >= 100:
-        changes["cpsc"]["l2"] = "mse"  # the published code switches the form on the dataset's name
-    return changes
+        warmup = self.schedule.generator_warmup_epochs
+        require(warmup < self.epochs, "schedule.generator_warmup_epochs", warmup, f"< epochs ({self.epochs})")
+        if self.method == "cmi":
+            require(
+                self.cmi.bank_size % self.schedule.batch_size == 0,
+                "cmi.bank_size",
+                self.cmi.bank_size,
+                f"a multiple of schedule.batch_size ({self.schedule.batch_size})",
+            )

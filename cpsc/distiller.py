@@ -2,25 +2,29 @@
 
 import math
 import time
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from cpsc.config import DistillConfig
+from cpsc.config import DistillConfig, StudentConfig
 from cpsc.data.dataset import Split
 from cpsc.device import autocast, place, resolve_precision
 from cpsc.errors import CheckpointError, ConfigError, DivergedError
-from cpsc.generator import ConditionalGenerator
 from cpsc.loop import Phase, run_epoch
-from cpsc.methods import METHODS, Terms, View
-from cpsc.metrics import accuracy, agreement, curve_statistics, mean_kl, predict
-from cpsc.models import Output, build_model
+from cpsc.methods import METHODS, Terms, check_method
+from cpsc.metrics import accuracy, agreement, class_balance, curve_statistics, mean_kl, predict
+from cpsc.models import build_model
+from cpsc.observation import Observer
 from cpsc.probe import ProbeSet
-from cpsc.rng import RandomStreams, seeded_init, stream
+from cpsc.replay import Replay
+from cpsc.rng import RandomStreams, seeded_init
 from cpsc.schedule import generator_lr, student_lr
-from cpsc.statistics import StatisticsRecorder
+from cpsc.synthesis import AbstractSynthesis, GeneratedImages, InvertedBatches, InvertedByGenerator
+from cpsc.synthesis.base import Stateful
 from cpsc.teacher import Teacher
 
 STATE_VERSION = 1
@@ -28,14 +32,6 @@ CURVES = ("probe_agreement", "test_accuracy")
 GRID_COLUMNS = 8
 
 Metrics = dict[str, float]
-
-
-class Stateful(Protocol):
-    """What is saved and restored as one part of a run."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: Any, /) -> Any: ...
 
 
 class ImageSet(NamedTuple):
@@ -91,16 +87,18 @@ class Distiller:
         self.epoch += 1
         self._set_learning_rates()
         self._agreed.zero_()
+        self._class_counts.zero_()
         metrics = run_epoch(
-            self._phases,
+            self._turns(),
             iterations=self.config.schedule.iterations,
             check_each_iteration=self.device.type == "cpu",
             diverged_above=self.config.diverged_above,
         )
-        metrics["generator_label_agreement"] = self._agreed.item() / (
-            self.config.schedule.iterations * self.config.schedule.generator_steps * self.config.schedule.batch_size
-        )
-        metrics |= {"epoch": self.epoch, "train_s": time.perf_counter() - started} | self._learning_rates()
+        if self.method.USES_LABELS:
+            metrics["generator_label_agreement"] = self._agreed.item() / self._class_counts.sum().item()
+        metrics["generator_class_balance"] = class_balance(self._class_counts)
+        metrics["replay_bytes"] = float(self.num_stored_bytes)
+        metrics |= {"epoch": self.epoch, "train_s": time.perf_counter() - started} | self._lrs
         metrics |= self.evaluate()
         if not all(math.isfinite(value) for value in metrics.values()):  # the last update of the epoch may do it
             broken = next(name for name, value in metrics.items() if not math.isfinite(value))
@@ -124,18 +122,33 @@ class Distiller:
         return metrics
 
     def sample_grid(self) -> Tensor:
-        """Images of the generator as it is, one row per class -> uint8 [C, GRID_COLUMNS, K, H, W]. Changes nothing."""
+        """Images as they are made now, one row per class -> uint8 [C, GRID_COLUMNS, K, H, W]. Changes nothing.
+
+        Where images are made for no class, the teacher says which it is; a class it does not see has black cells.
+        """
         classes = self._teacher_info.num_classes
-        rng = stream(self.config.seed, "grid")
-        latents = torch.randn(classes * GRID_COLUMNS, self.config.generator.latent_dim, generator=rng)
-        labels = torch.arange(classes).repeat_interleave(GRID_COLUMNS)
-        was_training = self.generator.training
-        self.generator.eval()  # running statistics: a look must not move the batch norms
-        with torch.no_grad():
-            images = self.generator(latents.to(self.device), labels.to(self.device))
-        self.generator.train(was_training)
-        pixels = self._teacher_info.normalisation.to_pixels(images)
-        return pixels.unflatten(0, (classes, GRID_COLUMNS)).cpu()
+        images, labels = self.synthesis.examples(GRID_COLUMNS)
+        if labels is None:
+            labels = predict(self.teacher, images).argmax(dim=1)
+        pixels = self._teacher_info.normalisation.to_pixels(images).cpu()
+        grid = torch.zeros(classes, GRID_COLUMNS, *pixels.shape[1:], dtype=torch.uint8)
+        for row in range(classes):
+            found = pixels[labels.cpu() == row][:GRID_COLUMNS]
+            grid[row, : len(found)] = found
+        return grid
+
+    @property
+    def num_stored_bytes(self) -> int:
+        """Memory of all that is kept for replay: autoencoder, image pool, feature bank."""
+        replay = 0 if self._replay is None else self._replay.num_stored_bytes
+        return replay + self.synthesis.num_stored_bytes + self.method.num_stored_bytes
+
+    @property
+    def generator(self) -> nn.Module:
+        """The generator of a method that has a persistent one."""
+        if not isinstance(self.synthesis, GeneratedImages):
+            raise AttributeError(f"method {self.config.method} inverts image by image, it has no generator")
+        return self.synthesis.generator
 
     # State
 
@@ -181,84 +194,112 @@ class Distiller:
         return self.history[self._best_index()]
 
     def _parts(self) -> dict[str, Stateful]:
-        return {
+        parts: dict[str, Stateful] = {
             "student": self.student,
-            "generator": self.generator,
-            "method": self.method,
             "student_optimizer": self._student_optimizer,
-            "generator_optimizer": self._generator_optimizer,
-            "student_scaler": self._student_scaler,
-            "generator_scaler": self._generator_scaler,
+            "method": self.method,
             "rng": self._rng,
+            **self.synthesis.parts(),
+            **{f"{name}_scaler": scaler for name, scaler in self._scalers.items()},
         }
+        if self._replay is not None and self._replay_optimizer is not None:
+            parts |= {"replay": self._replay, "replay_optimizer": self._replay_optimizer}
+        return parts
 
     # Construction
 
     def _build_networks(self, teacher: Teacher) -> None:
-        config, size = self.config, {"num_classes": teacher.num_classes, "channels": teacher.channels}
+        config = self.config
+        check_method(config)
         self.teacher = teacher.build(self.device)
         with seeded_init(config.seed, "student"):
-            student = build_model(config.student.arch, **size)
-        with seeded_init(config.seed, "generator"):
-            generator = ConditionalGenerator(config.generator, **size, image_size=teacher.image_size)
+            student = build_model(config.student.arch, num_classes=teacher.num_classes, channels=teacher.channels)
+        self.student = place(student, self.device).train().requires_grad_(False)  # each phase enables its own
         with seeded_init(config.seed, "method"):
-            method = METHODS[config.method](config, teacher_dim=_feature_dim(self.teacher), student_dim=_feature_dim(student))
-        for network in (student, generator):
-            place(network, self.device).train()
-        self.student, self.generator = student, generator
-        self.method = method.to(self.device)
-        for module in (student, generator, method):
-            module.requires_grad_(False)  # each phase enables its own
+            method = METHODS[config.method](config, teacher=self.teacher, student=self.student)
+        self.method = method.to(self.device).requires_grad_(False)
         self._rng = RandomStreams(config.seed, self.device)
-        self._recorder = StatisticsRecorder(self.teacher) if method.needs_statistics else None
+        self.synthesis = self._build_synthesis(teacher)
+        self._replay = None
+        if config.replay.kind == "vae":
+            self._replay = Replay(config, teacher, self.teacher, self._rng, self.device)
+        self._observer = Observer(self.teacher, self.student, self.method)
         self._autocast = autocast(resolve_precision(config.precision, self.device), self.device)
+        self._class_counts = torch.zeros(teacher.num_classes, device=self.device)
         self._agreed = torch.zeros((), device=self.device)
 
+    def _build_synthesis(self, teacher: Teacher) -> AbstractSynthesis:
+        arguments = self.config, teacher, self._rng, self.device
+        if self.config.method == "adi":
+            return InvertedBatches(*arguments)
+        if self.config.method == "cmi":
+            return InvertedByGenerator(*arguments, heads=self.method.generator_heads)
+        return GeneratedImages(*arguments, heads=self.method.generator_heads)
+
     def _build_optimization(self) -> None:
-        config = self.config
-        heads = self.method.generator_heads
-        self._student_optimizer = torch.optim.SGD(
-            self.student.parameters(),
-            lr=config.student.lr,
-            momentum=config.student.momentum,
-            weight_decay=config.student.weight_decay,
-            fused=True,
+        self._student_optimizer = new_student_optimizer(self.config.student, self.student.parameters())
+        self._scalers = {"student": self._new_scaler(), "generator": self._new_scaler()}
+        self._replay_optimizer = None
+        if self._replay is not None:
+            self._scalers["replay"] = self._new_scaler()
+            self._replay_optimizer = torch.optim.Adam(self._replay.parameters(), lr=self.config.replay.lr, fused=True)
+
+    def _new_scaler(self) -> torch.amp.GradScaler:
+        needs_scaling = resolve_precision(self.config.precision, self.device) == "fp16"
+        return torch.amp.GradScaler(self.device.type, enabled=needs_scaling)
+
+    def _turns(self) -> list[Phase]:
+        """The phases of one iteration of this epoch, in their order."""
+        schedule = self.config.schedule
+        if self.epoch <= schedule.generator_warmup_epochs:
+            return [replace(self._generator_phase(), weights=without_adversary(self.method.generator_weights))]
+        generator, student = [self._generator_phase()], [self._student_phase()]
+        if self._replay is not None:
+            updates = min(self.config.replay.updates, schedule.student_steps)
+            together = [replace(student[0], steps=1), self._replay_phase(self._replay)] * updates
+            rest = schedule.student_steps - updates
+            student = together + ([replace(student[0], steps=rest)] if rest else [])
+        return generator + student if schedule.order == "generator_first" else student + generator
+
+    def _generator_phase(self) -> Phase:
+        return Phase(
+            name="generator",
+            steps=self.config.schedule.generator_steps,
+            modules=self.synthesis.modules,
+            terms=self._generator_terms,
+            weights=self.method.generator_weights,
+            optimizers=self.synthesis.optimizers,
+            scaler=self._scalers["generator"],
+            clip_norm=self.config.generator.clip_norm,
+            begin=self.synthesis.begin,
+            observe=lambda loss: self.method.observe(self.synthesis.observe(loss)),
+            end=self._end_generator_turn,
         )
-        self._generator_parameters = [p for module in (self.generator, *heads) for p in module.parameters()]
-        self._generator_optimizer = self._new_generator_optimizer()
-        needs_scaling = resolve_precision(config.precision, self.device) == "fp16"
-        self._student_scaler = torch.amp.GradScaler(self.device.type, enabled=needs_scaling)
-        self._generator_scaler = torch.amp.GradScaler(self.device.type, enabled=needs_scaling)
-        self._phases = [
-            Phase(
-                name="generator",
-                steps=config.schedule.generator_steps,
-                modules=(self.generator, *heads),
-                terms=self._generator_terms,
-                weights=self.method.generator_weights,
-                optimizer=self._optimizer_for_generator,
-                scaler=self._generator_scaler,
-            ),
-            Phase(
-                name="student",
-                steps=config.schedule.student_steps,
-                modules=(self.student,),
-                terms=self._student_terms,
-                weights=self.method.student_weights,
-                optimizer=lambda: self._student_optimizer,
-                scaler=self._student_scaler,
-            ),
-        ]
 
-    def _new_generator_optimizer(self) -> torch.optim.Adam:
-        config = self.config.generator
-        lr = generator_lr(config, epoch=max(1, self.epoch))
-        return torch.optim.Adam(self._generator_parameters, lr=lr, betas=(config.beta1, config.beta2), fused=True)
+    def _student_phase(self) -> Phase:
+        return Phase(
+            name="student",
+            steps=self.config.schedule.student_steps,
+            modules=(self.student,),
+            terms=self._student_terms,
+            weights=self.method.student_weights,
+            optimizers=lambda: [self._student_optimizer],
+            scaler=self._scalers["student"],
+            clip_norm=self.config.student.clip_norm,
+        )
 
-    def _optimizer_for_generator(self) -> torch.optim.Optimizer:
-        if self.config.generator.optimizer == "fresh":
-            return self._new_generator_optimizer()
-        return self._generator_optimizer
+    def _replay_phase(self, replay: Replay) -> Phase:
+        optimizer = self._replay_optimizer
+        assert optimizer is not None
+        return Phase(
+            name="replay",
+            steps=1,
+            modules=(replay,),
+            terms=self._replay_terms,
+            weights=replay.weights,
+            optimizers=lambda: [optimizer],
+            scaler=self._scalers["replay"],
+        )
 
     def _probe_images(self, probe: ProbeSet) -> ImageSet:
         if probe.teacher_digest != self._teacher_info.digest:
@@ -275,48 +316,44 @@ class Distiller:
 
     # Phases
 
-    def _draw(self) -> tuple[Tensor, Tensor]:
-        size = self.config.schedule.batch_size
-        latents = torch.randn(size, self.config.generator.latent_dim, device=self.device, generator=self._rng.latents)
-        labels = torch.randint(self._teacher_info.num_classes, (size,), device=self.device, generator=self._rng.labels)
-        return latents, labels
-
     def _generator_terms(self) -> Terms:
-        latents, labels = self._draw()
         self.student.train(self.config.student.train_mode_in_generator_phase)
         with self._autocast():
-            images = self.generator(latents, labels)
-            if self._recorder is None:
-                observed, teacher = [], self.teacher(images)
-            else:
-                with self._recorder.recording() as observed:
-                    teacher = self.teacher(images)
-            student = self.student(images)
+            batch = self.synthesis.batch()
+            view = self._observer.generator_view(batch)
         self.student.train()
-        self._agreed += (teacher.logits.detach().argmax(dim=1) == labels).sum()
-        stored = self._recorder.stored if self._recorder else []
-        return self.method.generator_terms(View(labels, _float(teacher), _float(student), observed, stored))
+        answers = view.teacher.logits.detach().argmax(dim=1)
+        self._agreed += (answers == view.labels).sum()
+        self._class_counts += F.one_hot(answers, len(self._class_counts)).sum(dim=0)
+        return self.method.generator_terms(view)
+
+    def _end_generator_turn(self) -> None:
+        self.synthesis.end()
+        self.method.end_turn()
 
     def _student_terms(self) -> Terms:
-        latents, labels = self._draw()
         with self._autocast():
-            with torch.no_grad():
-                images = self.generator(latents, labels)
-                teacher = self.teacher(images)
-            student = self.student(images)
-        return self.method.student_terms(View(labels, _float(teacher), _float(student)))
+            images, labels = self.synthesis.sample()
+            if self._replay is not None:
+                images = torch.cat([images, self._replay.recall(images)])
+            view = self._observer.student_view(images, labels)
+        return self.method.student_terms(view)
+
+    def _replay_terms(self) -> Terms:
+        assert self._replay is not None
+        with self._autocast():
+            return self._replay.terms()
 
     # Bookkeeping
 
     def _set_learning_rates(self) -> None:
-        self._student_optimizer.param_groups[0]["lr"] = student_lr(self.config.student, epoch=self.epoch, epochs=self.config.epochs)
-        self._generator_optimizer.param_groups[0]["lr"] = generator_lr(self.config.generator, epoch=self.epoch)
-
-    def _learning_rates(self) -> Metrics:
-        return {
-            "student_lr": self._student_optimizer.param_groups[0]["lr"],
-            "generator_lr": self._generator_optimizer.param_groups[0]["lr"],
+        warmup = self.config.schedule.generator_warmup_epochs  # the student's schedule begins with its own first epoch
+        self._lrs = {
+            "student_lr": student_lr(self.config.student, epoch=max(1, self.epoch - warmup), epochs=self.config.epochs - warmup),
+            "generator_lr": generator_lr(self.config.generator, epoch=self.epoch, epochs=self.config.epochs),
         }
+        self._student_optimizer.param_groups[0]["lr"] = self._lrs["student_lr"]
+        self.synthesis.set_learning_rate(self._lrs["generator_lr"])
 
     def _record(self, metrics: Metrics) -> None:
         """Add this epoch to the history, keep the student if it is the best so far, and add the running figures."""
@@ -359,11 +396,20 @@ def _check_entries(state: Mapping[str, Any]) -> None:
         raise CheckpointError("checkpoint holds no networks where they should be")
 
 
-def _feature_dim(network: nn.Module) -> int:
-    dim = network.feature_dim
-    assert isinstance(dim, int)
-    return dim
+def without_adversary(weights: Mapping[str, float]) -> dict[str, float]:
+    """The same factors with those of adversarial terms 0: they are measured and do not count."""
+    return {name: 0.0 if name.startswith("adversarial") else weight for name, weight in weights.items()}
 
 
-def _float(output: Output) -> Output:
-    return Output(output.features.float(), output.logits.float())
+def new_student_optimizer(config: StudentConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """SGD with momentum, or Adam."""
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    return torch.optim.SGD(
+        parameters,
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        nesterov=config.nesterov,
+        fused=True,
+    )

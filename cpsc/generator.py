@@ -1,12 +1,15 @@
-"""The conditional generator and its categorical feature embedding (CPSC-DFKD, Shao et al. 2023, sec. 3.2)."""
+"""Generators: CPSC-DFKD's conditional one (Shao et al. 2023, sec. 3.2), and those of the other methods on the same skeleton."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
 
 from cpsc.config import GeneratorConfig
+from cpsc.data.dataset import Normalisation
 from cpsc.errors import ConfigError
 
 EMBEDDING_EPS = 1e-3
@@ -61,8 +64,7 @@ class ConditionalGenerator(nn.Module):
 
     def __init__(self, config: GeneratorConfig, *, num_classes: int, channels: int, image_size: int) -> None:
         super().__init__()
-        if image_size % 4:
-            raise ConfigError(f"image size must be a multiple of 4 for the generator, got {image_size}")
+        _check_size(image_size)
         first, second, third, last = NORMS[config.embedding]
         self.width = width = config.width
         self.base_size = image_size // 4
@@ -82,6 +84,121 @@ class ConditionalGenerator(nn.Module):
         x = F.leaky_relu(self.norm2(self.conv2(x), labels), 0.2)
         images: Tensor = self.norm_image(torch.tanh(self.to_image(x)), labels)
         return images
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a published unconditional generator fills in the skeleton."""
+
+    eps: tuple[float, float, float]
+    """Of the three batch norms. The published 0.8 stands where a momentum was probably meant."""
+    stem: int = 1
+    """Channels of the first stage, in widths."""
+    inner_bias: bool = True
+    spectral: bool = False
+    output: str = "tanh"
+    """`tanh` then a batch norm without scale; `norm`: an affine batch norm alone; `pixels`: a sigmoid, then the dataset's
+    normalisation."""
+    uniform_init: float | None = None
+    """Weights of convolutions and projections drawn from U(-x, x), biases 0."""
+    normal_init: float | None = None
+    """Weights of convolutions and projections drawn from N(0, x), those of batch norms from N(1, x), biases 0."""
+
+
+FAMILIES = {
+    "pre": Family(eps=(1e-5, 0.8, 0.8), spectral=True, uniform_init=0.08),
+    "pre_decoder": Family(eps=(1e-5, 0.8, 0.8), uniform_init=0.08),
+    "dafl": Family(eps=(1e-5, 0.8, 0.8)),
+    "zskt": Family(eps=(1e-5, 1e-5, 1e-5), output="norm"),
+    "dfad": Family(eps=(1e-5, 1e-5, 1e-5)),
+    "small": Family(eps=(1e-5, 1e-5, 1e-5), inner_bias=False, output="pixels", normal_init=0.02),
+    "large": Family(eps=(1e-5, 1e-5, 1e-5), stem=2, inner_bias=False, output="pixels"),
+}
+
+
+FINISHES: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "norm": lambda images: images, "pixels": torch.sigmoid}
+
+
+class Generator(nn.Module):
+    """Latents [B, nz] -> images [B, K, H, H] in the teacher's normalised space; labels are taken and not looked at.
+
+    The skeleton of `ConditionalGenerator` with ordinary batch norms, as `family` fills it in.
+    """
+
+    def __init__(
+        self, family: Family, *, latent_dim: int, width: int, channels: int, image_size: int, normalisation: Normalisation
+    ) -> None:
+        super().__init__()
+        _check_size(image_size)
+        self.stem = family.stem * width
+        self.base_size = image_size // 4
+        self.makes_pixels = family.output == "pixels"
+        self._normalisation = normalisation
+        self.project = nn.Linear(latent_dim, self.stem * self.base_size**2)
+        self.norm0 = nn.BatchNorm2d(self.stem, eps=family.eps[0])
+        self.conv1 = nn.Conv2d(self.stem, width, 3, padding=1, bias=family.inner_bias)
+        self.norm1 = nn.BatchNorm2d(width, eps=family.eps[1])
+        self.conv2 = nn.Conv2d(width, width // 2, 3, padding=1, bias=family.inner_bias)
+        self.norm2 = nn.BatchNorm2d(width // 2, eps=family.eps[2])
+        self.to_image = nn.Conv2d(width // 2, channels, 3, padding=1)
+        self.norm_image = nn.Identity() if self.makes_pixels else nn.BatchNorm2d(channels, affine=family.output == "norm")
+        self._finish = FINISHES[family.output]
+        initialise(self, family)
+        if family.spectral:
+            for convolution in (self.conv1, self.conv2, self.to_image):
+                spectral_norm(convolution)
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """[B, nz] -> [B, K, H, H]."""
+        del labels
+        images = self.raw(latents)
+        return self._normalisation.from_unit(images) if self.makes_pixels else images
+
+    def raw(self, latents: Tensor) -> Tensor:
+        """The same before the dataset's normalisation: pixels in [0, 1] of a family that makes pixels."""
+        x = self.project(latents).unflatten(1, (self.stem, self.base_size, self.base_size))
+        x = _upsample(self.norm0(x))
+        x = _upsample(F.leaky_relu(self.norm1(self.conv1(x)), 0.2))
+        x = F.leaky_relu(self.norm2(self.conv2(x)), 0.2)
+        images: Tensor = self.norm_image(self._finish(self.to_image(x)))
+        return images
+
+
+def initialise(network: nn.Module, family: Family) -> None:
+    """Draw the weights of `network` anew from torch's global generator, as `family` says; as PyTorch does where it says nothing."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+            module.reset_parameters()
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            if family.uniform_init is not None:
+                nn.init.uniform_(module.weight, -family.uniform_init, family.uniform_init)
+            if family.normal_init is not None:
+                nn.init.normal_(module.weight, 0.0, family.normal_init)
+            if module.bias is not None and (family.uniform_init or family.normal_init):
+                nn.init.zeros_(module.bias)
+        if isinstance(module, nn.BatchNorm2d) and module.affine and family.normal_init is not None:
+            nn.init.normal_(module.weight, 1.0, family.normal_init)
+
+
+def build_generator(
+    config: GeneratorConfig, *, num_classes: int, channels: int, image_size: int, normalisation: Normalisation
+) -> nn.Module:
+    """The generator that `config` names: latents [B, nz], labels [B] -> images [B, K, H, H] in the teacher's space."""
+    if config.family == "conditional":
+        return ConditionalGenerator(config, num_classes=num_classes, channels=channels, image_size=image_size)
+    return Generator(
+        FAMILIES[config.family],
+        latent_dim=config.latent_dim,
+        width=config.width,
+        channels=channels,
+        image_size=image_size,
+        normalisation=normalisation,
+    )
+
+
+def _check_size(image_size: int) -> None:
+    if image_size % 4:
+        raise ConfigError(f"image size must be a multiple of 4 for the generator, got {image_size}")
 
 
 def _upsample(x: Tensor) -> Tensor:

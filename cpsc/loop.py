@@ -1,7 +1,7 @@
 """Phases and their alternation: the only place that calls ``backward()`` and ``optimizer.step()``."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -17,7 +17,8 @@ from cpsc.methods import Terms
 class Phase:
     """Whose turn it is: `steps` updates of `modules` in a row, everything else frozen.
 
-    `terms` runs the forward pass on a fresh batch; `optimizer` hands out the optimizer for one step.
+    `terms` runs the forward pass on a fresh batch; `optimizers` hands out what updates for one step. `begin` and `end`
+    surround the turn; `observe` sees each step's loss [] before the update. `clip_norm`: the gradient's largest norm.
     """
 
     name: str
@@ -25,8 +26,12 @@ class Phase:
     modules: tuple[nn.Module, ...]
     terms: Callable[[], Terms]
     weights: Mapping[str, float]
-    optimizer: Callable[[], Optimizer]
+    optimizers: Callable[[], Sequence[Optimizer]]
     scaler: torch.amp.GradScaler
+    clip_norm: float | None = None
+    begin: Callable[[], None] = lambda: None
+    observe: Callable[[Tensor], None] = lambda loss: None
+    end: Callable[[], None] = lambda: None
 
 
 class TermLog:
@@ -83,32 +88,45 @@ def weighted_sum(terms: Terms, weights: Mapping[str, float]) -> tuple[Tensor, Te
 
 
 def run_epoch(phases: Sequence[Phase], *, iterations: int, check_each_iteration: bool, diverged_above: float) -> dict[str, float]:
-    """`iterations` rounds of all phases; the mean of every term over the epoch by ``phase/term``.
+    """`iterations` rounds of `phases`; the mean of every term over the epoch by ``phase/term``. A phase may have several turns.
 
     Raises DivergedError at the first value that is not finite, or whose share of the loss is beyond `diverged_above`:
     within the iteration, or (on a GPU, where looking costs a synchronisation) at the end of the epoch.
     """
-    logs = [TermLog(phase.name, phase.weights, diverged_above=diverged_above) for phase in phases]
+    logs = {phase.name: TermLog(phase.name, phase.weights, diverged_above=diverged_above) for phase in phases}
     for _ in range(iterations):
-        for phase, log in zip(phases, logs, strict=True):
-            run_phase(phase, log)
+        for phase in phases:
+            run_phase(phase, logs[phase.name])
         if check_each_iteration:
-            _check(logs)
-    _check(logs)
-    return {name: value for log in logs for name, value in log.means().items()}
+            _check(logs.values())
+    _check(logs.values())
+    return {name: value for log in logs.values() for name, value in log.means().items()}
 
 
 def run_phase(phase: Phase, log: TermLog) -> None:
     """One phase's updates in a row."""
+    phase.begin()
     with trainable(phase.modules):
         for _ in range(phase.steps):
             loss, values = weighted_sum(phase.terms(), phase.weights)
-            optimizer = phase.optimizer()
-            optimizer.zero_grad(set_to_none=True)
-            phase.scaler.scale(loss).backward()
-            phase.scaler.step(optimizer)
-            phase.scaler.update()
+            phase.observe(loss.detach())
+            _update(phase, loss)
             log.append(values)
+    phase.end()
+
+
+def _update(phase: Phase, loss: Tensor) -> None:
+    optimizers = phase.optimizers()
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    phase.scaler.scale(loss).backward()
+    for optimizer in optimizers:
+        if phase.clip_norm is not None:
+            phase.scaler.unscale_(optimizer)
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, phase.clip_norm)
+        phase.scaler.step(optimizer)
+    phase.scaler.update()
 
 
 @contextmanager
@@ -124,6 +142,6 @@ def trainable(modules: Sequence[nn.Module]) -> Iterator[None]:
             parameter.requires_grad_(False)
 
 
-def _check(logs: Sequence[TermLog]) -> None:
+def _check(logs: Iterable[TermLog]) -> None:
     for log in logs:
         log.raise_if_diverged()

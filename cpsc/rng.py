@@ -38,12 +38,22 @@ class RandomStreams:
     """The random streams of one training run, saved and restored with it."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
-        self.latents = stream(seed, "latents", device)
-        self.labels = stream(seed, "labels", device)
+        self._seed, self._device = seed, device
+        self._streams: dict[str, torch.Generator] = {}
+        self.latents = self.named("latents")
+        self.labels = self.named("labels")
+
+    def named(self, name: str, device: torch.device | str | None = None) -> torch.Generator:
+        """The stream called `name`, made at the first call, on the run's device unless told otherwise."""
+        if name not in self._streams:
+            self._streams[name] = stream(self._seed, name, device or self._device)
+        return self._streams[name]
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"latents": self.latents.get_state(), "labels": self.labels.get_state()}
+        return {name: generator.get_state() for name, generator in self._streams.items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self.latents.set_state(state["latents"].cpu())
-        self.labels.set_state(state["labels"].cpu())
+        if odd := state.keys() ^ self._streams.keys():
+            raise KeyError(f"streams differ: {', '.join(sorted(map(str, odd)))}")
+        for name, generator in self._streams.items():
+            generator.set_state(state[name].cpu())

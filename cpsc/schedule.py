@@ -6,19 +6,30 @@ from cpsc.config import GeneratorConfig, StudentConfig
 
 
 def student_lr(config: StudentConfig, *, epoch: int, epochs: int) -> float:
-    """Linear warm-up to `lr` over the first `warmup_epochs`, then a cosine to `final_lr_fraction` of it at `epochs`.
+    """Linear warm-up to `lr` over the first `warmup_epochs`, then a cosine to `final_lr_fraction` of it at `epochs`, or steps.
 
     CPSC-DFKD sec. 4.1: epoch e of the warm-up uses lr * e / warmup_epochs.
     """
     if epoch <= config.warmup_epochs:
         return config.lr * epoch / config.warmup_epochs
+    if config.annealing == "milestones":
+        return float(config.lr * config.decay ** _num_passed(config.milestones, epoch))
     progress = (epoch - config.warmup_epochs) / max(1, epochs - config.warmup_epochs)
-    cosine = 0.5 * (1.0 + math.cos(math.pi * progress))
-    return config.lr * (config.final_lr_fraction + (1.0 - config.final_lr_fraction) * cosine)
+    return config.lr * (config.final_lr_fraction + (1.0 - config.final_lr_fraction) * _cosine(progress))
 
 
-def generator_lr(config: GeneratorConfig, *, epoch: int) -> float:
-    """`lr`, multiplied by `decay` for each milestone that has been passed."""
+def generator_lr(config: GeneratorConfig, *, epoch: int, epochs: int) -> float:
+    """`lr`, multiplied by `decay` for each milestone that has been passed; or along a cosine to 0 after the last of `epochs`."""
     if not config.decay_lr:
         return config.lr
-    return float(config.lr * config.decay ** sum(epoch > milestone for milestone in config.milestones))
+    if config.annealing == "cosine":
+        return config.lr * _cosine((epoch - 1) / epochs)
+    return float(config.lr * config.decay ** _num_passed(config.milestones, epoch))
+
+
+def _cosine(progress: float) -> float:
+    return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def _num_passed(milestones: tuple[int, ...], epoch: int) -> int:
+    return sum(epoch > milestone for milestone in milestones)

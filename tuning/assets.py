@@ -1,13 +1,14 @@
 """What every trial of a study shares, made once and cached by digest: dataset, teacher, probe set."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from cpsc.data import Dataset, load_dataset
+from cpsc.data import Dataset, Normalisation, load_dataset
 from cpsc.device import resolve_device
 from cpsc.errors import ConfigError
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
+from cpsc.published import PublishedConfig, load_teacher
 from cpsc.teacher import Teacher, measure, train_teacher
 from tuning.config import Study, TeacherSource, folder_path
 from tuning.progress import Display, percent
@@ -28,7 +29,7 @@ def prepare(study: Study, display: Display, *, force: bool = False, on_cluster: 
     """Load or make everything the study's trials share; `on_cluster`: on a driver that need not have the trials' GPU."""
     storage = open_storage(study)
     device = resolve_device("auto" if study.resources.gpus else "cpu") if on_cluster else study_device(study)
-    dataset = load_dataset(study.dataset) if study.dataset else None
+    dataset = load_dataset(study.dataset, say=display.say) if study.dataset else None
     teacher = obtain_teacher(study.teacher, dataset, storage, device, display, force=force)
     return Assets(teacher, obtain_probe(teacher, study.probe, storage, device, display), dataset)
 
@@ -67,20 +68,39 @@ def obtain_teacher(
     Where labelled images are at hand its accuracy is measured anew, not believed.
     """
     if source.path is not None:
-        teacher, origin = _from_path(source.path)
+        teacher, origin = _from_path(source.path, source.published)
     else:
         teacher, origin = _from_recipe(source, dataset, storage, device, display)
     accuracy = teacher.test_accuracy
     if dataset is not None:
         teacher.check_dataset(dataset)
-        accuracy = measure(teacher.build(device), dataset, device)
-    display.say(f"teacher {teacher.arch} {teacher.digest[:12]}: test accuracy {percent(accuracy)} ({origin})")
-    if accuracy < source.min_accuracy and not force:
+        seen = replace(dataset, normalisation=teacher.normalisation)  # it may have been trained with others than the dataset's
+        accuracy = measure(teacher.build(device), seen, device)
+    display.say(
+        f"teacher {teacher.arch} {teacher.digest[:12]}: {teacher.num_classes} classes, {_spoken(teacher.normalisation)}, "
+        f"test accuracy {percent(accuracy) if accuracy is not None else 'unknown'} ({origin})"
+    )
+    if source.min_accuracy > 0 and not force:
+        _check_accuracy(accuracy, source.min_accuracy, origin)
+    return teacher
+
+
+def _check_accuracy(accuracy: float | None, minimum: float, origin: str) -> None:
+    if accuracy is None:
         raise ConfigError(
-            f"config.teacher: {origin} scores {percent(accuracy)}, below min_accuracy {percent(source.min_accuracy)}; "
+            f"config.teacher.min_accuracy: nobody knows what {origin} scores; name labelled images by config.dataset "
+            "to measure it, leave min_accuracy out, or pass --force"
+        )
+    if accuracy < minimum:
+        raise ConfigError(
+            f"config.teacher: {origin} scores {percent(accuracy)}, below min_accuracy {percent(minimum)}; "
             "train it longer, or pass --force to use it all the same"
         )
-    return teacher
+
+
+def _spoken(normalisation: Normalisation) -> str:
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (normalisation.mean, normalisation.std))
+    return f"normalised by mean {mean} and std {std}"
 
 
 def obtain_probe(teacher: Teacher, config: ProbeConfig, storage: Storage, device: torch.device, display: Display) -> ProbeSet:
@@ -123,13 +143,13 @@ def _from_recipe(
         return Teacher.load(path), f"{storage}/{name}"
 
 
-def _from_path(text: str) -> tuple[Teacher, str]:
-    """A bundle at a path or URI."""
+def _from_path(text: str, published: PublishedConfig | None) -> tuple[Teacher, str]:
+    """A bundle, or weights that another program saved, at a path or URI."""
     if "://" not in text:
         path = folder_path(text, "config.teacher.path")
-        return Teacher.load(path), str(path)
+        return load_teacher(path, published), str(path)
     folder, _, name = text.partition("?")[0].rpartition("/")
     query = text.partition("?")[2]
     storage = Storage(f"{folder}?{query}" if query else folder)
     with storage.reading(storage.path(name)) as path:
-        return Teacher.load(path), redact(text)
+        return load_teacher(path, published), redact(text)

@@ -110,8 +110,9 @@ def teacher(study: StudyPath, set_: Overrides = None, quiet: Quiet = False, forc
 
     loaded = load_study(study, set_)
     storage = open_storage(loaded)
-    dataset = load_dataset(loaded.dataset) if loaded.dataset else None
-    obtain_teacher(loaded.teacher, dataset, storage, study_device(loaded), Display(quiet=quiet), force=force)
+    display = Display(quiet=quiet)
+    dataset = load_dataset(loaded.dataset, say=display.say) if loaded.dataset else None
+    obtain_teacher(loaded.teacher, dataset, storage, study_device(loaded), display, force=force)
 
 
 @app.command()
@@ -197,26 +198,37 @@ def report(
     study: StudyPath,
     set_: Overrides = None,
     launch: Annotated[str | None, typer.Option(help="Which launch of the study; default: the latest.")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Parameters, with commas between, to compare trials by; a grid's by default.")
+    ] = None,
+    target: Annotated[float, typer.Option(min=0, max=1, help="Accuracy that a comparison counts the epochs to.")] = 0.95,
 ) -> None:
     """Leaderboard, what pruning saved, rank correlation and regret of the blind choice, from the MLflow store."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
+    from tuning.comparison import COST_CURVES, REPEATED
     from tuning.config import load_study
-    from tuning.report import print_report
-    from tuning.results import load_launch
+    from tuning.report import print_comparison, print_report
+    from tuning.results import CURVES, load_launch
     from tuning.store import existing_store_uri
 
     loaded = load_study(study, set_)
     uri = existing_store_uri(loaded)
+    is_grid = loaded.search.sampler == "grid"
+    compared = by.split(",") if by else [path for path in loaded.space if path != REPEATED] if is_grid else []
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # by default a server that is away is waited for, minutes long
     try:
-        found = load_launch(MlflowClient(tracking_uri=uri), loaded.name, launch)
+        found = load_launch(
+            MlflowClient(tracking_uri=uri), loaded.name, launch, curves=(*CURVES, *(COST_CURVES if compared else ()))
+        )
     except (MlflowException, SQLAlchemyError, KeyError) as error:  # it may be any database, and any server
         reason = redact(f"{type(error).__name__}: {error}").splitlines()[0][:200]
         raise ConfigError(f"tracking: {redact(uri)} cannot be read as this study's MLflow store ({reason})") from error
     print_report(found, list(loaded.space), Console())
+    if compared:
+        print_comparison(found, compared, Console(), target=target)
 
 
 @app.command()

@@ -8,16 +8,32 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from cpsc.config import DistillConfig, preset
-from cpsc.data import NUM_CLASSES, DatasetConfig
+from cpsc.config import DistillConfig
+from cpsc.data import DatasetConfig
+from cpsc.data.dataset import Normalisation
 from cpsc.errors import ConfigError
+from cpsc.presets import PRESETS
 from cpsc.probe import ProbeConfig
+from cpsc.published import NORMALISATION_RULE, PublishedConfig
 from cpsc.teacher import TeacherRecipe
 from tuning.redaction import redact
 from tuning.safe_yaml import load_yaml, read_mapping
-from tuning.space import Range, build_config, check_path, merge, parse_space, parse_start, set_path
-from tuning.validation import validate
+from tuning.space import (
+    Range,
+    Settings,
+    build_config,
+    check_path,
+    flatten,
+    grid_points,
+    merge,
+    parse_space,
+    parse_start,
+    set_path,
+)
+from tuning.validation import shown, validate
 
+SCALES = "scales"
+"""The folder, beside study files or above them, of what they name as their scale."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 TRACKING_URI = re.compile(
     r"https?://[^/\s]*[^/\s@:][^/\s]*(/\S*)?|(sqlite|postgresql|mysql|mssql)(\+\w+)?://\S+|databricks(://\S*)?"
@@ -31,7 +47,9 @@ class _Section(BaseModel):
 class SearchConfig(_Section):
     """Who proposes points, and how many."""
 
-    sampler: Literal["tpe", "random"] = "tpe"
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """`grid` runs every combination of the choices under `space`, once; where `start` lists points, those, with every
+    combination of the parameters that none of them mentions."""
     num_trials: int = Field(default=16, ge=1)
     startup_trials: int = Field(default=10, ge=1)
     """Points drawn at random before TPE models the objective."""
@@ -76,6 +94,8 @@ class StudyFile(_Section):
     """The keys of a study file, as written."""
 
     name: str
+    scale: str | None = None
+    """A file of the folder `SCALES` that lies under this one: the same study on another dataset."""
     config: dict[str, Any]
     space: dict[str, Any] = {}
     start: list[dict[str, Any]] = []
@@ -93,11 +113,13 @@ class StudyFile(_Section):
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherSource:
-    """A bundle's path, or the recipe to train one on the study's dataset; and the accuracy below which it is refused."""
+    """A file's path, or the recipe to train one on the study's dataset; and the accuracy below which it is refused."""
 
     path: str | None
     recipe: TeacherRecipe | None
     min_accuracy: float
+    published: PublishedConfig | None = None
+    """What the file says, beside its path, of weights that another program saved; None where it says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +127,8 @@ class Study:
     """A study file, resolved: every choice is made and checked, nothing has started."""
 
     name: str
-    base: Mapping[str, Any]
-    """The `DistillConfig` keys under ``config``, nested, as points are laid over them."""
+    base: Settings
+    """The `DistillConfig` keys under ``config``, as points are laid over them."""
     teacher: TeacherSource
     dataset: DatasetConfig | None
     probe: ProbeConfig
@@ -144,9 +166,25 @@ def load_study(path: Path, overrides: list[str] | None = None) -> Study:
     """Read, override (``path=value``) and check a study file. ConfigError: file, path, value and rule in one line."""
     try:
         raw = read_mapping(path, keys="name, config and space")
-        return resolve_study(_override(raw, overrides or []))
+        return resolve_study(_scaled(_override(raw, overrides or []), path))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _scaled(raw: dict[str, Any], path: Path) -> dict[str, Any]:
+    """`raw` over the file of the scale it names, which says dataset, networks and budget; its name is then both names."""
+    if (scale := raw.pop("scale", None)) is None:
+        return raw
+    files = [folder / SCALES / f"{scale}.yaml" for folder in (path.parent, path.parent.parent)]
+    if not isinstance(scale, str) or not NAME.fullmatch(scale) or not any(file.is_file() for file in files):
+        known = sorted({found.stem for file in files for found in file.parent.glob("*.yaml")})
+        raise ConfigError(f"scale: must be a file in {SCALES}/, {', '.join(known) or 'there is none'}, got {scale!r}")
+    file = next(file for file in files if file.is_file())
+    try:
+        under = read_mapping(file, keys="config")
+    except ConfigError as error:
+        raise ConfigError(f"scale: {file}: {error}") from error
+    return merge(under, raw) | {"name": f"{raw.get('name')}-{scale}"}
 
 
 def resolve_study(raw: Mapping[str, Any]) -> Study:
@@ -163,14 +201,20 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
     dataset = _parse_dataset(config.pop("dataset", None))
     teacher = _parse_teacher(config.pop("teacher", None), dataset)
     probe = validate(TypeAdapter(ProbeConfig), config.pop("probe", {}), where="config.probe")
-    num_classes = NUM_CLASSES[dataset.name] if dataset else 10
-    base = merge(_parse_preset(config.pop("preset", "paper"), num_classes), config)
+    num_classes = (dataset.num_classes if dataset else None) or 10  # only its being many matters, to the presets
+    base = Settings(
+        own=config,
+        by_method=_parse_by_method(config.pop("by_method", {})),
+        preset=_parse_preset(config.pop("preset", None)),
+        num_classes=num_classes,
+    )
     resolved = build_config(base, {})
     if file.objective == "test_accuracy" and dataset is None:
         raise ConfigError("objective: test_accuracy needs config.dataset, the labelled images to measure it on")
     if file.prune.scheduler == "asha" and file.prune.grace_epochs > resolved.epochs:
         raise ConfigError(f"prune.grace_epochs: must be <= config.epochs ({resolved.epochs}), got {file.prune.grace_epochs}")
-    space = parse_space(file.space, base)
+    space = parse_space(file.space, base, is_grid=file.search.sampler == "grid")
+    points = _parse_points(file, space, base)
     storage = _parse_storage(file.storage)
     return Study(
         name=file.name,
@@ -179,9 +223,9 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
         dataset=dataset,
         probe=probe,
         space=space,
-        start=parse_start(file.start, space, base),
+        start=points,
         objective=file.objective,
-        search=file.search,
+        search=_parse_search(file.search, points),
         prune=file.prune,
         resources=file.resources,
         checkpoint=file.checkpoint,
@@ -263,23 +307,57 @@ def _parse_teacher(raw: Any, dataset: DatasetConfig | None) -> TeacherSource:
     if isinstance(min_accuracy, bool) or not isinstance(min_accuracy, int | float) or not 0 <= min_accuracy <= 1:
         raise ConfigError(f"config.teacher.min_accuracy: must be in [0, 1], got {min_accuracy!r}")
     if path is not None:
-        if rest:
-            raise ConfigError(
-                f"config.teacher: path names a finished teacher, {', '.join(sorted(map(str, rest)))} would have no effect"
-            )
         if not isinstance(path, str):
             raise ConfigError(f"config.teacher.path: must be a file's path, got {path!r}")
-        return TeacherSource(path=path, recipe=None, min_accuracy=min_accuracy)
+        return TeacherSource(path=path, recipe=None, min_accuracy=min_accuracy, published=_parse_published(rest))
     recipe = validate(TypeAdapter(TeacherRecipe), rest, where="config.teacher")
     if dataset is None:
         raise ConfigError("config.teacher: a recipe needs config.dataset to train on; without one give the path of a bundle")
     return TeacherSource(path=None, recipe=recipe, min_accuracy=min_accuracy)
 
 
-def _parse_preset(name: Any, num_classes: int) -> dict[str, Any]:
-    if not isinstance(name, str):
+def _parse_published(raw: dict[Any, Any]) -> PublishedConfig | None:
+    """What is said of the file that `path` names: whether it needs saying is known once the file is read."""
+    if odd := raw.keys() & TeacherRecipe.__dataclass_fields__.keys():
+        raise ConfigError(f"config.teacher: path names a finished teacher, {', '.join(sorted(odd))} would have no effect")
+    constants, where = raw.get("normalisation"), "config.teacher.normalisation"
+    if isinstance(constants, dict):
+        if odd := constants.keys() - {"mean", "std"}:
+            raise ConfigError(f"{where}: holds mean and std, got {', '.join(sorted(map(str, odd)))}")
+        raw = raw | {"normalisation": validate(TypeAdapter(Normalisation), constants, where=where)}
+    elif not isinstance(constants, str | None):
+        raise ConfigError(f"{where} must be {NORMALISATION_RULE}, got {shown(constants)}")
+    return validate(TypeAdapter(PublishedConfig), raw, where="config.teacher") if raw else None
+
+
+def _parse_preset(name: Any) -> str | None:
+    if name is not None and not isinstance(name, str):
         raise ConfigError(f"config.preset: must be a name, got {name!r}")
-    try:
-        return preset(name, num_classes=num_classes)
-    except ConfigError as error:
-        raise ConfigError(f"config.{error}") from error
+    return name
+
+
+def _parse_by_method(raw: Any) -> dict[str, dict[str, Any]]:
+    if not isinstance(raw, dict) or not all(isinstance(settings, dict) for settings in raw.values()):
+        raise ConfigError(
+            f"config.by_method: must hold settings by method, e.g. {{dafl: {{weights: {{kl: 1}}}}}}, got {shown(raw)}"
+        )
+    if odd := [name for name in raw if name not in PRESETS]:
+        raise ConfigError(f"config.by_method.{odd[0]}: unknown method, use one of {', '.join(PRESETS)}")
+    for method, settings in raw.items():
+        for path, _ in flatten(settings):
+            check_path(path, where=f"config.by_method.{method}")
+    return raw
+
+
+def _parse_points(file: StudyFile, space: Mapping[str, Range], base: Settings) -> list[dict[str, Any]]:
+    """The points to try first; of a grid, all."""
+    parse = grid_points if file.search.sampler == "grid" else parse_start
+    return parse(file.start, space, base)
+
+
+def _parse_search(search: SearchConfig, points: list[dict[str, Any]]) -> SearchConfig:
+    if search.sampler != "grid":
+        return search
+    if "num_trials" in search.model_fields_set:
+        raise ConfigError(f"search.num_trials: must be left out with sampler grid, which runs all {len(points)} points")
+    return search.model_copy(update={"num_trials": len(points)})

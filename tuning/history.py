@@ -55,8 +55,9 @@ def check_resumable(history: LaunchHistory, space: Mapping[str, Range]) -> None:
         raise ConfigError(f"{FILE_NAME}: holds no launch_start, so nothing of this launch was begun; run its study anew")
     for trial in history.trials.values():
         where = f"{FILE_NAME}: trial {trial.number}"
-        if trial.point.keys() != space.keys():
-            odd = min(trial.point.keys() ^ space.keys())
+        expected = {path for path, domain in space.items() if domain.is_active(trial.point)}
+        if trial.point.keys() != expected:
+            odd = min(trial.point.keys() ^ expected)
             raise ConfigError(f"{where}: {odd} is searched there or in the study, not in both; leave space as it was at the start")
         for path, value in trial.point.items():
             if not space[path].contains(value):

@@ -115,10 +115,11 @@ def launch_start(study: Study, assets: Assets, launch_id: str) -> Event:
 def shared_params(assets: Assets) -> dict[str, Any]:
     """What is true of every trial of the launch."""
     teacher = assets.teacher
+    accuracy = {} if teacher.test_accuracy is None else {"teacher.test_accuracy": teacher.test_accuracy}
     return {
         "teacher.arch": teacher.arch,
         "teacher.digest": teacher.digest[:12],
-        "teacher.test_accuracy": teacher.test_accuracy,
+        **accuracy,
         "teacher.normalisation": asdict(teacher.normalisation),
         "probe.num_images": len(assets.probe.labels),
     }

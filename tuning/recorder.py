@@ -20,16 +20,14 @@ from tuning.history import LaunchHistory
 from tuning.journal import Journal
 from tuning.outcome import Outcome, outcome_of
 from tuning.preflight import UnfitNodeError
-from tuning.space import build_config, flatten
+from tuning.space import Settings, build_config, flatten
 from tuning.trainable import to_plain
 
 
 class Recorder(Callback):
     """Writes the journal of a launch's trials, by their numbers. An epoch that `history` holds is not written again."""
 
-    def __init__(
-        self, journal: Journal, history: LaunchHistory, base: Mapping[str, Any], *, epochs: int, shared: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, journal: Journal, history: LaunchHistory, base: Settings, *, epochs: int, shared: Mapping[str, Any]) -> None:
         self._journal = journal
         self._base = base
         self._epochs = epochs

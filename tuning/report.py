@@ -6,6 +6,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from cpsc.errors import ConfigError
+from tuning.comparison import comparison_table
 from tuning.outcome import Outcome
 from tuning.progress import percent
 from tuning.redaction import redact
@@ -20,6 +22,14 @@ def print_report(launch: Launch, searched: Sequence[str], console: Console) -> N
     console.print(_leaderboard(launch))
     for line in summary_lines(launch, searched):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def print_comparison(launch: Launch, by: Sequence[str], console: Console, *, target: float) -> None:
+    """The trials that differ in their seed only, side by side. ConfigError where no trial has a parameter of `by`."""
+    for path in by:
+        if not any(path in trial.params for trial in launch.trials):
+            raise ConfigError(f"--by {path}: no trial of launch {launch.name} has such a parameter, name one of its config")
+    console.print(comparison_table(launch, by, target=target), soft_wrap=True)
 
 
 def print_summary(summary: SweepSummary, study_file: Path, console: Console) -> None:

@@ -147,8 +147,8 @@ def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
     )
 
 
-def load_launch(client: MlflowClient, study: str, launch: str | None = None) -> Launch:
-    """A launch of `study`, the latest unless named. ConfigError where the store has none."""
+def load_launch(client: MlflowClient, study: str, launch: str | None = None, *, curves: Sequence[str] = CURVES) -> Launch:
+    """A launch of `study`, the latest unless named, with these `curves`. ConfigError where the store has none."""
     experiment = client.get_experiment_by_name(study)
     if experiment is None:
         known = [found.name for found in client.search_experiments() if found.name != "Default"]
@@ -165,7 +165,7 @@ def load_launch(client: MlflowClient, study: str, launch: str | None = None) -> 
     objective = parent.data.params["objective"]
     query = f"tags.{KIND_TAG} = 'trial' AND tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     runs = _all_runs(client, experiment.experiment_id, query)
-    trials = sorted((_read_trial(client, run) for run in runs), key=lambda trial: _rank(trial, objective))
+    trials = sorted((_read_trial(client, run, curves) for run in runs), key=lambda trial: _rank(trial, objective))
     return Launch(
         name=parent.data.tags[LAUNCH_TAG],
         run_id=parent.info.run_id,
@@ -190,13 +190,13 @@ def _all_runs(client: MlflowClient, experiment_id: str, query: str) -> list[Run]
             return runs
 
 
-def _read_trial(client: MlflowClient, run: Run) -> TrialRecord:
+def _read_trial(client: MlflowClient, run: Run, names: Sequence[str]) -> TrialRecord:
     tags = run.data.tags
     curves = {
         name: {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
         if name in run.data.metrics
         else {}
-        for name in CURVES
+        for name in names
     }
     return TrialRecord(
         number=int(tags[NUMBER_TAG]),

@@ -1,12 +1,13 @@
 """Optuna proposes, ASHA prunes: what the libraries do not tell each other, and forget when killed, is told here."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
@@ -17,7 +18,7 @@ from tuning.config import Study
 from tuning.history import LaunchHistory, TrialHistory
 from tuning.journal import Journal
 from tuning.outcome import Outcome, outcome_of
-from tuning.space import to_tune
+from tuning.space import Range, to_tune
 
 CHECKPOINTS_TO_TRY = 2
 
@@ -58,9 +59,11 @@ class StudySearch(OptunaSearch):
         history: LaunchHistory,
         journal: Journal,
         start: Sequence[dict[str, Any]],
+        domains: Mapping[str, Range],
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        self._domains = domains
         self._journal = journal
         self._epochs = epochs
         self._budget = budget
@@ -76,7 +79,8 @@ class StudySearch(OptunaSearch):
         is_new = not self._unfinished
         if is_new and self._budget.is_spent(self._num_proposed):
             return str(Searcher.FINISHED)
-        trial = self._ot_study.ask(fixed_distributions=self._space)
+        trial = self._ot_study.ask()
+        draw(trial, self._domains, self._space)
         self._ot_trials[trial_id] = trial
         self._num_proposed += 1
         past = self._unfinished.pop(trial.number, None)
@@ -127,10 +131,24 @@ class StudySearch(OptunaSearch):
                 state=state,
                 value=past.values[past.last_epoch] if state is TrialState.COMPLETE else None,
                 params=past.point,
-                distributions=self._space,
+                distributions={path: self._space[path] for path in past.point},
                 intermediate_values=past.values,
             )
         )
+
+
+def draw(trial: optuna.Trial, domains: Mapping[str, Range], distributions: Mapping[str, BaseDistribution]) -> None:
+    """Let `trial` draw each parameter that exists beside those drawn before it."""
+    for path, domain in domains.items():
+        if not domain.is_active(trial.params):
+            continue
+        match distributions[path]:
+            case FloatDistribution() as real:
+                trial.suggest_float(path, real.low, real.high, step=real.step, log=real.log)
+            case IntDistribution() as whole:
+                trial.suggest_int(path, whole.low, whole.high, step=whole.step, log=whole.log)
+            case CategoricalDistribution() as options:
+                trial.suggest_categorical(path, options.choices)
 
 
 class ResumableAsha(ASHAScheduler):
@@ -206,6 +224,7 @@ def build_search(study: Study, history: LaunchHistory, journal: Journal) -> Stud
         history=history,
         journal=journal,
         start=study.start,
+        domains=study.space,
         space=StudySearch.convert_search_space(to_tune(study.space)),
         metric=study.metric,
         mode="max",

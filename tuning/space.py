@@ -12,7 +12,9 @@ from pydantic import TypeAdapter
 
 from cpsc.config import DistillConfig
 from cpsc.errors import ConfigError
+from cpsc.methods import check_method
 from cpsc.models import check_arch
+from cpsc.presets import PRESETS, preset
 from tuning.validation import shown, validate
 
 Point = Mapping[str, Any]
@@ -21,11 +23,14 @@ Point = Mapping[str, Any]
 FIXED_PATHS = {
     "epochs": "it is the budget that pruning divides",
     "diverged_above": "it says which trials have failed",
-    "seed": "it would make luck a parameter",
 }
+REPEATED_PATH = "seed"
+"""Searched, it would make luck a parameter; listed in a grid, it repeats each of its points."""
 NUM_ARGUMENTS = {"uniform": 2, "loguniform": 2, "quniform": 3, "randint": 2, "lograndint": 2, "qrandint": 3}
 INTEGER_SAMPLERS = {"randint", "lograndint", "qrandint"}
 UPPER_EXCLUSIVE = {"randint", "lograndint"}
+DEFAULT_METHOD = DistillConfig().method
+MAX_GRID = 10_000
 MAX_OPTIONS = 100
 """Of a choice: no search tells more apart, and every pair of two parameters' options is checked before a study starts."""
 
@@ -33,11 +38,46 @@ _ADAPTER = TypeAdapter(DistillConfig)
 
 
 @dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a study fixes of `DistillConfig`: its own nested keys over those of the preset, which hangs on the method.
+
+    `by_method`: settings of the study for one method only, over the others. `preset`: None is each method's default.
+    """
+
+    own: Mapping[str, Any]
+    by_method: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    preset: str | None = None
+    num_classes: int = 10
+
+    def nested(self, point: "Point") -> dict[str, Any]:
+        """The nested keys with `point` laid over them."""
+        method = point.get("method", self.own.get("method", DEFAULT_METHOD))
+        if not isinstance(method, str):
+            raise ConfigError(f"config.method: must be one of {', '.join(PRESETS)}, got {shown(method)}")
+        try:
+            under = preset(self.preset, method=method, num_classes=self.num_classes)
+        except ConfigError as error:
+            raise ConfigError(f"config.{error}") from error
+        nested = merge(merge(under, self.own), self.by_method.get(method, {}))
+        for path, value in point.items():
+            set_path(nested, path, value)
+        return nested
+
+
+@dataclasses.dataclass(frozen=True)
 class Range:
-    """One searched parameter: a Ray Tune sampling function and its arguments (for `choice`, the options)."""
+    """One searched parameter: a Ray Tune sampling function and its arguments (for `choice`, the options).
+
+    `when`: the values of other searched parameters with which it exists, by path; empty: always.
+    """
 
     sampler: str
     arguments: tuple[Any, ...]
+    when: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+
+    def is_active(self, point: "Point") -> bool:
+        """Whether the parameter exists beside the other values of `point`."""
+        return all(path in point and point[path] in values for path, values in self.when.items())
 
     @property
     def edges(self) -> tuple[Any, ...]:
@@ -58,19 +98,22 @@ class Range:
         return bool(lower <= value <= upper) and (len(self.arguments) < 3 or _is_multiple(value, self.arguments[2]))
 
     def __str__(self) -> str:
-        return f"{self.sampler}({', '.join(map(str, self.arguments))})"
+        conditions = [f"{path} in {', '.join(map(str, values))}" for path, values in self.when.items()]
+        where = f" when {' and '.join(conditions)}" if conditions else ""
+        return f"{self.sampler}({', '.join(map(str, self.arguments))}){where}"
 
 
-def build_config(base: Mapping[str, Any], point: Point) -> DistillConfig:
-    """The config that `base` (nested) and `point` (dotted paths) give. ConfigError names the path that breaks a rule."""
-    nested = copy_nested(base)
-    for path, value in point.items():
-        set_path(nested, path, value)
-    config = validate(_ADAPTER, nested, where="config")
+def build_config(settings: Settings, point: Point) -> DistillConfig:
+    """The config that `settings` and `point` (dotted paths) give. ConfigError names the path that breaks a rule."""
+    config = validate(_ADAPTER, settings.nested(point), where="config")
     try:
         check_arch(config.student.arch)
     except ConfigError as error:
         raise ConfigError(f"config.student.{error}") from error
+    try:
+        check_method(config)
+    except ConfigError as error:
+        raise ConfigError(f"config.{error}") from error
     return config
 
 
@@ -124,26 +167,71 @@ def check_path(path: str, *, where: str) -> None:
     raise ConfigError(f"{where}.{path}: unknown parameter, {hint}")
 
 
-def parse_space(raw: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Range]:
-    """The searched ranges, each checked at its edges against the rules of `DistillConfig`."""
-    space = {}
-    for path, spec in raw.items():
-        check_path(path, where="space")
-        if path in FIXED_PATHS:
-            raise ConfigError(f"space.{path}: cannot be searched, {FIXED_PATHS[path]}; set it under config")
-        space[path] = _parse_range(path, spec)
-        for value in _examples(space[path]):
+def parse_space(raw: Mapping[str, Any], settings: Settings, *, is_grid: bool = False) -> dict[str, Range]:
+    """The searched ranges, each checked at its edges against the rules of `DistillConfig`; those with conditions come last."""
+    space = {path: _parse_parameter(path, spec, is_grid=is_grid) for path, spec in raw.items()}
+    space = dict(sorted(space.items(), key=lambda item: bool(item[1].when)))  # what they depend on is drawn before them
+    for path, domain in space.items():
+        _check_conditions(path, domain, space)
+    if is_grid:
+        return space  # of which every point is checked, and no other
+    for path, domain in space.items():
+        for context, value in itertools.product(_contexts(domain), _examples(domain)):
             try:
-                build_config(base, {path: value})
+                build_config(settings, context | {path: value})
             except ConfigError as error:
-                raise ConfigError(f"space.{path}: {space[path]} leaves what is allowed: {error}") from error
+                raise ConfigError(f"space.{path}: {domain} leaves what is allowed{_beside(context)}: {error}") from error
     for (first, one), (second, other) in itertools.combinations(space.items(), 2):
-        for pair in itertools.product(_examples(one), _examples(other)):
-            try:
-                build_config(base, dict(zip((first, second), pair, strict=True)))
-            except ConfigError as error:
-                raise ConfigError(f"space.{first} with space.{second}: {pair} leaves what is allowed: {error}") from error
+        for context in _joint_contexts(one, other):
+            for pair in itertools.product(_examples(one), _examples(other)):
+                point = context | dict(zip((first, second), pair, strict=True))
+                if not (one.is_active(point) and other.is_active(point)):
+                    continue
+                try:
+                    build_config(settings, point)
+                except ConfigError as error:
+                    raise ConfigError(f"space.{first} with space.{second}: {pair} leaves what is allowed: {error}") from error
     return space
+
+
+def _parse_parameter(path: str, spec: Any, *, is_grid: bool) -> Range:
+    check_path(path, where="space")
+    if path in FIXED_PATHS:
+        raise ConfigError(f"space.{path}: cannot be searched, {FIXED_PATHS[path]}; set it under config")
+    if path == REPEATED_PATH and not is_grid:
+        raise ConfigError(
+            f"space.{path}: cannot be searched, it would make luck a parameter; set it under config, or list it in a grid"
+        )
+    domain = _parse_range(path, spec)
+    if is_grid and domain.sampler != "choice":
+        raise ConfigError(f"space.{path}: a grid takes lists, e.g. {{choice: [1, 5]}}, got {domain.sampler}")
+    return domain
+
+
+def _check_conditions(path: str, domain: Range, space: Mapping[str, Range]) -> None:
+    for other, values in domain.when.items():
+        if other not in space or space[other].sampler != "choice" or space[other].when:
+            raise ConfigError(
+                f"space.{path}.when.{other}: must be a parameter that space lists as a choice, without a when of its own"
+            )
+        if odd := [value for value in values if not space[other].contains(value)]:
+            raise ConfigError(
+                f"space.{path}.when.{other}: {shown(odd[0])} is none of {', '.join(map(str, space[other].arguments))}"
+            )
+
+
+def _contexts(domain: Range) -> list[dict[str, Any]]:
+    """Every combination of other values with which `domain` exists."""
+    return [dict(zip(domain.when, values, strict=True)) for values in itertools.product(*domain.when.values())]
+
+
+def _joint_contexts(one: Range, other: Range) -> list[dict[str, Any]]:
+    pairs = itertools.product(_contexts(one), _contexts(other))
+    return [first | second for first, second in pairs if all(second.get(path, value) == value for path, value in first.items())]
+
+
+def _beside(context: Point) -> str:
+    return f" with {', '.join(f'{path} {value}' for path, value in context.items())}" if context else ""
 
 
 def _examples(domain: Range) -> tuple[Any, ...]:
@@ -160,9 +248,8 @@ def _is_multiple(value: float, step: float) -> bool:
     return math.isclose(value / step, round(value / step))
 
 
-def parse_start(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Range], base: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Points to try first; a parameter that a point leaves out takes the value of `base`."""
-    defaults = parameter_paths() | dict(flatten(base))
+def parse_start(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Range], settings: Settings) -> list[dict[str, Any]]:
+    """Points to try first; a parameter that a point leaves out takes the value that the study would have without it."""
     points = []
     for index, point in enumerate(raw):
         where = f"start[{index}]"
@@ -170,12 +257,45 @@ def parse_start(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Range], ba
             check_path(path, where=where)
             if path not in space:
                 raise ConfigError(f"{where}.{path}: is not searched, list it under space or set it under config")
-        full = {path: point.get(path, defaults[path]) for path in space}
-        for path, value in full.items():
-            if not space[path].contains(value):
-                raise ConfigError(f"{where}.{path}: {shown(value)} lies outside {space[path]}, start points must lie inside")
-        points.append(full)
+        chosen = {path: point[path] for path, domain in space.items() if path in point and not domain.when}
+        defaults = dict(flatten(dataclasses.asdict(build_config(settings, _checked(chosen, space, where)))))
+        full = {path: point.get(path, defaults[path]) for path, domain in space.items() if not domain.when}
+        full |= {path: point.get(path, defaults[path]) for path, domain in space.items() if domain.when and domain.is_active(full)}
+        if idle := [path for path in point if path not in full]:
+            raise ConfigError(f"{where}.{idle[0]}: does not exist beside the rest of the point, its when says otherwise")
+        points.append(_checked(full, space, where))
     return points
+
+
+def _checked(point: dict[str, Any], space: Mapping[str, Range], where: str) -> dict[str, Any]:
+    for path, value in point.items():
+        if not space[path].contains(value):
+            raise ConfigError(f"{where}.{path}: {shown(value)} lies outside {space[path]}, start points must lie inside")
+    return point
+
+
+def grid_points(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Range], settings: Settings) -> list[dict[str, Any]]:
+    """Every combination of the options of `space`, the last parameter changing fastest; each is checked.
+
+    Where `raw` lists points, these, with every combination of the parameters that none of them mentions.
+    """
+    listed = {path for point in raw for path in point}
+    points = parse_start(raw, {path: space[path] for path in space if path in listed}, settings) if raw else [{}]
+    for path, domain in space.items():
+        if path not in listed:
+            points = [extended for point in points for extended in _extended(point, path, domain)]
+    if len(points) > MAX_GRID:
+        raise ConfigError(f"space: a grid of {len(points)} points, at most {MAX_GRID} are run")
+    for point in points:
+        try:
+            build_config(settings, point)
+        except ConfigError as error:
+            raise ConfigError(f"space: the grid's point {shown(point)} leaves what is allowed: {error}") from error
+    return points
+
+
+def _extended(point: dict[str, Any], path: str, domain: Range) -> list[dict[str, Any]]:
+    return [point | {path: option} for option in domain.arguments] if domain.is_active(point) else [point]
 
 
 def to_tune(space: Mapping[str, Range]) -> dict[str, Any]:
@@ -193,6 +313,9 @@ def to_tune(space: Mapping[str, Range]) -> dict[str, Any]:
 def _parse_range(path: str, spec: Any) -> Range:
     where = f"space.{path}"
     samplers = [*NUM_ARGUMENTS, "choice"]
+    if isinstance(spec, Mapping) and "when" in spec:
+        domain = _parse_range(path, {key: value for key, value in spec.items() if key != "when"})
+        return dataclasses.replace(domain, when=_parse_when(where, spec["when"]))
     if not isinstance(spec, Mapping) or len(spec) != 1:
         raise ConfigError(
             f"{where}: must be one sampling function and its arguments, e.g. {{loguniform: [0.01, 10]}}, got {shown(spec)}"
@@ -211,6 +334,18 @@ def _parse_range(path: str, spec: Any) -> Range:
             raise ConfigError(f"{where}.choice: must list at most {MAX_OPTIONS} values, got {len(arguments)}")
         return Range(sampler, tuple(arguments))
     return Range(sampler, _check_numbers(f"{where}.{sampler}", sampler, arguments))
+
+
+def _parse_when(where: str, raw: Any) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(raw, Mapping) or not raw:
+        raise ConfigError(f"{where}.when: must be parameters and their values, e.g. {{method: cpsc}}, got {shown(raw)}")
+    when = {}
+    for path, values in raw.items():
+        values = values if isinstance(values, list) else [values]
+        if not isinstance(path, str) or not values or any(isinstance(value, list | dict) for value in values):
+            raise ConfigError(f"{where}.when.{path}: must be a value or a list of values, got {shown(raw[path])}")
+        when[path] = tuple(values)
+    return when
 
 
 def _check_numbers(where: str, sampler: str, arguments: list[Any]) -> tuple[Any, ...]:

@@ -116,7 +116,8 @@ class StudyMirror(threading.Thread):
     def _proposed(self, event: Event) -> FrozenTrial:
         """The trial of a proposal: RUNNING from the start, for one that waits is a trial that Optuna would ask for."""
         attrs = {OUTCOME_ATTR: UNDER_WAY}
-        trial = create_trial(state=TrialState.RUNNING, params=event["point"], distributions=self._space, user_attrs=attrs)
+        known = {path: self._space[path] for path in event["point"]}
+        trial = create_trial(state=TrialState.RUNNING, params=event["point"], distributions=known, user_attrs=attrs)
         trial.number = event["number"]
         trial.datetime_start = _local_time(event)
         return trial

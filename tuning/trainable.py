@@ -20,7 +20,7 @@ from cpsc.pictures import save_grid
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
 from tuning.preflight import MeetingPoint
-from tuning.space import Point, build_config
+from tuning.space import Point, Settings, build_config
 from tuning.storage import Storage
 
 STATE_FILE = "state.pt"
@@ -33,7 +33,7 @@ CONFIG_FILE = "config.yaml"
 class TrialContext:
     """What all trials of a study share. It travels to the workers once, through Ray's object store."""
 
-    base: Mapping[str, Any]
+    base: Settings
     teacher: Teacher
     probe: ProbeSet
     test: Split | None

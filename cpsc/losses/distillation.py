@@ -38,3 +38,17 @@ def log_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 def mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """Mean squared logit difference per sample -> [B]. The published CPSC code on CIFAR-100 and Tiny-ImageNet."""
     return (teacher_logits - student_logits).square().mean(dim=1)
+
+
+def mean_absolute_difference(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Mean absolute logit difference per sample -> [B]. DFAD, Fang et al. 2019 (arXiv:1912.11006), eq. 4."""
+    return (teacher_logits - student_logits).abs().mean(dim=1)
+
+
+def decision_kl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """KL(teacher || student) where both pick the same class, else 0 -> [B]. CMI, Fang et al. 2021 (arXiv:2105.08584), eq. 8.
+
+    Only images on which the two still agree may be pushed apart.
+    """
+    agree = student_logits.argmax(dim=1) == teacher_logits.argmax(dim=1)
+    return agree * distillation_kl(student_logits, teacher_logits, temperature=1.0)

@@ -9,15 +9,23 @@ def total_variation(images: Tensor) -> Tensor:
 
     DeepInversion, Yin et al. 2020 (arXiv:1912.08795), eq. 3. Not a mean: its weight depends on batch and image size.
     """
-    differences = (
-        images[..., :, 1:] - images[..., :, :-1],
-        images[..., 1:, :] - images[..., :-1, :],
-        images[..., 1:, 1:] - images[..., :-1, :-1],
-        images[..., 1:, :-1] - images[..., :-1, 1:],
-    )
-    return torch.stack([torch.linalg.vector_norm(difference) for difference in differences]).sum()
+    return torch.stack([torch.linalg.vector_norm(difference) for difference in _differences(images)]).sum()
+
+
+def mean_total_variation(images: Tensor) -> Tensor:
+    """Sum of the mean magnitudes of the same four differences -> []: the form of the DataFree toolbox, free of the sizes."""
+    return torch.stack([difference.abs().mean() for difference in _differences(images)]).sum()
 
 
 def image_norm(images: Tensor) -> Tensor:
     """2-norm of the whole batch -> []. DeepInversion, Yin et al. 2020 (arXiv:1912.08795), eq. 3."""
     return torch.linalg.vector_norm(images)
+
+
+def _differences(images: Tensor) -> tuple[Tensor, ...]:
+    return (
+        images[..., :, 1:] - images[..., :, :-1],
+        images[..., 1:, :] - images[..., :-1, :],
+        images[..., 1:, 1:] - images[..., :-1, :-1],
+        images[..., 1:, :-1] - images[..., :-1, 1:],
+    )

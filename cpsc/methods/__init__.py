@@ -1,8 +1,74 @@
-"""Methods by name."""
+"""Methods by name, and which settings each of them has."""
 
-from cpsc.methods.base import AbstractMethod, Terms, View
+from cpsc.config import DistillConfig, LossWeights
+from cpsc.errors import ConfigError
+from cpsc.methods.adi import Adi
+from cpsc.methods.base import AbstractMethod, Terms, View, changed_fields, feature_dim, stages
+from cpsc.methods.cmi import Cmi
 from cpsc.methods.cpsc import Cpsc
+from cpsc.methods.dafl import Dafl
+from cpsc.methods.dfad import Dfad
+from cpsc.methods.dfq import Dfq
+from cpsc.methods.pre_dfkd import PreDfkd
+from cpsc.methods.zskt import Zskt
 
-__all__ = ["METHODS", "AbstractMethod", "Terms", "View"]
+__all__ = ["METHODS", "AbstractMethod", "Terms", "View", "check_method", "feature_dim", "stages"]
 
-METHODS = {"cpsc": Cpsc}
+METHODS: dict[str, type[AbstractMethod]] = {
+    "cpsc": Cpsc,
+    "pre_dfkd": PreDfkd,
+    "dafl": Dafl,
+    "zskt": Zskt,
+    "dfad": Dfad,
+    "adi": Adi,
+    "dfq": Dfq,
+    "cmi": Cmi,
+}
+OPTIONAL_SECTIONS = ("cpsc", "replay", "inversion", "cmi")
+PIXEL_FAMILIES = ("small", "large")
+
+
+def check_method(config: DistillConfig) -> None:
+    """Raise ConfigError where `config` sets what its method does not have: it would be ignored, and searched in vain."""
+    name, method = config.method, METHODS[config.method]
+    for term, weight in vars(config.weights).items():
+        if weight and term not in method.TERMS:
+            raise ConfigError(f"weights.{term} must be 0 for method {name}, which has no such term, got {weight!r}")
+    for section in OPTIONAL_SECTIONS:
+        changed = {} if section in method.SECTIONS else changed_fields(config, section)
+        for field, value in changed.items():
+            raise ConfigError(f"{section}.{field} must be left out for method {name}, which does not have it, got {value!r}")
+    for field, value in changed_fields(config, "switches").items():
+        if field not in method.SWITCHES:
+            raise ConfigError(f"switches.{field} must be left out for method {name}, which does not have it, got {value!r}")
+    _check_trained(config)
+    _check_generator(config)
+
+
+def _check_trained(config: DistillConfig) -> None:
+    """Each phase must have something to minimise, of what its method has."""
+    terms, weights = METHODS[config.method].TERMS, config.weights
+    student = [term for term in ("kl", "l2", "l1") if term in terms]
+    if not any(getattr(weights, term) for term in student):
+        raise ConfigError(f"weights.{student[0]} must be > 0 for method {config.method}: the student would learn nothing")
+    generator = [term for term in vars(LossWeights()) if term in terms - {"kl", "l2", "l1", "attention"}]
+    if not any(getattr(weights, term) for term in generator):
+        raise ConfigError(
+            f"weights: of {', '.join(generator)} one must be > 0 for method {config.method}: the generator would learn nothing"
+        )
+
+
+def _check_generator(config: DistillConfig) -> None:
+    family, method = config.generator.family, METHODS[config.method]
+    if config.method == "cmi" and family not in PIXEL_FAMILIES:
+        raise ConfigError(f"generator.family must be one of {', '.join(PIXEL_FAMILIES)} for method cmi, got {family!r}")
+    is_inversion = "inversion" in method.SECTIONS
+    if method.USES_LABELS and not is_inversion and family != "conditional" and (config.weights.label or config.weights.contrast):
+        raise ConfigError(
+            f"generator.family must be 'conditional' for method {config.method} with labels (weights.label, weights.contrast), "
+            f"got {family!r}"
+        )
+    if is_inversion and (config.schedule.student_images, config.schedule.order) != ("fresh", "generator_first"):
+        raise ConfigError(f"schedule.student_images and schedule.order must be left out for method {config.method}")
+    if is_inversion and config.generator.optimizer != "persistent":
+        raise ConfigError(f"generator.optimizer must be left out for method {config.method}")

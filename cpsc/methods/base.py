@@ -1,15 +1,24 @@
 """What a method is: named, unweighted terms for the generator phase and for the student phase."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
+from cpsc.config import DistillConfig
 from cpsc.models.output import Output
 from cpsc.statistics import ChannelStatistics
 
 Terms = dict[str, Tensor]
+
+LOG_BASES = {"e": math.e, "10": 10.0}
+
+NOT_ASKED = Output(torch.empty(0, 0), torch.empty(0, 0))
+"""Stands for a network that a phase did not run, because the method does not need it there."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +26,9 @@ class View:
     """One synthetic batch as a phase sees it.
 
     `teacher`, `student`: float32 outputs on the batch; `labels` [B] are those the images were generated for.
-    `observed`, `stored`: the teacher's batch-norm statistics on this batch and in training; empty where no term needs them.
+    `observed`, `stored`: the teacher's batch-norm statistics on this batch and in training; `pixels`: the images before
+    augmentation; `attention`: maps by stage, the student's and the teacher's; `channel_means`: of the teacher's layers
+    on the local and the global view, [B, D] each. Each is empty where the method does not need it.
     """
 
     labels: Tensor
@@ -25,6 +36,9 @@ class View:
     student: Output
     observed: Sequence[ChannelStatistics] = ()
     stored: Sequence[ChannelStatistics] = ()
+    pixels: Tensor | None = None
+    attention: tuple[Sequence[Tensor], Sequence[Tensor]] = ((), ())
+    channel_means: tuple[Tensor, ...] = ()
 
 
 class AbstractMethod(nn.Module, ABC):
@@ -33,6 +47,15 @@ class AbstractMethod(nn.Module, ABC):
     `generator_weights`, `student_weights`: the factor of each term the method returns in that phase, all
     non-zero. Signs belong to the terms: weights are never negative.
     """
+
+    TERMS: ClassVar[frozenset[str]]
+    """The entries of `LossWeights` that the method has."""
+    SWITCHES: ClassVar[frozenset[str]] = frozenset()
+    """The entries of `SwitchesConfig` that change something in it."""
+    SECTIONS: ClassVar[frozenset[str]] = frozenset({"replay"})
+    """The sections of `DistillConfig` that only some methods have, and this one does."""
+    USES_LABELS: ClassVar[bool] = False
+    """Whether the images are made for classes."""
 
     generator_weights: Mapping[str, float]
     student_weights: Mapping[str, float]
@@ -43,9 +66,29 @@ class AbstractMethod(nn.Module, ABC):
         return "batch_statistics" in self.generator_weights
 
     @property
+    def needs_student(self) -> bool:
+        """Whether the generator phase asks the student."""
+        return any(name.startswith("adversarial") for name in self.generator_weights)
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether the student phase compares attention maps."""
+        return "attention" in self.student_weights
+
+    @property
+    def feature_layers(self) -> Sequence[nn.Module]:
+        """The teacher's layers whose inputs' channel means the generator phase compares; empty: none."""
+        return ()
+
+    @property
     def generator_heads(self) -> tuple[nn.Module, ...]:
         """Modules of the method that train together with the generator."""
         return ()
+
+    @property
+    def num_stored_bytes(self) -> int:
+        """Memory of features kept for replay."""
+        return 0
 
     @abstractmethod
     def generator_terms(self, view: View) -> Terms:
@@ -55,7 +98,39 @@ class AbstractMethod(nn.Module, ABC):
     def student_terms(self, view: View) -> Terms:
         """Terms to minimise over the student, [B] or []; the images and the teacher's outputs carry no graph."""
 
+    def observe(self, improved: Tensor | None) -> None:
+        """Whether the last generator step's batch is its turn's best so far, [] on the device; None: the last one counts."""
+        del improved
+
+    def end_turn(self) -> None:
+        """A generator turn is over."""
+
 
 def active(weights: Mapping[str, float]) -> dict[str, float]:
     """The entries of `weights` that are not 0."""
     return {name: weight for name, weight in weights.items() if weight != 0}
+
+
+def computed(weights: Mapping[str, float], **terms: Callable[[], Tensor]) -> Terms:
+    """Those of `terms` that have a weight: what counts for nothing is not computed."""
+    return {name: terms[name]() for name in weights}
+
+
+def changed_fields(config: DistillConfig, section: str) -> dict[str, Any]:
+    """Fields of a section of `config` that differ from their defaults."""
+    value = getattr(config, section)
+    defaults = asdict(type(value)())
+    return {name: field for name, field in asdict(value).items() if field != defaults[name]}
+
+
+def feature_dim(network: nn.Module) -> int:
+    """The width of the penultimate features that `network` returns."""
+    dim = network.feature_dim
+    assert isinstance(dim, int)
+    return dim
+
+
+def stages(network: nn.Module) -> tuple[nn.Module, ...]:
+    """The modules whose outputs are the stage outputs of `network`; empty where it names none."""
+    found: tuple[nn.Module, ...] = getattr(network, "stages", ())
+    return found

@@ -10,7 +10,7 @@ from cpsc.losses.contrast import teacher_anchored_contrast, two_view_contrast
 from cpsc.losses.distillation import distillation_kl, log_l2_distance, log_mse, mse
 from cpsc.losses.label import double_softmax_cross_entropy, label_cross_entropy
 from cpsc.losses.statistics import batch_statistics_distance
-from cpsc.methods.base import AbstractMethod, Terms, View, active
+from cpsc.methods.base import AbstractMethod, Terms, View, active, computed, feature_dim
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -30,7 +30,11 @@ class Cpsc(AbstractMethod):
     Student: eq. 9, KL + alpha L2 + eta CE(student).
     """
 
-    def __init__(self, config: DistillConfig, *, teacher_dim: int, student_dim: int) -> None:
+    TERMS = frozenset({"kl", "l2", "adversarial", "batch_statistics", "contrast", "label"})
+    SECTIONS = frozenset({"cpsc", "replay"})
+    USES_LABELS = True
+
+    def __init__(self, config: DistillConfig, *, teacher: nn.Module, student: nn.Module) -> None:
         super().__init__()
         weights = config.weights
         self.generator_weights = active(
@@ -49,7 +53,11 @@ class Cpsc(AbstractMethod):
         self._generator_l2, self._student_l2 = L2_DISTANCES[config.cpsc.l2]
         self._label_loss = LABEL_LOSSES[config.cpsc.label_input]
         self._contrast = CONTRASTS[config.cpsc.contrast]
-        self.adapter = _build_adapter(student_dim, teacher_dim) if "contrast" in self.generator_weights else None
+        self.adapter = _build_adapter(feature_dim(student), feature_dim(teacher)) if "contrast" in self.generator_weights else None
+
+    @property
+    def needs_student(self) -> bool:
+        return super().needs_student or "contrast" in self.generator_weights
 
     @property
     def generator_heads(self) -> tuple[nn.Module, ...]:
@@ -58,23 +66,23 @@ class Cpsc(AbstractMethod):
     def generator_terms(self, view: View) -> Terms:
         teacher, student = view.teacher, view.student
         l2_target = teacher.logits.detach() if self.switches.l2_detach_teacher else teacher.logits
-        terms: dict[str, Callable[[], Tensor]] = {
-            "adversarial_kl": lambda: -self._kl(view),
-            "adversarial_l2": lambda: -self._generator_l2(student.logits, l2_target),
-            "batch_statistics": lambda: batch_statistics_distance(view.observed, view.stored),
-            "contrast": lambda: self._contrast_term(view),
-            "label": lambda: self._label_loss(teacher.logits, view.labels),
-        }
-        return {name: terms[name]() for name in self.generator_weights}
+        return computed(
+            self.generator_weights,
+            adversarial_kl=lambda: -self._kl(view),
+            adversarial_l2=lambda: -self._generator_l2(student.logits, l2_target),
+            batch_statistics=lambda: batch_statistics_distance(view.observed, view.stored),
+            contrast=lambda: self._contrast_term(view),
+            label=lambda: self._label_loss(teacher.logits, view.labels),
+        )
 
     def student_terms(self, view: View) -> Terms:
         student = view.student
-        terms: dict[str, Callable[[], Tensor]] = {
-            "kl": lambda: self._kl(view),
-            "l2": lambda: self._student_l2(student.logits, view.teacher.logits),
-            "label": lambda: self._label_loss(student.logits, view.labels),
-        }
-        return {name: terms[name]() for name in self.student_weights}
+        return computed(
+            self.student_weights,
+            kl=lambda: self._kl(view),
+            l2=lambda: self._student_l2(student.logits, view.teacher.logits),
+            label=lambda: self._label_loss(student.logits, view.labels),
+        )
 
     def _kl(self, view: View) -> Tensor:
         return distillation_kl(view.student.logits, view.teacher.logits, temperature=self.distillation_temperature)

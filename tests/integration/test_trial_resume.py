@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from cpsc.config import preset
 from cpsc.data import Split
 from cpsc.data.dataset import Normalisation
 from cpsc.models import build_model
+from cpsc.presets import preset
 from cpsc.probe import ProbeConfig, synthesise
 from cpsc.rng import seeded_init
 from cpsc.teacher import Teacher

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from cpsc import checkpoint, loop
-from cpsc.config import CpscConfig, GeneratorConfig, preset
+from cpsc.config import CpscConfig, GeneratorConfig
 from cpsc.distiller import Distiller
 from cpsc.errors import CheckpointError, ConfigError, DivergedError
 from cpsc.models import Output
+from cpsc.presets import preset
 
 TIMINGS = {"train_s", "epoch_s", "images_per_s"}
 
@@ -327,6 +328,8 @@ def test_an_epoch_reports_every_weighted_term_and_the_measurements(config, teach
         "student_lr",
         "generator_lr",
         "generator_label_agreement",
+        "generator_class_balance",
+        "replay_bytes",
         "probe_kl",
         "best_epoch",
         "best_probe_agreement",

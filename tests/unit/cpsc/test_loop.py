@@ -19,7 +19,7 @@ def build_phase(name: str, module: nn.Module, terms: Callable[[], dict[str, Tens
         modules=(module,),
         terms=terms,
         weights=weights,
-        optimizer=lambda: optimizer,
+        optimizers=lambda: [optimizer],
         scaler=torch.amp.GradScaler("cpu", enabled=False),
     )
 

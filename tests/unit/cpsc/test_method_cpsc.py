@@ -3,25 +3,33 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from cpsc.config import CpscConfig, DistillConfig, LossWeights, preset
+from cpsc.config import CpscConfig, DistillConfig, LossWeights
 from cpsc.losses.contrast import teacher_anchored_contrast, two_view_contrast
 from cpsc.losses.distillation import distillation_kl, log_l2_distance, log_mse, mse
 from cpsc.losses.label import double_softmax_cross_entropy, label_cross_entropy
 from cpsc.methods import METHODS, View
 from cpsc.methods.cpsc import Cpsc
 from cpsc.models import Output
+from cpsc.presets import preset
 from cpsc.statistics import ChannelStatistics
 
 BATCH, CLASSES, DIM = 6, 4, 5
+
+
+def network(dim: int) -> nn.Module:
+    """As much of a classifier as a method asks for when it is built."""
+    module = nn.Module()
+    module.feature_dim = dim
+    return module
 
 
 def build(*, teacher_dim: int = DIM, student_dim: int = DIM, weights: LossWeights | None = None, **switches) -> Cpsc:
     torch.manual_seed(0)
     temperature = switches.pop("contrast_temperature", 0.07)
     config = DistillConfig(weights=weights or LossWeights(), cpsc=CpscConfig(**switches), contrast_temperature=temperature)
-    return METHODS["cpsc"](config, teacher_dim=teacher_dim, student_dim=student_dim)
+    return METHODS["cpsc"](config, teacher=network(teacher_dim), student=network(student_dim))
 
 
 def leaves(*, student_dim: int = DIM) -> dict[str, Tensor]:
@@ -165,7 +173,7 @@ def test_without_the_extra_weights_only_the_kl_remains() -> None:
 def test_the_distillation_temperature_softens_the_kl_of_both_phases() -> None:
     torch.manual_seed(0)
     view = view_of(leaves())
-    method = METHODS["cpsc"](DistillConfig(distillation_temperature=4.0), teacher_dim=DIM, student_dim=DIM)
+    method = METHODS["cpsc"](DistillConfig(distillation_temperature=4.0), teacher=network(DIM), student=network(DIM))
     expected = distillation_kl(view.student.logits, view.teacher.logits, temperature=4.0)
     torch.testing.assert_close(method.generator_terms(view)["adversarial_kl"], -expected)
     torch.testing.assert_close(method.student_terms(view)["kl"], expected)

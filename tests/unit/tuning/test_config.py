@@ -11,7 +11,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cpsc.data.dataset import Normalisation
 from cpsc.errors import ConfigError
+from cpsc.published import PublishedConfig
 from tuning.config import StudyFile, load_study, parse_assignments, resolve_study
 from tuning.space import build_config, parameter_paths
 
@@ -70,7 +72,25 @@ def test_a_teacher_of_a_file_needs_no_dataset(raw: Raw) -> None:
     raw["config"] |= {"teacher": {"path": "teacher.pt", "min_accuracy": 0.5}, "dataset": None}
     study = resolve_study(raw)
     assert (study.teacher.path, study.teacher.recipe, study.teacher.min_accuracy) == ("teacher.pt", None, 0.5)
+    assert study.teacher.published is None
     assert study.dataset is None
+
+
+def test_a_file_of_another_program_is_explained_beside_its_path(raw: Raw) -> None:
+    said = {"normalisation": "cifar10", "image_size": 32, "class_names": ["cat", "dog"]}
+    raw["config"] |= {"teacher": {"path": "net.pth", "min_accuracy": 0.5} | said}
+    teacher = resolve_study(raw).teacher
+    assert (teacher.path, teacher.recipe, teacher.min_accuracy) == ("net.pth", None, 0.5)
+    assert teacher.published == PublishedConfig(normalisation="cifar10", image_size=32, class_names=("cat", "dog"))
+
+
+def test_a_file_of_the_users_own_network_names_its_factory(raw: Raw) -> None:
+    constants = {"mean": [0, 0.5], "std": [1, 0.25]}
+    said = {"factory": "not.there:make", "normalisation": constants, "image_size": 32, "channels": 2}
+    raw["config"] |= {"teacher": {"path": "net.pth"} | said}
+    teacher = resolve_study(raw).teacher
+    normalisation = Normalisation(mean=(0.0, 0.5), std=(1.0, 0.25))
+    assert teacher.published == PublishedConfig(factory="not.there:make", normalisation=normalisation, image_size=32, channels=2)
 
 
 def test_a_dataset_is_a_name_or_a_mapping(raw: Raw) -> None:
@@ -78,6 +98,23 @@ def test_a_dataset_is_a_name_or_a_mapping(raw: Raw) -> None:
     study = resolve_study(raw)
     assert study.dataset is not None
     assert (study.dataset.name, study.dataset.path) == ("cifar10", "data/cifar10")
+
+
+def test_a_dataset_may_be_at_a_uri_with_a_normalisation_of_its_own(raw: Raw) -> None:
+    uri = "s3://bucket/images?endpoint_override=127.0.0.1:9000"
+    raw["config"]["dataset"] = {"name": "parquet", "path": uri, "mean": [0, 0.5, 1], "std": [1, 0.5, 0.25], "flip": False}
+    dataset = resolve_study(raw).dataset
+    assert dataset is not None
+    assert dataset.path == uri
+    assert dataset.normalisation is not None
+    assert (dataset.normalisation.mean, dataset.normalisation.std) == ((0.0, 0.5, 1.0), (1.0, 0.5, 0.25))
+    assert dataset.flip is False
+
+
+@pytest.mark.parametrize(("name", "is_many"), [("cifar10", False), ("cifar100", True), ("tiny_imagenet", True), ("parquet", False)])
+def test_a_preset_knows_whether_a_named_dataset_has_many_classes(name: str, is_many: bool, raw: Raw) -> None:
+    raw["config"] |= {"dataset": {"name": name, "path": "x"}, "preset": "reference"}
+    assert (resolve_study(raw).config.cpsc.l2 == "mse") == is_many
 
 
 def test_the_storage_is_absolute_and_knows_the_home_folder(raw: Raw, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -111,7 +148,7 @@ CHANGES: list[tuple[str, Raw, list[str]]] = [
     ("unknown resource", {"resources": {"gpu": 1}}, ["resources.gpu: unknown key, did you mean gpus?"]),
     ("unknown checkpoint key", {"checkpoint": {"every": 1}}, ["checkpoint.every: unknown key"]),
     ("unknown tracking key", {"tracking": {"url": "x"}}, ["tracking.url: unknown key, did you mean uri?"]),
-    ("unknown sampler", {"search": {"sampler": "grid"}}, ["search.sampler: input should be 'tpe' or 'random', got 'grid'"]),
+    ("unknown sampler", {"search": {"sampler": "gird"}}, ["search.sampler: input should be 'tpe', 'random' or 'grid', got 'gird'"]),
     ("no trial", {"search": {"num_trials": 0}}, ["search.num_trials: input should be greater than or equal to 1, got 0"]),
     ("negative seed", {"search": {"seed": -1}}, ["search.seed: input should be greater than or equal to 0, got -1"]),
     ("factor of one", {"prune": {"reduction_factor": 1}}, ["prune.reduction_factor: input should be greater than ", "got 1"]),
@@ -155,15 +192,53 @@ CONFIG_CHANGES: list[tuple[str, Raw, list[str]]] = [
     ("not a number", {"student": {"lr": "fast"}}, ["config.student.lr: input should be a valid number", "got 'fast'"]),
     ("nan", {"contrast_temperature": math.nan}, ["config.contrast_temperature must be > 0, got nan"]),
     ("section as a number", {"weights": 3}, ["config.weights: ", "got 3"]),
-    ("unknown method", {"method": "zskt"}, ["config.method: input should be 'cpsc', got 'zskt'"]),
+    ("unknown method", {"method": "zksT"}, ["config.method 'zksT': unknown, use one of cpsc, pre_dfkd, dafl, zskt"]),
+    ("method of a number", {"method": 3}, ["config.method: must be one of cpsc, pre_dfkd", "got 3"]),
+    (
+        "term of another method",
+        {"weights": {"attention": 250}},
+        ["config.weights.attention must be 0 for method cpsc, which has no such term, got 250"],
+    ),
+    (
+        "section of another method",
+        {"cmi": {"bank_size": 512}},
+        ["config.cmi.bank_size must be left out for method cpsc, which does not have it, got 512"],
+    ),
+    ("by_method of an unknown one", {"by_method": {"dafi": {}}}, ["config.by_method.dafi: unknown method, use one of"]),
+    ("by_method of no mapping", {"by_method": ["dafl"]}, ["config.by_method: must hold settings by method"]),
+    (
+        "by_method with a typing mistake",
+        {"by_method": {"dafl": {"weights": {"klh": 1}}}},
+        ["config.by_method.dafl.weights.klh: unknown parameter, did you mean weights.kl?"],
+    ),
     ("unknown network", {"student": {"arch": "resnet19", "warmup_epochs": 1}}, ["'resnet19'", "unknown network"]),
-    ("unknown preset", {"preset": "papr"}, ["config.preset 'papr': unknown, use one of paper, reference"]),
+    ("unknown preset", {"preset": "papr"}, ["config.preset 'papr': unknown for method cpsc, use one of paper, reference"]),
     ("preset that is no name", {"preset": ["paper"]}, ["config.preset: must be a name, got ['paper']"]),
-    ("unknown dataset", {"dataset": "mnist"}, ["config.dataset.name: input should be 'digits' or 'cifar10', got 'mnist'"]),
+    ("unknown dataset", {"dataset": "mnist"}, ["config.dataset.name: input should be 'digits', 'cifar10', ", "got 'mnist'"]),
     ("unknown dataset key", {"dataset": {"name": "digits", "folder": "x"}}, ["config.dataset.folder: unknown key"]),
     ("dataset without a name", {"dataset": {}}, ["config.dataset.name: is missing"]),
     ("dataset as a number", {"dataset": 3}, ["config.dataset: ", "got 3"]),
     ("dataset without its folder", {"dataset": "cifar10"}, ["path must name the folder of cifar10: nothing is downloaded"]),
+    (
+        "dataset key without effect",
+        {"dataset": {"name": "cifar100", "path": "x", "image_size": 32}},
+        ["config.dataset.image_size must be left out for cifar100, where it has no effect, got 32"],
+    ),
+    (
+        "dataset of images at a URI",
+        {"dataset": {"name": "image_folder", "path": "s3://bucket/x"}},
+        ["config.dataset.path must be a local folder for image_folder, only Parquet files are read from a URI"],
+    ),
+    (
+        "dataset with half a normalisation",
+        {"dataset": {"name": "parquet", "path": "x", "std": [0.2, 0.2, 0.2]}},
+        ["config.dataset.mean is missing: mean and std go together"],
+    ),
+    (
+        "dataset with a mean in bytes",
+        {"dataset": {"name": "parquet", "path": "x", "mean": [125, 123, 114], "std": [0.2, 0.2, 0.2]}},
+        ["config.dataset.mean must be 3 numbers in [0, 1], one a channel, got (125.0, 123.0, 114.0)"],
+    ),
     ("unknown probe key", {"probe": {"stepps": 1}}, ["config.probe.stepps: unknown key, did you mean steps?"]),
     ("probe rule", {"probe": {"steps": 0}}, ["steps must be > 0, got 0"]),
     ("no teacher", {"teacher": None}, ["config.teacher: must name a bundle (path) or a recipe (arch, epochs, ...), got None"]),
@@ -185,6 +260,56 @@ CONFIG_CHANGES: list[tuple[str, Raw, list[str]]] = [
         "two teachers",
         {"teacher": {"path": "t.pt", "arch": "wrn_10_1"}},
         ["path names a finished teacher, arch would have no effect"],
+    ),
+    (
+        "unknown key of a file",
+        {"teacher": {"path": "t.pt", "normalization": "cifar10"}},
+        ["config.teacher.normalization: unknown key, did you mean normalisation?"],
+    ),
+    (
+        "unknown normalisation",
+        {"teacher": {"path": "t.pt", "normalisation": "cifar"}},
+        ["config.teacher.normalisation must be one of cifar10, cifar100, tiny_imagenet, half, identity or {mean", "got 'cifar'"],
+    ),
+    (
+        "normalisation without deviations",
+        {"teacher": {"path": "t.pt", "normalisation": {"mean": [0.5]}}},
+        ["config.teacher.normalisation.std: is missing"],
+    ),
+    (
+        "normalisation of unequal lengths",
+        {"teacher": {"path": "t.pt", "normalisation": {"mean": [0.5], "std": [0.5, 0.5]}}},
+        ["config.teacher.normalisation must be a finite mean and a finite std > 0 for each channel"],
+    ),
+    (
+        "normalisation with a further key",
+        {"teacher": {"path": "t.pt", "normalisation": {"mean": [0.5], "std": [0.5], "eps": 1}}},
+        ["config.teacher.normalisation: holds mean and std, got eps"],
+    ),
+    (
+        "normalisation as a list",
+        {"teacher": {"path": "t.pt", "normalisation": [0.5]}},
+        ["config.teacher.normalisation must be one of", "got [0.5]"],
+    ),
+    (
+        "image size of a file",
+        {"teacher": {"path": "t.pt", "image_size": 30}},
+        ["config.teacher.image_size must be a multiple of 4 in 4..1024, got 30"],
+    ),
+    (
+        "class names that are numbers",
+        {"teacher": {"path": "t.pt", "class_names": [1, 2]}},
+        ["config.teacher.class_names.0: input should be a valid string, got 1"],
+    ),
+    (
+        "factory that is no import path",
+        {"teacher": {"path": "t.pt", "factory": "mine.py"}},
+        ["config.teacher.factory must read package.module:function, got 'mine.py'"],
+    ),
+    (
+        "channels without a factory",
+        {"teacher": {"path": "t.pt", "channels": 3}},
+        ["config.teacher.channels must be left out without a factory: the weights tell them, got 3"],
     ),
     (
         "accuracy above one",
@@ -532,6 +657,18 @@ def test_any_change_of_a_valid_config_resolves_or_is_refused(change: Raw) -> Non
 @given(teacher=st.dictionaries(st.sampled_from(["path", "arch", "epochs", "lr", "min_accuracy"]) | KEYS, SCALARS, max_size=4))
 def test_any_teacher_resolves_or_is_refused(teacher: dict[Any, Any]) -> None:
     check_resolves_or_refuses(VALID | {"config": VALID["config"] | {"teacher": teacher}})
+
+
+@ANY
+@given(
+    said=st.dictionaries(
+        st.sampled_from(sorted(PublishedConfig.__dataclass_fields__)) | KEYS,
+        SCALARS | st.dictionaries(st.sampled_from(["mean", "std"]) | KEYS, SCALARS | st.lists(SCALARS, max_size=3), max_size=3),
+        max_size=4,
+    )
+)
+def test_anything_said_of_a_file_resolves_or_is_refused(said: dict[Any, Any]) -> None:
+    check_resolves_or_refuses(VALID | {"config": VALID["config"] | {"teacher": {"path": "t.pt"} | said}})
 
 
 @ANY

@@ -348,3 +348,35 @@ def test_every_proposal_is_journaled_once_in_the_order_of_the_numbers(raw: Raw, 
     again = build_search(resolve_study(raw), history, journal)
     assert [propose(again, name)["number"] for name in "abc"] == [0, 1, 2]
     assert len(list(journal.events())) == 3
+
+
+def test_conditional_parameters_are_proposed_and_remembered_with_what_they_depend_on(raw: Raw) -> None:
+    raw["space"] = {
+        "method": {"choice": ["cpsc", "dafl"]},
+        "weights.contrast": {"loguniform": [0.05, 5], "when": {"method": "cpsc"}},
+        "weights.one_hot": {"loguniform": [0.01, 5], "when": {"method": "dafl"}},
+    }
+    raw["search"] = {"num_trials": 12}
+    study = resolve_study(raw)
+    search = new_search(study)
+    points = [propose(search, str(index))["point"] for index in range(12)]
+    own = {"cpsc": "weights.contrast", "dafl": "weights.one_hot"}
+    assert {tuple(point) for point in points} == {("method", name) for name in own.values()}
+    assert all(point.keys() == {"method", own[point["method"]]} for point in points)
+
+    history = LaunchHistory()
+    for number, point in enumerate(points[:4]):
+        history.trials[number] = TrialHistory(number, point, values={1: 0.5}, outcome=Outcome.COMPLETED)
+    resumed = new_search(study, history)
+    assert [trial.params for trial in resumed._ot_study.trials] == points[:4]
+
+
+def test_a_grid_is_proposed_point_by_point_and_then_over(raw: Raw) -> None:
+    raw["space"] = {"weights.l2": {"choice": [1.0, 5.0]}, "seed": {"choice": [0, 1]}}
+    raw["search"] = {"sampler": "grid"}
+    study = resolve_study(raw)
+    assert study.search.num_trials == 4
+    search = new_search(study)
+    points = [propose(search, str(index))["point"] for index in range(4)]
+    assert points == [{"weights.l2": l2, "seed": seed} for l2 in (1.0, 5.0) for seed in (0, 1)]
+    assert search.suggest("more") == "FINISHED"

@@ -10,10 +10,12 @@ from cpsc.config import DistillConfig
 from cpsc.errors import ConfigError
 from tuning.space import (
     Range,
+    Settings,
     build_config,
     check_path,
     copy_nested,
     flatten,
+    grid_points,
     merge,
     parameter_paths,
     parse_space,
@@ -22,10 +24,11 @@ from tuning.space import (
     to_tune,
 )
 
-BASE: dict[str, Any] = {"epochs": 9, "student": {"arch": "wrn_10_1", "warmup_epochs": 1}}
+OWN: dict[str, Any] = {"epochs": 9, "student": {"arch": "wrn_10_1", "warmup_epochs": 1}}
+BASE = Settings(own=OWN)
 
 
-def refusal(space: dict[str, Any], base: dict[str, Any] = BASE) -> str:
+def refusal(space: dict[str, Any], base: Settings = BASE) -> str:
     with pytest.raises(ConfigError) as caught:
         parse_space(space, base)
     assert "\n" not in str(caught.value)
@@ -33,7 +36,7 @@ def refusal(space: dict[str, Any], base: dict[str, Any] = BASE) -> str:
 
 
 def test_a_point_is_laid_over_the_base_and_the_base_stays_as_it_was() -> None:
-    base: dict[str, Any] = {"epochs": 9, "student": {"warmup_epochs": 1}, "weights": {"kl": 2.0}}
+    base = Settings(own={"epochs": 9, "student": {"warmup_epochs": 1}, "weights": {"kl": 2.0}})
     before = copy.deepcopy(base)
     config = build_config(base, {"weights.contrast": 0.5, "student.lr": 0.25, "cpsc.l2": "mse"})
     assert (config.weights.contrast, config.student.lr, config.cpsc.l2) == (0.5, 0.25, "mse")
@@ -42,16 +45,16 @@ def test_a_point_is_laid_over_the_base_and_the_base_stays_as_it_was() -> None:
 
 
 def test_a_point_wins_over_the_base() -> None:
-    assert build_config({"student": {"lr": 0.1}}, {"student.lr": 0.2}).student.lr == 0.2
+    assert build_config(Settings(own={"student": {"lr": 0.1}}), {"student.lr": 0.2}).student.lr == 0.2
 
 
 def test_an_empty_base_and_point_are_the_published_config() -> None:
-    assert build_config({}, {}) == DistillConfig()
+    assert build_config(Settings(own={}), {}) == DistillConfig()
 
 
 def test_a_point_below_a_plain_value_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^weights\.kl: weights is a value, it has no parameters below it$"):
-        build_config({"weights": 3}, {"weights.kl": 1.0})
+        build_config(Settings(own={"weights": 3}), {"weights.kl": 1.0})
 
 
 def test_a_point_that_breaks_a_rule_names_path_rule_and_value() -> None:
@@ -249,7 +252,7 @@ def test_an_integer_beyond_floating_point_is_refused() -> None:
     assert "latent_dim" in refusal({"generator.latent_dim": {"randint": [1, 10**400]}})
 
 
-def start_refusal(points: list[dict[str, Any]], space: dict[str, Range], base: dict[str, Any] = BASE) -> str:
+def start_refusal(points: list[dict[str, Any]], space: dict[str, Range], base: Settings = BASE) -> str:
     with pytest.raises(ConfigError) as caught:
         parse_start(points, space, base)
     assert "\n" not in str(caught.value)
@@ -265,7 +268,7 @@ SPACE = {
 
 
 def test_a_partial_point_is_completed_from_the_config_and_then_from_the_published_values() -> None:
-    points = parse_start([{"weights.contrast": 1.0}, {}], SPACE, {**BASE, "student": {"lr": 0.2}})
+    points = parse_start([{"weights.contrast": 1.0}, {}], SPACE, Settings(own={**OWN, "student": {**OWN["student"], "lr": 0.2}}))
     assert points[0] == {"weights.contrast": 1.0, "student.lr": 0.2, "schedule.student_steps": 5, "cpsc.contrast": "teacher_anchor"}
     assert points[1] == points[0] | {"weights.contrast": 0.7}
 
@@ -354,3 +357,103 @@ def test_what_ray_draws_lies_inside_the_range_and_reaches_both_edges(domain: Ran
     assert all(domain.contains(value.item() if hasattr(value, "item") else value) for value in drawn)
     if domain.sampler != "loguniform":
         assert {domain.edges[0], domain.edges[-1]} <= set(drawn)
+
+
+# Methods, conditions and grids
+
+BY_METHOD = Settings(own={"epochs": 9, "student": {"warmup_epochs": 1}}, by_method={"dafl": {"epochs": 5}})
+CONDITIONAL: dict[str, Any] = {
+    "weights.contrast": {"uniform": [0.1, 1], "when": {"method": "cpsc"}},
+    "weights.one_hot": {"uniform": [0.1, 1], "when": {"method": ["dafl", "pre_dfkd"]}},
+    "method": {"choice": ["cpsc", "dafl", "pre_dfkd"]},
+}
+
+
+def test_settings_of_a_method_lie_over_the_others_and_its_preset_under_them() -> None:
+    config = build_config(BY_METHOD, {"method": "dafl"})
+    assert (config.method, config.epochs, config.weights.balance, config.weights.contrast) == ("dafl", 5, 5.0, 0.0)
+    assert config.student.warmup_epochs == 1
+    assert build_config(BY_METHOD, {}).epochs == 9
+
+
+def test_a_named_preset_is_that_of_the_points_method() -> None:
+    toolbox = Settings(own={"epochs": 9, "student": {"warmup_epochs": 1}}, preset="toolbox")
+    assert build_config(toolbox, {"method": "dafl"}).weights.balance == 20.0
+    with pytest.raises(ConfigError, match=r"config.preset 'toolbox': unknown for method cpsc, use one of paper, reference"):
+        build_config(toolbox, {})
+
+
+def test_a_parameter_may_exist_for_some_methods_only_and_comes_after_what_it_depends_on() -> None:
+    space = parse_space(CONDITIONAL, BY_METHOD)
+    assert list(space) == ["method", "weights.contrast", "weights.one_hot"]
+    assert space["weights.contrast"].is_active({"method": "cpsc"})
+    assert not space["weights.contrast"].is_active({"method": "dafl"})
+    assert not space["weights.contrast"].is_active({})
+    assert str(space["weights.one_hot"]) == "uniform(0.1, 1) when method in dafl, pre_dfkd"
+
+
+def test_a_parameter_that_a_searched_method_does_not_have_is_refused_without_its_condition() -> None:
+    space = CONDITIONAL | {"weights.contrast": {"uniform": [0.1, 1]}}
+    assert "weights.contrast must be 0 for method dafl, which has no such term" in refusal(space, BY_METHOD)
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [
+        ({"methd": "cpsc"}, "space.weights.contrast.when.methd: must be a parameter that space lists as a choice"),
+        ({"weights.one_hot": 0.5}, "space.weights.contrast.when.weights.one_hot: must be a parameter that space lists as a choice"),
+        ({"method": "zskt"}, "space.weights.contrast.when.method: 'zskt' is none of cpsc, dafl, pre_dfkd"),
+        ({}, "space.weights.contrast.when: must be parameters and their values"),
+        ("cpsc", "space.weights.contrast.when: must be parameters and their values"),
+        ({"method": []}, "space.weights.contrast.when.method: must be a value or a list of values"),
+        ({"method": [["cpsc"]]}, "space.weights.contrast.when.method: must be a value or a list of values"),
+    ],
+)
+def test_a_wrong_condition_is_refused_by_its_place(when: Any, message: str) -> None:
+    space = CONDITIONAL | {"weights.contrast": {"uniform": [0.1, 1], "when": when}}
+    assert refusal(space, BY_METHOD).startswith(message)
+
+
+def test_a_starting_point_holds_what_exists_beside_its_method() -> None:
+    space = parse_space(CONDITIONAL, BY_METHOD)
+    start = parse_start([{}, {"method": "dafl", "weights.one_hot": 0.2}], space, BY_METHOD)
+    assert start == [{"method": "cpsc", "weights.contrast": 0.7}, {"method": "dafl", "weights.one_hot": 0.2}]
+    with pytest.raises(ConfigError, match=r"start\[0\].weights.one_hot: does not exist beside the rest of the point"):
+        parse_start([{"weights.one_hot": 0.2}], space, BY_METHOD)
+
+
+def grid(raw: dict[str, Any], points: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
+    return grid_points(points or [], parse_space(raw, BY_METHOD, is_grid=True), BY_METHOD)
+
+
+def test_a_grid_is_every_combination_that_exists() -> None:
+    raw = {
+        "method": {"choice": ["cpsc", "dafl"]},
+        "replay.kind": {"choice": ["none", "vae"], "when": {"method": "cpsc"}},
+        "seed": {"choice": [0, 1]},
+    }
+    points = grid(raw)
+    assert len(points) == 6
+    assert {"method": "cpsc", "replay.kind": "vae", "seed": 1} in points
+    assert {"method": "dafl", "seed": 0} in points
+
+
+def test_a_grid_of_listed_points_repeats_them_over_what_none_mentions() -> None:
+    raw = {
+        "weights.kl": {"choice": [0.0, 1.0]},
+        "weights.l2": {"choice": [0.0, 5.0]},
+        "seed": {"choice": [0, 1]},
+    }
+    points = grid(raw, [{"weights.kl": 0.0}, {"weights.l2": 0.0}])
+    assert points == [{"weights.kl": kl, "weights.l2": l2, "seed": seed} for kl, l2 in ((0.0, 5.0), (1.0, 0.0)) for seed in (0, 1)]
+
+
+def test_a_grid_refuses_a_point_that_leaves_what_is_allowed() -> None:
+    with pytest.raises(ConfigError, match=r"space: the grid's point .* leaves what is allowed: .*weights.kl"):
+        grid({"weights.kl": {"choice": [0.0, 1.0]}, "weights.l2": {"choice": [0.0, 5.0]}})
+
+
+def test_a_grid_takes_lists_and_a_search_no_seed() -> None:
+    with pytest.raises(ConfigError, match=r"space.weights.l2: a grid takes lists"):
+        grid({"weights.l2": {"uniform": [0.0, 5.0]}})
+    assert refusal({"seed": {"choice": [0, 1]}}).startswith("space.seed: cannot be searched, it would make luck a parameter")

@@ -1,0 +1,85 @@
+"""What methods remember: a pool of finished images, a bank of features, and what that takes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cpsc.errors import CheckpointError
+
+
+class ImagePool:
+    """All images that were finished so far, as uint8 on the device; beyond `limit` the oldest go."""
+
+    def __init__(self, *, limit: int, channels: int, image_size: int, device: torch.device) -> None:
+        self._limit = limit
+        self._images = torch.empty(0, channels, image_size, image_size, dtype=torch.uint8, device=device)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    @property
+    def num_bytes(self) -> int:
+        return self._images.numel()
+
+    @property
+    def images(self) -> Tensor:
+        """uint8 [N, K, H, W], the oldest first."""
+        return self._images
+
+    def add(self, images: Tensor) -> None:
+        """Keep `images`, uint8 [B, K, H, W]."""
+        self._images = torch.cat([self._images, images])[-self._limit :]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"images": self._images}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        images = state["images"]
+        if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.shape[1:] != self._images.shape[1:]:
+            raise CheckpointError("checkpoint's image pool holds no images of this size")
+        self._images = images.to(self._images.device)
+
+
+class FeatureBank(nn.Module):
+    """Two views' features of the last `size` images, first in, first out; written a whole batch at a time.
+
+    `rng`, on the CPU, draws the rows that are looked at again; it is saved with them.
+    """
+
+    def __init__(self, *, size: int, dim: int, rng: torch.Generator) -> None:
+        super().__init__()
+        self._rng = rng
+        self.register_buffer("features", torch.zeros(size, 2, dim))
+        self.features: Tensor
+        self.num_written = 0
+
+    @property
+    def num_bytes(self) -> int:
+        return self.features.numel() * self.features.element_size()
+
+    def add(self, local: Tensor, global_: Tensor) -> None:
+        """Remember a batch's features, [B, d] each; `size` is a multiple of B."""
+        start = self.num_written % len(self.features)
+        self.features[start : start + len(local)] = torch.stack([local, global_], dim=1).detach()
+        self.num_written += len(local)
+
+    def draw(self, number: int) -> tuple[Tensor, Tensor]:
+        """Up to `number` different rows -> local and global features, [n, d] each; none before the first batch."""
+        filled = min(self.num_written, len(self.features))
+        rows = torch.randperm(filled, generator=self._rng)[:number]
+        chosen = self.features[rows.to(self.features.device)]
+        return chosen[:, 0], chosen[:, 1]
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"num_written": self.num_written, "rng": self._rng.get_state()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.num_written = state["num_written"]
+        self._rng.set_state(state["rng"].cpu())
+
+
+def num_bytes(module: nn.Module) -> int:
+    """Memory of a module's parameters and buffers."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))

@@ -1,0 +1,59 @@
+"""ADI: adaptive DeepInversion (Yin et al., CVPR 2020; arXiv:1912.08795)."""
+
+from torch import Tensor, nn
+
+from cpsc.config import DistillConfig
+from cpsc.losses.disagreement import agreement_by_clamped_divergence, agreement_by_jensen_shannon
+from cpsc.losses.distillation import distillation_kl
+from cpsc.losses.image_prior import image_norm, mean_total_variation, total_variation
+from cpsc.losses.label import label_cross_entropy
+from cpsc.losses.statistics import batch_statistics_distance
+from cpsc.methods.base import AbstractMethod, Terms, View, active, computed
+
+AGREEMENTS = {"jensen_shannon": agreement_by_jensen_shannon, "clamped": agreement_by_clamped_divergence}
+TOTAL_VARIATIONS = {"norm": total_variation, "mean": mean_total_variation}
+
+
+class Adi(AbstractMethod):
+    """Pixels: eq. 3 to 8, label, priors, batch-norm statistics and the student's disagreement. Student: KL on all images so far."""
+
+    TERMS = frozenset({"kl", "adversarial", "batch_statistics", "label", "total_variation", "image_norm"})
+    SWITCHES = frozenset({"disagreement", "total_variation"})
+    SECTIONS = frozenset({"inversion"})
+    USES_LABELS = True
+
+    def __init__(self, config: DistillConfig, *, teacher: nn.Module, student: nn.Module) -> None:
+        del teacher, student
+        super().__init__()
+        weights = config.weights
+        self.generator_weights = active(
+            {
+                "label": weights.label,
+                "batch_statistics": weights.batch_statistics,
+                "total_variation": weights.total_variation,
+                "image_norm": weights.image_norm,
+                "adversarial_agreement": weights.adversarial,
+            }
+        )
+        self.student_weights = active({"kl": weights.kl})
+        self.temperature = config.distillation_temperature
+        self._agreement = AGREEMENTS[config.switches.disagreement]
+        self._total_variation = TOTAL_VARIATIONS[config.switches.total_variation]
+
+    def generator_terms(self, view: View) -> Terms:
+        return computed(
+            self.generator_weights,
+            label=lambda: label_cross_entropy(view.teacher.logits, view.labels),
+            batch_statistics=lambda: batch_statistics_distance(view.observed, view.stored),
+            total_variation=lambda: self._total_variation(_pixels(view)),
+            image_norm=lambda: image_norm(_pixels(view)),
+            adversarial_agreement=lambda: self._agreement(view.student.logits, view.teacher.logits),
+        )
+
+    def student_terms(self, view: View) -> Terms:
+        return {"kl": distillation_kl(view.student.logits, view.teacher.logits, temperature=self.temperature)}
+
+
+def _pixels(view: View) -> Tensor:
+    assert view.pixels is not None  # the generator phase always has them
+    return view.pixels

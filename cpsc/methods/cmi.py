@@ -1,0 +1,118 @@
+"""CMI: contrastive model inversion (Fang et al., IJCAI 2021; arXiv:2105.08584)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cpsc.config import DistillConfig
+from cpsc.losses.distillation import decision_kl, distillation_kl
+from cpsc.losses.instance_contrast import instance_discrimination
+from cpsc.losses.label import label_cross_entropy
+from cpsc.losses.statistics import batch_statistics_distance
+from cpsc.memory import FeatureBank
+from cpsc.methods.base import AbstractMethod, Terms, View, active, computed, stages
+from cpsc.rng import stream
+from cpsc.statistics import batch_norm_layers
+
+MAX_FEATURES = 5000
+"""With more batch-norm channels than this (ResNet-34) the stages' inputs are compared instead, as the published code does."""
+
+
+class Cmi(AbstractMethod):
+    """Images: label, batch-norm statistics, decisions of the student to undo, and contrast with all earlier images, sec. 3.
+
+    Student: KL on all images so far. The projection head and the bank of features outlive the batches.
+    """
+
+    TERMS = frozenset({"kl", "adversarial", "batch_statistics", "label", "contrast"})
+    SECTIONS = frozenset({"inversion", "cmi"})
+    USES_LABELS = True
+
+    def __init__(self, config: DistillConfig, *, teacher: nn.Module, student: nn.Module) -> None:
+        del student
+        super().__init__()
+        weights = config.weights
+        self.generator_weights = active(
+            {
+                "label": weights.label,
+                "batch_statistics": weights.batch_statistics,
+                "adversarial_decision": weights.adversarial,
+                "contrast": weights.contrast,
+            }
+        )
+        self.student_weights = active({"kl": weights.kl})
+        self.temperature = config.distillation_temperature
+        self.contrast_temperature = config.contrast_temperature
+        self._num_candidates = config.cmi.candidates
+        self._layers: Sequence[nn.Module] = feature_layers(teacher) if weights.contrast else ()
+        self.head: nn.Module | None = None
+        self.bank: FeatureBank | None = None
+        if self._layers:
+            dim = sum(num_input_channels(layer) for layer in self._layers)
+            self.head = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, config.cmi.projection_dim))
+            self.bank = FeatureBank(size=config.cmi.bank_size, dim=dim, rng=stream(config.seed, "bank"))
+        self._latest: tuple[Tensor, ...] = ()
+        self._best: tuple[Tensor, ...] = ()
+
+    @property
+    def feature_layers(self) -> Sequence[nn.Module]:
+        return self._layers
+
+    @property
+    def generator_heads(self) -> tuple[nn.Module, ...]:
+        return () if self.head is None else (self.head,)
+
+    @property
+    def num_stored_bytes(self) -> int:
+        return 0 if self.bank is None else self.bank.num_bytes
+
+    def generator_terms(self, view: View) -> Terms:
+        teacher, student = view.teacher, view.student
+        return computed(
+            self.generator_weights,
+            label=lambda: label_cross_entropy(teacher.logits, view.labels),
+            batch_statistics=lambda: batch_statistics_distance(view.observed, view.stored),
+            adversarial_decision=lambda: -decision_kl(student.logits, teacher.logits),
+            contrast=lambda: self._contrast(view),
+        )
+
+    def student_terms(self, view: View) -> Terms:
+        return {"kl": distillation_kl(view.student.logits, view.teacher.logits, temperature=self.temperature)}
+
+    def observe(self, improved: Tensor | None) -> None:
+        if not self._best or improved is None:
+            self._best = self._latest
+        else:
+            self._best = tuple(torch.where(improved, new, old) for new, old in zip(self._latest, self._best, strict=True))
+
+    def end_turn(self) -> None:
+        if self.bank is not None:
+            self.bank.add(*self._best)
+        self._latest = self._best = ()
+
+    def _contrast(self, view: View) -> Tensor:
+        assert self.bank is not None
+        self._latest = tuple(means.detach() for means in view.channel_means)
+        sides = zip(view.channel_means, self.bank.draw(self._num_candidates), strict=True)
+        local, global_ = (self._project(torch.cat([new, remembered])) for new, remembered in sides)
+        return instance_discrimination(local, global_, num_new=len(view.labels), temperature=self.contrast_temperature)
+
+    def _project(self, features: Tensor) -> Tensor:
+        assert self.head is not None
+        return F.normalize(self.head(features), dim=1)
+
+
+def feature_layers(teacher: nn.Module) -> Sequence[nn.Module]:
+    """The layers of `teacher` whose inputs' channel means stand for an image: all batch norms, or, of many, the stages."""
+    norms = batch_norm_layers(teacher)
+    is_wide = sum(norm.num_features for norm in norms) > MAX_FEATURES
+    return stages(teacher) if is_wide and stages(teacher) else norms
+
+
+def num_input_channels(layer: nn.Module) -> int:
+    """Channels of what enters a batch norm or a stage of convolutions."""
+    if isinstance(layer, nn.BatchNorm2d):
+        return layer.num_features
+    return next(module.in_channels for module in layer.modules() if isinstance(module, nn.Conv2d))

@@ -1,0 +1,51 @@
+"""DFQ: data-free network quantization (Choi et al., CVPR Workshops 2020; arXiv:2005.04136), as a distillation baseline.
+
+Quantisation is left out: the student is simply a smaller network.
+"""
+
+from torch import nn
+
+from cpsc.config import DistillConfig
+from cpsc.losses.confidence import class_imbalance, one_hot_loss
+from cpsc.losses.distillation import distillation_kl
+from cpsc.losses.statistics import batch_statistics_distance, gaussian_statistics_kl
+from cpsc.methods.base import LOG_BASES, AbstractMethod, Terms, View, active, computed
+
+STATISTICS = {"norm": batch_statistics_distance, "gaussian": gaussian_statistics_kl}
+
+
+class Dfq(AbstractMethod):
+    """Generator: -KL, held near the data by batch-norm statistics, confidence and class balance. Student: KL."""
+
+    TERMS = frozenset({"kl", "adversarial", "batch_statistics", "one_hot", "balance"})
+    SWITCHES = frozenset({"balance_base", "statistics"})
+
+    def __init__(self, config: DistillConfig, *, teacher: nn.Module, student: nn.Module) -> None:
+        del teacher, student
+        super().__init__()
+        weights = config.weights
+        self.generator_weights = active(
+            {
+                "adversarial_kl": weights.adversarial * weights.kl,
+                "batch_statistics": weights.batch_statistics,
+                "one_hot": weights.one_hot,
+                "balance": weights.balance,
+            }
+        )
+        self.student_weights = active({"kl": weights.kl})
+        self.temperature = config.distillation_temperature
+        self.balance_base = LOG_BASES[config.switches.balance_base]
+        self._statistics = STATISTICS[config.switches.statistics]
+
+    def generator_terms(self, view: View) -> Terms:
+        teacher, student = view.teacher, view.student
+        return computed(
+            self.generator_weights,
+            adversarial_kl=lambda: -distillation_kl(student.logits, teacher.logits, temperature=self.temperature),
+            batch_statistics=lambda: self._statistics(view.observed, view.stored),
+            one_hot=lambda: one_hot_loss(teacher.logits),
+            balance=lambda: class_imbalance(teacher.logits, base=self.balance_base),
+        )
+
+    def student_terms(self, view: View) -> Terms:
+        return {"kl": distillation_kl(view.student.logits, view.teacher.logits, temperature=self.temperature)}

@@ -1,0 +1,7 @@
+"""Where synthetic images come from: a generator that trains along, or batches inverted one by one and kept."""
+
+from cpsc.synthesis.base import AbstractSynthesis, Batch
+from cpsc.synthesis.generated import GeneratedImages
+from cpsc.synthesis.inverted import InvertedBatches, InvertedByGenerator
+
+__all__ = ["AbstractSynthesis", "Batch", "GeneratedImages", "InvertedBatches", "InvertedByGenerator"]

@@ -1,0 +1,87 @@
+"""What a source of synthetic images is to the loop."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+class Stateful(Protocol):
+    """What is saved and restored as one part of a run."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Any, /) -> Any: ...
+
+
+class Batch(NamedTuple):
+    """One batch of the generator phase, with its graph, in the teacher's normalised space.
+
+    `images`: as the networks see them, [B, K, H, W]; `labels`: the classes they are made for, [B]; `plain`: the same
+    images before augmentation; `local`: a second view of them, for methods that compare views.
+    """
+
+    images: Tensor
+    labels: Tensor
+    plain: Tensor
+    local: Tensor | None = None
+
+
+class AbstractSynthesis(ABC):
+    """A source of images, trained in the generator phase and drawn from in the student phase.
+
+    A generator turn is `begin`, then for each step `batch` and, once its loss is known, `observe`, then `end`.
+    """
+
+    @property
+    @abstractmethod
+    def modules(self) -> tuple[nn.Module, ...]:
+        """What trains in the generator phase, the method's heads included."""
+
+    def begin(self) -> None:  # noqa: B027 - a choice, not a duty
+        """A generator turn begins."""
+
+    @abstractmethod
+    def batch(self) -> Batch:
+        """The next batch to train on, with a graph to what trains."""
+
+    def observe(self, loss: Tensor) -> Tensor | None:
+        """The loss [] of the last batch -> whether it is the turn's best so far, [] on the device; None if that is no matter."""
+        del loss
+        return None
+
+    def end(self) -> None:  # noqa: B027 - a choice, not a duty
+        """The generator turn is over."""
+
+    @abstractmethod
+    def sample(self) -> tuple[Tensor, Tensor | None]:
+        """A batch for the student, without a graph, and the labels it was made for, if any are known.
+
+        The very same tensor as before says that the images are the same.
+        """
+
+    @abstractmethod
+    def examples(self, per_class: int) -> tuple[Tensor, Tensor | None]:
+        """Images to look at, without a graph, and their labels if they were made for any: `per_class` of each, else plenty.
+
+        Changes nothing.
+        """
+
+    @abstractmethod
+    def optimizers(self) -> Sequence[Optimizer]:
+        """What updates `modules`, for one step."""
+
+    @abstractmethod
+    def set_learning_rate(self, lr: float) -> None:
+        """Of this epoch."""
+
+    @abstractmethod
+    def parts(self) -> Mapping[str, Stateful]:
+        """State by the name it is saved under."""
+
+    @property
+    def num_stored_bytes(self) -> int:
+        """Memory of images kept for replay."""
+        return 0

@@ -1,0 +1,104 @@
+"""Images of one generator that trains along with the student."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from cpsc.config import DistillConfig
+from cpsc.device import place
+from cpsc.generator import build_generator
+from cpsc.rng import RandomStreams, seeded_init, stream
+from cpsc.schedule import generator_lr
+from cpsc.synthesis.base import AbstractSynthesis, Batch, Stateful
+from cpsc.teacher import Teacher
+
+PLENTY = 4
+"""Images of a generator that is told no class, for each that is to be shown: classes come as they like."""
+
+
+class GeneratedImages(AbstractSynthesis):
+    """A persistent generator and its Adam: every method but ADI and CMI.
+
+    `heads`: modules of the method that the same optimizer trains.
+    """
+
+    def __init__(
+        self, config: DistillConfig, teacher: Teacher, streams: RandomStreams, device: torch.device, *, heads: tuple[nn.Module, ...]
+    ) -> None:
+        self._config = config
+        self._device = device
+        self._streams = streams
+        self._num_classes = teacher.num_classes
+        self._heads = heads
+        self._is_conditional = config.generator.family == "conditional"
+        with seeded_init(config.seed, "generator"):
+            generator = build_generator(
+                config.generator,
+                num_classes=teacher.num_classes,
+                channels=teacher.channels,
+                image_size=teacher.image_size,
+                normalisation=teacher.normalisation,
+            )
+        self.generator = place(generator, device).train().requires_grad_(False)
+        self._parameters = [parameter for module in self.modules for parameter in module.parameters()]
+        self._lr = generator_lr(config.generator, epoch=1, epochs=config.epochs)
+        self._optimizer = self._new_optimizer()
+        self._latents: tuple[Tensor, Tensor] | None = None
+        self._images: Tensor | None = None
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        return (self.generator, *self._heads)
+
+    def batch(self) -> Batch:
+        latents, labels = self._draw()
+        images = self.generator(latents, labels)
+        self._latents, self._images = (latents, labels), None
+        if self._config.schedule.student_images == "shared":
+            self._images = images.detach()
+        return Batch(images, labels, images)
+
+    @torch.no_grad()
+    def sample(self) -> tuple[Tensor, Tensor | None]:
+        if self._config.schedule.student_images == "fresh" or self._latents is None:
+            self._latents, self._images = self._draw(), None
+        if self._images is None:
+            self.generator.train(not self._config.generator.eval_mode_in_student_phase)
+            self._images = self.generator(*self._latents)
+            self.generator.train()
+        images, labels = self._images, self._latents[1]
+        if self._config.schedule.student_images == "fresh":
+            self._latents = self._images = None
+        return images, labels if self._is_conditional else None
+
+    @torch.no_grad()
+    def examples(self, per_class: int) -> tuple[Tensor, Tensor | None]:
+        rng = stream(self._config.seed, "grid")
+        labels = torch.arange(self._num_classes).repeat_interleave(per_class if self._is_conditional else PLENTY * per_class)
+        latents = torch.randn(len(labels), self._config.generator.latent_dim, generator=rng)
+        self.generator.eval()  # running statistics: a look must not move the batch norms
+        images = self.generator(latents.to(self._device), labels.to(self._device))
+        self.generator.train()
+        return images, labels if self._is_conditional else None
+
+    def optimizers(self) -> Sequence[Optimizer]:
+        return [self._new_optimizer() if self._config.generator.optimizer == "fresh" else self._optimizer]
+
+    def set_learning_rate(self, lr: float) -> None:
+        self._lr = lr
+        self._optimizer.param_groups[0]["lr"] = lr
+
+    def parts(self) -> Mapping[str, Stateful]:
+        return {"generator": self.generator, "generator_optimizer": self._optimizer}
+
+    def _new_optimizer(self) -> Adam:
+        config = self._config.generator
+        return Adam(self._parameters, lr=self._lr, betas=(config.beta1, config.beta2), fused=True)
+
+    def _draw(self) -> tuple[Tensor, Tensor]:
+        size = self._config.schedule.batch_size
+        latents = torch.randn(size, self._config.generator.latent_dim, device=self._device, generator=self._streams.latents)
+        labels = torch.randint(self._num_classes, (size,), device=self._device, generator=self._streams.labels)
+        return latents, labels

@@ -1,0 +1,229 @@
+"""Images inverted out of the teacher batch by batch, and a pool of all of them for the student."""
+
+import copy
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from cpsc.augmentation import crop_and_mirror, jitter, random_resized_crop
+from cpsc.config import DistillConfig
+from cpsc.device import place
+from cpsc.generator import FAMILIES, Generator, initialise
+from cpsc.memory import ImagePool
+from cpsc.rng import RandomStreams, derive_seed, seeded_init
+from cpsc.schedule import generator_lr
+from cpsc.synthesis.base import AbstractSynthesis, Batch, Stateful
+from cpsc.teacher import Teacher
+
+PLENTY = 4
+"""Of the pool's newest images, for each that is to be shown."""
+
+
+class AbstractInversion(AbstractSynthesis):
+    """Each generator turn makes one batch from nothing; its best step's images enter the pool, which the student draws from.
+
+    The pool is augmented with crops and mirror images, as real training data would be.
+    """
+
+    def __init__(self, config: DistillConfig, teacher: Teacher, streams: RandomStreams, device: torch.device) -> None:
+        self._config = config
+        self._device = device
+        self._teacher = teacher
+        self._lr = generator_lr(config.generator, epoch=1, epochs=config.epochs)
+        self._latent_rng, self._label_rng = streams.latents, streams.labels
+        self._jitter_rng = streams.named("jitter", "cpu")
+        self._view_rng, self._pool_rng = streams.named("views"), streams.named("pool")
+        self._pool = ImagePool(
+            limit=config.inversion.pool_size, channels=teacher.channels, image_size=teacher.image_size, device=device
+        )
+        self._order: list[Tensor] = []
+
+    def begin(self) -> None:
+        self._labels = self._draw_labels()
+        self._lowest = torch.full((), float("inf"), device=self._device)
+        self._kept: Tensor | None = None
+        self._restart()
+        self._optimizer = Adam(
+            [parameter for module in self._makers for parameter in module.parameters()],
+            lr=self._lr,
+            betas=(self._config.generator.beta1, self._config.generator.beta2),
+            fused=True,
+        )
+
+    def observe(self, loss: Tensor) -> Tensor | None:
+        if self._config.inversion.keep == "last":
+            return None
+        improved = loss < self._lowest
+        plain = self._plain()
+        self._kept = plain.clone() if self._kept is None else torch.where(improved, plain, self._kept)
+        self._lowest = torch.where(improved, loss, self._lowest)
+        return improved
+
+    def end(self) -> None:
+        images = self._plain() if self._kept is None else self._kept
+        self._pool.add(self._teacher.normalisation.to_pixels(images))
+        self._order = []
+
+    @torch.no_grad()
+    def sample(self) -> tuple[Tensor, Tensor | None]:
+        inversion = self._config.inversion
+        size = min(self._config.schedule.student_batch_size or self._config.schedule.batch_size, len(self._pool))
+        if not self._order:
+            order = torch.randperm(len(self._pool), device=self._device, generator=self._pool_rng)
+            self._order = [batch for batch in order.split(size) if len(batch) == size]
+        pixels = self._pool.images[self._order.pop()]
+        pixels = crop_and_mirror(pixels, padding=inversion.crop_padding, mirror=inversion.mirror, rng=self._pool_rng)
+        return self._teacher.normalisation.normalise(pixels), None
+
+    def examples(self, per_class: int) -> tuple[Tensor, Tensor | None]:
+        newest = self._pool.images[-PLENTY * per_class * self._teacher.num_classes :]
+        return self._teacher.normalisation.normalise(newest), None
+
+    def optimizers(self) -> Sequence[Optimizer]:
+        return [self._optimizer]
+
+    def set_learning_rate(self, lr: float) -> None:
+        self._lr = lr
+
+    def parts(self) -> Mapping[str, Stateful]:
+        return {"pool": self._pool}
+
+    @property
+    def num_stored_bytes(self) -> int:
+        return self._pool.num_bytes
+
+    @property
+    @abstractmethod
+    def _makers(self) -> tuple[nn.Module, ...]:
+        """What each turn trains from nothing."""
+
+    @abstractmethod
+    def _restart(self) -> None:
+        """Forget the last batch."""
+
+    @abstractmethod
+    def _plain(self) -> Tensor:
+        """The images of the last step, without graph."""
+
+    def _draw_labels(self) -> Tensor:
+        size, classes = self._config.schedule.batch_size, self._teacher.num_classes
+        if self._config.inversion.labels == "balanced":
+            return torch.arange(size, device=self._device) * classes // size
+        return torch.randint(classes, (size,), device=self._device, generator=self._label_rng).sort().values
+
+
+class InvertedBatches(AbstractInversion):
+    """The pixels themselves are optimised: ADI. Yin et al. 2020 (arXiv:1912.08795), sec. 3."""
+
+    def __init__(self, config: DistillConfig, teacher: Teacher, streams: RandomStreams, device: torch.device) -> None:
+        super().__init__(config, teacher, streams, device)
+        shape = (config.schedule.batch_size, teacher.channels, teacher.image_size, teacher.image_size)
+        pixels = torch.zeros(shape, device=device).contiguous(memory_format=torch.channels_last)
+        self._holder = nn.ParameterList([nn.Parameter(pixels, requires_grad=False)])
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        return (self._holder,)
+
+    @property
+    def _makers(self) -> tuple[nn.Module, ...]:
+        return (self._holder,)
+
+    def batch(self) -> Batch:
+        self._clip()
+        pixels, inversion = self._holder[0], self._config.inversion
+        seen = jitter(pixels, pixels=inversion.jitter, flip=inversion.flip, rng=self._jitter_rng)
+        return Batch(seen, self._labels, pixels)
+
+    def end(self) -> None:
+        self._clip()
+        super().end()
+
+    def _restart(self) -> None:
+        self._holder[0].data.normal_(generator=self._latent_rng)
+
+    def _plain(self) -> Tensor:
+        return self._holder[0].detach()
+
+    @torch.no_grad()
+    def _clip(self) -> None:
+        if self._config.inversion.clip:
+            black, white = self._teacher.normalisation.bounds(self._holder[0])
+            self._holder[0].clamp_(black, white)
+
+
+class InvertedByGenerator(AbstractInversion):
+    """A generator, drawn anew for each batch, and its latents are optimised: CMI. Fang et al. 2021 (arXiv:2105.08584), alg. 1.
+
+    The networks see a random crop of each image; a second, stretched crop is the local view. `heads`, which persist, have
+    an Adam of their own.
+    """
+
+    def __init__(
+        self,
+        config: DistillConfig,
+        teacher: Teacher,
+        streams: RandomStreams,
+        device: torch.device,
+        *,
+        heads: tuple[nn.Module, ...],
+    ) -> None:
+        super().__init__(config, teacher, streams, device)
+        self._family = FAMILIES[config.generator.family]
+        with seeded_init(config.seed, "generator"):
+            generator = Generator(
+                self._family,
+                latent_dim=config.generator.latent_dim,
+                width=config.generator.width,
+                channels=teacher.channels,
+                image_size=teacher.image_size,
+                normalisation=teacher.normalisation,
+            )
+        self._template: Generator = generator  # on the CPU, where the same seed draws the same weights for every device
+        self._generator: Generator = copy.deepcopy(generator)
+        place(self._generator, device).train().requires_grad_(False)
+        latents = torch.zeros(config.schedule.batch_size, config.generator.latent_dim, device=device)
+        self._latents = nn.ParameterList([nn.Parameter(latents, requires_grad=False)])
+        self._heads = heads
+        parameters = [parameter for head in heads for parameter in head.parameters()]
+        self._head_optimizer = Adam(parameters, lr=config.generator.lr, fused=True) if parameters else None
+        self._init_rng = streams.named("inits", "cpu")
+        self._images = torch.empty(0)
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        return (*self._makers, *self._heads)
+
+    @property
+    def _makers(self) -> tuple[nn.Module, ...]:
+        return (self._generator, self._latents)
+
+    def batch(self) -> Batch:
+        inversion, normalisation = self._config.inversion, self._teacher.normalisation
+        pixels = self._generator.raw(self._latents[0]).float()
+        seen = crop_and_mirror(pixels, padding=inversion.crop_padding, mirror=inversion.mirror, rng=self._view_rng)
+        local = random_resized_crop(pixels, mirror=inversion.mirror, rng=self._view_rng)
+        plain = normalisation.from_unit(pixels)
+        self._images = plain.detach()
+        return Batch(normalisation.from_unit(seen), self._labels, plain, normalisation.from_unit(local))
+
+    def optimizers(self) -> Sequence[Optimizer]:
+        return [self._optimizer, *([self._head_optimizer] if self._head_optimizer else [])]
+
+    def parts(self) -> Mapping[str, Stateful]:
+        heads = {"head_optimizer": self._head_optimizer} if self._head_optimizer else {}
+        return {**super().parts(), **heads}
+
+    def _restart(self) -> None:
+        self._latents[0].data.normal_(generator=self._latent_rng)
+        # Layers draw their weights from the global generator: each turn gives it a seed from this run's own stream.
+        turn = int(torch.randint(2**31, (), generator=self._init_rng))
+        with seeded_init(derive_seed(self._config.seed, "inits"), str(turn)):
+            initialise(self._template, self._family)
+        self._generator.load_state_dict(self._template.state_dict())
+
+    def _plain(self) -> Tensor:
+        return self._images

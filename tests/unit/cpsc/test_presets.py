@@ -1,0 +1,109 @@
+import dataclasses
+from typing import Any
+
+import pytest
+
+from cpsc.config import CpscConfig, DistillConfig, GeneratorConfig
+from cpsc.errors import ConfigError
+from cpsc.presets import PRESETS, preset
+
+
+def test_the_paper_preset_changes_nothing() -> None:
+    assert preset("paper", num_classes=10) == {}
+
+
+@pytest.mark.parametrize(("num_classes", "l2"), [(10, "log_mse"), (99, "log_mse"), (100, "mse"), (200, "mse")])
+def test_the_reference_preset_switches_on_all_published_deviations_and_picks_the_l2_form(num_classes: int, l2: str) -> None:
+    assert preset("reference", num_classes=num_classes) == {
+        "generator": {"optimizer": "fresh", "decay_lr": False},
+        "cpsc": {
+            "label_input": "probs",
+            "l2": l2,
+            "l2_detach_teacher": True,
+            "contrast": "two_view",
+            "contrast_base_temperature": 0.07,
+            "adapter_renormalise": False,
+            "adapter_train": False,
+        },
+    }
+
+
+def test_changing_what_preset_returns_leaves_the_preset_alone() -> None:
+    for method, names in PRESETS.items():
+        for name in names:
+            expected = preset(name, method=method, num_classes=100)
+            for section in preset(name, method=method, num_classes=100).values():
+                if isinstance(section, dict):
+                    section["broken"] = True
+            assert preset(name, method=method, num_classes=100) == expected
+
+
+def test_the_reference_preset_differs_from_the_defaults_in_every_value() -> None:
+    changes = preset("reference", num_classes=10)
+    for section, default in (("generator", GeneratorConfig()), ("cpsc", CpscConfig())):
+        assert all(getattr(default, name) != value for name, value in changes[section].items())
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="preset 'papr': unknown for method cpsc, use one of paper, reference"):
+        preset("papr", num_classes=10)
+
+
+def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="method 'vanilla': unknown, use one of cpsc, pre_dfkd, dafl"):
+        preset("original", method="vanilla", num_classes=10)
+
+
+@pytest.mark.parametrize("method", PRESETS)
+def test_every_preset_names_settings_that_exist(method: str) -> None:
+    for name in PRESETS[method]:
+        for key, value in preset(name, method=method, num_classes=10).items():
+            assert key in {field.name for field in dataclasses.fields(DistillConfig)}
+            if isinstance(value, dict):
+                assert value.keys() <= vars(getattr(DistillConfig(), key)).keys()
+
+
+def weights(method: str, name: str, num_classes: int = 10) -> dict[str, Any]:
+    return {term: value for term, value in preset(name, method=method, num_classes=num_classes)["weights"].items() if value}
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "num_classes", "expected"),
+    [
+        ("pre_dfkd", "original", 100, {"l1": 1, "adversarial": 1, "one_hot": 1, "balance": 5, "activation": 0.1}),
+        ("dafl", "original", 10, {"kl": 1, "one_hot": 0.05, "balance": 5, "activation": 0.01}),
+        ("dafl", "original", 100, {"kl": 1, "one_hot": 0.5, "balance": 20, "activation": 0.1}),
+        ("dafl", "toolbox", 100, {"kl": 1, "one_hot": 1, "balance": 20, "activation": 1e-3}),
+        ("zskt", "original", 10, {"kl": 1, "adversarial": 1, "attention": 250}),
+        ("zskt", "toolbox", 10, {"kl": 1, "adversarial": 1}),
+        ("dfad", "original", 10, {"l1": 1, "adversarial": 1}),
+        ("dfq", "toolbox", 10, {"kl": 1, "adversarial": 1, "batch_statistics": 1, "one_hot": 1, "balance": 20}),
+        ("cmi", "toolbox", 10, {"kl": 1, "adversarial": 0.5, "batch_statistics": 1, "label": 1, "contrast": 0.8}),
+        ("adi", "toolbox", 10, {"kl": 1, "adversarial": 1, "batch_statistics": 10, "label": 1, "total_variation": 1e-3}),
+    ],
+)
+def test_the_weights_are_the_published_ones(method: str, name: str, num_classes: int, expected: dict[str, float]) -> None:
+    assert weights(method, name, num_classes) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "student_steps"),
+    [
+        ("cpsc", "paper", 150_000),
+        ("pre_dfkd", "original", 144_000),
+        ("dafl", "original", 240_000),
+        ("zskt", "original", 800_000),
+        ("dfad", "original", 125_000),
+        ("dfad", "toolbox", 80_000),
+        ("dafl", "toolbox", 80_000),
+        ("zskt", "toolbox", 80_000),
+        ("dfq", "toolbox", 80_000),
+        ("adi", "toolbox", 80_000),
+        ("cmi", "toolbox", 80_000),
+    ],
+)
+def test_the_schedules_have_the_published_number_of_student_steps(method: str, name: str, student_steps: int) -> None:
+    changes = preset(name, method=method, num_classes=10)
+    epochs = changes.get("epochs", DistillConfig().epochs)
+    schedule = dataclasses.asdict(DistillConfig().schedule) | changes.get("schedule", {})
+    assert epochs * schedule["iterations"] * schedule["student_steps"] == student_steps

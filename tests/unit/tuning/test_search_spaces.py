@@ -1,0 +1,57 @@
+"""The study files that the project ships: each resolves, at every scale, and begins with the published values."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from cpsc.config import DistillConfig
+from cpsc.presets import PRESETS, preset
+from tuning.config import Study, load_study
+from tuning.space import build_config, flatten
+
+FOLDER = Path(__file__).parents[3] / "search_spaces"
+SCALES = sorted(path.stem for path in (FOLDER / "scales").glob("*.yaml"))
+STUDIES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name != "scales")
+METHODS = [path for path in STUDIES if path.stem in PRESETS]
+
+
+def at_scale(path: Path, scale: str) -> Study:
+    return load_study(path, [f"scale={scale}", *(["dataset.path=somewhere"] if scale != "digits" else [])])
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_resolves_as_it_is(path: Path) -> None:
+    assert load_study(path).search.num_trials > 1
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("path", [path for path in STUDIES if path.stem != "digits"], ids=lambda path: path.stem)
+def test_a_study_resolves_at_every_scale_under_a_name_of_its_own(path: Path, scale: str) -> None:
+    study = at_scale(path, scale)
+    assert study.name == f"{path.stem}-{scale}"
+    assert study.dataset is not None
+    assert study.dataset.name == scale
+
+
+def test_there_is_a_study_for_each_method() -> None:
+    assert {path.stem for path in METHODS} == PRESETS.keys()
+
+
+@pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
+def test_the_first_point_holds_the_published_values(path: Path) -> None:
+    method = path.stem
+    published = dict(flatten(asdict(DistillConfig()))) | dict(flatten(preset(method=method, num_classes=10)))
+    study = load_study(path)
+    assert study.space.keys() == study.first_point.keys()
+    assert all(study.first_point[name] == published[name] for name in study.space)
+
+
+def test_the_comparison_has_every_method_and_cpsc_with_replay_three_times_at_equal_student_steps() -> None:
+    study = load_study(FOLDER / "methods.yaml")
+    assert len(study.start) == 27
+    kinds = {(point["method"], point.get("replay.kind")) for point in study.start}
+    assert kinds == {(method, None) for method in PRESETS if method != "cpsc"} | {("cpsc", "none"), ("cpsc", "vae")}
+    schedules = [build_config(study.base, point).schedule for point in study.start]
+    assert {schedule.iterations * schedule.student_steps for schedule in schedules} == {80}
+    assert {schedule.student_batch_size or schedule.batch_size for schedule in schedules} == {64}
