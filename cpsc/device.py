@@ -1,5 +1,6 @@
 """Where a run computes and in which precision."""
 
+import resource
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -8,6 +9,8 @@ from torch import nn
 
 from cpsc.config import Precision
 from cpsc.errors import ConfigError
+
+KILOBYTE = 1024
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -37,6 +40,13 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
 def place(network: nn.Module, device: torch.device) -> nn.Module:
     """`network` on `device`, convolution weights channels-last: what convolutions compute in on both kinds of device."""
     return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes in use so far: of the device's allocator, or, on a CPU, of this process, other trials in it included."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILOBYTE
 
 
 def autocast(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager[object]]:

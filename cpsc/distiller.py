@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,12 @@ from torch.nn import functional as F
 
 from cpsc.config import DistillConfig, StudentConfig
 from cpsc.data.dataset import Split
-from cpsc.device import autocast, place, resolve_precision
+from cpsc.device import autocast, peak_memory, place, resolve_precision
 from cpsc.errors import CheckpointError, ConfigError, DivergedError
 from cpsc.loop import Phase, run_epoch
+from cpsc.measurement import InceptionReference, Measurement, Metrics
 from cpsc.methods import METHODS, Terms, check_method
-from cpsc.metrics import accuracy, agreement, class_balance, curve_statistics, mean_kl, predict
+from cpsc.metrics import class_balance, curve_statistics, predict
 from cpsc.models import build_model
 from cpsc.observation import Observer
 from cpsc.probe import ProbeSet
@@ -31,22 +32,13 @@ STATE_VERSION = 1
 CURVES = ("probe_agreement", "test_accuracy")
 GRID_COLUMNS = 8
 
-Metrics = dict[str, float]
-
-
-class ImageSet(NamedTuple):
-    """Normalised images on the device with what the student is compared to: the teacher's logits, or labels."""
-
-    images: Tensor
-    target: Tensor
-
 
 class Distiller:
     """Alternating generator/student training of one student.
 
-    `probe` is what the data-free objective is measured on; `test`, labelled real images, is recorded where it
-    is given and steers nothing unless `objective` is ``test_accuracy``. The best epoch's student is kept beside
-    the last. Same config, teacher, device and thread count: same numbers, also across `state_dict` and back.
+    `probe` is what the data-free objective is measured on; `test`, labelled real images, is recorded where it is given and
+    steers nothing unless `objective` is ``test_accuracy``; `inception` adds an FID to the last epoch. The best epoch's student
+    is kept beside the last. Same config, teacher, device and thread count: same numbers, also across `state_dict` and back.
     """
 
     def __init__(
@@ -58,6 +50,7 @@ class Distiller:
         test: Split | None = None,
         device: torch.device | None = None,
         objective: str = "probe_agreement",
+        inception: InceptionReference | None = None,
     ) -> None:
         needed = {"probe_agreement": probe, "test_accuracy": test}
         if objective not in needed:
@@ -73,8 +66,7 @@ class Distiller:
         self._teacher_info = teacher
         self._build_networks(teacher)
         self._build_optimization()
-        self._probe = self._probe_images(probe) if probe is not None else None
-        self._test = self._test_images(test) if test is not None else None
+        self._measurement = Measurement(teacher, self.teacher, self.device, probe=probe, test=test, inception=inception)
 
     # Training
 
@@ -100,6 +92,8 @@ class Distiller:
         metrics["replay_bytes"] = float(self.num_stored_bytes)
         metrics |= {"epoch": self.epoch, "train_s": time.perf_counter() - started} | self._lrs
         metrics |= self.evaluate()
+        if self.epoch == self.config.epochs:  # it is not cheap, and tells of the finished generator
+            metrics |= self.evaluate_images()
         if not all(math.isfinite(value) for value in metrics.values()):  # the last update of the epoch may do it
             broken = next(name for name, value in metrics.items() if not math.isfinite(value))
             raise DivergedError(f"{broken} is not finite after epoch {self.epoch}")
@@ -108,18 +102,20 @@ class Distiller:
         synthetic = schedule.iterations * schedule.batch_size * (schedule.generator_steps + schedule.student_steps)
         metrics["images_per_s"] = synthetic / metrics["train_s"]
         metrics["epoch_s"] = time.perf_counter() - started
+        metrics["peak_memory_bytes"] = float(peak_memory(self.device))
         return metrics
 
     def evaluate(self) -> Metrics:
-        """The student as it is: `probe_agreement` and `probe_kl`, `test_accuracy`, each where there are images for it."""
-        metrics: Metrics = {}
-        if self._probe is not None:
-            logits = predict(self.student, self._probe.images)
-            metrics["probe_agreement"] = agreement(logits, self._probe.target)
-            metrics["probe_kl"] = mean_kl(logits, self._probe.target)
-        if self._test is not None:
-            metrics["test_accuracy"] = accuracy(predict(self.student, self._test.images), self._test.target)
-        return metrics
+        """The student as it is: `probe_agreement`, `probe_kl`, `test_accuracy`, `test_agreement`, where there are images for it."""
+        return self._measurement.of_student(self.student)
+
+    def evaluate_images(self) -> Metrics:
+        """The images as they are made now, against real ones: see `Measurement.of_images`. Empty without real images."""
+        if not self._measurement.num_wanted_images:
+            return {}
+        per_class = math.ceil(self._measurement.num_wanted_images / self._teacher_info.num_classes)
+        images, _ = self.synthesis.examples(per_class)
+        return self._measurement.of_images(images[: self._measurement.num_wanted_images])
 
     def sample_grid(self) -> Tensor:
         """Images as they are made now, one row per class -> uint8 [C, GRID_COLUMNS, K, H, W]. Changes nothing.
@@ -127,13 +123,12 @@ class Distiller:
         Where images are made for no class, the teacher says which it is; a class it does not see has black cells.
         """
         classes = self._teacher_info.num_classes
-        images, labels = self.synthesis.examples(GRID_COLUMNS)
+        pixels, labels = self.synthesis.examples(GRID_COLUMNS)
         if labels is None:
-            labels = predict(self.teacher, images).argmax(dim=1)
-        pixels = self._teacher_info.normalisation.to_pixels(images).cpu()
+            labels = predict(self.teacher, self._teacher_info.normalisation.normalise(pixels)).argmax(dim=1)
         grid = torch.zeros(classes, GRID_COLUMNS, *pixels.shape[1:], dtype=torch.uint8)
         for row in range(classes):
-            found = pixels[labels.cpu() == row][:GRID_COLUMNS]
+            found = pixels[labels == row][:GRID_COLUMNS].cpu()
             grid[row, : len(found)] = found
         return grid
 
@@ -301,19 +296,6 @@ class Distiller:
             scaler=self._scalers["replay"],
         )
 
-    def _probe_images(self, probe: ProbeSet) -> ImageSet:
-        if probe.teacher_digest != self._teacher_info.digest:
-            raise ConfigError("the probe set was made from another teacher: make one from this teacher")
-        images = self._normalised(probe.images)
-        return ImageSet(images, predict(self.teacher, images))
-
-    def _test_images(self, test: Split) -> ImageSet:
-        return ImageSet(self._normalised(test.images), test.labels.to(self.device))
-
-    def _normalised(self, images: Tensor) -> Tensor:
-        normalised = self._teacher_info.normalisation.normalise(images.to(self.device))
-        return normalised.contiguous(memory_format=torch.channels_last)
-
     # Phases
 
     def _generator_terms(self) -> Terms:
@@ -368,6 +350,7 @@ class Distiller:
             if name in metrics:
                 curve = curve_statistics([epoch[name] for epoch in self.history])
                 metrics |= {f"{name}_mean": curve.mean, f"{name}_std": curve.std, f"{name}_max": curve.best}
+                metrics |= {f"{name}_late_mean": curve.second_half_mean, f"{name}_late_std": curve.second_half_std}
 
     def _best_index(self) -> int:
         """The first epoch with the highest objective; of equal ones that with the lower probe KL. The last if unmeasured."""

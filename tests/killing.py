@@ -70,7 +70,7 @@ def end(driver: subprocess.Popen[bytes], how: signal.Signals, *, timeout_s: floa
 
 
 Curves = dict[int, dict[str, list[tuple[int, float]]]]
-TIMINGS = {"train_s", "epoch_s", "images_per_s"}
+TIMINGS = {"train_s", "epoch_s", "images_per_s", "peak_memory_bytes"}
 
 
 def recorded_curves(storage: Path, study: str = "tiny") -> Curves:

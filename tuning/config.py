@@ -16,8 +16,9 @@ from cpsc.presets import PRESETS
 from cpsc.probe import ProbeConfig
 from cpsc.published import NORMALISATION_RULE, PublishedConfig
 from cpsc.teacher import TeacherRecipe
+from tuning.layers import SCALE, overridden, parse_assignments, scaled
 from tuning.redaction import redact
-from tuning.safe_yaml import load_yaml, read_mapping
+from tuning.safe_yaml import read_mapping
 from tuning.space import (
     Range,
     Settings,
@@ -25,15 +26,11 @@ from tuning.space import (
     check_path,
     flatten,
     grid_points,
-    merge,
     parse_space,
     parse_start,
-    set_path,
 )
 from tuning.validation import shown, validate
 
-SCALES = "scales"
-"""The folder, beside study files or above them, of what they name as their scale."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 TRACKING_URI = re.compile(
     r"https?://[^/\s]*[^/\s@:][^/\s]*(/\S*)?|(sqlite|postgresql|mysql|mssql)(\+\w+)?://\S+|databricks(://\S*)?"
@@ -95,7 +92,7 @@ class StudyFile(_Section):
 
     name: str
     scale: str | None = None
-    """A file of the folder `SCALES` that lies under this one: the same study on another dataset."""
+    """A file of the folder ``scales`` that lies under this one: the same study on another dataset. See `layers`."""
     config: dict[str, Any]
     space: dict[str, Any] = {}
     start: list[dict[str, Any]] = []
@@ -166,25 +163,12 @@ def load_study(path: Path, overrides: list[str] | None = None) -> Study:
     """Read, override (``path=value``) and check a study file. ConfigError: file, path, value and rule in one line."""
     try:
         raw = read_mapping(path, keys="name, config and space")
-        return resolve_study(_scaled(_override(raw, overrides or []), path))
+        assignments = parse_assignments(overrides or [])
+        if SCALE in assignments:  # before all others, which lie over what it says
+            raw[SCALE] = assignments.pop(SCALE)
+        return resolve_study(overridden(scaled(raw, path), assignments, keys=StudyFile.model_fields.keys()))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-
-
-def _scaled(raw: dict[str, Any], path: Path) -> dict[str, Any]:
-    """`raw` over the file of the scale it names, which says dataset, networks and budget; its name is then both names."""
-    if (scale := raw.pop("scale", None)) is None:
-        return raw
-    files = [folder / SCALES / f"{scale}.yaml" for folder in (path.parent, path.parent.parent)]
-    if not isinstance(scale, str) or not NAME.fullmatch(scale) or not any(file.is_file() for file in files):
-        known = sorted({found.stem for file in files for found in file.parent.glob("*.yaml")})
-        raise ConfigError(f"scale: must be a file in {SCALES}/, {', '.join(known) or 'there is none'}, got {scale!r}")
-    file = next(file for file in files if file.is_file())
-    try:
-        under = read_mapping(file, keys="config")
-    except ConfigError as error:
-        raise ConfigError(f"scale: {file}: {error}") from error
-    return merge(under, raw) | {"name": f"{raw.get('name')}-{scale}"}
 
 
 def resolve_study(raw: Mapping[str, Any]) -> Study:
@@ -257,40 +241,6 @@ def check_searchable(study: Study) -> None:
     """Raise ConfigError where the study names no parameter to search."""
     if not study.space:
         raise ConfigError("space: names no parameter, so there is nothing to search; run the config with: cpsc-tune trial")
-
-
-def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """``["a.b=1"]`` -> ``{"a.b": 1}``; values are YAML."""
-    values = {}
-    for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        if not equals or not path:
-            raise ConfigError(f"--set {assignment}: must read path=value, e.g. weights.contrast=0.5")
-        try:
-            values[path.strip()] = load_yaml(text)
-        except ConfigError as error:
-            raise ConfigError(f"--set {assignment}: the value is not valid YAML") from error
-    return values
-
-
-def _override(raw: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
-    """`raw` with each assignment applied: a path into the file, or, for short, into its `config`."""
-    changed = merge(raw, {})
-    for path, value in parse_assignments(assignments).items():
-        head, _, rest = path.partition(".")
-        space = changed.get("space")
-        if head == "space" and rest and isinstance(space, dict):
-            space[rest] = value  # a parameter's path is one key there
-            continue
-        if isinstance(space, dict) and path.removeprefix("config.") in space:
-            raise ConfigError(f"--set {path}: is searched by this study, remove it from space to fix it")
-        if head in StudyFile.model_fields:
-            set_path(changed, path, value)
-            continue
-        if head not in ("dataset", "teacher", "probe", "preset"):
-            check_path(path, where="--set")
-        set_path(changed, f"config.{path}", value)
-    return changed
 
 
 def _parse_dataset(raw: Any) -> DatasetConfig | None:

@@ -5,7 +5,8 @@ from typing import Any
 
 from cpsc.errors import ConfigError, DivergedError
 from tuning.assets import prepare
-from tuning.config import Study, load_study, parse_assignments
+from tuning.config import Study, load_study
+from tuning.layers import parse_assignments
 from tuning.progress import Display, percent
 from tuning.trainable import local_trainable
 from tuning.tuner import trial_context

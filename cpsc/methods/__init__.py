@@ -56,6 +56,11 @@ def _check_trained(config: DistillConfig) -> None:
         raise ConfigError(
             f"weights: of {', '.join(generator)} one must be > 0 for method {config.method}: the generator would learn nothing"
         )
+    if config.schedule.generator_warmup_epochs and not any(getattr(weights, term) for term in generator if term != "adversarial"):
+        raise ConfigError(
+            "schedule.generator_warmup_epochs must be 0 where weights.adversarial is all that the generator learns from, "
+            f"got {config.schedule.generator_warmup_epochs!r}"
+        )
 
 
 def _check_generator(config: DistillConfig) -> None:

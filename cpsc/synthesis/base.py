@@ -64,7 +64,7 @@ class AbstractSynthesis(ABC):
 
     @abstractmethod
     def examples(self, per_class: int) -> tuple[Tensor, Tensor | None]:
-        """Images to look at, without a graph, and their labels if they were made for any: `per_class` of each, else plenty.
+        """Finished images, uint8 [N, K, H, W], and their labels if they were made for any: `per_class` of each, else plenty.
 
         Changes nothing.
         """

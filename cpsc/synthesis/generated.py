@@ -17,6 +17,8 @@ from cpsc.teacher import Teacher
 PLENTY = 4
 """Images of a generator that is told no class, for each that is to be shown: classes come as they like."""
 
+EXAMPLES_BATCH = 512
+
 
 class GeneratedImages(AbstractSynthesis):
     """A persistent generator and its Adam: every method but ADI and CMI.
@@ -31,6 +33,7 @@ class GeneratedImages(AbstractSynthesis):
         self._device = device
         self._streams = streams
         self._num_classes = teacher.num_classes
+        self._to_pixels = teacher.normalisation.to_pixels
         self._heads = heads
         self._is_conditional = config.generator.family == "conditional"
         with seeded_init(config.seed, "generator"):
@@ -79,9 +82,10 @@ class GeneratedImages(AbstractSynthesis):
         labels = torch.arange(self._num_classes).repeat_interleave(per_class if self._is_conditional else PLENTY * per_class)
         latents = torch.randn(len(labels), self._config.generator.latent_dim, generator=rng)
         self.generator.eval()  # running statistics: a look must not move the batch norms
-        images = self.generator(latents.to(self._device), labels.to(self._device))
+        batches = zip(latents.split(EXAMPLES_BATCH), labels.split(EXAMPLES_BATCH), strict=True)
+        images = [self._to_pixels(self.generator(z.to(self._device), y.to(self._device))) for z, y in batches]
         self.generator.train()
-        return images, labels if self._is_conditional else None
+        return torch.cat(images), labels.to(self._device) if self._is_conditional else None
 
     def optimizers(self) -> Sequence[Optimizer]:
         return [self._new_optimizer() if self._config.generator.optimizer == "fresh" else self._optimizer]

@@ -79,8 +79,7 @@ class AbstractInversion(AbstractSynthesis):
         return self._teacher.normalisation.normalise(pixels), None
 
     def examples(self, per_class: int) -> tuple[Tensor, Tensor | None]:
-        newest = self._pool.images[-PLENTY * per_class * self._teacher.num_classes :]
-        return self._teacher.normalisation.normalise(newest), None
+        return self._pool.images[-PLENTY * per_class * self._teacher.num_classes :], None
 
     def optimizers(self) -> Sequence[Optimizer]:
         return [self._optimizer]

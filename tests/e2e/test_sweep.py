@@ -28,7 +28,7 @@ from tuning.results import launch_from_journal, load_launch
 from tuning.sweep import resume_sweep
 
 pytestmark = pytest.mark.ray
-TIMINGS = {"train_s", "epoch_s", "images_per_s"}
+TIMINGS = {"train_s", "epoch_s", "images_per_s", "peak_memory_bytes"}
 
 
 class Swept(NamedTuple):

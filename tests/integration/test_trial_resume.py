@@ -18,13 +18,15 @@ from cpsc.presets import preset
 from cpsc.probe import ProbeConfig, synthesise
 from cpsc.rng import seeded_init
 from cpsc.teacher import Teacher
+from tuning.space import Settings
 from tuning.storage import Storage
 from tuning.trainable import STATE_FILE, DistillTrainable, TrialContext, local_trainable
 
-TIMINGS = {"train_s", "epoch_s", "images_per_s"}
+TIMINGS = {"train_s", "epoch_s", "images_per_s", "peak_memory_bytes"}
 BASES: dict[str, dict[str, Any]] = {
     "paper": {},
     "reference": preset("reference", num_classes=10),
+    "replay": {"replay": {"kind": "vae", "latent_dim": 8}},
     "no embedding": {"generator": {"embedding": "none"}},
 }
 
@@ -55,13 +57,13 @@ def make_context(changes: dict[str, Any]) -> TrialContext:
         "schedule": {"iterations": 3, "generator_steps": 2, "student_steps": 2, "batch_size": 10},
     }
     base["generator"] = {"width": 8, "latent_dim": 8, "milestones": [2]} | changes.get("generator", {})
-    base["cpsc"] = changes.get("cpsc", {})
+    base |= {section: changes.get(section, {}) for section in ("cpsc", "replay")}
     teacher = make_teacher()
     probe = synthesise(teacher, ProbeConfig(num_images=20, batch_size=20, steps=2), torch.device("cpu"))
     rng = torch.Generator().manual_seed(0)
     test = Split(torch.randint(0, 256, (30, 1, 8, 8), generator=rng, dtype=torch.uint8), torch.arange(30) % 5)
     return TrialContext(
-        base=base,
+        base=Settings(own=base),
         teacher=teacher,
         probe=probe,
         test=test,

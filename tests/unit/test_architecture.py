@@ -20,7 +20,7 @@ CPSC_LAYERS = (
     {"models", "cost", "data", "memory", "frechet"},
     {"methods", "teacher", "generator", "augmentation"},
     {"loop", "probe", "deploy", "published", "synthesis", "replay"},
-    {"observation"},
+    {"observation", "measurement"},
     {"distiller"},
 )
 """Families of `cpsc`, lowest first: each imports only what lies in lower layers."""

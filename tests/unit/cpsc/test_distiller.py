@@ -12,10 +12,12 @@ from cpsc import checkpoint, loop
 from cpsc.config import CpscConfig, GeneratorConfig
 from cpsc.distiller import Distiller
 from cpsc.errors import CheckpointError, ConfigError, DivergedError
+from cpsc.metrics import predict
 from cpsc.models import Output
 from cpsc.presets import preset
 
-TIMINGS = {"train_s", "epoch_s", "images_per_s"}
+SUFFIXES = ("", "_mean", "_std", "_max", "_late_mean", "_late_std")
+TIMINGS = {"train_s", "epoch_s", "images_per_s", "peak_memory_bytes"}
 
 
 def without_timings(metrics: dict[str, float]) -> dict[str, float]:
@@ -322,7 +324,7 @@ def test_an_epoch_reports_every_weighted_term_and_the_measurements(config, teach
     metrics = Distiller(config, teacher, probe=probe, test=real_images).run_epoch()
     terms = {f"generator/{name}" for name in ("adversarial_kl", "adversarial_l2", "batch_statistics", "contrast", "label")}
     terms |= {"student/kl", "student/l2", "student/label"}
-    curves = {f"{name}{suffix}" for name in ("probe_agreement", "test_accuracy") for suffix in ("", "_mean", "_std", "_max")}
+    curves = {f"{name}{suffix}" for name in ("probe_agreement", "test_accuracy") for suffix in SUFFIXES}
     assert metrics.keys() == terms | curves | TIMINGS | {
         "epoch",
         "student_lr",
@@ -330,6 +332,7 @@ def test_an_epoch_reports_every_weighted_term_and_the_measurements(config, teach
         "generator_label_agreement",
         "generator_class_balance",
         "replay_bytes",
+        "test_agreement",
         "probe_kl",
         "best_epoch",
         "best_probe_agreement",
@@ -371,7 +374,11 @@ def test_test_accuracy_is_the_share_of_real_images_classified_right(config, teac
     network = distiller.student.eval()
     with torch.no_grad():
         predicted = network(teacher.normalisation.normalise(real_images.images)).logits.argmax(dim=1)
-    assert distiller.evaluate() == {"test_accuracy": pytest.approx((predicted == real_images.labels).float().mean().item())}
+    answers = predict(distiller.teacher, teacher.normalisation.normalise(real_images.images)).argmax(dim=1)
+    assert distiller.evaluate() == {
+        "test_accuracy": pytest.approx((predicted == real_images.labels).float().mean().item()),
+        "test_agreement": pytest.approx((predicted == answers).float().mean().item()),
+    }
 
 
 def test_looking_at_the_run_changes_nothing(config, teacher, probe, real_images) -> None:

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -168,3 +169,116 @@ def test_a_nan_ends_the_epoch_within_the_iteration_or_where_looking_is_dear_at_i
         run_epoch([phase], iterations=5, check_each_iteration=check_each_iteration, diverged_above=LIMIT)
     assert len(seen) == calls
     assert not module.weight.requires_grad
+
+
+def test_several_turns_of_one_phase_in_an_iteration_share_its_log() -> None:
+    order, module = [], frozen_linear()
+    values = iter(range(100))
+
+    def terms(name: str) -> dict[str, Tensor]:
+        order.append(name)
+        return {"t": module.weight.sum() * 0 + next(values)}
+
+    student = build_phase("student", module, lambda: terms("S"), steps=1, t=1.0)
+    replay = build_phase("replay", module, lambda: terms("R"), steps=1, t=1.0)
+    phases = [student, replay, student, replay, replace(student, steps=3)]
+    metrics = run_epoch(phases, iterations=1, check_each_iteration=True, diverged_above=LIMIT)
+    assert "".join(order) == "SRSRSSS"
+    assert metrics == pytest.approx({"student/t": (0 + 2 + 4 + 5 + 6) / 5, "replay/t": (1 + 3) / 2})
+
+
+def test_a_divergence_in_a_phases_second_turn_is_counted_on_from_the_first() -> None:
+    module, seen = frozen_linear(), []
+
+    def terms() -> dict[str, Tensor]:
+        seen.append(None)
+        return {"kl": module.weight.sum() * (math.nan if len(seen) == 3 else 1.0)}
+
+    phase = build_phase("student", module, terms, steps=2, kl=1.0)
+    with pytest.raises(DivergedError, match="student term kl is not finite at step 3 of the epoch"):
+        run_epoch([phase, phase], iterations=1, check_each_iteration=True, diverged_above=LIMIT)
+
+
+def test_a_turn_begins_shows_each_loss_before_its_update_and_ends() -> None:
+    module, events, losses = frozen_linear(), [], []
+    x = torch.tensor([[1.0, 1.0]])
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+
+    def noted(name: str, value: object = None) -> None:
+        events.append((name, round(module.weight.sum().item(), 5), module.weight.requires_grad))
+
+    def observe(loss: Tensor) -> None:
+        assert not loss.requires_grad
+        losses.append(loss.item())
+        noted("observe")
+
+    def terms() -> dict[str, Tensor]:
+        noted("terms")
+        return {"out": module(x)}
+
+    phase = build_phase("p", module, terms, steps=2, out=3.0)
+    phase = replace(phase, optimizers=lambda: [optimizer], begin=lambda: noted("begin"), observe=observe, end=lambda: noted("end"))
+    start = round(module.weight.sum().item(), 5)
+    loss = 3 * (module(x).item())
+    run_phase(phase, TermLog("p", {"out": 3.0}, diverged_above=LIMIT))
+    names = [name for name, _, _ in events]
+    assert names == ["begin", "terms", "observe", "terms", "observe", "end"]
+    assert [grad for _, _, grad in events] == [False, True, True, True, True, False]
+    # Each step moves both weights and the bias by 0.1 * 3, after the loss has been shown.
+    weights = [start, start, start, start - 0.6, start - 0.6, start - 1.2]
+    assert [value for _, value, _ in events] == pytest.approx(weights, abs=1e-4)
+    assert losses == pytest.approx([loss, loss - 3 * 0.9], abs=1e-4)
+
+
+def test_a_phase_whose_terms_fail_does_not_end() -> None:
+    module, ended = frozen_linear(), []
+
+    def terms() -> dict[str, Tensor]:
+        raise RuntimeError
+
+    phase = replace(build_phase("p", module, terms, t=1.0), end=lambda: ended.append(None))
+    with pytest.raises(RuntimeError):
+        run_phase(phase, TermLog("p", {"t": 1.0}, diverged_above=LIMIT))
+    assert not ended
+    assert not module.weight.requires_grad
+
+
+@pytest.mark.parametrize(("clip_norm", "moved"), [(None, 50.0), (0.5, 0.5), (1e3, 50.0)])
+def test_the_gradient_is_shortened_to_the_clip_norm_before_the_step(clip_norm: float | None, moved: float) -> None:
+    module = nn.Linear(2, 1, bias=False).requires_grad_(False)
+    start = module.weight.clone()
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0)
+    phase = build_phase("p", module, lambda: {"out": module(torch.tensor([[30.0, 40.0]]))}, steps=1, out=1.0)
+    phase = replace(phase, optimizers=lambda: [optimizer], clip_norm=clip_norm)
+    run_phase(phase, TermLog("p", {"out": 1.0}, diverged_above=LIMIT))
+    step = start - module.weight
+    assert step.norm().item() == pytest.approx(moved, rel=1e-4)
+    torch.testing.assert_close(step / step.norm(), torch.tensor([[0.6, 0.8]]))
+
+
+def test_all_optimizers_of_a_phase_step_with_gradients_cleared_before() -> None:
+    first, second = frozen_linear(), frozen_linear()
+    x = torch.tensor([[1.0, -2.0]])
+    pair = [torch.optim.SGD(first.parameters(), lr=0.1), torch.optim.SGD(second.parameters(), lr=0.01)]
+    phase = Phase(
+        name="generator",
+        steps=2,
+        modules=(first, second),
+        terms=lambda: {"out": first(x) + second(x)},
+        weights={"out": 1.0},
+        optimizers=lambda: pair,
+        scaler=torch.amp.GradScaler("cpu", enabled=False),
+    )
+    start = first.weight.clone()
+    run_phase(phase, TermLog("generator", {"out": 1.0}, diverged_above=LIMIT))
+    torch.testing.assert_close(first.weight, start - 2 * 0.1 * x)
+    torch.testing.assert_close(second.weight, start - 2 * 0.01 * x)
+
+
+def test_each_steps_optimizers_are_asked_for_anew() -> None:
+    module, asked = frozen_linear(), []
+    phase = build_phase("p", module, lambda: {"t": module.weight.sum()}, steps=3, t=1.0)
+    make = phase.optimizers
+    phase = replace(phase, optimizers=lambda: asked.append(None) or make())
+    run_phase(phase, TermLog("p", {"t": 1.0}, diverged_above=LIMIT))
+    assert len(asked) == 3

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from cpsc.config import GeneratorConfig, StudentConfig
@@ -32,8 +34,26 @@ def test_a_run_that_is_all_warm_up_ends_at_the_peak() -> None:
 
 @pytest.mark.parametrize(("epoch", "lr"), [(1, 1e-3), (50, 1e-3), (51, 1e-4), (150, 1e-4), (151, 1e-5), (600, 1e-5)])
 def test_the_generator_rate_falls_tenfold_after_each_milestone(epoch: int, lr: float) -> None:
-    assert generator_lr(GeneratorConfig(), epoch=epoch) == pytest.approx(lr)
+    assert generator_lr(GeneratorConfig(), epoch=epoch, epochs=600) == pytest.approx(lr)
 
 
-def test_milestones_are_ignored_where_decay_is_switched_off() -> None:
-    assert generator_lr(GeneratorConfig(decay_lr=False), epoch=600) == 1e-3
+def test_milestones_and_cosine_are_ignored_where_decay_is_switched_off() -> None:
+    assert generator_lr(GeneratorConfig(decay_lr=False), epoch=600, epochs=600) == 1e-3
+    assert generator_lr(GeneratorConfig(decay_lr=False, annealing="cosine"), epoch=600, epochs=600) == 1e-3
+
+
+@pytest.mark.parametrize(("epoch", "lr"), [(1, 1e-3), (51, 5e-4), (100, 1e-3 * 0.5 * (1 - math.cos(math.pi / 100)))])
+def test_the_generators_cosine_falls_from_its_peak_to_zero_after_the_last_epoch(epoch: int, lr: float) -> None:
+    config = GeneratorConfig(annealing="cosine", milestones=(2, 3))
+    assert generator_lr(config, epoch=epoch, epochs=100) == pytest.approx(lr)
+
+
+@pytest.mark.parametrize(("epoch", "lr"), [(1, 0.1), (800, 0.1), (801, 0.01), (1600, 0.01), (1601, 1e-3), (2000, 1e-3)])
+def test_the_students_milestones_divide_its_rate_and_leave_out_the_cosine(epoch: int, lr: float) -> None:
+    config = StudentConfig(warmup_epochs=0, annealing="milestones", milestones=(800, 1600))
+    assert student_lr(config, epoch=epoch, epochs=2000) == pytest.approx(lr)
+
+
+def test_the_student_warms_up_before_its_milestones_and_falls_by_its_own_factor() -> None:
+    config = StudentConfig(warmup_epochs=2, annealing="milestones", milestones=(3,), decay=0.5)
+    assert [student_lr(config, epoch=epoch, epochs=5) for epoch in range(1, 6)] == pytest.approx([0.05, 0.1, 0.1, 0.05, 0.05])

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from cpsc.data.dataset import Normalisation
 from cpsc.errors import ConfigError
 from cpsc.published import PublishedConfig
-from tuning.config import StudyFile, load_study, parse_assignments, resolve_study
+from tuning.config import StudyFile, load_study, resolve_study
+from tuning.layers import parse_assignments
 from tuning.space import build_config, parameter_paths
 
 Raw = dict[str, Any]

@@ -5,7 +5,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cpsc.losses.distillation import NORM_FLOOR, distillation_kl, log_l2_distance, log_mse, mse
+from cpsc.losses.distillation import (
+    NORM_FLOOR,
+    decision_kl,
+    distillation_kl,
+    log_l2_distance,
+    log_mse,
+    mean_absolute_difference,
+    mse,
+)
 
 
 def logits(*, seed: int, rows: int = 5, classes: int = 7) -> torch.Tensor:
@@ -121,15 +129,44 @@ def test_mse_averages_over_classes_and_keeps_the_samples_apart() -> None:
     assert mse(torch.zeros(2, 2), teacher).tolist() == pytest.approx([5.0, 2.0])
 
 
-@pytest.mark.parametrize("distance", [log_l2_distance, log_mse, mse])
+@pytest.mark.parametrize("distance", [log_l2_distance, log_mse, mse, mean_absolute_difference])
 def test_distances_do_not_depend_on_the_order_of_the_batch(distance) -> None:
     student, teacher, order = logits(seed=2), logits(seed=3), torch.tensor([4, 2, 0, 1, 3])
     torch.testing.assert_close(distance(student[order], teacher[order]).mean(), distance(student, teacher).mean())
 
 
-@pytest.mark.parametrize("distance", [log_l2_distance, log_mse, mse])
+@pytest.mark.parametrize("distance", [log_l2_distance, log_mse, mse, mean_absolute_difference])
 def test_distances_send_opposite_gradients_to_student_and_teacher(distance) -> None:
     student, teacher = logits(seed=2).requires_grad_(), logits(seed=3).requires_grad_()
     distance(student, teacher).mean().backward()
     assert student.grad.abs().max() > 0
     torch.testing.assert_close(student.grad, -teacher.grad)
+
+
+def test_the_mean_absolute_difference_averages_over_classes_and_keeps_the_samples_apart() -> None:
+    teacher = torch.tensor([[1.0, -3.0], [0.0, 2.0]])
+    assert mean_absolute_difference(torch.zeros(2, 2), teacher).tolist() == pytest.approx([2.0, 1.0])
+
+
+def test_the_mean_absolute_differences_gradient_does_not_fade_as_the_networks_come_close() -> None:
+    for distance in (1e-3, 10.0):
+        student = torch.full((1, 4), distance, requires_grad=True)
+        mean_absolute_difference(student, torch.zeros(1, 4)).sum().backward()
+        assert student.grad.tolist() == [[0.25] * 4]
+
+
+def test_the_decision_kl_counts_only_samples_of_which_both_pick_the_same_class() -> None:
+    student, teacher = logits(seed=10, rows=40, classes=3), logits(seed=11, rows=40, classes=3)
+    agree = student.argmax(1) == teacher.argmax(1)
+    assert 5 < agree.sum() < 35
+    values = decision_kl(student, teacher)
+    torch.testing.assert_close(values[agree], distillation_kl(student, teacher, temperature=1.0)[agree])
+    assert torch.equal(values[~agree], torch.zeros_like(values[~agree]))
+    assert values.shape == (40,)
+
+
+def test_samples_of_which_the_networks_pick_different_classes_get_no_gradient_from_the_decision_kl() -> None:
+    student = torch.tensor([[2.0, 0.0], [0.0, 2.0]], requires_grad=True)
+    decision_kl(student, torch.tensor([[5.0, 0.0], [5.0, 0.0]])).sum().backward()
+    assert student.grad[0].abs().max() > 0.01
+    assert student.grad[1].abs().max() == 0.0

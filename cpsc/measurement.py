@@ -1,0 +1,99 @@
+"""What is measured of a run after each epoch: the student on probe and test images, and the images themselves."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cpsc.data.dataset import Split
+from cpsc.errors import ConfigError
+from cpsc.frechet import inception_fid, teacher_frechet_distance
+from cpsc.metrics import accuracy, agreement, mean_kl, predict
+from cpsc.probe import ProbeSet
+from cpsc.teacher import Teacher
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class InceptionReference:
+    """What an FID compares with: the file of the original Inception's weights, and real images, uint8 [N, K, H, W]."""
+
+    weights: Path
+    real_images: Tensor
+
+
+class _ImageSet(NamedTuple):
+    """Normalised images on the device and the teacher's logits for them; `labels` where they are known."""
+
+    images: Tensor
+    answers: Tensor
+    labels: Tensor | None
+
+
+class Measurement:
+    """The images that students are compared on. The teacher is asked about them once.
+
+    `probe`: images that need no data; `test`: labelled real ones; either may be absent, and so are its measurements then.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        network: nn.Module,
+        device: torch.device,
+        *,
+        probe: ProbeSet | None,
+        test: Split | None,
+        inception: InceptionReference | None = None,
+    ) -> None:
+        if probe is not None and probe.teacher_digest != teacher.digest:
+            raise ConfigError("the probe set was made from another teacher: make one from this teacher")
+        self._teacher, self._network, self._device = teacher, network, device
+        self._inception = inception
+        self._probe = self._prepared(probe.images, None) if probe is not None else None
+        self._test = self._prepared(test.images, test.labels) if test is not None else None
+
+    def of_student(self, student: nn.Module) -> Metrics:
+        """`probe_agreement` and `probe_kl`; `test_accuracy` and `test_agreement` with the teacher."""
+        metrics: Metrics = {}
+        if self._probe is not None:
+            logits = predict(student, self._probe.images)
+            metrics["probe_agreement"] = agreement(logits, self._probe.answers)
+            metrics["probe_kl"] = mean_kl(logits, self._probe.answers)
+        if self._test is not None and self._test.labels is not None:
+            logits = predict(student, self._test.images)
+            metrics["test_accuracy"] = accuracy(logits, self._test.labels)
+            metrics["test_agreement"] = agreement(logits, self._test.answers)
+        return metrics
+
+    def of_images(self, images: Tensor) -> Metrics:
+        """How far synthetic `images`, uint8 [N, K, H, W], are from real ones: `teacher_frechet_distance`, and `fid`.
+
+        The first is on the teacher's features of the test images and not comparable between teachers; the second needs the
+        original Inception's weights.
+        """
+        metrics: Metrics = {}
+        if self._test is not None:
+            synthetic = self._normalised(images)
+            metrics["teacher_frechet_distance"] = teacher_frechet_distance(self._network, self._test.images, synthetic)
+        if self._inception is not None:
+            found = inception_fid(self._inception.real_images, images, self._inception.weights, device=self._device)
+            metrics |= {"fid": found.distance, "fid_num_images": float(min(found.num_real, found.num_synthetic))}
+        return metrics
+
+    @property
+    def num_wanted_images(self) -> int:
+        """Synthetic images that `of_images` should be given: as many as there are real ones to compare with; 0: none."""
+        real = 0 if self._test is None else len(self._test.images)
+        return real if self._inception is None else max(real, len(self._inception.real_images))
+
+    def _prepared(self, images: Tensor, labels: Tensor | None) -> _ImageSet:
+        normalised = self._normalised(images)
+        return _ImageSet(normalised, predict(self._network, normalised), None if labels is None else labels.to(self._device))
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        normalised = self._teacher.normalisation.normalise(images.to(self._device))
+        return normalised.contiguous(memory_format=torch.channels_last)
