@@ -115,7 +115,7 @@ class Distiller:
             return {}
         per_class = math.ceil(self._measurement.num_wanted_images / self._teacher_info.num_classes)
         images, _ = self.synthesis.examples(per_class)
-        return self._measurement.of_images(images[: self._measurement.num_wanted_images])
+        return self._measurement.of_images(images[-self._measurement.num_wanted_images :])
 
     def sample_grid(self) -> Tensor:
         """Images as they are made now, one row per class -> uint8 [C, GRID_COLUMNS, K, H, W]. Changes nothing.

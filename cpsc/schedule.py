@@ -8,13 +8,15 @@ from cpsc.config import GeneratorConfig, StudentConfig
 def student_lr(config: StudentConfig, *, epoch: int, epochs: int) -> float:
     """Linear warm-up to `lr` over the first `warmup_epochs`, then a cosine to `final_lr_fraction` of it at `epochs`, or steps.
 
-    CPSC-DFKD sec. 4.1: epoch e of the warm-up uses lr * e / warmup_epochs.
+    CPSC-DFKD sec. 4.1: epoch e of the warm-up uses lr * e / warmup_epochs. Without one the first epoch has `lr` itself, and
+    the cosine ends after the last, as the other methods' codes step it.
     """
     if epoch <= config.warmup_epochs:
         return config.lr * epoch / config.warmup_epochs
     if config.annealing == "milestones":
         return float(config.lr * config.decay ** _num_passed(config.milestones, epoch))
-    progress = (epoch - config.warmup_epochs) / max(1, epochs - config.warmup_epochs)
+    first = max(1, config.warmup_epochs)
+    progress = (epoch - first) / max(1, epochs - config.warmup_epochs)
     return config.lr * (config.final_lr_fraction + (1.0 - config.final_lr_fraction) * _cosine(progress))
 
 

@@ -37,13 +37,13 @@ def recorded(layers: Sequence[nn.Module], look: Callable[[Tensor], T], *, output
             handle.remove()
 
 
-def batch_norm_layers(network: nn.Module) -> list[nn.BatchNorm2d]:
-    """The network's batch norms. ConfigError where it has none, or where they keep no running statistics."""
+def batch_norm_layers(network: nn.Module, *, weight: str = "weights.batch_statistics") -> list[nn.BatchNorm2d]:
+    """The network's batch norms, which a term of `weight` needs. ConfigError where it has none, or none with statistics."""
     layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     if not layers:
-        raise ConfigError("teacher has no BatchNorm2d layer: weights.batch_statistics must be 0 for it")
+        raise ConfigError(f"teacher has no BatchNorm2d layer: {weight} must be 0 for it")
     if any(layer.running_mean is None for layer in layers):
-        raise ConfigError("teacher's batch norm keeps no running statistics: weights.batch_statistics must be 0 for it")
+        raise ConfigError(f"teacher's batch norm keeps no running statistics: {weight} must be 0 for it")
     return layers
 
 

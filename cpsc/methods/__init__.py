@@ -41,8 +41,17 @@ def check_method(config: DistillConfig) -> None:
     for field, value in changed_fields(config, "switches").items():
         if field not in method.SWITCHES:
             raise ConfigError(f"switches.{field} must be left out for method {name}, which does not have it, got {value!r}")
+    _check_temperatures(config)
     _check_trained(config)
     _check_generator(config)
+
+
+def _check_temperatures(config: DistillConfig) -> None:
+    terms, defaults = METHODS[config.method].TERMS, DistillConfig()
+    for name, term in (("distillation_temperature", "kl"), ("contrast_temperature", "contrast")):
+        value = getattr(config, name)
+        if term not in terms and value != getattr(defaults, name):
+            raise ConfigError(f"{name} must be left out for method {config.method}, which has no term {term}, got {value!r}")
 
 
 def _check_trained(config: DistillConfig) -> None:
@@ -68,6 +77,13 @@ def _check_generator(config: DistillConfig) -> None:
     if config.method == "cmi" and family not in PIXEL_FAMILIES:
         raise ConfigError(f"generator.family must be one of {', '.join(PIXEL_FAMILIES)} for method cmi, got {family!r}")
     is_inversion = "inversion" in method.SECTIONS
+    if not is_inversion and (size := config.schedule.student_batch_size) is not None:
+        rule = f"must be left out for method {config.method}, which keeps no pool"
+        raise ConfigError(f"schedule.student_batch_size {rule}, got {size}")
+    if config.method == "cmi" and (unused := changed_fields(config, "inversion").keys() & {"jitter", "flip", "clip"}):
+        raise ConfigError(f"inversion.{min(unused)} must be left out for method cmi, whose views are crops")
+    if family != "conditional" and (embedding := changed_fields(config, "generator").get("embedding")) is not None:
+        raise ConfigError(f"generator.embedding must be left out for generator.family {family}, which has none, got {embedding!r}")
     if method.USES_LABELS and not is_inversion and family != "conditional" and (config.weights.label or config.weights.contrast):
         raise ConfigError(
             f"generator.family must be 'conditional' for method {config.method} with labels (weights.label, weights.contrast), "

@@ -106,7 +106,7 @@ class Cmi(AbstractMethod):
 
 def feature_layers(teacher: nn.Module) -> Sequence[nn.Module]:
     """The layers of `teacher` whose inputs' channel means stand for an image: all batch norms, or, of many, the stages."""
-    norms = batch_norm_layers(teacher)
+    norms = batch_norm_layers(teacher, weight="weights.contrast")
     is_wide = sum(norm.num_features for norm in norms) > MAX_FEATURES
     return stages(teacher) if is_wide and stages(teacher) else norms
 

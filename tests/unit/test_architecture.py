@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
@@ -220,3 +221,8 @@ def test_help_and_the_reading_of_studies_do_not_import_ray() -> None:
 
 def test_a_blocked_module_is_really_blocked() -> None:
     assert run_without(("json",), ["json"]).returncode != 0
+
+
+def test_every_package_is_part_of_the_distribution() -> None:
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"])
+    assert listed == {module_name(path) for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")}

@@ -22,9 +22,16 @@ def test_the_student_rate_rises_to_its_peak_and_then_only_falls() -> None:
 
 
 def test_the_cosine_ends_at_the_wanted_fraction() -> None:
-    config = StudentConfig(lr=0.2, warmup_epochs=0, final_lr_fraction=0.1)
-    assert student_lr(config, epoch=30, epochs=30) == pytest.approx(0.02)
-    assert student_lr(config, epoch=15, epochs=30) == pytest.approx(0.11)
+    config = StudentConfig(lr=0.2, warmup_epochs=2, final_lr_fraction=0.1)
+    assert student_lr(config, epoch=32, epochs=32) == pytest.approx(0.02)
+    assert student_lr(config, epoch=17, epochs=32) == pytest.approx(0.11)
+
+
+def test_without_warm_up_the_cosine_starts_at_the_peak_and_ends_after_the_last_epoch() -> None:
+    config = StudentConfig(lr=0.2, warmup_epochs=0)
+    assert [student_lr(config, epoch=epoch, epochs=4) for epoch in range(1, 5)] == pytest.approx(
+        [0.2, 0.17071, 0.1, 0.02929], abs=1e-5
+    )
 
 
 def test_a_run_that_is_all_warm_up_ends_at_the_peak() -> None:
