@@ -7,6 +7,8 @@ import torch
 from cpsc.data import Dataset, Normalisation, load_dataset
 from cpsc.device import resolve_device
 from cpsc.errors import ConfigError
+from cpsc.frechet import load_inception
+from cpsc.measurement import InceptionReference
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
 from cpsc.published import PublishedConfig, load_teacher
 from cpsc.teacher import Teacher, measure, train_teacher
@@ -23,6 +25,7 @@ class Assets:
     teacher: Teacher
     probe: ProbeSet
     dataset: Dataset | None
+    inception: InceptionReference | None = None
 
 
 def prepare(study: Study, display: Display, *, force: bool = False, on_cluster: bool = False) -> Assets:
@@ -31,7 +34,17 @@ def prepare(study: Study, display: Display, *, force: bool = False, on_cluster: 
     device = resolve_device("auto" if study.resources.gpus else "cpu") if on_cluster else study_device(study)
     dataset = load_dataset(study.dataset, say=display.say) if study.dataset else None
     teacher = obtain_teacher(study.teacher, dataset, storage, device, display, force=force)
-    return Assets(teacher, obtain_probe(teacher, study.probe, storage, device, display), dataset)
+    inception = _inception_reference(study, dataset)
+    return Assets(teacher, obtain_probe(teacher, study.probe, storage, device, display), dataset, inception)
+
+
+def _inception_reference(study: Study, dataset: Dataset | None) -> InceptionReference | None:
+    """What an FID needs, tried out before anything is trained: the trials look at it in their last epoch."""
+    if study.measure.inception_weights is None or dataset is None:
+        return None
+    weights = folder_path(study.measure.inception_weights, "measure.inception_weights")
+    load_inception(weights)
+    return InceptionReference(weights, dataset.train.images)
 
 
 def study_device(study: Study) -> torch.device:

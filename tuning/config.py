@@ -81,6 +81,13 @@ class CheckpointConfig(_Section):
     artifacts: Literal["last_and_best", "best", "none"] = "last_and_best"
 
 
+class MeasureConfig(_Section):
+    """What is measured beside accuracies, where it takes more than the study has."""
+
+    inception_weights: str | None = None
+    """The file of the original FID's Inception-v3: the last epoch of each trial then has an FID, against the training images."""
+
+
 class TrackingConfig(_Section):
     """Where MLflow's server is; default: a SQLite file in `local`."""
 
@@ -101,6 +108,7 @@ class StudyFile(_Section):
     prune: PruneConfig = PruneConfig()
     resources: ResourceConfig = ResourceConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    measure: MeasureConfig = MeasureConfig()
     tracking: TrackingConfig = TrackingConfig()
     storage: str = "runs"
     """Where all nodes meet: teachers, probe sets, checkpoints, records. A folder, or a URI that `pyarrow.fs` knows."""
@@ -136,6 +144,7 @@ class Study:
     prune: PruneConfig
     resources: ResourceConfig
     checkpoint: CheckpointConfig
+    measure: MeasureConfig
     tracking: TrackingConfig
     storage: str
     """An absolute path or a URI."""
@@ -195,6 +204,8 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
     resolved = build_config(base, {})
     if file.objective == "test_accuracy" and dataset is None:
         raise ConfigError("objective: test_accuracy needs config.dataset, the labelled images to measure it on")
+    if file.measure.inception_weights is not None and dataset is None:
+        raise ConfigError("measure.inception_weights: needs config.dataset, the real images that an FID compares with")
     if file.prune.scheduler == "asha" and file.prune.grace_epochs > resolved.epochs:
         raise ConfigError(f"prune.grace_epochs: must be <= config.epochs ({resolved.epochs}), got {file.prune.grace_epochs}")
     space = parse_space(file.space, base, is_grid=file.search.sampler == "grid")
@@ -213,6 +224,7 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
         prune=file.prune,
         resources=file.resources,
         checkpoint=file.checkpoint,
+        measure=file.measure,
         tracking=file.tracking,
         storage=storage,
         local=folder_path(file.local, "local") if file.local else Path("runs").absolute() if "://" in storage else Path(storage),

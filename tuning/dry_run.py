@@ -27,7 +27,7 @@ def describe(study: Study) -> str:
         "space": {path: str(domain) for path, domain in study.space.items()},
         "start": study.start,
         "objective": study.objective,
-        **{key: getattr(study, key).model_dump() for key in ("search", "prune", "resources", "checkpoint", "tracking")},
+        **{key: getattr(study, key).model_dump() for key in ("search", "prune", "resources", "checkpoint", "measure", "tracking")},
         "storage": study.storage,
         "local": str(study.local),
     }

@@ -13,6 +13,7 @@ from tuning.assets import Assets
 from tuning.config import NAME, Study, folder_path, load_study
 from tuning.journal import FILE_NAME, Event, Journal
 from tuning.journal_copy import JournalCopy
+from tuning.network_cost import teacher_cost
 from tuning.redaction import redact
 from tuning.storage import Storage
 from tuning.tracking import MlflowWriter
@@ -121,6 +122,7 @@ def shared_params(assets: Assets) -> dict[str, Any]:
         "teacher.digest": teacher.digest[:12],
         **accuracy,
         "teacher.normalisation": asdict(teacher.normalisation),
+        **teacher_cost(teacher),
         "probe.num_images": len(assets.probe.labels),
     }
 

@@ -8,7 +8,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,21 @@ from tuning.trainable import to_plain
 class Recorder(Callback):
     """Writes the journal of a launch's trials, by their numbers. An epoch that `history` holds is not written again."""
 
-    def __init__(self, journal: Journal, history: LaunchHistory, base: Settings, *, epochs: int, shared: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        history: LaunchHistory,
+        base: Settings,
+        *,
+        epochs: int,
+        shared: Mapping[str, Any],
+        student_cost: Callable[[str], Mapping[str, Any]] = lambda arch: {},
+    ) -> None:
         self._journal = journal
         self._base = base
         self._epochs = epochs
         self._shared = dict(shared)
+        self._student_cost = student_cost
         self._last_epoch = {number: trial.last_epoch for number, trial in history.trials.items()}
         self._open: set[int] = set()
         self.busy_s = 0.0
@@ -80,12 +90,13 @@ class Recorder(Callback):
 
     def _begin(self, trial: Trial) -> None:
         self._open.add(number_of(trial))
-        params = flatten(to_plain(asdict(build_config(self._base, trial.config["point"]))))
+        config = build_config(self._base, trial.config["point"])
+        params = {**dict(flatten(to_plain(asdict(config)))), **self._student_cost(config.student.arch), **self._shared}
         self._append(
             trial,
             "trial_start",
             point=trial.config["point"],
-            params={key: str(value) for key, value in (dict(params) | self._shared).items()},
+            params={key: str(value) for key, value in params.items()},
             ray_trial_id=trial.trial_id,
         )
 

@@ -1,6 +1,7 @@
 """A study from its file to its champion: Ray Tune runs the trials, Optuna proposes them, ASHA prunes them."""
 
 import contextlib
+import functools
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from tuning.config import Study, check_searchable
 from tuning.history import LaunchHistory, check_resumable, fold
 from tuning.journal import DriverLock, Journal, JournalError
 from tuning.launch import launch_start, new_launch, open_launch, open_writer, shared_params
+from tuning.network_cost import student_cost
 from tuning.preflight import MeetingPoint, check_nodes
 from tuning.progress import Display
 from tuning.ray_session import check_resources, ray_running, terminating_like_ctrl_c
@@ -84,7 +86,14 @@ class _Attempt:
         scheduler = build_scheduler(study)
         history = settle(journal, study, scheduler)
         journal.append({"kind": "attempt_start", "time": time.time(), "attempt": history.num_attempts})
-        recorder = Recorder(journal, history, study.base, epochs=study.config.epochs, shared=shared_params(assets))
+        recorder = Recorder(
+            journal,
+            history,
+            study.base,
+            epochs=study.config.epochs,
+            shared=shared_params(assets),
+            student_cost=functools.partial(student_cost, assets.teacher),
+        )
         interrupted = False
         space = StudySearch.convert_search_space(to_tune(study.space))
         mirror = StudyMirror(journal, study_name=study.name, space=space, metric=study.metric)

@@ -16,6 +16,7 @@ from cpsc.data import Split
 from cpsc.device import resolve_device
 from cpsc.distiller import Distiller
 from cpsc.errors import CheckpointError, DivergedError
+from cpsc.measurement import InceptionReference
 from cpsc.pictures import save_grid
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
@@ -38,6 +39,7 @@ class TrialContext:
     probe: ProbeSet
     test: Split | None
     objective: str
+    inception: InceptionReference | None = None
     threads: int
     device: str
     gpus: float
@@ -139,6 +141,7 @@ class DistillTrainable(Trainable):
             test=context.test,
             device=resolve_device(context.device),
             objective=context.objective,
+            inception=context.inception,
         )
 
 

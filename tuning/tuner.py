@@ -30,6 +30,7 @@ def trial_context(study: Study, assets: Assets, meeting_point: MeetingPoint | No
         teacher=assets.teacher,
         probe=assets.probe,
         test=assets.dataset.test if assets.dataset else None,
+        inception=assets.inception,
         objective=study.objective,
         threads=study.resources.cpus,
         device="cuda" if study.resources.gpus else "cpu",

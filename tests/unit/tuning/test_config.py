@@ -738,3 +738,10 @@ def test_any_damage_to_a_valid_file_loads_or_is_refused(
 )
 def test_any_override_applies_or_is_refused(tmp_path_factory: pytest.TempPathFactory, assignment: str) -> None:
     check_loads_or_refuses(tmp_path_factory.getbasetemp() / "override.yaml", yaml.safe_dump(VALID).encode(), [assignment])
+
+
+def test_an_fid_needs_real_images_to_compare_with(raw: Raw) -> None:
+    raw |= {"measure": {"inception_weights": "weights.pth"}}
+    assert resolve_study(raw).measure.inception_weights == "weights.pth"
+    raw["config"] |= {"dataset": None, "teacher": {"path": "teacher.pt"}}
+    assert refusal(raw) == "measure.inception_weights: needs config.dataset, the real images that an FID compares with"

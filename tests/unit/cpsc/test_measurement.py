@@ -1,0 +1,59 @@
+"""What is measured after an epoch: agreement with the teacher on probe and test images, and distances of the images."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cpsc import measurement
+from cpsc.distiller import Distiller
+from cpsc.frechet import InceptionFid
+from cpsc.measurement import InceptionReference, Measurement
+
+CPU = torch.device("cpu")
+
+
+def measure(teacher, **images) -> Measurement:
+    return Measurement(teacher, teacher.build(CPU), CPU, **{"probe": None, "test": None} | images)
+
+
+def test_the_teacher_agrees_with_itself_on_all_images_and_is_right_where_it_is_right(teacher, probe, real_images) -> None:
+    found = measure(teacher, probe=probe, test=real_images).of_student(teacher.build(CPU))
+    assert (found["probe_agreement"], found["test_agreement"]) == (1.0, 1.0)
+    logits = teacher.build(CPU)(teacher.normalisation.normalise(real_images.images)).logits
+    assert found["test_accuracy"] == pytest.approx((logits.argmax(1) == real_images.labels).float().mean().item())
+
+
+def test_without_images_nothing_is_measured(teacher) -> None:
+    nothing = measure(teacher)
+    assert nothing.of_student(teacher.build(CPU)) == {}
+    assert nothing.num_wanted_images == 0
+    assert nothing.of_images(torch.zeros(4, 1, 8, 8, dtype=torch.uint8)) == {}
+
+
+def test_real_images_are_at_no_distance_from_themselves_and_noise_is_far(teacher, real_images) -> None:
+    found = measure(teacher, test=real_images)
+    assert found.num_wanted_images == len(real_images.images)
+    same = found.of_images(real_images.images)["teacher_frechet_distance"]
+    noise = torch.randint(0, 256, real_images.images.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert same == pytest.approx(0.0, abs=1e-6)
+    assert found.of_images(noise)["teacher_frechet_distance"] > 1e-3
+
+
+def test_an_fid_compares_with_the_images_it_is_given_and_says_with_how_many(teacher, shapes, monkeypatch) -> None:
+    def counted(real, synthetic, weights, *, device) -> InceptionFid:
+        assert weights == Path("inception.pth")
+        return InceptionFid(7.5, len(real), len(synthetic))
+
+    monkeypatch.setattr(measurement, "inception_fid", counted)
+    found = measure(teacher, test=shapes.test, inception=InceptionReference(Path("inception.pth"), shapes.train.images))
+    assert found.num_wanted_images == len(shapes.train.images) == 64
+    metrics = found.of_images(shapes.test.images)
+    assert (metrics["fid"], metrics["fid_num_images"]) == (7.5, 32.0)
+
+
+def test_images_are_measured_in_the_last_epoch_alone(config, teacher, probe, real_images) -> None:
+    distiller = Distiller(config, teacher, probe=probe, test=real_images)
+    epochs = [distiller.run_epoch() for _ in range(config.epochs)]
+    assert ["teacher_frechet_distance" in metrics for metrics in epochs] == [False, False, False, True]
+    assert "teacher_frechet_distance" not in Distiller(config, teacher, probe=probe).run_epoch()
