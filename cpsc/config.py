@@ -184,6 +184,12 @@ class ScheduleConfig:
     generator_warmup_epochs: int = 0
     """Epochs in which only the generator trains, without an adversary (DFQ)."""
 
+    @property
+    def images_per_epoch(self) -> int:
+        """Synthetic images that either network learns from."""
+        student = self.student_steps * (self.student_batch_size or self.batch_size)
+        return self.iterations * (self.generator_steps * self.batch_size + student)
+
     def __post_init__(self) -> None:
         for name in ("iterations", "generator_steps", "student_steps", "batch_size"):
             value = getattr(self, name)

@@ -98,9 +98,7 @@ class Distiller:
             broken = next(name for name, value in metrics.items() if not math.isfinite(value))
             raise DivergedError(f"{broken} is not finite after epoch {self.epoch}")
         self._record(metrics)
-        schedule = self.config.schedule
-        synthetic = schedule.iterations * schedule.batch_size * (schedule.generator_steps + schedule.student_steps)
-        metrics["images_per_s"] = synthetic / metrics["train_s"]
+        metrics["images_per_s"] = self.config.schedule.images_per_epoch / metrics["train_s"]
         metrics["epoch_s"] = time.perf_counter() - started
         metrics["peak_memory_bytes"] = float(peak_memory(self.device))
         return metrics

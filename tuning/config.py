@@ -210,6 +210,7 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
         raise ConfigError(f"prune.grace_epochs: must be <= config.epochs ({resolved.epochs}), got {file.prune.grace_epochs}")
     space = parse_space(file.space, base, is_grid=file.search.sampler == "grid")
     points = _parse_points(file, space, base)
+    _check_epochs(space, base)
     storage = _parse_storage(file.storage)
     return Study(
         name=file.name,
@@ -309,6 +310,16 @@ def _parse_by_method(raw: Any) -> dict[str, dict[str, Any]]:
         for path, _ in flatten(settings):
             check_path(path, where=f"config.by_method.{method}")
     return raw
+
+
+def _check_epochs(space: Mapping[str, Range], base: Settings) -> None:
+    """Raise ConfigError where trials would be of different lengths: presets have that of their method."""
+    if "method" not in space:
+        return
+    epochs = {method: build_config(base, {"method": method}).epochs for method in space["method"].arguments}
+    if len(set(epochs.values())) > 1:
+        found = ", ".join(f"{method} {number}" for method, number in epochs.items())
+        raise ConfigError(f"space.method: trials must be of the same number of epochs, set config.epochs for all ({found})")
 
 
 def _parse_points(file: StudyFile, space: Mapping[str, Range], base: Settings) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from tuning.assets import study_device
 from tuning.config import Study, check_searchable
 from tuning.ray_session import concurrency
 from tuning.redaction import redact
+from tuning.space import build_config
 from tuning.trainable import to_plain
 
 
@@ -35,17 +36,23 @@ def describe(study: Study) -> str:
 
 
 def _cost(study: Study) -> list[str]:
-    config, schedule, trials = study.config, study.config.schedule, study.search.num_trials
-    images = schedule.iterations * (schedule.generator_steps + schedule.student_steps) * schedule.batch_size
+    config, trials = study.config, study.search.num_trials
     check_searchable(study)
     rungs = _rungs(study)
     study_device(study)
     return [
         f"{trials} trials of up to {config.epochs} epochs, {concurrency(study)} at a time on this machine, "
         f"{study.resources.cpus} CPU and {study.resources.gpus:g} GPU each",
-        f"one epoch: {images:,} synthetic images; all trials to the end: {trials * config.epochs} epochs",
+        f"one epoch: {_images(study)} synthetic images; all trials to the end: {trials * config.epochs} epochs",
         f"ASHA may stop a trial after epoch {', '.join(map(str, rungs))}" if rungs else "no trial is stopped early",
     ]
+
+
+def _images(study: Study) -> str:
+    """Of an epoch of the study's config, or of those of a grid's points, which may differ."""
+    points = study.start if study.search.sampler == "grid" else [{}]
+    images = sorted({build_config(study.base, point).schedule.images_per_epoch for point in points})
+    return f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,} to {images[-1]:,}"
 
 
 def _rungs(study: Study) -> list[int]:

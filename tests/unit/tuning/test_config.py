@@ -745,3 +745,13 @@ def test_an_fid_needs_real_images_to_compare_with(raw: Raw) -> None:
     assert resolve_study(raw).measure.inception_weights == "weights.pth"
     raw["config"] |= {"dataset": None, "teacher": {"path": "teacher.pt"}}
     assert refusal(raw) == "measure.inception_weights: needs config.dataset, the real images that an FID compares with"
+
+
+def test_trials_of_different_lengths_are_refused(raw: Raw) -> None:
+    raw["space"] = {"method": {"choice": ["cpsc", "dafl"]}}
+    del raw["config"]["epochs"]
+    raw["config"]["student"] = {"arch": "wrn_10_1"}
+    message = "space.method: trials must be of the same number of epochs, set config.epochs for all (cpsc 600, dafl 2000)"
+    assert refusal(raw) == message
+    raw["config"] |= {"epochs": 5, "student": {"arch": "wrn_10_1", "warmup_epochs": 1}}
+    assert resolve_study(raw).config.epochs == 5

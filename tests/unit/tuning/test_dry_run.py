@@ -60,6 +60,20 @@ def test_the_cost_is_counted_in_trials_epochs_and_images(raw: Raw) -> None:
     ]
 
 
+def test_a_grids_points_may_differ_in_their_images(raw: Raw) -> None:
+    raw["config"]["schedule"] = {"batch_size": 64}
+    raw["config"]["by_method"] = {
+        "cpsc": {"schedule": {"iterations": 10, "generator_steps": 2, "student_steps": 3}},
+        "cmi": {
+            "schedule": {"iterations": 1, "generator_steps": 2, "student_steps": 3, "student_batch_size": 32},
+            "cmi": {"bank_size": 64},
+        },
+    }
+    raw["space"] = {"method": {"choice": ["cpsc", "cmi"]}}
+    lines = cost(raw | {"search": {"sampler": "grid"}})
+    assert "one epoch: 224 to 3,200 synthetic images; all trials to the end: 18 epochs" in lines
+
+
 @pytest.mark.parametrize(
     ("epochs", "prune", "rungs"),
     [
