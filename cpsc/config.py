@@ -79,7 +79,7 @@ class LossWeights:
         for name, value in vars(self).items():
             _non_negative(f"weights.{name}", value)
         generator = self.adversarial + self.batch_statistics + self.contrast + self.label
-        generator += self.one_hot + self.balance + self.activation
+        generator += self.one_hot + self.balance + self.activation + self.total_variation + self.image_norm
         require(generator > 0, "weights", 0.0, "not all 0 in the generator's loss: it would learn nothing")
         student = self.kl + self.l2 + self.l1
         require(student > 0, "weights.kl and weights.l2", 0.0, "not both 0: the student would learn nothing")

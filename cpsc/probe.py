@@ -5,25 +5,34 @@ statistics, total variation and jitter. No trial ever trains on these images.
 """
 
 import hashlib
+import itertools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cpsc import checkpoint
-from cpsc.config import FORBID_UNKNOWN, require
+from cpsc.config import (
+    FORBID_UNKNOWN,
+    DistillConfig,
+    GeneratorConfig,
+    InversionConfig,
+    LossWeights,
+    ScheduleConfig,
+    require,
+)
 from cpsc.errors import CheckpointError
-from cpsc.losses.image_prior import image_norm, total_variation
-from cpsc.losses.label import label_cross_entropy
-from cpsc.losses.statistics import batch_statistics_distance
+from cpsc.loop import Phase, run_epoch
+from cpsc.methods.adi import Adi
 from cpsc.metrics import accuracy, predict
-from cpsc.rng import stream
-from cpsc.statistics import StatisticsRecorder
+from cpsc.observation import Observer
+from cpsc.rng import RandomStreams, derive_seed
+from cpsc.synthesis import InvertedBatches
 from cpsc.teacher import Teacher
 
 PROBE_VERSION = 1
@@ -126,75 +135,59 @@ def synthesise(
     *,
     on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> ProbeSet:
-    """Invert `teacher` into `config.num_images` images with balanced labels; `on_step(done, total)` for progress."""
+    """Invert `teacher` into `config.num_images` images with balanced labels; `on_step(done, total)` for progress.
+
+    Batches of the method ADI without its student, each run as that method's generator turn. Raises DivergedError where the
+    inversion leaves what is finite.
+    """
+    settings = _as_adi(config)
     network = teacher.build(device)
-    recorder = StatisticsRecorder(network) if config.batch_statistics else None
-    rng = stream(config.seed, "probe", device)
-    labels = torch.arange(config.num_images, device=device) % teacher.num_classes
-    num_batches = config.num_images // config.batch_size
-    pixels = []
-    for index, batch_labels in enumerate(labels.split(config.batch_size)):
+    streams = RandomStreams(derive_seed(config.seed, "probe"), device)
+    synthesis = InvertedBatches(settings, teacher, streams, device)
+    method = Adi(settings, teacher=network, student=network)
+    observer = Observer(network, network, method)
+    total, done = config.num_images // config.batch_size * config.steps, itertools.count(1)
 
-        def report(step: int, *, before: int = index * config.steps) -> None:
-            on_step(before + step, num_batches * config.steps)
+    def observe(loss: Tensor) -> None:
+        synthesis.observe(loss)
+        on_step(next(done), total)
 
-        images = _invert(network, recorder, teacher, batch_labels, config, rng, report)
-        pixels.append(teacher.normalisation.to_pixels(images))
-    images = torch.cat(pixels)
-    logits = predict(network, teacher.normalisation.normalise(images))
+    phase = Phase(
+        name="probe set",
+        steps=config.steps,
+        modules=synthesis.modules,
+        terms=lambda: method.generator_terms(observer.generator_view(synthesis.batch())),
+        weights=method.generator_weights,
+        optimizers=synthesis.optimizers,
+        scaler=torch.amp.GradScaler(device.type, enabled=False),
+        begin=synthesis.begin,
+        observe=observe,
+        end=synthesis.end,
+    )
+    run_epoch(
+        [phase],
+        iterations=config.num_images // config.batch_size,
+        check_each_iteration=True,
+        diverged_above=settings.diverged_above,
+    )
+    images, labels = synthesis.finished()
     return ProbeSet(
         images=images.cpu(),
         labels=labels.cpu(),
         teacher_digest=teacher.digest,
-        teacher_accuracy=accuracy(logits, labels),
+        teacher_accuracy=accuracy(predict(network, teacher.normalisation.normalise(images)), labels),
     )
 
 
-def _invert(
-    network: nn.Module,
-    recorder: StatisticsRecorder | None,
-    teacher: Teacher,
-    labels: Tensor,
-    config: ProbeConfig,
-    rng: torch.Generator,
-    on_step: Callable[[int], None],
-) -> Tensor:
-    shape = (len(labels), teacher.channels, teacher.image_size, teacher.image_size)
-    images = torch.randn(shape, device=labels.device, generator=rng).requires_grad_(True)
-    black, white = teacher.normalisation.bounds(images)
-    optimizer = torch.optim.Adam([images], lr=config.lr, betas=(0.5, 0.99))
-    best, best_loss = images.detach().clone(), torch.tensor(float("inf"), device=labels.device)
-    for step in range(1, config.steps + 1):
-        terms = _inversion_terms(network, recorder, images, labels, config, rng)
-        loss = torch.stack([getattr(config, name) * term for name, term in terms.items()]).sum()
-        optimizer.zero_grad(set_to_none=True)
-        (images.grad,) = torch.autograd.grad(loss, [images])
-        improved = loss.detach() < best_loss
-        best = torch.where(improved, images.detach(), best)  # before the step: this loss belongs to these pixels
-        best_loss = torch.where(improved, loss.detach(), best_loss)
-        optimizer.step()
-        with torch.no_grad():
-            images.copy_(images.clamp(black, white))
-        on_step(step)
-    return best.clamp(black, white)
-
-
-def _inversion_terms(
-    network: nn.Module,
-    recorder: StatisticsRecorder | None,
-    images: Tensor,
-    labels: Tensor,
-    config: ProbeConfig,
-    rng: torch.Generator,
-) -> Mapping[str, Tensor]:
-    shift = torch.randint(-config.jitter, config.jitter + 1, (2,), device=rng.device, generator=rng).tolist()
-    jittered = images.roll(shift, dims=(2, 3))
-    terms = {"total_variation": total_variation(images), "image_norm": image_norm(images)}
-    if recorder is None:
-        logits = network(jittered).logits
-    else:
-        with recorder.recording() as observed:
-            logits = network(jittered).logits
-        terms["batch_statistics"] = batch_statistics_distance(observed, recorder.stored)
-    terms["label"] = label_cross_entropy(logits.float(), labels).mean()
-    return terms
+def _as_adi(config: ProbeConfig) -> DistillConfig:
+    """The same inversion as settings of the method ADI, with no student to disagree."""
+    terms = {name: getattr(config, name) for name in ("batch_statistics", "total_variation", "image_norm", "label")}
+    return DistillConfig(
+        method="adi",
+        seed=config.seed,
+        weights=LossWeights(**{"l2": 0.0, "adversarial": 0.0, "contrast": 0.0, **terms}),
+        generator=GeneratorConfig(lr=config.lr, beta1=0.5, beta2=0.99, decay_lr=False),
+        schedule=ScheduleConfig(generator_steps=config.steps, batch_size=config.batch_size),
+        inversion=InversionConfig(clip=True, jitter=config.jitter),
+        precision="fp32",
+    )

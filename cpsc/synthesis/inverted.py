@@ -40,6 +40,7 @@ class AbstractInversion(AbstractSynthesis):
             limit=config.inversion.pool_size, channels=teacher.channels, image_size=teacher.image_size, device=device
         )
         self._order: list[Tensor] = []
+        self._made_for: list[Tensor] = []
 
     def begin(self) -> None:
         self._labels = self._draw_labels()
@@ -65,7 +66,13 @@ class AbstractInversion(AbstractSynthesis):
     def end(self) -> None:
         images = self._plain() if self._kept is None else self._kept
         self._pool.add(self._teacher.normalisation.to_pixels(images))
+        self._made_for.append(self._labels)
         self._order = []
+
+    def finished(self) -> tuple[Tensor, Tensor]:
+        """All images since this was built, uint8 [N, K, H, W], and the classes they were made for, [N]."""
+        labels = torch.cat(self._made_for)
+        return self._pool.images[-len(labels) :], labels
 
     @torch.no_grad()
     def sample(self) -> tuple[Tensor, Tensor | None]:
