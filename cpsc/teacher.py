@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cpsc import checkpoint
-from cpsc.config import FORBID_UNKNOWN, StudentConfig, require
+from cpsc.config import FORBID_UNKNOWN, Precision, StudentConfig, require
 from cpsc.data.dataset import Dataset, Normalisation, augment
-from cpsc.device import place
+from cpsc.device import autocast, place, resolve_precision
 from cpsc.errors import CheckpointError, ConfigError, DataError
 from cpsc.metrics import accuracy, predict
 from cpsc.models import build_imported, build_model, check_arch, check_import_path, is_import_path
@@ -43,6 +43,8 @@ class TeacherRecipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     warmup_epochs: int = 5
+    precision: Precision = "fp32"
+    """As of a run: `auto` is bf16 where the processor has it."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -262,6 +264,10 @@ def train_teacher(
         nesterov=False,
         fused=True,
     )
+    precision = resolve_precision(recipe.precision, device)
+    if precision == "fp16":
+        raise ConfigError("precision 'fp16' trains no teacher here, which scales no gradients: use bf16, fp32 or auto")
+    computing = autocast(precision, device)
     images, labels = dataset.train.images.to(device), dataset.train.labels.to(device)
     rng = stream(recipe.seed, "teacher/batches", device)
     for epoch in range(1, recipe.epochs + 1):
@@ -269,7 +275,10 @@ def train_teacher(
         losses = []
         for batch in _shuffled_batches(len(labels), recipe.batch_size, rng):
             x = augment(images[batch], crop_padding=dataset.crop_padding, flip=dataset.flip, rng=rng)
-            loss = F.cross_entropy(network(dataset.normalisation.normalise(x)).logits, labels[batch])
+            x = dataset.normalisation.normalise(x).contiguous(memory_format=torch.channels_last)
+            with computing():
+                logits = network(x).logits
+            loss = F.cross_entropy(logits.float(), labels[batch])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

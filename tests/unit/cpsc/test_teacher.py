@@ -301,3 +301,13 @@ def test_a_dataset_of_other_classes_or_images_is_refused(teacher, shapes) -> Non
     coloured = Split(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.arange(4))
     with pytest.raises(ConfigError, match="has 4 classes of 3x8x8"):
         teacher.check_dataset(replace(shapes, train=coloured, test=coloured))
+
+
+def test_a_teacher_learns_in_bf16_as_well_and_fp16_is_refused(shapes) -> None:
+    recipe = TeacherRecipe(arch="wrn_10_1", epochs=6, batch_size=16, lr=0.05, warmup_epochs=1, precision="bf16")
+    teacher = train_teacher(recipe, shapes, torch.device("cpu"))
+    assert teacher.test_accuracy is not None
+    assert teacher.test_accuracy > 0.9
+    assert all(tensor.dtype in (torch.float32, torch.int64) for tensor in teacher.state.values())
+    with pytest.raises(ConfigError, match="precision 'fp16'"):
+        train_teacher(replace(recipe, precision="fp16"), shapes, torch.device("cpu"))
