@@ -46,8 +46,8 @@ def comparison_table(launch: Launch, by: Sequence[str], *, target: float) -> Tab
     """A row a group: accuracies in percent, epochs until one first reaches `target`, seconds and megabytes of replay a trial.
 
     Accuracy is the test accuracy where it was measured, else the probe agreement. Spreads are sample deviations over the
-    group's trials; `over epochs` is the mean over all epochs and the deviation over the second half of them, which tell what
-    a blind stop gives (PRE-DFKD, arXiv:2201.03019, sec. 4).
+    group's trials. Mean and deviation over all epochs, and the deviation over the second half of them, tell what a blind stop
+    gives (PRE-DFKD, arXiv:2201.03019, sec. 4).
     """
     metric = accuracy_metric(launch)
     columns = accuracy_columns(metric, target)
@@ -80,8 +80,9 @@ def accuracy_columns(metric: str, target: float) -> dict[str, Column]:
     return {
         "last": lambda trials: spread([curve[-1] for curve in curves(trials)]),
         "best": lambda trials: spread([max(curve) for curve in curves(trials)]),
-        "over epochs": lambda trials: spread([statistics.fmean(curve) for curve in curves(trials)]),
-        "deviation, 2nd half": lambda trials: f"{statistics.fmean(_late_deviation(curve) for curve in curves(trials)):.2f}",
+        "mean over epochs": lambda trials: spread([statistics.fmean(curve) for curve in curves(trials)]),
+        "deviation over epochs": lambda trials: f"{statistics.fmean(statistics.pstdev(curve) for curve in curves(trials)):.2f}",
+        "of the 2nd half": lambda trials: f"{statistics.fmean(_late_deviation(curve) for curve in curves(trials)):.2f}",
         f"epochs to {POINTS * target:g} %": lambda trials: _reached(curves(trials), POINTS * target),
         "seconds": lambda trials: spread([sum(trial.curves["epoch_s"].values()) for trial in trials], digits=0),
         "replay MB": lambda trials: f"{max(max(trial.curves['replay_bytes'].values()) for trial in trials) / MEGABYTE:.2f}",

@@ -55,8 +55,9 @@ def test_figures_are_means_and_sample_deviations_over_trials() -> None:
     shown = cells(launch(trial(0, "cpsc", [0.80, 0.98, 0.96]), trial(1, "cpsc", [0.90, 0.94, 0.92])))
     assert shown["last"] == ["94.00 ± 2.83"]
     assert shown["best"] == ["96.00 ± 2.83"]
-    assert shown["over epochs"] == ["91.67 ± 0.47"]
-    assert shown["deviation, 2nd half"] == ["1.00"]
+    assert shown["mean over epochs"] == ["91.67 ± 0.47"]
+    assert shown["deviation over epochs"] == ["4.84"]
+    assert shown["of the 2nd half"] == ["1.00"]
     assert shown["epochs to 95 %"] == ["2.0 (1 of 2)"]
     assert shown["seconds"] == ["8 ± 2"]
     assert shown["replay MB"] == ["1.50"]
