@@ -15,7 +15,7 @@ from cpsc.data.dataset import Split
 from cpsc.device import autocast, peak_memory, place, resolve_precision
 from cpsc.errors import CheckpointError, ConfigError, DivergedError
 from cpsc.loop import Phase, run_epoch
-from cpsc.measurement import InceptionReference, Measurement, Metrics
+from cpsc.measurement import Measurement, Metrics
 from cpsc.methods import METHODS, Terms, check_method
 from cpsc.metrics import class_balance, curve_statistics, predict
 from cpsc.models import build_model
@@ -37,8 +37,9 @@ class Distiller:
     """Alternating generator/student training of one student.
 
     `probe` is what the data-free objective is measured on; `test`, labelled real images, is recorded where it is given and
-    steers nothing unless `objective` is ``test_accuracy``; `inception` adds an FID to the last epoch. The best epoch's student
-    is kept beside the last. Same config, teacher, device and thread count: same numbers, also across `state_dict` and back.
+    steers nothing unless `objective` is ``test_accuracy``. A `measurement`, which runs may share, says all that instead. The
+    best epoch's student is kept beside the last. Same config, teacher, device and thread count: same numbers, also across
+    `state_dict` and back.
     """
 
     def __init__(
@@ -50,23 +51,23 @@ class Distiller:
         test: Split | None = None,
         device: torch.device | None = None,
         objective: str = "probe_agreement",
-        inception: InceptionReference | None = None,
+        measurement: Measurement | None = None,
     ) -> None:
-        needed = {"probe_agreement": probe, "test_accuracy": test}
-        if objective not in needed:
-            raise ConfigError(f"objective {objective!r}: unknown, use one of {', '.join(needed)}")
-        if objective == "test_accuracy" and test is None:
+        if objective not in CURVES:
+            raise ConfigError(f"objective {objective!r}: unknown, use one of {', '.join(CURVES)}")
+        self._measurement = measurement or Measurement(teacher, device or torch.device("cpu"), probe=probe, test=test)
+        if objective not in self._measurement.objectives:
             raise ConfigError("objective test_accuracy needs labelled test images, none were given")
         self.config = config
         self.objective = objective
-        self.device = device or torch.device("cpu")
+        self.device = self._measurement.device
+        self.teacher = self._measurement.network
         self.epoch = 0
         self.history: list[Metrics] = []
         self._best_student: dict[str, Tensor] | None = None
         self._teacher_info = teacher
         self._build_networks(teacher)
         self._build_optimization()
-        self._measurement = Measurement(teacher, self.teacher, self.device, probe=probe, test=test, inception=inception)
 
     # Training
 
@@ -204,7 +205,6 @@ class Distiller:
     def _build_networks(self, teacher: Teacher) -> None:
         config = self.config
         check_method(config)
-        self.teacher = teacher.build(self.device)
         with seeded_init(config.seed, "student"):
             student = build_model(config.student.arch, num_classes=teacher.num_classes, channels=teacher.channels)
         self.student = place(student, self.device).train().requires_grad_(False)  # each phase enables its own

@@ -34,27 +34,33 @@ class _ImageSet(NamedTuple):
 
 
 class Measurement:
-    """The images that students are compared on. The teacher is asked about them once.
+    """The teacher's network on a device, and the images that students are compared on, about which it is asked once.
 
     `probe`: images that need no data; `test`: labelled real ones; either may be absent, and so are its measurements then.
+    Nothing here changes as students train: all runs of a process can share one.
     """
 
     def __init__(
         self,
         teacher: Teacher,
-        network: nn.Module,
         device: torch.device,
         *,
-        probe: ProbeSet | None,
-        test: Split | None,
+        probe: ProbeSet | None = None,
+        test: Split | None = None,
         inception: InceptionReference | None = None,
     ) -> None:
         if probe is not None and probe.teacher_digest != teacher.digest:
             raise ConfigError("the probe set was made from another teacher: make one from this teacher")
-        self._teacher, self._network, self._device = teacher, network, device
+        self.teacher, self.device = teacher, device
+        self.network = teacher.build(device)
         self._inception = inception
         self._probe = self._prepared(probe.images, None) if probe is not None else None
         self._test = self._prepared(test.images, test.labels) if test is not None else None
+
+    @property
+    def objectives(self) -> set[str]:
+        """What a student can be chosen by."""
+        return {"probe_agreement"} | ({"test_accuracy"} if self._test is not None else set())
 
     def of_student(self, student: nn.Module) -> Metrics:
         """`probe_agreement` and `probe_kl`; `test_accuracy` and `test_agreement` with the teacher."""
@@ -78,9 +84,9 @@ class Measurement:
         metrics: Metrics = {}
         if self._test is not None:
             synthetic = self._normalised(images)
-            metrics["teacher_frechet_distance"] = teacher_frechet_distance(self._network, self._test.images, synthetic)
+            metrics["teacher_frechet_distance"] = teacher_frechet_distance(self.network, self._test.images, synthetic)
         if self._inception is not None:
-            found = inception_fid(self._inception.real_images, images, self._inception.weights, device=self._device)
+            found = inception_fid(self._inception.real_images, images, self._inception.weights, device=self.device)
             metrics |= {"fid": found.distance, "fid_num_images": float(min(found.num_real, found.num_synthetic))}
         return metrics
 
@@ -92,8 +98,8 @@ class Measurement:
 
     def _prepared(self, images: Tensor, labels: Tensor | None) -> _ImageSet:
         normalised = self._normalised(images)
-        return _ImageSet(normalised, predict(self._network, normalised), None if labels is None else labels.to(self._device))
+        return _ImageSet(normalised, predict(self.network, normalised), None if labels is None else labels.to(self.device))
 
     def _normalised(self, images: Tensor) -> Tensor:
-        normalised = self._teacher.normalisation.normalise(images.to(self._device))
+        normalised = self.teacher.normalisation.normalise(images.to(self.device))
         return normalised.contiguous(memory_format=torch.channels_last)

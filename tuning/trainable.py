@@ -16,7 +16,7 @@ from cpsc.data import Split
 from cpsc.device import resolve_device
 from cpsc.distiller import Distiller
 from cpsc.errors import CheckpointError, DivergedError
-from cpsc.measurement import InceptionReference
+from cpsc.measurement import InceptionReference, Measurement
 from cpsc.pictures import save_grid
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
@@ -63,6 +63,15 @@ class DistillTrainable(Trainable):
             context.meeting_point.visit()
         cap_gpu_memory(context.gpus)
         self._node = node_name()
+        # Once for all trials that this worker runs: the teacher is loaded, and asked about the images, a single time.
+        torch.set_num_threads(context.threads)
+        self._measurement = Measurement(
+            context.teacher,
+            resolve_device(context.device),
+            probe=context.probe,
+            test=context.test,
+            inception=context.inception,
+        )
         self._start(config)
 
     def step(self) -> dict[str, Any]:
@@ -134,15 +143,8 @@ class DistillTrainable(Trainable):
     def _build(self) -> None:
         context = self._context
         torch.set_num_threads(context.threads)
-        self.distiller = Distiller(
-            build_config(context.base, self._point),
-            context.teacher,
-            probe=context.probe,
-            test=context.test,
-            device=resolve_device(context.device),
-            objective=context.objective,
-            inception=context.inception,
-        )
+        config = build_config(context.base, self._point)
+        self.distiller = Distiller(config, context.teacher, objective=context.objective, measurement=self._measurement)
 
 
 def node_name() -> str:

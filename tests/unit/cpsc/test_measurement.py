@@ -1,5 +1,6 @@
 """What is measured after an epoch: agreement with the teacher on probe and test images, and distances of the images."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,13 @@ from cpsc import measurement
 from cpsc.distiller import Distiller
 from cpsc.frechet import InceptionFid
 from cpsc.measurement import InceptionReference, Measurement
+from tests.unit.cpsc.test_distiller import without_timings
 
 CPU = torch.device("cpu")
 
 
 def measure(teacher, **images) -> Measurement:
-    return Measurement(teacher, teacher.build(CPU), CPU, **{"probe": None, "test": None} | images)
+    return Measurement(teacher, CPU, **images)
 
 
 def test_the_teacher_agrees_with_itself_on_all_images_and_is_right_where_it_is_right(teacher, probe, real_images) -> None:
@@ -57,3 +59,13 @@ def test_images_are_measured_in_the_last_epoch_alone(config, teacher, probe, rea
     epochs = [distiller.run_epoch() for _ in range(config.epochs)]
     assert ["teacher_frechet_distance" in metrics for metrics in epochs] == [False, False, False, True]
     assert "teacher_frechet_distance" not in Distiller(config, teacher, probe=probe).run_epoch()
+
+
+def test_runs_that_share_a_measurement_give_the_numbers_of_runs_that_do_not(config, teacher, probe, real_images) -> None:
+    shared = measure(teacher, probe=probe, test=real_images)
+    for seed in (1, 2):
+        alone = Distiller(replace(config, seed=seed), teacher, probe=probe, test=real_images)
+        beside = Distiller(replace(config, seed=seed), teacher, measurement=shared)
+        assert beside.teacher is shared.network
+        for _ in range(2):
+            assert without_timings(beside.run_epoch()) == without_timings(alone.run_epoch())
