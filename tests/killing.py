@@ -101,4 +101,5 @@ def repeat_alone(study: Study, point: dict[str, Any], *, epochs: int) -> dict[st
         results = run_trial(study, point, Display(quiet=True), max_epochs=epochs)
     finally:
         torch.set_num_threads(threads)
-    return {name: [result[name] for result in results] for name in results[0]}
+    names = {name for result in results for name in result}  # some are measured in the last epoch only
+    return {name: [result[name] for result in results if name in result] for name in names}

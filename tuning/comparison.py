@@ -85,7 +85,9 @@ def accuracy_columns(metric: str, target: float) -> dict[str, Column]:
         "of the 2nd half": lambda trials: f"{statistics.fmean(_late_deviation(curve) for curve in curves(trials)):.2f}",
         f"epochs to {POINTS * target:g} %": lambda trials: _reached(curves(trials), POINTS * target),
         "seconds": lambda trials: spread([sum(trial.curves["epoch_s"].values()) for trial in trials], digits=0),
-        "replay MB": lambda trials: f"{max(max(trial.curves['replay_bytes'].values()) for trial in trials) / MEGABYTE:.2f}",
+        "replay MB": lambda trials: (
+            f"{max(max(trial.curves['replay_bytes'].values(), default=0.0) for trial in trials) / MEGABYTE:.2f}"
+        ),
     }
 
 

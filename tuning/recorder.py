@@ -15,6 +15,7 @@ from typing import Any
 
 from ray.tune import Callback, Checkpoint
 from ray.tune.experiment import Trial
+from ray.tune.result import AUTO_RESULT_KEYS
 
 from tuning.history import LaunchHistory
 from tuning.journal import Journal
@@ -126,12 +127,10 @@ def number_of(trial: Trial) -> int:
 
 def loggable_metrics(result: Mapping[str, Any]) -> dict[str, float]:
     """The trainable's own numbers in a Tune result; Ray's bookkeeping stays in Ray."""
-    own = ("epoch", "train_s", "epoch_s", "images_per_s", "student_lr", "generator_lr", "generator_label_agreement")
-    prefixes = ("generator/", "student/", "probe_", "test_", "best_")
     return {
         name: float(value)
         for name, value in result.items()
-        if (name in own or name.startswith(prefixes)) and isinstance(value, int | float) and not isinstance(value, bool)
+        if name not in AUTO_RESULT_KEYS and isinstance(value, int | float) and not isinstance(value, bool)
     }
 
 
