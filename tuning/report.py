@@ -15,6 +15,7 @@ from tuning.results import Launch, SweepSummary, TrialRecord
 from tuning.store import store_uri
 
 SHOWN_TRIALS = 10
+MARKDOWN_WIDTH = 400
 
 
 def print_report(launch: Launch, searched: Sequence[str], console: Console) -> None:
@@ -29,7 +30,8 @@ def print_comparison(launch: Launch, by: Sequence[str], console: Console, *, tar
     for path in by:
         if not any(path in trial.params for trial in launch.trials):
             raise ConfigError(f"--by {path}: no trial of launch {launch.name} has such a parameter, name one of its config")
-    console.print(comparison_table(launch, by, target=target), soft_wrap=True)
+    wide = Console(file=console.file, width=MARKDOWN_WIDTH)  # a row cut into lines would be no Markdown
+    wide.print(comparison_table(launch, by, target=target))
 
 
 def print_summary(summary: SweepSummary, study_file: Path, console: Console) -> None:

@@ -5,8 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
+from cpsc.errors import ConfigError
 from tuning.outcome import Outcome
-from tuning.report import print_report, summary_lines
+from tuning.report import print_comparison, print_report, summary_lines
 from tuning.results import Launch, TrialRecord
 
 Curve = dict[int, float]
@@ -113,3 +114,19 @@ def test_a_parameter_with_brackets_is_printed_as_it_is(name: str) -> None:
     trial = record(0, {1: 0.9}, kl={}, accuracy={}, outcome=Outcome.COMPLETED)
     marked = TrialRecord(**(vars(trial) | {"params": {"student.arch": name}}))
     assert f"its parameters: student.arch {name}" in printed(make(marked), ["student.arch"])
+
+
+def test_a_comparison_is_markdown_however_narrow_the_terminal() -> None:
+    screen = io.StringIO()
+    curves = {"probe_agreement": {1: 0.5}, "test_accuracy": {1: 0.6}, "epoch_s": {1: 2.0}, "replay_bytes": {1: 0.0}}
+    trials = [
+        TrialRecord(number=n, run_id=None, outcome=Outcome.COMPLETED, reason="", params={"method": name}, curves=curves)
+        for n, name in enumerate(("cpsc", "dafl"))
+    ]
+    found = Launch(name="methods", run_id=None, objective="probe_agreement", epochs=1, trials=trials)
+    console = Console(file=screen, width=40, color_system=None)
+    print_comparison(found, ["method"], console, target=0.95)
+    rows = [line for line in screen.getvalue().splitlines() if line.startswith("|")]
+    assert [row.split("|")[1].strip() for row in (rows[0], *rows[2:])] == ["method", "cpsc", "dafl"]
+    with pytest.raises(ConfigError, match=r"--by methd: no trial of launch methods has such a parameter"):
+        print_comparison(found, ["methd"], console, target=0.95)
