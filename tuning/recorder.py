@@ -9,7 +9,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from ray.tune import Callback, Checkpoint
 from ray.tune.experiment import Trial
 from ray.tune.result import AUTO_RESULT_KEYS
 
+from cpsc.methods import own_settings
 from tuning.history import LaunchHistory
 from tuning.journal import Journal
 from tuning.outcome import Outcome, outcome_of
@@ -92,7 +92,7 @@ class Recorder(Callback):
     def _begin(self, trial: Trial) -> None:
         self._open.add(number_of(trial))
         config = build_config(self._base, trial.config["point"])
-        params = {**dict(flatten(to_plain(asdict(config)))), **self._student_cost(config.student.arch), **self._shared}
+        params = {**dict(flatten(to_plain(own_settings(config)))), **self._student_cost(config.student.arch), **self._shared}
         self._append(
             trial,
             "trial_start",

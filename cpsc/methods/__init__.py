@@ -1,5 +1,8 @@
 """Methods by name, and which settings each of them has."""
 
+from dataclasses import asdict
+from typing import Any
+
 from cpsc.config import DistillConfig, LossWeights
 from cpsc.errors import ConfigError
 from cpsc.methods.adi import Adi
@@ -12,7 +15,7 @@ from cpsc.methods.dfq import Dfq
 from cpsc.methods.pre_dfkd import PreDfkd
 from cpsc.methods.zskt import Zskt
 
-__all__ = ["METHODS", "AbstractMethod", "Terms", "View", "check_method", "feature_dim", "stages"]
+__all__ = ["METHODS", "AbstractMethod", "Terms", "View", "check_method", "feature_dim", "own_settings", "stages"]
 
 METHODS: dict[str, type[AbstractMethod]] = {
     "cpsc": Cpsc,
@@ -26,6 +29,17 @@ METHODS: dict[str, type[AbstractMethod]] = {
 }
 OPTIONAL_SECTIONS = ("cpsc", "replay", "inversion", "cmi")
 PIXEL_FAMILIES = ("small", "large")
+
+
+def own_settings(config: DistillConfig) -> dict[str, Any]:
+    """`config` as nested keys without what its method does not have: what there is to say of a run."""
+    method = METHODS[config.method]
+    nested = asdict(config)
+    foreign = [section for section in OPTIONAL_SECTIONS if section not in method.SECTIONS]
+    own = {key: value for key, value in nested.items() if key not in foreign}
+    own["weights"] = {term: weight for term, weight in nested["weights"].items() if term in method.TERMS}
+    own["switches"] = {name: value for name, value in nested["switches"].items() if name in method.SWITCHES}
+    return own
 
 
 def check_method(config: DistillConfig) -> None:

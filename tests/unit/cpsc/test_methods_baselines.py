@@ -21,7 +21,7 @@ from cpsc.losses.distillation import distillation_kl
 from cpsc.losses.image_prior import image_norm, mean_total_variation, total_variation
 from cpsc.losses.instance_contrast import instance_discrimination
 from cpsc.losses.statistics import batch_statistics_distance, gaussian_statistics_kl
-from cpsc.methods import METHODS, AbstractMethod, View, check_method
+from cpsc.methods import METHODS, AbstractMethod, View, check_method, own_settings
 from cpsc.methods.cmi import Cmi, feature_layers, num_input_channels
 from cpsc.models import Output, build_model
 from cpsc.presets import PRESETS, preset
@@ -738,3 +738,13 @@ def test_what_an_inversion_cannot_do_is_refused(method: str, changes: dict, rule
 def test_a_setting_without_effect_is_refused(method: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         small(method, next(iter(PRESETS[method])), **settings)
+
+
+def test_what_is_said_of_a_run_is_what_its_method_has() -> None:
+    said = own_settings(small("dafl", "original"))
+    assert said["weights"].keys() == {"kl", "one_hot", "balance", "activation"}
+    assert said["switches"].keys() == {"balance_base"}
+    assert said["replay"]["kind"] == "none"
+    assert not {"cpsc", "inversion", "cmi"} & said.keys()
+    assert said["student"]["arch"] == "wrn_10_1"
+    assert own_settings(small("cmi", "toolbox"))["cmi"]["bank_size"] == 16
