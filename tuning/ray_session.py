@@ -1,5 +1,6 @@
 """Ray for the length of a sweep, and what this machine can hold."""
 
+import gc
 import logging
 import os
 import signal
@@ -47,6 +48,7 @@ def ray_running(address: str | None) -> Iterator[None]:
     try:
         yield
     finally:
+        gc.collect()  # a reference to Ray's objects that is dropped after the shutdown ends the process at once, with status 1
         ray.shutdown()
 
 
