@@ -1,12 +1,10 @@
-"""Random views of a batch of images, differentiable and drawn from an explicit generator. Images are [B, K, H, W]."""
+"""Random views of a batch of images, differentiable; crops and mirror images are `data.augment`. Images are [B, K, H, W]."""
 
 import math
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from cpsc.data.dataset import augment
 
 MIN_AREA = 0.25
 """Of CMI's local views (Fang et al. 2021, arXiv:2105.08584)."""
@@ -23,11 +21,6 @@ def jitter(images: Tensor, *, pixels: int, flip: bool, rng: torch.Generator) -> 
     if flip and torch.rand((), generator=rng).item() < 0.5:
         images = images.flip(3)
     return torch.roll(images, (down, right), dims=(2, 3)) if pixels else images
-
-
-def crop_and_mirror(images: Tensor, *, padding: int, mirror: bool, rng: torch.Generator) -> Tensor:
-    """Each image cropped at random out of its zero-padded self, and, with `mirror`, half of them mirrored."""
-    return augment(images, crop_padding=padding, flip=mirror, rng=rng)
 
 
 def random_resized_crop(images: Tensor, *, mirror: bool, rng: torch.Generator) -> Tensor:

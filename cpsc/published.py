@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cpsc import checkpoint
 from cpsc.config import FORBID_UNKNOWN, require
+from cpsc.data import cifar10, cifar100, tiny_imagenet
 from cpsc.data.dataset import Normalisation
 from cpsc.errors import CheckpointError, ConfigError
 from cpsc.models import MOBILENET_V2, RESNETS, VGGS, check_arch, check_import_path
@@ -22,9 +23,9 @@ from cpsc.models.imported import PREFIX
 from cpsc.teacher import MAX_CHANNELS, MAX_IMAGE_SIZE, Teacher, check_fields, check_weights
 
 NORMALISATIONS = {
-    "cifar10": Normalisation(mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010)),
-    "cifar100": Normalisation(mean=(0.5071, 0.4867, 0.4408), std=(0.2675, 0.2565, 0.2761)),
-    "tiny_imagenet": Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    "cifar10": cifar10.NORMALISATION,
+    "cifar100": cifar100.NORMALISATION,
+    "tiny_imagenet": tiny_imagenet.NORMALISATION,
     "half": Normalisation(mean=(0.5,), std=(0.5,)),
     "identity": Normalisation(mean=(0.0,), std=(1.0,)),
 }

@@ -6,6 +6,8 @@ from cpsc.data import cifar
 from cpsc.data.dataset import Dataset, Normalisation
 from cpsc.data.decoding import OnFile, nobody_watches
 
+NORMALISATION = Normalisation(mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
+
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 EDITION = cifar.Edition(
     name="cifar10",
@@ -15,7 +17,7 @@ EDITION = cifar.Edition(
     test_file="test_batch",
     labels_key="labels",
     classes=CLASSES,
-    normalisation=Normalisation(mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010)),
+    normalisation=NORMALISATION,
 )
 
 

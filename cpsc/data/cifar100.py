@@ -6,6 +6,8 @@ from cpsc.data import cifar
 from cpsc.data.dataset import Dataset, Normalisation
 from cpsc.data.decoding import OnFile, nobody_watches
 
+NORMALISATION = Normalisation(mean=(0.5071, 0.4867, 0.4408), std=(0.2675, 0.2565, 0.2761))
+
 _NAMES = """
     apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
     caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
@@ -24,7 +26,7 @@ EDITION = cifar.Edition(
     test_file="test",
     labels_key="fine_labels",
     classes=CLASSES,
-    normalisation=Normalisation(mean=(0.5071, 0.4867, 0.4408), std=(0.2675, 0.2565, 0.2761)),
+    normalisation=NORMALISATION,
     misspelt={"cra": "crab"},
 )
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from cpsc.augmentation import crop_and_mirror, jitter, random_resized_crop
+from cpsc.augmentation import jitter, random_resized_crop
 from cpsc.config import DistillConfig
+from cpsc.data.dataset import augment
 from cpsc.device import place
 from cpsc.generator import FAMILIES, Generator, initialise
 from cpsc.memory import ImagePool
@@ -82,7 +83,7 @@ class AbstractInversion(AbstractSynthesis):
             order = torch.randperm(len(self._pool), device=self._device, generator=self._pool_rng)
             self._order = [batch for batch in order.split(size) if len(batch) == size]
         pixels = self._pool.images[self._order.pop()]
-        pixels = crop_and_mirror(pixels, padding=inversion.crop_padding, mirror=inversion.mirror, rng=self._pool_rng)
+        pixels = augment(pixels, crop_padding=inversion.crop_padding, flip=inversion.mirror, rng=self._pool_rng)
         return self._teacher.normalisation.normalise(pixels), None
 
     def examples(self, per_class: int) -> tuple[Tensor, Tensor | None]:
@@ -210,7 +211,7 @@ class InvertedByGenerator(AbstractInversion):
     def batch(self) -> Batch:
         inversion, normalisation = self._config.inversion, self._teacher.normalisation
         pixels = self._generator.raw(self._latents[0]).float()
-        seen = crop_and_mirror(pixels, padding=inversion.crop_padding, mirror=inversion.mirror, rng=self._view_rng)
+        seen = augment(pixels, crop_padding=inversion.crop_padding, flip=inversion.mirror, rng=self._view_rng)
         local = random_resized_crop(pixels, mirror=inversion.mirror, rng=self._view_rng)
         plain = normalisation.from_unit(pixels)
         self._images = plain.detach()

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cpsc.augmentation import crop_and_mirror, jitter, random_resized_crop
+from cpsc.augmentation import jitter, random_resized_crop
+from cpsc.data.dataset import augment
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -62,7 +63,7 @@ def test_jitter_hands_every_gradient_back_to_its_pixel() -> None:
 
 def test_each_image_is_cropped_and_mirrored_on_its_own_and_differentiably() -> None:
     images = (noise(64, 1, 6, 6) + 1.0).requires_grad_()
-    views = crop_and_mirror(images, padding=2, mirror=True, rng=generator())
+    views = augment(images, crop_padding=2, flip=True, rng=generator())
     kept = (views > 0).float().mean(dim=(1, 2, 3))
     assert kept.min() >= (4 / 6) ** 2 - 1e-6
     assert len(kept.unique()) > 3
@@ -134,10 +135,10 @@ def test_every_image_receives_a_gradient_through_its_crop_whose_sum_is_the_numbe
     "view",
     [
         lambda images, rng: jitter(images, pixels=2, flip=True, rng=rng),
-        lambda images, rng: crop_and_mirror(images, padding=2, mirror=True, rng=rng),
+        lambda images, rng: augment(images, crop_padding=2, flip=True, rng=rng),
         lambda images, rng: random_resized_crop(images, mirror=True, rng=rng),
     ],
-    ids=["jitter", "crop_and_mirror", "random_resized_crop"],
+    ids=["jitter", "augment", "random_resized_crop"],
 )
 def test_a_view_follows_its_own_generator_and_no_other(view) -> None:
     images = noise(4, 1, 8, 8)

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cpsc.augmentation import crop_and_mirror, jitter
+from cpsc.augmentation import jitter
 from cpsc.config import DistillConfig
+from cpsc.data.dataset import augment
 from cpsc.rng import RandomStreams, derive_seed, stream
 from cpsc.synthesis import AbstractSynthesis, GeneratedImages, InvertedBatches, InvertedByGenerator
 from cpsc.teacher import Teacher
@@ -327,7 +328,7 @@ def test_the_pools_images_are_cropped_and_mirrored_as_bytes_and_then_normalised(
     rng.set_state(synthesis._pool_rng.get_state())
     images, _ = synthesis.sample()
     chosen = synthesis._pool.images[torch.randperm(BATCH, generator=rng)]
-    expected = teacher.normalisation.normalise(crop_and_mirror(chosen, padding=2, mirror=True, rng=rng))
+    expected = teacher.normalisation.normalise(augment(chosen, crop_padding=2, flip=True, rng=rng))
     assert torch.equal(images, expected)
     black = teacher.normalisation.bounds(images)[0]
     assert (images == black).any()  # of the padding
