@@ -31,7 +31,9 @@ class CategoricalFeatureEmbedding(nn.Module):
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """[B, K, H, W], [B] -> [B, K, H, W]."""
         normalised: Tensor = self.norm(x)
-        return torch.addcmul(self.shift[labels][..., None, None], self.scale[labels][..., None, None], normalised)
+        # Looked up in float32, applied in the precision of the activations: it would raise all that follows to its own.
+        scale, shift = (table[labels][..., None, None].to(normalised.dtype) for table in (self.scale, self.shift))
+        return torch.addcmul(shift, scale, normalised)
 
 
 class UnconditionalNorm(nn.Module):
@@ -78,11 +80,10 @@ class ConditionalGenerator(nn.Module):
         self.norm_image = last(channels, num_classes)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        x = self.project(latents).unflatten(1, (self.width, self.base_size, self.base_size))
-        x = _upsample(self.norm0(x, labels))
-        x = _upsample(F.leaky_relu(self.norm1(self.conv1(x), labels), 0.2))
-        x = F.leaky_relu(self.norm2(self.conv2(x), labels), 0.2)
-        images: Tensor = self.norm_image(torch.tanh(self.to_image(x)), labels)
+        x = _upsample(self.norm0(_unfold(self.project(latents), self.width, self.base_size), labels))
+        x = _upsample(F.leaky_relu(self.norm1(self.conv1(x), labels), 0.2, inplace=True))
+        x = F.leaky_relu(self.norm2(self.conv2(x), labels), 0.2, inplace=True)
+        images: Tensor = self.norm_image(torch.tanh(self.to_image(x).float()), labels)
         return images
 
 
@@ -156,11 +157,10 @@ class Generator(nn.Module):
 
     def raw(self, latents: Tensor) -> Tensor:
         """The same before the dataset's normalisation: pixels in [0, 1] of a family that makes pixels."""
-        x = self.project(latents).unflatten(1, (self.stem, self.base_size, self.base_size))
-        x = _upsample(self.norm0(x))
-        x = _upsample(F.leaky_relu(self.norm1(self.conv1(x)), 0.2))
-        x = F.leaky_relu(self.norm2(self.conv2(x)), 0.2)
-        images: Tensor = self.norm_image(self._finish(self.to_image(x)))
+        x = _upsample(self.norm0(_unfold(self.project(latents), self.stem, self.base_size)))
+        x = _upsample(F.leaky_relu(self.norm1(self.conv1(x)), 0.2, inplace=True))
+        x = F.leaky_relu(self.norm2(self.conv2(x)), 0.2, inplace=True)
+        images: Tensor = self.norm_image(self._finish(self.to_image(x).float()))
         return images
 
 
@@ -199,6 +199,11 @@ def build_generator(
 def _check_size(image_size: int) -> None:
     if image_size % 4:
         raise ConfigError(f"image size must be a multiple of 4 for the generator, got {image_size}")
+
+
+def _unfold(projected: Tensor, channels: int, size: int) -> Tensor:
+    """[B, channels * size^2] -> [B, channels, size, size], in the layout that convolutions compute in."""
+    return projected.unflatten(1, (channels, size, size)).contiguous(memory_format=torch.channels_last)
 
 
 def _upsample(x: Tensor) -> Tensor:

@@ -78,5 +78,5 @@ def _conv_norm_relu(in_channels: int, channels: int, *, kernel: int, stride: int
     return nn.Sequential(
         nn.Conv2d(in_channels, channels, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(channels),
-        nn.ReLU6(),
+        nn.ReLU6(inplace=True),
     )

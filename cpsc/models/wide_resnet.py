@@ -21,9 +21,9 @@ class PreActBlock(nn.Module):
         self.convShortcut = nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False) if in_channels != channels else None
 
     def forward(self, x: Tensor) -> Tensor:
-        activated = F.relu(self.bn1(x))
+        activated = F.relu(self.bn1(x), inplace=True)
         shortcut = x if self.convShortcut is None else self.convShortcut(activated)
-        out = F.relu(self.bn2(self.conv1(activated)))
+        out = F.relu(self.bn2(self.conv1(activated)), inplace=True)
         return self.conv2(out) + shortcut
 
 
@@ -70,5 +70,5 @@ class WideResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Output:
         out = self.block3(self.block2(self.block1(self.conv1(x))))
-        features = F.adaptive_avg_pool2d(F.relu(self.bn1(out)), 1).flatten(1)
+        features = F.adaptive_avg_pool2d(F.relu(self.bn1(out), inplace=True), 1).flatten(1)
         return Output(features, self.fc(features))

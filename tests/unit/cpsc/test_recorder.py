@@ -4,7 +4,7 @@ from torch import nn
 
 from cpsc.errors import ConfigError
 from cpsc.models import build_model
-from cpsc.statistics import StatisticsRecorder
+from cpsc.statistics import StatisticsRecorder, channel_statistics
 
 
 @pytest.fixture
@@ -35,12 +35,28 @@ def test_a_recording_holds_mean_and_biased_variance_of_every_batch_norm_input_in
 
 @pytest.mark.parametrize(("arch", "count"), [("resnet18", 20), ("resnet34", 36), ("wrn_16_1", 13), ("wrn_40_2", 37)])
 def test_the_published_networks_have_as_many_recorded_layers_as_batch_norms(arch: str, count: int) -> None:
-    with torch.device("meta"):
-        network = build_model(arch, num_classes=10, channels=3).eval()
-        recorder = StatisticsRecorder(network)
-        with recorder.recording() as observed:
-            network(torch.empty(2, 3, 32, 32))
+    network = build_model(arch, num_classes=10, channels=3).eval()
+    recorder = StatisticsRecorder(network)
+    with torch.no_grad(), recorder.recording() as observed:
+        network(torch.randn(2, 3, 8, 8))
     assert len(recorder.stored) == len(observed) == count
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 1e-4)])
+def test_statistics_are_those_of_the_definition_in_every_precision_and_layout(dtype, rtol: float, memory_format) -> None:
+    x = (3.0 * torch.randn(16, 5, 12, 12, generator=torch.Generator().manual_seed(0)) + 2.0).to(dtype)
+    observed = channel_statistics(x.contiguous(memory_format=memory_format))
+    var, mean = torch.var_mean(x.double(), dim=(0, 2, 3), correction=0)
+    torch.testing.assert_close(observed.mean.double(), mean, rtol=rtol, atol=0.0)
+    torch.testing.assert_close(observed.var.double(), var, rtol=rtol, atol=0.0)
+    assert observed.var.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+def test_the_gradient_of_statistics_is_their_derivative() -> None:
+    x = torch.randn(3, 4, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    assert torch.autograd.gradcheck(channel_statistics, (x,))
+    assert torch.autograd.gradcheck(channel_statistics, (x.contiguous(memory_format=torch.channels_last),))
 
 
 def test_statistics_carry_gradients_to_the_images_and_none_to_the_stored_values(network) -> None:

@@ -1,0 +1,191 @@
+"""How fast a training iteration is: against the paper's Algorithm 1 written plainly, and against the processor's own peak.
+
+``python -m tests.benchmarks.step`` runs all variants in turn, round after round in one process, so that what else the machine
+does meets them alike, and prints a table in the form of the README's: medians, with quartiles, of the rounds.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from cpsc.config import DistillConfig, ScheduleConfig, StudentConfig
+from cpsc.cost import count_macs
+from cpsc.data.dataset import Normalisation
+from cpsc.distiller import Distiller
+from cpsc.generator import build_generator
+from cpsc.models import build_model
+from cpsc.rng import seeded_init
+from cpsc.teacher import Teacher
+from tests.benchmarks.algorithm1 import PlainLoop
+
+NORMALISATION = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+CLASSES, CHANNELS, SIZE = 10, 3, 32
+PEAK_SIZE, PEAK_REPEATS = 2048, 20
+BASELINE = "plain loop, fp32"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A cell of the papers' tables."""
+
+    teacher: str
+    student: str
+    batch_size: int
+
+
+PAIRS = {"wrn": Pair("wrn_40_2", "wrn_16_2", 64), "resnet": Pair("resnet34", "resnet18", 32)}
+
+
+def sound_teacher(arch: str) -> Teacher:
+    """An untrained network whose batch norms know what passes through them, so that no term explodes."""
+    with seeded_init(0, "benchmark"):
+        network = build_model(arch, num_classes=CLASSES, channels=CHANNELS).train()
+        with torch.no_grad():
+            for _ in range(20):
+                network(torch.randn(16, CHANNELS, SIZE, SIZE))
+    return Teacher(
+        arch=arch,
+        class_names=tuple(map(str, range(CLASSES))),
+        channels=CHANNELS,
+        image_size=SIZE,
+        normalisation=NORMALISATION,
+        dataset="noise",
+        test_accuracy=None,
+        state=network.state_dict(),
+    )
+
+
+def config_of(pair: Pair, batch_size: int) -> DistillConfig:
+    """The paper's schedule, one iteration an epoch."""
+    schedule = ScheduleConfig(iterations=1, batch_size=batch_size)
+    return DistillConfig(epochs=100_000, student=StudentConfig(arch=pair.student), schedule=schedule)
+
+
+def variants_of(pair: Pair, batch_size: int, device: torch.device, names: list[str]) -> dict[str, Callable[[], object]]:
+    """What runs one iteration, by name."""
+    teacher, config = sound_teacher(pair.teacher), config_of(pair, batch_size)
+
+    def ours(**changes: object) -> Callable[[], object]:
+        return Distiller(replace(config, **changes), teacher, device=device).run_epoch  # type: ignore[arg-type]
+
+    plain = PlainLoop(config, teacher)
+    known: dict[str, Callable[[], Callable[[], object]]] = {
+        BASELINE: lambda: lambda: plain.run(1),
+        "fp32": lambda: ours(precision="fp32"),
+        "bf16": lambda: ours(precision="bf16"),
+    }
+    return {name: make() for name, make in known.items() if not names or name in names or name == BASELINE}
+
+
+def seconds(run: Callable[[], object], device: torch.device) -> float:
+    """Wall time of one call."""
+    started = time.perf_counter()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def needed_macs(pair: Pair, config: DistillConfig) -> int:
+    """Multiply-adds of convolutions and linear layers that the losses of one iteration need, per image of a batch.
+
+    Generator step: forward and gradients to the images through both networks, all of the generator's. Student step: images
+    and teacher forward, all of the student's.
+    """
+    with torch.device("meta"):
+        teacher, student = (
+            count_macs(build_model(arch, num_classes=CLASSES, channels=CHANNELS), CHANNELS, SIZE)
+            for arch in (pair.teacher, pair.student)
+        )
+    generator = generator_macs(config)
+    schedule = config.schedule
+    in_generator_step = 2 * teacher + 2 * student + 3 * generator
+    in_student_step = generator + teacher + 3 * student
+    return schedule.generator_steps * in_generator_step + schedule.student_steps * in_student_step
+
+
+def generator_macs(config: DistillConfig) -> int:
+    """Multiply-adds of one image."""
+    generator = build_generator(
+        config.generator, num_classes=CLASSES, channels=CHANNELS, image_size=SIZE, normalisation=NORMALISATION
+    )
+    total = generator.project.weight.numel()
+    for layer, side in ((generator.conv1, SIZE // 2), (generator.conv2, SIZE), (generator.to_image, SIZE)):
+        total += layer.weight.numel() * side * side
+    return total
+
+
+def matmul_peak(dtype: torch.dtype, device: torch.device) -> float:
+    """Multiply-adds a second of a large square matrix product, the best of some."""
+    a, b = (torch.randn(PEAK_SIZE, PEAK_SIZE, device=device).to(dtype) for _ in range(2))
+    best = min(seconds(lambda: a @ b, device) for _ in range(PEAK_REPEATS))
+    return PEAK_SIZE**3 / best
+
+
+def measure(pair: Pair, *, rounds: int, batch_size: int, device: torch.device, names: list[str]) -> str:
+    """Rows of the table, one a variant."""
+    config = config_of(pair, batch_size)
+    variants = variants_of(pair, batch_size, device, names)
+    for run in variants.values():
+        seconds(run, device)  # the first round chooses algorithms, and compiles
+    times: dict[str, list[float]] = {name: [] for name in variants}
+    peaks: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
+    for _ in range(rounds):
+        for name, run in variants.items():
+            times[name].append(seconds(run, device))
+        for dtype, found in peaks.items():
+            found.append(matmul_peak(dtype, device))
+    images = batch_size * (config.schedule.generator_steps + config.schedule.student_steps)
+    macs = batch_size * needed_macs(pair, config)
+    rows = []
+    for name, taken in times.items():
+        ratios = [plain / one for plain, one in zip(times[BASELINE], taken, strict=True)]
+        peak = statistics.median(peaks[torch.float32 if "fp32" in name else torch.bfloat16])
+        median = statistics.median(taken)
+        low, _, high = statistics.quantiles(ratios, n=4) if rounds > 1 else (ratios[0],) * 3
+        rows.append(
+            f"| {pair.teacher} → {pair.student}, batch {batch_size} | {name} | {images / median:.0f} "
+            f"| {statistics.median(ratios):.2f} ({low:.2f}-{high:.2f}) | {macs / median / peak:.0%} |"
+        )
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", nargs="+", choices=list(PAIRS), default=list(PAIRS))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, help="instead of each pair's own")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--variants", nargs="*", default=[], help="only these, beside the plain loop")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    print(f"{processor(device)}, {args.threads} threads, {versions}, n = {args.rounds}")
+    print("| pair | loop | images/s | times the plain loop (quartiles) | of the matmul peak |")
+    print("|---|---|---|---|---|")
+    for pair in map(PAIRS.__getitem__, args.pairs):
+        print(
+            measure(pair, rounds=args.rounds, batch_size=args.batch_size or pair.batch_size, device=device, names=args.variants),
+            flush=True,
+        )
+
+
+def processor(device: torch.device) -> str:
+    """The hardware's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())
+
+
+if __name__ == "__main__":
+    main()
