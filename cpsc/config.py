@@ -356,6 +356,11 @@ class DistillConfig:
     cmi: CmiConfig = field(default_factory=CmiConfig)
     precision: Precision = "auto"
     """`auto`: bf16 where the processor multiplies it natively, else fp32. Losses are always float32."""
+    compile: bool = False
+    """Run the networks as torch.compile fuses them: a minute or more before the first step of a worker, faster from then on.
+
+    Passes that a method watches from within (ZSKT's attention, CMI's features) and CMI's generator stay as they are.
+    """
     diverged_above: float = 1e6
     """A loss term whose mean times its weight is larger than this, up or down, has diverged as surely as one that is NaN.
 

@@ -14,6 +14,7 @@ from cpsc.config import DistillConfig, StudentConfig
 from cpsc.data.dataset import Split
 from cpsc.device import autocast, peak_memory, place, resolve_precision
 from cpsc.errors import CheckpointError, ConfigError, DivergedError
+from cpsc.execution import PLAIN, compiled
 from cpsc.loop import Phase, run_epoch
 from cpsc.measurement import Measurement, Metrics
 from cpsc.methods import METHODS, Terms, check_method
@@ -212,11 +213,13 @@ class Distiller:
             method = METHODS[config.method](config, teacher=self.teacher, student=self.student)
         self.method = method.to(self.device).requires_grad_(False)
         self._rng = RandomStreams(config.seed, self.device)
+        self._execution = compiled() if config.compile else PLAIN
         self.synthesis = self._build_synthesis(teacher)
         self._replay = None
         if config.replay.kind == "vae":
             self._replay = Replay(config, teacher, self.teacher, self._rng, self.device)
-        self._observer = Observer(self.teacher, self.student, self.method)
+        recorder = self._measurement.recorder if self.method.needs_statistics else None
+        self._observer = Observer(self.teacher, self.student, self.method, recorder=recorder, execution=self._execution)
         self._autocast = autocast(resolve_precision(config.precision, self.device), self.device)
         self._class_counts = torch.zeros(teacher.num_classes, device=self.device)
         self._agreed = torch.zeros((), device=self.device)
@@ -227,7 +230,7 @@ class Distiller:
             return InvertedBatches(*arguments)
         if self.config.method == "cmi":
             return InvertedByGenerator(*arguments, heads=self.method.generator_heads)
-        return GeneratedImages(*arguments, heads=self.method.generator_heads)
+        return GeneratedImages(*arguments, heads=self.method.generator_heads, generate=self._execution.generate)
 
     def _build_optimization(self) -> None:
         self._student_optimizer = new_student_optimizer(self.config.student, self.student.parameters())

@@ -1,6 +1,7 @@
 """What is measured of a run after each epoch: the student on probe and test images, and the images themselves."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from cpsc.errors import ConfigError
 from cpsc.frechet import inception_fid, teacher_frechet_distance
 from cpsc.metrics import accuracy, agreement, mean_kl, predict
 from cpsc.probe import ProbeSet
+from cpsc.statistics import StatisticsRecorder
 from cpsc.teacher import Teacher
 
 Metrics = dict[str, float]
@@ -56,6 +58,11 @@ class Measurement:
         self._inception = inception
         self._probe = self._prepared(probe.images, None) if probe is not None else None
         self._test = self._prepared(test.images, test.labels) if test is not None else None
+
+    @cached_property
+    def recorder(self) -> StatisticsRecorder:
+        """Of the teacher's batch-norm statistics, for all runs. ConfigError where it has none."""
+        return StatisticsRecorder(self.network)
 
     @property
     def objectives(self) -> set[str]:

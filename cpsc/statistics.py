@@ -1,7 +1,7 @@
 """What passes through the layers of a frozen network, recorded inside a ``with`` block."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -55,19 +55,38 @@ def channel_means(activations: Tensor) -> Tensor:
 
 
 class StatisticsRecorder:
-    """Looks at what enters each batch norm of a frozen network, only while recording; `losses.statistics` holds the equations."""
+    """Looks at what enters each batch norm of a frozen network, only while recording; `losses.statistics` holds the equations.
+
+    Its hooks stay on the network, where a compiled forward pass has them built in: a network has one recorder, for all its users.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         self.layers = batch_norm_layers(network)
         self.stored = [ChannelStatistics(_stored(layer.running_mean), _stored(layer.running_var)) for layer in self.layers]
+        self._seen: list[ChannelStatistics] = []
+        self._is_recording = False
+        for layer in self.layers:
+            layer.register_forward_pre_hook(self._look)
 
-    def recording(self) -> AbstractContextManager[list[ChannelStatistics]]:
-        """A block that yields, after one forward pass, the statistics of each layer's input in network order."""
-        return recorded(self.layers, channel_statistics)
+    def observe(self, network: Callable[[Tensor], T], images: Tensor) -> tuple[T, list[ChannelStatistics]]:
+        """What `network`, which runs the recorder's own, answers; and the statistics of each layer's input in network order."""
+        self._seen, self._is_recording = [], True
+        try:
+            return network(images), self._seen
+        finally:
+            self._is_recording = False
+
+    def _look(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        del layer
+        if self._is_recording:
+            self._seen.append(channel_statistics(inputs[0]))
 
 
 def channel_statistics(activations: Tensor) -> ChannelStatistics:
     """[B, K, H, W] of any precision -> mean and biased variance of each channel, in float32 or better; differentiable."""
+    if torch.compiler.is_compiling():  # fused with what comes before and after, and so without the faults named below
+        var, mean = torch.var_mean(activations.float(), dim=(0, 2, 3), correction=0)
+        return ChannelStatistics(mean, var)
     return ChannelStatistics(*_MeanAndVariance.apply(activations))  # type: ignore[no-untyped-call]
 
 

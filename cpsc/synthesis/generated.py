@@ -8,6 +8,7 @@ from torch.optim import Adam, Optimizer
 
 from cpsc.config import DistillConfig
 from cpsc.device import place
+from cpsc.execution import PLAIN, Generate
 from cpsc.generator import build_generator
 from cpsc.rng import RandomStreams, seeded_init, stream
 from cpsc.schedule import generator_lr
@@ -23,11 +24,18 @@ EXAMPLES_BATCH = 512
 class GeneratedImages(AbstractSynthesis):
     """A persistent generator and its Adam: every method but ADI and CMI.
 
-    `heads`: modules of the method that the same optimizer trains.
+    `heads`: modules of the method that the same optimizer trains; `generate`: runs the generator on latents and labels.
     """
 
     def __init__(
-        self, config: DistillConfig, teacher: Teacher, streams: RandomStreams, device: torch.device, *, heads: tuple[nn.Module, ...]
+        self,
+        config: DistillConfig,
+        teacher: Teacher,
+        streams: RandomStreams,
+        device: torch.device,
+        *,
+        heads: tuple[nn.Module, ...],
+        generate: Generate = PLAIN.generate,
     ) -> None:
         self._config = config
         self._device = device
@@ -35,6 +43,7 @@ class GeneratedImages(AbstractSynthesis):
         self._num_classes = teacher.num_classes
         self._to_pixels = teacher.normalisation.to_pixels
         self._heads = heads
+        self._generate = generate
         self._is_conditional = config.generator.family == "conditional"
         with seeded_init(config.seed, "generator"):
             generator = build_generator(
@@ -57,7 +66,7 @@ class GeneratedImages(AbstractSynthesis):
 
     def batch(self) -> Batch:
         latents, labels = self._draw()
-        images = self.generator(latents, labels)
+        images = self._generate(self.generator, latents, labels)
         self._latents, self._images = (latents, labels), None
         if self._config.schedule.student_images == "shared":
             self._images = images.detach()
@@ -69,7 +78,7 @@ class GeneratedImages(AbstractSynthesis):
             self._latents, self._images = self._draw(), None
         if self._images is None:
             self.generator.train(not self._config.generator.eval_mode_in_student_phase)
-            self._images = self.generator(*self._latents)
+            self._images = self._generate(self.generator, *self._latents)
             self.generator.train()
         images, labels = self._images, self._latents[1]
         if self._config.schedule.student_images == "fresh":

@@ -79,6 +79,7 @@ def variants_of(pair: Pair, batch_size: int, device: torch.device, names: list[s
         BASELINE: lambda: lambda: plain.run(1),
         "fp32": lambda: ours(precision="fp32"),
         "bf16": lambda: ours(precision="bf16"),
+        "bf16, compiled": lambda: ours(precision="bf16", compile=True),
     }
     return {name: make() for name, make in known.items() if not names or name in names or name == BASELINE}
 

@@ -19,7 +19,7 @@ CPSC_LAYERS = (
     {"losses", "device", "schedule", "pictures", "presets"},
     {"metrics"},
     {"models", "cost", "data", "memory", "frechet"},
-    {"methods", "teacher", "generator", "augmentation"},
+    {"methods", "teacher", "generator", "augmentation", "execution"},
     {"loop", "deploy", "published", "synthesis", "replay"},
     {"observation"},
     {"probe"},

@@ -77,12 +77,11 @@ def test_batch_norm_statistics_are_recorded_only_where_a_term_compares_them(want
         assert torch.equal(view.stored[0].mean, layers[0].running_mean)
 
 
-def test_the_statistics_carry_the_graph_to_the_images_and_no_hook_is_left_behind() -> None:
+def test_the_statistics_carry_the_graph_to_the_images() -> None:
     teacher, seen = network(), images().requires_grad_()
     view = Observer(teacher, network(seed=1), Wishes("batch_statistics")).generator_view(batch_of(seen))
     view.observed[-1].var.sum().backward()
     assert seen.grad.abs().max() > 0
-    assert num_hooks(teacher) == 0
 
 
 @pytest.mark.parametrize(("term", "is_asked"), [("adversarial_kl", True), ("one_hot", False)])

@@ -22,8 +22,7 @@ def test_a_recording_holds_mean_and_biased_variance_of_every_batch_norm_input_in
     for layer in layers:
         layer.register_forward_hook(lambda _module, args, _out: inputs.append(args[0]))
     recorder = StatisticsRecorder(network)
-    with recorder.recording() as observed:
-        network(images())
+    _, observed = recorder.observe(network, images())
     assert len(observed) == len(layers) == len(inputs)
     for seen, activations, stored, layer in zip(observed, inputs, recorder.stored, layers, strict=True):
         flat = activations.transpose(0, 1).flatten(1)
@@ -37,8 +36,8 @@ def test_a_recording_holds_mean_and_biased_variance_of_every_batch_norm_input_in
 def test_the_published_networks_have_as_many_recorded_layers_as_batch_norms(arch: str, count: int) -> None:
     network = build_model(arch, num_classes=10, channels=3).eval()
     recorder = StatisticsRecorder(network)
-    with torch.no_grad(), recorder.recording() as observed:
-        network(torch.randn(2, 3, 8, 8))
+    with torch.no_grad():
+        _, observed = recorder.observe(network, torch.randn(2, 3, 8, 8))
     assert len(recorder.stored) == len(observed) == count
 
 
@@ -62,40 +61,39 @@ def test_the_gradient_of_statistics_is_their_derivative() -> None:
 def test_statistics_carry_gradients_to_the_images_and_none_to_the_stored_values(network) -> None:
     x = images().requires_grad_()
     recorder = StatisticsRecorder(network)
-    with recorder.recording() as observed:
-        network(x)
+    _, observed = recorder.observe(network, x)
     sum(seen.mean.sum() + seen.var.sum() for seen in observed).backward()
     assert x.grad.abs().max() > 0
     assert not any(kept.mean.requires_grad or kept.var.requires_grad for kept in recorder.stored)
 
 
-def test_nothing_is_recorded_and_no_hook_remains_outside_the_block(network) -> None:
+def test_nothing_is_recorded_but_what_is_observed(network) -> None:
     recorder = StatisticsRecorder(network)
-    with recorder.recording() as observed:
-        network(images())
+    _, observed = recorder.observe(network, images())
     seen = len(observed)
     network(images())
     assert len(observed) == seen
-    with pytest.raises(RuntimeError, match="half way"), recorder.recording() as observed:
+
+    def breaks(x: torch.Tensor) -> None:
+        network(x)
         raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        recorder.observe(breaks, images())
     network(images())
-    assert observed == []
+    _, again = recorder.observe(network, images())
+    assert len(again) == seen
 
 
-def test_each_recording_starts_empty(network) -> None:
-    recorder = StatisticsRecorder(network)
-    lengths = []
-    for _ in range(2):
-        with recorder.recording() as observed:
-            network(images())
-        lengths.append(len(observed))
-    assert lengths[0] == lengths[1] > 0
+def test_the_answer_of_an_observed_pass_is_that_of_any_other(network) -> None:
+    answer, _ = StatisticsRecorder(network).observe(network, images())
+    assert torch.equal(answer.logits, network(images()).logits)
 
 
 def test_statistics_are_float32_under_autocast(network) -> None:
     recorder = StatisticsRecorder(network)
-    with torch.autocast("cpu", dtype=torch.bfloat16), recorder.recording() as observed:
-        network(images())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        _, observed = recorder.observe(network, images())
     assert {tensor.dtype for seen in observed for tensor in seen} == {torch.float32}
 
 

@@ -43,8 +43,7 @@ def test_the_distance_of_a_batch_norm_is_zero_for_the_biased_variance_only(corre
     norm.running_mean.copy_(mean)
     norm.running_var.copy_(var)
     recorder = StatisticsRecorder(norm)
-    with recorder.recording() as observed:
-        norm(images)
+    _, observed = recorder.observe(norm, images)
     distance = batch_statistics_distance(observed, recorder.stored).item()
     assert (distance < 1e-6) == is_zero
     if not is_zero:  # N = 8: the unbiased variance is 8/7 of the biased one

@@ -1,0 +1,90 @@
+"""Compiled networks compute what plain ones do, once for all trials of a process, and resume as exactly."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from cpsc import checkpoint
+from cpsc.config import DistillConfig, GeneratorConfig, LossWeights, ScheduleConfig, StudentConfig
+from cpsc.device import resolve_device
+from cpsc.distiller import Distiller
+from cpsc.errors import ConfigError
+from cpsc.execution import compiled
+from cpsc.measurement import Measurement
+from tests.integration.test_trial_resume import make_teacher
+from tests.unit.cpsc.test_distiller import copy_of, differences, without_timings
+
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+"""Dynamo looks at it behind warnings' back; made an error, the warning would stop it."""
+
+CONFIG = DistillConfig(
+    epochs=4,
+    compile=True,
+    precision="fp32",
+    student=StudentConfig(arch="wrn_10_1", warmup_epochs=0),
+    generator=GeneratorConfig(width=8, latent_dim=8),
+    schedule=ScheduleConfig(iterations=1, generator_steps=2, student_steps=2, batch_size=10),
+)
+
+
+@pytest.fixture(scope="module")
+def measurement() -> Measurement:
+    torch.set_num_threads(1)
+    return Measurement(make_teacher(), resolve_device("cpu"))
+
+
+def run(config: DistillConfig, measurement: Measurement) -> Distiller:
+    return Distiller(config, measurement.teacher, measurement=measurement)
+
+
+def num_compiled() -> int:
+    return counters["stats"]["unique_graphs"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"method": "zskt", "weights": LossWeights(l2=0, label=0, contrast=0, batch_statistics=0, attention=50.0)},
+    ],
+    ids=["cpsc", "attention"],
+)
+def test_the_first_epoch_is_that_of_plain_networks_but_for_rounding(changes, measurement: Measurement) -> None:
+    config = replace(CONFIG, **changes)
+    fused = run(config, measurement).run_epoch()
+    plain = run(replace(config, compile=False), measurement).run_epoch()
+    terms = [name for name in plain if "/" in name]
+    assert terms
+    for name in terms:
+        assert math.isclose(fused[name], plain[name], rel_tol=1e-2, abs_tol=1e-3), name
+
+
+def test_a_second_trial_of_the_same_shapes_compiles_nothing(measurement: Measurement) -> None:
+    first = without_timings(run(CONFIG, measurement).run_epoch())
+    known = num_compiled()
+    assert known > 0
+    again = without_timings(run(CONFIG, measurement).run_epoch())
+    run(replace(CONFIG, seed=1, weights=LossWeights(l2=2.0)), measurement).run_epoch()
+    assert num_compiled() == known
+    assert again == first
+
+
+def test_two_epochs_and_two_more_after_a_file_equal_four_bit_for_bit(measurement: Measurement, tmp_path) -> None:
+    whole, first, second = (run(CONFIG, measurement) for _ in range(3))
+    expected = [without_timings(whole.run_epoch()) for _ in range(4)]
+    found = [without_timings(first.run_epoch()) for _ in range(2)]
+    checkpoint.save(copy_of(first.state_dict()), tmp_path / "state.pt")
+    second.load_state_dict(checkpoint.load(tmp_path / "state.pt", kind="run"))
+    found += [without_timings(second.run_epoch()) for _ in range(2)]
+    assert found == expected
+    assert differences(second.state_dict(), whole.state_dict()) == []
+
+
+def test_without_a_compiler_the_setting_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch, measurement: Measurement) -> None:
+    compiled.cache_clear()
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match=r"^compile: .* no-such-compiler is not on PATH"):
+        run(CONFIG, measurement)
