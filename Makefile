@@ -4,7 +4,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11,$(shell $(p) -c 
 BIN := .venv/bin
 STUDY ?= search_spaces/digits.yaml
 
-.PHONY: sweep ui test lint clean
+.PHONY: sweep ui test lint bench clean
 
 sweep: .venv/installed ## run the main job: a blind search on digits
 	$(BIN)/cpsc-tune sweep $(STUDY)
@@ -14,6 +14,12 @@ ui: .venv/installed ## MLflow's UI on what the sweep wrote
 
 test: .venv/installed-dev lint ## all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+bench: .venv/installed-dev ## what the README says about speed, half an hour; ratios are taken within one run
+	$(BIN)/python -m tests.benchmarks.step
+	$(BIN)/python -m tests.benchmarks.turnround
+	$(BIN)/python -m tests.benchmarks.search_speed
+	$(BIN)/python -m tests.benchmarks.driver
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

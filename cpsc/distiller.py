@@ -114,7 +114,7 @@ class Distiller:
         if not self._measurement.num_wanted_images:
             return {}
         per_class = math.ceil(self._measurement.num_wanted_images / self._teacher_info.num_classes)
-        images, _ = self.synthesis.examples(per_class)
+        images, _ = self._examples(per_class)
         return self._measurement.of_images(images[-self._measurement.num_wanted_images :])
 
     def sample_grid(self) -> Tensor:
@@ -123,7 +123,7 @@ class Distiller:
         Where images are made for no class, the teacher says which it is; a class it does not see has black cells.
         """
         classes = self._teacher_info.num_classes
-        pixels, labels = self.synthesis.examples(GRID_COLUMNS)
+        pixels, labels = self._examples(GRID_COLUMNS)
         if labels is None:
             labels = predict(self.teacher, self._teacher_info.normalisation.normalise(pixels)).argmax(dim=1)
         grid = torch.zeros(classes, GRID_COLUMNS, *pixels.shape[1:], dtype=torch.uint8)
@@ -131,6 +131,10 @@ class Distiller:
             found = pixels[labels == row][:GRID_COLUMNS].cpu()
             grid[row, : len(found)] = found
         return grid
+
+    def _examples(self, per_class: int) -> tuple[Tensor, Tensor | None]:
+        with self._autocast():  # as they are made for the student
+            return self.synthesis.examples(per_class)
 
     @property
     def num_stored_bytes(self) -> int:

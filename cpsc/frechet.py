@@ -56,17 +56,15 @@ def frechet_distance(real_features: Tensor, synthetic_features: Tensor) -> float
     return max(distance.item(), 0.0)  # rounding may take equal sets below
 
 
-def teacher_frechet_distance(teacher: nn.Module, real_images: Tensor, synthetic_images: Tensor) -> float:
-    """`frechet_distance` of the teacher's penultimate features. Not an FID, and comparable for one teacher only.
+def penultimate_features(network: nn.Module, images: Tensor) -> Tensor:
+    """[N, K, H, W], normalised as `network` expects -> [N, d], in eval mode and float32.
 
-    Images [N, K, H, W], normalised as the teacher expects; synthetic ones should have been through uint8, as real ones have.
+    Synthetic images should have been through uint8, as real ones have. The distance of a teacher's features is not an FID,
+    and comparable for one teacher only.
     """
-
-    def features(images: Tensor) -> Tensor:
-        with evaluating(teacher):
-            return torch.cat([teacher(batch).features.float().flatten(1) for batch in images.split(EVALUATION_BATCH)])
-
-    return frechet_distance(features(real_images), features(synthetic_images))
+    with evaluating(network):
+        features = torch.cat([network(batch).features.float().flatten(1) for batch in images.split(EVALUATION_BATCH)])
+    return features.clone()  # outside, so that it is an ordinary tensor
 
 
 def inception_fid(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cpsc.data.dataset import Split
 from cpsc.errors import ConfigError
-from cpsc.frechet import inception_fid, teacher_frechet_distance
+from cpsc.frechet import frechet_distance, inception_fid, penultimate_features
 from cpsc.metrics import accuracy, agreement, mean_kl, predict
 from cpsc.probe import ProbeSet
 from cpsc.statistics import StatisticsRecorder
@@ -91,11 +91,19 @@ class Measurement:
         metrics: Metrics = {}
         if self._test is not None:
             synthetic = self._normalised(images)
-            metrics["teacher_frechet_distance"] = teacher_frechet_distance(self.network, self._test.images, synthetic)
+            metrics["teacher_frechet_distance"] = frechet_distance(
+                self._real_features, penultimate_features(self.network, synthetic)
+            )
         if self._inception is not None:
             found = inception_fid(self._inception.real_images, images, self._inception.weights, device=self.device)
             metrics |= {"fid": found.distance, "fid_num_images": float(min(found.num_real, found.num_synthetic))}
         return metrics
+
+    @cached_property
+    def _real_features(self) -> Tensor:
+        """The teacher's, of the test images: as many as are synthesised to compare, and the same for every run."""
+        assert self._test is not None
+        return penultimate_features(self.network, self._test.images)
 
     @property
     def num_wanted_images(self) -> int:
