@@ -18,6 +18,18 @@ Event = dict[str, Any]
 FILE_NAME = "journal.jsonl"
 WAY_OUT = "restore the file from a copy, or start a new launch"
 """What to do about a journal that cannot be read."""
+MIN_PAUSE_S = 0.2
+MAX_PAUSE_S = 5.0
+"""So long what happened may wait to be shown, and to be copied to where it outlives this machine."""
+PAUSE_TO_WORK = 100
+
+
+def pause_after(work_s: float) -> float:
+    """How long whoever follows a journal rests after `work_s` of telling others: work takes one part in a hundred of the time.
+
+    What a trial did meanwhile is told at once: a database's bookkeeping for a request costs more than the values in it.
+    """
+    return min(max(MIN_PAUSE_S, PAUSE_TO_WORK * work_s), MAX_PAUSE_S)
 
 
 class JournalError(CpscError):

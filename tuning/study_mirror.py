@@ -14,11 +14,12 @@ from datetime import datetime
 from pathlib import Path
 
 import optuna
+import sqlalchemy
 from optuna.distributions import BaseDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tuning.journal import Event, Journal
+from tuning.journal import Event, Journal, pause_after
 from tuning.outcome import Outcome
 from tuning.redaction import reason
 
@@ -35,7 +36,6 @@ STATES = {
     Outcome.FAILED: TrialState.FAIL,
     Outcome.INTERRUPTED: TrialState.RUNNING,  # a pause
 }
-POLL_S = 1.0
 BUSY_S = 5.0
 """How long to wait while somebody else writes."""
 COMPANIONS = ("-journal", "-wal", "-shm")
@@ -89,10 +89,11 @@ class StudyMirror(threading.Thread):
                 for number in sorted(self._changed):  # Optuna counts trials as they come: the order makes its numbers ours
                     file.write(self._trials[number])
                 self._changed.clear()
-                self.busy_s += time.perf_counter() - started
+                took_s = time.perf_counter() - started
+                self.busy_s += took_s
                 if closing:
                     return
-                self._closing.wait(POLL_S)
+                self._closing.wait(pause_after(took_s))
 
     def _read_on(self) -> None:
         for event, position in self._journal.since(self._position):
@@ -168,6 +169,8 @@ class _StudyFile:
     def __init__(self, path: Path, study_name: str, metric: str) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # it narrates the making of a study
         self._storage = RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": BUSY_S}})
+        sqlalchemy.event.listen(self._storage.engine, "connect", _without_waiting_for_the_disk)
+        self._storage.engine.dispose()  # of connections from before
         study = optuna.create_study(storage=self._storage, study_name=study_name, direction="maximize", load_if_exists=True)
         study.set_user_attr(METRIC_ATTR, metric)
         self._study_id = self._storage.get_study_id_from_name(study_name)
@@ -223,6 +226,11 @@ def _end(trial: FrozenTrial, event: Event) -> None:
 
 def _local_time(event: Event) -> datetime:
     return datetime.fromtimestamp(event["time"])  # Optuna's times are local and do not say so
+
+
+def _without_waiting_for_the_disk(connection: sqlite3.Connection, record: object) -> None:
+    """A killed process still leaves each transaction whole; what a power cut leaves is checked, and written anew if damaged."""
+    connection.execute("PRAGMA synchronous = OFF")
 
 
 def _is_sound(path: Path) -> bool:

@@ -33,7 +33,7 @@ from tuning.store import check_tracking, store_uri
 from tuning.study_mirror import StudyMirror, mirroring
 from tuning.sweep_progress import SweepProgress
 from tuning.tracking import MlflowWriter, delivering
-from tuning.tuner import build_tuner, remove_ray_state, trial_context
+from tuning.tuner import build_tuner, remove_ray_state, trial_context, without_snapshots
 
 
 class InterruptedSweepError(CpscError):
@@ -176,7 +176,8 @@ class _Attempt:
                 max_concurrent=check_resources(study, self._address),
             )
             try:
-                tuner.fit()
+                with without_snapshots():
+                    tuner.fit()
             except Exception:
                 if not recorder.stopped_by:  # then the failure is known: Ray cannot read back what a full disk did not take
                     raise

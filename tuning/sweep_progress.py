@@ -19,8 +19,10 @@ class SweepProgress(Callback):
 
     def __init__(self, history: LaunchHistory, *, num_trials: int, epochs: int, metric: str, quiet: bool) -> None:
         self._num_trials, self._epochs, self._metric, self._quiet = num_trials, epochs, metric, quiet
-        self._epoch_of = {number: trial.last_epoch for number, trial in history.trials.items() if trial.is_over}
+        # Of a large study the bar must not count all trials at each result.
+        self._under_way: dict[int, int] = {}
         self._ended = {number: trial.outcome for number, trial in history.trials.items() if trial.is_over}
+        self._num_pruned = sum(outcome is Outcome.PRUNED for outcome in self._ended.values())
         values = [(max(trial.values.values()), number) for number, trial in history.trials.items() if trial.values]
         self._best: tuple[float, int] | None = max(values, key=lambda pair: (pair[0], -pair[1]), default=None)
         self._worth_before = float(len(self._ended))
@@ -37,11 +39,11 @@ class SweepProgress(Callback):
             self._bar.start()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._epoch_of.setdefault(number_of(trial), 0)
+        self._under_way.setdefault(number_of(trial), 0)
         self._refresh()
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
-        self._epoch_of[number_of(trial)] = int(result["epoch"])
+        self._under_way[number_of(trial)] = int(result["epoch"])
         value = float(result[self._metric])
         if self._best is None or value > self._best[0]:
             self._best = (value, number_of(trial))
@@ -74,7 +76,8 @@ class SweepProgress(Callback):
     def _end(self, trial: Trial, outcome: Outcome) -> None:
         number = number_of(trial)
         self._ended[number] = outcome
-        epoch = self._epoch_of.setdefault(number, 0)
+        self._num_pruned += outcome is Outcome.PRUNED
+        epoch = self._under_way.pop(number, 0)
         value = (trial.last_result or {}).get(self._metric)
         if self._bar is None and not self._quiet:
             ended = f"trial {number:3d} {outcome.value:9s} after epoch {epoch:3d} at {percent(value)}"
@@ -86,15 +89,13 @@ class SweepProgress(Callback):
             self._bar.update(self._task, completed=self._trials_worth(), state=self._state())
 
     def _state(self) -> str:
-        done, running = len(self._ended), len(self._epoch_of) - len(self._ended)
-        pruned = sum(outcome is Outcome.PRUNED for outcome in self._ended.values())
+        done, running, pruned = len(self._ended), len(self._under_way), self._num_pruned
         best = f"best {percent(self._best[0])} (trial {self._best[1]})" if self._best else "no result yet"
         return f"{done}/{self._num_trials} done, {running} running, {pruned} pruned, {best}"
 
     def _trials_worth(self) -> float:
         """Finished trials, and of the running ones the part they have done."""
-        parts = sum(epoch / self._epochs for number, epoch in self._epoch_of.items() if number not in self._ended)
-        return len(self._ended) + parts
+        return len(self._ended) + sum(self._under_way.values()) / self._epochs
 
     def _time_left(self) -> str:
         done = max(self._trials_worth() - self._worth_before, 0.1)  # what this attempt has done in its time

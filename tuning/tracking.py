@@ -2,12 +2,14 @@
 
 import contextlib
 import functools
+import itertools
 import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from mlflow import MlflowClient
@@ -15,7 +17,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import INVALID_STATE, RESOURCE_DOES_NOT_EXIST, MlflowException
 
 from tuning.config import Study
-from tuning.journal import Event, Journal
+from tuning.journal import Event, Journal, pause_after
 from tuning.journal_copy import JournalCopy
 from tuning.outcome import MLFLOW_STATUS, Outcome
 from tuning.redaction import reason, redact
@@ -45,13 +47,23 @@ ARTIFACTS = {
 ARTIFACT_FOLDERS = {STATE_FILE: "checkpoint", BEST_STUDENT_FILE: "checkpoint"}
 REFUSED_FILE = "refused.jsonl"
 RETRY_S = 2.0
-POLL_S = 0.2
+EVENTS_AT_ONCE = 1000
+"""Delivered before they are acknowledged: of a long backlog an outage must not take back all."""
 PATIENCE_S = 20.0
 """A server that has been away for longer than this at a sweep's end is not waited for; one that restarts then is back by it."""
 
 
 class _ForgottenError(Exception):
     """The server knows the launch no longer, or never did: its database was lost, or the study names another server."""
+
+
+@dataclass
+class _Batch:
+    """What a run is told in one request."""
+
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: list[Metric] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 class MlflowWriter(threading.Thread):
@@ -72,6 +84,7 @@ class MlflowWriter(threading.Thread):
         self._storage = Storage(study.storage)
         self._launch_id = launch_id  # two users of one server may give their launches the same name
         self._runs: dict[int | None, str] = {}
+        self._tags: dict[str, dict[str, str]] = {}
         self._experiment = ""
         self._is_new = False
         self._in_doubt = False
@@ -82,7 +95,9 @@ class MlflowWriter(threading.Thread):
         self._away_since = 0.0
         self._warned: set[tuple[str, int | None]] = set()
         self._failure: Exception | None = None
+        self._pause_s = 0.0
         self.busy_s = 0.0
+        """Time spent in deliveries. Opening the store, which makes a new one's tables, is none: it is done while Ray starts."""
         self.undelivered = 0
         self.num_refused = 0
 
@@ -102,7 +117,7 @@ class MlflowWriter(threading.Thread):
             if self._deliver_pending():
                 if closing:
                     return
-                self._closing.wait(POLL_S)
+                self._closing.wait(self._pause_s)
             elif not closing:
                 self._closing.wait(RETRY_S)
             elif time.monotonic() - self._away_since > self._patience_s:
@@ -134,31 +149,47 @@ class MlflowWriter(threading.Thread):
 
     def _deliver_pending(self) -> bool:
         """Whether everything that was recorded has been dealt with, as far as no loss of this machine takes it back."""
+        before = self.busy_s
         try:
             safe = self._copy.secure(at_once=self._closing.is_set())
+            for events, position in _portions(self._journal.pending(), safe):
+                self._open_store()
+                self._deliver_portion(events)
+                self._journal.acknowledge(position)
+        except _ForgottenError as error:
+            if self._told_again:
+                self._note_failure(error)
+                return False
+            self._tell_again()
+            return self._deliver_pending()
         except FAILURES as error:
             self._note_failure(error)
             return False
-        for event, position in self._journal.pending():
-            if position > safe:
-                break
-            started = time.perf_counter()
-            try:
-                self._ask(event, self._deliver, event)
-                self._journal.acknowledge(position)
-            except _ForgottenError as error:
-                if self._told_again:
-                    self._note_failure(error)
-                    return False
-                self._tell_again()
-                return self._deliver_pending()
-            except FAILURES as error:
-                self._note_failure(error)
-                return False
-            finally:
-                self.busy_s += time.perf_counter() - started
-            self._num_failures = 0
+        self._pause_s = pause_after(self.busy_s - before)
         return True
+
+    def _open_store(self) -> None:
+        _ = self._client
+
+    def _deliver_portion(self, events: Sequence[Event]) -> None:
+        """Deliver `events`, those of each trial in their order and together."""
+        started = time.perf_counter()
+        try:
+            for group in _by_run(events):
+                self._deliver_group(group)
+                self._num_failures = 0
+        finally:
+            self.busy_s += time.perf_counter() - started
+
+    def _deliver_group(self, events: Sequence[Event]) -> None:
+        """Deliver events of one run; where MLflow refuses them, one by one, so that what it takes arrives."""
+        try:
+            self._deliver(events)
+        except FAILURES as error:
+            if not is_refusal(error):
+                raise
+            for event in events:
+                self._ask(event, self._deliver, [event])
 
     def _note_failure(self, error: Exception) -> None:
         self._num_failures += 1
@@ -168,6 +199,7 @@ class MlflowWriter(threading.Thread):
             logger.warning("tracking is away, metrics are kept and delivered later: %s", reason(error))
         self._is_new = False  # a run may have been made although its answer was lost
         self._in_doubt = True
+        self._tags.clear()  # and a tag may have been set
 
     def _ask(self, event: Event, call: Callable[..., Any], *arguments: Any, **named: Any) -> None:
         """Call MLflow. What it refuses twice, being there in between, is recorded and passed over; other failures are raised."""
@@ -204,65 +236,96 @@ class MlflowWriter(threading.Thread):
         self._journal.acknowledge(0)
         self._runs, self._experiment, self._is_new, self._told_again = {}, "", False, True
 
-    def _deliver(self, event: Event) -> None:
+    def _deliver(self, events: Sequence[Event]) -> None:
+        """Tell MLflow of `events`, all of one run."""
         handlers = {
             "launch_start": self._launch_start,
             "attempt_start": self._attempt_start,
             "trial_start": self._trial_start,
             "epoch": self._epoch,
-            "proposed": lambda event: None,  # shown once it starts
-            "checkpoint": lambda event: None,  # its files go with the trial's end
+            "proposed": lambda event, batch: None,  # shown once it starts
+            "checkpoint": lambda event, batch: None,  # its files go with the trial's end
             "trial_end": self._trial_end,
             "launch_end": self._launch_end,
         }
-        handlers[event["kind"]](event)
+        batch = _Batch()
+        for event in events:
+            handlers[event["kind"]](event, batch)
+        self._send(events[-1], batch)
 
-    def _launch_start(self, event: Event) -> None:
+    def _send(self, event: Event, batch: _Batch) -> None:
+        """Log what `batch` holds to the run of `event`, and empty it. A tag that the run has is not sent again."""
+        if not (batch.params or batch.metrics or batch.tags):
+            return
+        run_id = self.run_id(event.get("number"))
+        known = self._tags.setdefault(run_id, {})
+        tags = {key: value for key, value in batch.tags.items() if known.get(key) != value}
+        self._client.log_batch(
+            run_id,
+            metrics=batch.metrics,
+            params=[Param(key, value) for key, value in batch.params.items()],
+            tags=[RunTag(key, value) for key, value in tags.items()],
+        )
+        known |= tags
+        batch.params, batch.metrics, batch.tags = {}, [], {}
+
+    def _launch_start(self, event: Event, batch: _Batch) -> None:
         if not self._experiment_id():
             self._client.create_experiment(self._study.name, artifact_location(self._study), tags=EXPERIMENT_TAGS)
         run_id = self._find(None) or self._create(event, None, self._launch, {KIND_TAG: "launch"})
-        params = [Param(key, value) for key, value in event["params"].items()]
-        self._ask(event, self._client.log_batch, run_id, params=params)
+        batch.params |= event["params"]
         with storing_artifacts():
             self._client.log_text(run_id, event["study"], "study.yaml")
 
-    def _attempt_start(self, event: Event) -> None:
+    def _attempt_start(self, event: Event, batch: _Batch) -> None:
         self._client.update_run(self.run_id(), status="RUNNING")
 
-    def _trial_start(self, event: Event) -> None:
+    def _trial_start(self, event: Event, batch: _Batch) -> None:
         number = event["number"]
-        tags = {KIND_TAG: "trial", NUMBER_TAG: str(number), "mlflow.parentRunId": self.run_id()}
-        tags |= {OUTCOME_TAG: RUNNING, POINT_TAG: json.dumps(event["point"]), "ray.trial_id": event["ray_trial_id"]}
-        run_id, logged = self._find(number), {}
+        run_id = self._find(number)
         if run_id is None:
-            run_id = self._create(event, number, f"trial-{number:03d}", tags)
-        else:  # it goes on after an interruption or a failure
-            self._client.update_run(run_id, status="RUNNING")
-            logged = self._client.get_run(run_id).data.params
-            changed = {key: value for key, value in event["params"].items() if logged.get(key, value) != value}
-            # A param can be set once; a resume may have raised the number of epochs.
-            tags = {OUTCOME_TAG: RUNNING} | {f"resumed.{key}": value for key, value in changed.items()}
-            self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-        params = [Param(key, value) for key, value in event["params"].items() if key not in logged]
-        self._client.log_batch(run_id, params=params)
+            tags = {KIND_TAG: "trial", NUMBER_TAG: str(number), "mlflow.parentRunId": self.run_id()}
+            tags |= {OUTCOME_TAG: RUNNING, POINT_TAG: json.dumps(event["point"]), "ray.trial_id": event["ray_trial_id"]}
+            self._create(event, number, f"trial-{number:03d}", tags)
+            batch.params |= event["params"]
+            return
+        # It goes on after an interruption or a failure.
+        self._client.update_run(run_id, status="RUNNING")
+        logged = self._client.get_run(run_id).data.params | batch.params
+        # A param can be set once; a resume may have raised the number of epochs.
+        changed = {key: value for key, value in event["params"].items() if logged.get(key, value) != value}
+        batch.tags |= {OUTCOME_TAG: RUNNING} | {f"resumed.{key}": value for key, value in changed.items()}
+        batch.params |= {key: value for key, value in event["params"].items() if key not in logged}
 
-    def _epoch(self, event: Event) -> None:
+    def _epoch(self, event: Event, batch: _Batch) -> None:
         timestamp = _milliseconds(event)
-        metrics = [Metric(name, value, timestamp, event["epoch"]) for name, value in event["metrics"].items()]
-        tags = [RunTag(key, event[key][:MAX_TAG]) for key in ("note", "node") if event.get(key)]
-        self._client.log_batch(self.run_id(event["number"]), metrics=metrics, tags=tags)
+        batch.metrics += [Metric(name, value, timestamp, event["epoch"]) for name, value in event["metrics"].items()]
+        batch.tags |= {key: event[key][:MAX_TAG] for key in ("note", "node", "environment") if event.get(key)}
 
-    def _trial_end(self, event: Event) -> None:
+    def _trial_end(self, event: Event, batch: _Batch) -> None:
         run_id, outcome = self.run_id(event["number"]), Outcome(event["outcome"])
         if event["checkpoint"]:
             self._log_checkpoint(event, run_id)
-        tags = {OUTCOME_TAG: outcome.value}
+        alone = batch == _Batch()
+        batch.tags[OUTCOME_TAG] = outcome.value
         if outcome is Outcome.PRUNED:
-            tags |= {"pruned": "true", "pruned_at_epoch": str(event["epoch"])}
+            batch.tags |= {"pruned": "true", "pruned_at_epoch": str(event["epoch"])}
         if event["reason"]:
-            tags["reason"] = event["reason"][:MAX_TAG]
-        self._ask(event, self._client.log_batch, run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-        self._client.set_terminated(run_id, MLFLOW_STATUS[outcome], _milliseconds(event))
+            batch.tags["reason"] = event["reason"][:MAX_TAG]
+        self._close_run(event, batch, MLFLOW_STATUS[outcome], alone=alone)
+
+    def _launch_end(self, event: Event, batch: _Batch) -> None:
+        alone = batch == _Batch()
+        batch.metrics += [Metric(name, value, _milliseconds(event), 0) for name, value in event["metrics"].items()]
+        self._close_run(event, batch, event["status"], alone=alone)
+
+    def _close_run(self, event: Event, batch: _Batch, status: str, *, alone: bool) -> None:
+        """Send `batch` and end its run. Where `event` is `alone` in it and is refused, the run is ended all the same."""
+        if alone:
+            self._ask(event, self._send, event, batch)
+        else:
+            self._send(event, batch)
+        self._client.set_terminated(self.run_id(event.get("number")), status, _milliseconds(event))
 
     def _log_checkpoint(self, event: Event, run_id: str) -> None:
         if not self._storage.listing(event["checkpoint"]):
@@ -275,11 +338,6 @@ class MlflowWriter(threading.Thread):
     def _log_artifact(self, run_id: str, file: str, folder: str | None) -> None:
         with storing_artifacts():
             self._client.log_artifact(run_id, file, folder)
-
-    def _launch_end(self, event: Event) -> None:
-        metrics = [Metric(name, value, _milliseconds(event), 0) for name, value in event["metrics"].items()]
-        self._ask(event, self._client.log_batch, self.run_id(), metrics=metrics)
-        self._client.set_terminated(self.run_id(), event["status"], _milliseconds(event))
 
     def _create(self, event: Event, number: int | None, name: str, tags: dict[str, str]) -> str:
         tags = tags | {LAUNCH_TAG: self._launch, LAUNCH_ID_TAG: self._launch_id}
@@ -320,6 +378,22 @@ class MlflowWriter(threading.Thread):
                 raise MlflowException(in_the_bin(experiment), INVALID_STATE)  # somebody can take it out: wait for that
             self._experiment = str(experiment.experiment_id) if experiment is not None else ""
         return self._experiment
+
+
+def _portions(pending: Iterable[tuple[Event, int]], safe: int) -> Iterator[tuple[list[Event], int]]:
+    """The `pending` events up to the position `safe`, some at a time, each portion with its last position."""
+    ready = itertools.takewhile(lambda item: item[1] <= safe, pending)
+    while portion := list(itertools.islice(ready, EVENTS_AT_ONCE)):
+        yield [event for event, _ in portion], portion[-1][1]
+
+
+def _by_run(events: Iterable[Event]) -> Iterator[list[Event]]:
+    """`events` of one run together: those of a trial pass other trials', not the launch's own."""
+    for _, between in itertools.groupby(events, key=lambda event: "number" in event):
+        groups: dict[int | None, list[Event]] = {}
+        for event in between:
+            groups.setdefault(event.get("number"), []).append(event)
+        yield from groups.values()
 
 
 def _milliseconds(event: Event) -> int:

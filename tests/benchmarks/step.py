@@ -10,7 +10,6 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
@@ -23,6 +22,7 @@ from cpsc.models import build_model
 from cpsc.rng import seeded_init
 from cpsc.teacher import Teacher
 from tests.benchmarks.algorithm1 import PlainLoop
+from tuning.environment import processor_name
 
 NORMALISATION = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 CLASSES, CHANNELS, SIZE = 10, 3, 32
@@ -181,11 +181,7 @@ def main() -> None:
 
 def processor(device: torch.device) -> str:
     """The hardware's name."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cpsc.errors import ConfigError
-from tuning.journal import DriverLock, Event, Journal
+from tuning.journal import MAX_PAUSE_S, MIN_PAUSE_S, DriverLock, Event, Journal, pause_after
 
 
 @pytest.fixture
@@ -201,3 +201,10 @@ def test_a_damaged_record_of_what_was_acknowledged_delivers_all_again(journal: J
         journal.acknowledge(position)
     (journal.path.parent / "journal.acknowledged").write_text(record)
     assert events(journal) == [{"number": 0}, {"number": 1}]
+
+
+@pytest.mark.parametrize(("work_s", "pause_s"), [(0.0, MIN_PAUSE_S), (0.02, 2.0), (3.0, MAX_PAUSE_S)])
+def test_whoever_follows_a_journal_works_one_part_in_a_hundred_of_the_time_but_keeps_nobody_waiting(
+    work_s: float, pause_s: float
+) -> None:
+    assert pause_after(work_s) == pytest.approx(pause_s)

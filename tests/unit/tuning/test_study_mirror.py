@@ -1,5 +1,6 @@
 """The Optuna study on disk: in step with the journal, continued or written anew, and never in the sweep's way."""
 
+import contextlib
 import logging
 import shutil
 import sqlite3
@@ -108,7 +109,7 @@ TOLD: list[Seen] = [
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study_mirror, "POLL_S", 0.02)
+    monkeypatch.setattr(study_mirror, "pause_after", lambda work_s: 0.02)
 
 
 @pytest.fixture
@@ -569,3 +570,9 @@ def test_a_mirror_that_is_not_done_in_time_is_left_behind_with_a_warning(
     assert warnings_of(caplog) == [f"{path} was not finished within 0 s, a resumed sweep completes it"]
     release.set()
     mirror.join()
+
+
+def test_the_file_is_written_without_waiting_for_the_disk(journal: Journal, path: Path) -> None:
+    mirror = new_mirror(journal)
+    with contextlib.closing(mirror._open()) as file, file._storage.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 0

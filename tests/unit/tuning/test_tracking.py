@@ -14,7 +14,7 @@ import pytest
 import requests
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import UNAUTHENTICATED, MlflowException
+from mlflow.exceptions import INVALID_PARAMETER_VALUE, UNAUTHENTICATED, MlflowException
 
 from cpsc.errors import ConfigError
 from tests.conftest import tiny_study
@@ -130,11 +130,101 @@ def test_everything_arrives_and_meeting_it_again_changes_nothing(study: Study, j
     assert {name: run.info.run_id for name, run in runs(study).items()} == before
 
 
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, set[int], set[str], set[str]]]:
+    """Every `log_batch` to come: its run, the epochs of its metrics, and the names of its params and tags."""
+    seen = []
+    original = MlflowClient.log_batch
+
+    def noting(self: MlflowClient, run_id: str, **named: Any) -> None:
+        names = [{item.key for item in named.get(kind, ())} for kind in ("params", "tags")]
+        seen.append((run_id, {metric.step for metric in named.get("metrics", ())}, *names))
+        original(self, run_id, **named)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", noting)
+    return seen
+
+
+def test_what_a_trial_did_since_the_last_delivery_is_one_batch(
+    study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = batches(monkeypatch)
+    deliver(journal, study)
+    check_all_there(study)
+    trials = [runs(study)[name].info.run_id for name in ("trial-000", "trial-001")]
+    assert [batch for batch in seen if batch[0] in trials] == [(run_id, {1, 2}, {"epochs"}, {"outcome"}) for run_id in trials]
+
+
+def test_a_tag_that_a_run_has_is_not_sent_again_unless_its_arrival_is_in_doubt(
+    study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(journal, study)
+    writer = MlflowWriter(journal, study, "tiny", "launch")
+    seen = batches(monkeypatch)
+    for epoch in (3, 4, 5):
+        journal.append(event("epoch", number=1, epoch=epoch, metrics={"probe_kl": 1.0}, note="", node="here"))
+        if epoch == 5:
+            writer._note_failure(no_answer())
+        assert writer._deliver_pending()
+    assert [(steps, tags) for _, steps, _, tags in seen] == [({3}, {"node"}), ({4}, set()), ({5}, {"node"})]
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_portions_that_end_in_the_middle_of_a_trial_are_joined(
+    study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(tracking, "EVENTS_AT_ONCE", size)
+    deliver(journal, study)
+    check_all_there(study)
+
+
+def test_of_the_records_that_travel_together_only_the_one_that_is_refused_is_passed_over(
+    study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = MlflowClient.log_batch
+
+    def refusing(self: MlflowClient, run_id: str, **named: Any) -> None:
+        if any(metric.step == 1 for metric in named.get("metrics", ())):
+            raise MlflowException("not that one", INVALID_PARAMETER_VALUE)
+        original(self, run_id, **named)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", refusing)
+    assert deliver(journal, study).num_refused == 2
+    assert [(refused["kind"], refused["number"], refused["epoch"]) for refused in refusals(study)] == [
+        ("epoch", 0, 1),
+        ("epoch", 1, 1),
+    ]
+    for run in (runs(study)[name] for name in ("trial-000", "trial-001")):
+        assert curve(study, run) == [(2, 2.0)]
+        assert (run.data.params, run.data.tags["outcome"], run.info.status) == ({"epochs": "2"}, "completed", "FINISHED")
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("method", ["create_run", "log_batch", "log_artifact", "set_terminated"])
+def test_whatever_fails_first_among_records_that_travel_together_each_arrives_once(
+    study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch, method: str, after: bool
+) -> None:
+    deliver(journal, study)
+    for number in (2, 3):
+        journal.append(event("proposed", number=number, point={}))
+        journal.append(event("trial_start", number=number, point={}, params={"epochs": "2"}, ray_trial_id="a"))
+    checkpoint = str(study.local / "tiny" / "checkpoint")
+    for number in (2, 3):
+        journal.append(event("epoch", number=number, epoch=1, metrics={"probe_kl": 1.0}, note="", node="here"))
+        journal.append(event("trial_end", number=number, outcome="pruned", reason="", epoch=1, checkpoint=checkpoint))
+    fail(monkeypatch, method, no_answer(), times=2, after=after)
+    assert deliver(journal, study, deadline_s=20).undelivered == 0
+    for name in ("trial-002", "trial-003"):
+        run = runs(study)[name]
+        assert curve(study, run) == [(1, 1.0)]
+        assert (run.info.status, run.data.tags["outcome"], run.data.tags["node"]) == ("KILLED", "pruned", "here")
+        assert [file.path for file in client(study).list_artifacts(run.info.run_id, "checkpoint")] == ["checkpoint/best_student.pt"]
+
+
 def test_the_journal_is_on_the_disk_before_mlflow_is_told(study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     size = journal.path.stat().st_size
     monkeypatch.setattr(Journal, "sync", lambda self: order.append("sync") or size)
-    monkeypatch.setattr(MlflowWriter, "_deliver", lambda self, event: order.append(event["kind"]))
+    monkeypatch.setattr(MlflowWriter, "_deliver", lambda self, events: order.append(events[0]["kind"]))
     deliver(journal, study)
     assert order[:2] == ["sync", "launch_start"]
 
@@ -241,10 +331,10 @@ def test_a_run_that_somebody_has_deleted_holds_up_no_other(
 ) -> None:
     original = MlflowWriter._epoch
 
-    def delete_before(self: MlflowWriter, event: Event) -> None:
+    def delete_before(self: MlflowWriter, event: Event, batch: Any) -> None:
         if event["number"] == 0 and event["epoch"] == 1:
             client(study).delete_run(self.run_id(0))
-        original(self, event)
+        original(self, event, batch)
 
     monkeypatch.setattr(MlflowWriter, "_epoch", delete_before)
     assert deliver(journal, study).undelivered == 0
@@ -320,7 +410,7 @@ def test_a_database_that_cannot_be_opened_is_waited_for(study: Study, journal: J
 def test_an_experiment_that_is_deleted_in_mid_sweep_is_waited_for(study: Study, journal: Journal) -> None:
     writer = MlflowWriter(journal, study, "tiny", "launch")
     for known, position in list(journal.pending())[:5]:
-        writer._deliver(known)
+        writer._deliver([known])
         journal.acknowledge(position)
     experiment = client(study).get_experiment_by_name(study.name).experiment_id
     client(study).delete_experiment(experiment)
@@ -351,7 +441,7 @@ def test_a_server_that_loses_its_database_in_mid_sweep_is_told_everything_again(
 ) -> None:
     writer = MlflowWriter(journal, study, "tiny", "launch")
     for known, position in list(journal.pending())[:5]:
-        writer._deliver(known)
+        writer._deliver([known])
         journal.acknowledge(position)
     shutil.copy(empty_store, study.local / "other.db")
     writer._client = MlflowClient(tracking_uri=f"sqlite:///{study.local / 'other.db'}")
