@@ -27,6 +27,7 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override: pa
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 Force = Annotated[bool, typer.Option("--force", help="Use a teacher below min_accuracy all the same.")]
 USAGE_ERROR = 2
+DIFFERENT = 1
 INTERRUPTED = 130
 MAX_LINE = 1000
 ADDRESS = re.compile(r"auto|[A-Za-z0-9_.-]+:[0-9]{1,5}")
@@ -229,6 +230,68 @@ def report(
     print_report(found, list(loaded.space), Console())
     if compared:
         print_comparison(found, compared, Console(), target=target)
+
+
+@app.command()
+def replay(
+    run_id: Annotated[str, typer.Argument(help="The trial's run, by the id that MLflow's UI shows.")],
+    storage: Annotated[str, typer.Option(help="The folder with its records, or the URI of the study's storage.")] = "runs",
+    tracking: Annotated[str | None, typer.Option(help="Its MLflow store; default: those that STORAGE's launches write.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Stop after this epoch; default: where the record ends.")] = None,
+    from_checkpoint: Annotated[
+        str | None, typer.Option(help="Go on from a checkpoint that was kept: last, best or an epoch; default: from the start.")
+    ] = None,
+    set_: Overrides = None,
+    profile: Annotated[Path | None, typer.Option(help="Write a trace of training steps, for Chrome or Perfetto (.json).")] = None,
+    profile_steps: Annotated[int, typer.Option(min=1, max=10_000, help="Optimizer steps that the trace holds.")] = 30,
+    debugger: Annotated[bool, typer.Option("--debugger", help="Stop at the first step, and where an epoch raises.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a recorded trial again, here, and compare: exit status 1 where its numbers differ and nothing was changed."""
+    from bdb import BdbQuit
+
+    from tuning.replay import ReplayOptions, replay_trial
+
+    options = ReplayOptions(
+        epochs=epochs,
+        from_checkpoint=from_checkpoint,
+        assignments=set_ or [],
+        profile=profile,
+        profile_steps=profile_steps,
+        debugger=debugger,
+    )
+    try:
+        replayed = replay_trial(run_id, options, Display(quiet=quiet), storage=storage, tracking=tracking)
+    except BdbQuit as quit_:  # the debugger's way to say that its user has left
+        raise typer.Abort from quit_
+    if not quiet:
+        for text in filter(None, (replayed.table, replayed.verdict)):
+            typer.echo(text)
+    if not replayed.is_as_recorded:
+        raise typer.Exit(DIFFERENT)
+
+
+@app.command()
+def export(
+    study: StudyPath,
+    output: Annotated[Path, typer.Option(help="Folder for the files; those of an earlier export are replaced.")],
+    run: Annotated[str | None, typer.Option(help="A trial's run id; default: the study's registered champion.")] = None,
+    formats: Annotated[
+        str | None, typer.Option(help="weights, program, onnx, with commas between; default: all that can be written here.")
+    ] = None,
+    set_: Overrides = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write a study's best student for use without this package: weights, torch.export program, ONNX, each verified."""
+    from tuning.config import load_study
+    from tuning.export import export_student, parse_formats
+
+    chosen = parse_formats(formats)
+    loaded = load_study(study, set_)
+    _check_output(output)
+    for line in export_student(loaded, output, Display(quiet=quiet), run_id=run, formats=chosen):
+        if not quiet:
+            typer.echo(line)
 
 
 @app.command()

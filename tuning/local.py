@@ -1,5 +1,6 @@
 """One trial in this process: the sweep's trainable without Ray, so that breakpoints, prints and profilers work."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from tuning.assets import prepare
 from tuning.config import Study, load_study
 from tuning.layers import parse_assignments
 from tuning.progress import Display, percent
-from tuning.trainable import local_trainable
+from tuning.trainable import DistillTrainable, local_trainable
 from tuning.tuner import trial_context
 
 
@@ -49,14 +50,10 @@ def run_trial(
     epochs = min(trainable.distiller.config.epochs, max_epochs or trainable.distiller.config.epochs)
     results = []
     try:
-        with display.bar("trial", epochs) as advance:
-            for epoch in range(1, epochs + 1):
-                result = trainable.train()
-                if result["diverged"]:
-                    raise DivergedError(f"the trial diverged in epoch {epoch}: {result['reason']}")
-                results.append(result)
-                advance(epoch, "")
-                display.say(epoch_line(result))
+        for result in run_epochs(trainable, display, first=1, last=epochs):
+            raise_if_diverged(result)
+            results.append(result)
+            display.say(epoch_line(result))
         if output is not None:
             output.mkdir(parents=True, exist_ok=True)
             trainable.save_checkpoint(str(output))
@@ -64,6 +61,23 @@ def run_trial(
     finally:
         trainable.stop()
     return results
+
+
+def run_epochs(trainable: DistillTrainable, display: Display, *, first: int, last: int) -> Iterator[dict[str, Any]]:
+    """Run the epochs `first` to `last`, under a bar -> each one's result; a trial that diverges ends with that result."""
+    with display.bar("trial", last - first + 1) as advance:
+        for done in range(1, last - first + 2):
+            result = trainable.train()
+            advance(done, "")
+            yield result
+            if result["diverged"]:
+                return
+
+
+def raise_if_diverged(result: dict[str, Any]) -> None:
+    """DivergedError where the trial ended in this epoch by diverging."""
+    if result["diverged"]:
+        raise DivergedError(f"the trial diverged in epoch {result['epoch']}: {result['reason']}")
 
 
 def epoch_line(result: dict[str, Any]) -> str:

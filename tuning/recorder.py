@@ -57,7 +57,7 @@ class Recorder(Callback):
         if epoch <= self._last_epoch.get(number, 0):
             return  # repeated since the last checkpoint, bit for bit
         self._last_epoch[number] = epoch
-        words = {key: result.get(key, "") for key in ("note", "node")}
+        words = {key: result.get(key, "") for key in ("note", "node", "environment")}
         self._append(trial, "epoch", epoch=epoch, metrics=loggable_metrics(result), **words)
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Checkpoint, **info: Any) -> None:

@@ -20,6 +20,7 @@ from cpsc.measurement import InceptionReference, Measurement
 from cpsc.pictures import save_grid
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
+from tuning.environment import environment, to_tag
 from tuning.preflight import MeetingPoint
 from tuning.space import Point, Settings, build_config
 from tuning.storage import Storage
@@ -72,6 +73,7 @@ class DistillTrainable(Trainable):
             test=context.test,
             inception=context.inception,
         )
+        self._environment = to_tag(environment(self._measurement.device))
         self._start(config)
 
     def step(self) -> dict[str, Any]:
@@ -80,9 +82,10 @@ class DistillTrainable(Trainable):
         except DivergedError as error:
             # Never NaN: ASHA lets a NaN trial go on, and Optuna drops it instead of learning from it.
             worst = {self._context.objective: 0.0, f"best_{self._context.objective}": 0.0}
-            return worst | {"epoch": self.distiller.epoch, "diverged": True, "reason": str(error), "done": True}
+            end = {"epoch": self.distiller.epoch, "diverged": True, "reason": str(error), "done": True}
+            return worst | self._words() | end
         done = self.distiller.epoch >= self.distiller.config.epochs
-        return metrics | {"diverged": False, "done": done, "note": self._note, "node": self._node}
+        return metrics | self._words() | {"diverged": False, "done": done}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         folder = Path(checkpoint_dir)
@@ -115,6 +118,10 @@ class DistillTrainable(Trainable):
         """Everything is built anew, so a trial on a reused actor computes what it would on a fresh one."""
         self._start(new_config)
         return True
+
+    def _words(self) -> dict[str, str]:
+        """What an epoch says beside its numbers: what went wrong, and where it ran."""
+        return {"note": self._note, "node": self._node, "environment": self._environment}
 
     def _restore(self, checkpoints: Sequence[str]) -> None:
         """Continue from the first of `checkpoints` that can be had and read, or from the start where none can."""

@@ -33,7 +33,7 @@ SMALL = {
 }
 FEWER = {"20": "4"}
 """Trials that a resume extends a study to, in the README and here."""
-VERBS_OF_A_STUDY = {"sweep", "teacher", "probe", "trial", "report", "ui"}
+VERBS_OF_A_STUDY = {"sweep", "teacher", "probe", "trial", "report", "ui", "export"}
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 

@@ -1,0 +1,52 @@
+"""A trial under Python's debugger: at its first step, and where an epoch raises."""
+
+import bdb
+import pdb
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from cpsc.distiller import Distiller
+from cpsc.measurement import Metrics
+from cpsc.methods import Terms, View
+
+TURNS = ("generator_terms", "student_terms")
+
+
+def attach_debugger(distiller: Distiller) -> None:
+    """From now on `distiller` stops before its first terms are computed, and opens a post-mortem where an epoch raises.
+
+    The stop is Python's ``breakpoint()``, so PYTHONBREAKPOINT names the debugger.
+    """
+    _stop_at_first_step(distiller.method)
+    _open_post_mortem(distiller)
+
+
+def _stop_at_first_step(method: Any) -> None:
+    def stopping(terms: Callable[[View], Terms]) -> Callable[[View], Terms]:
+        def first_step(view: View) -> Terms:
+            for name in TURNS:
+                delattr(method, name)  # its own again: once is enough
+            breakpoint()
+            return terms(view)  # step into this: `view` is what teacher and student say of the first batch
+
+        return first_step
+
+    for name in TURNS:
+        setattr(method, name, stopping(getattr(method, name)))
+
+
+def _open_post_mortem(distiller: Distiller) -> None:
+    run_epoch = distiller.run_epoch
+
+    def watched() -> Metrics:
+        try:
+            return run_epoch()
+        except bdb.BdbQuit:
+            raise
+        except Exception as error:
+            traceback.print_exception(error)
+            pdb.post_mortem(error.__traceback__)
+            raise
+
+    distiller.run_epoch = watched  # type: ignore[method-assign]

@@ -1,0 +1,205 @@
+"""The formats of an export: how each is written, and how a user without this package opens it again."""
+
+import importlib.util
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cpsc.data import Normalisation
+from cpsc.deploy import DeployedStudent
+from cpsc.errors import CheckpointError, ConfigError
+from cpsc.models import MOBILENET_V2, RESNETS, VGGS, build_model, output
+
+JSON_FILE, README_FILE, NETWORK_FILE = "student.json", "README.md", "network.py"
+WEIGHTS, PROGRAM, ONNX = "weights", "program", "onnx"
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+INPUT, OUTPUT = "pixels", "logits"
+
+Answer = Callable[[Tensor], Tensor]
+"""Pixels in [0, 1], float32 [N, K, H, W] -> logits [N, C]."""
+
+
+class Format(NamedTuple):
+    """One file of an export. `is_exact`: whether it must give the checkpoint's logits bit by bit.
+
+    `check` raises ConfigError where what it takes is not installed. `write` has the student, two images and the path; it raises
+    ConfigError where the student has what the format does not. `open` has the path, the text of `NETWORK_FILE` and the constants.
+    """
+
+    file: str
+    is_exact: bool
+    check: Callable[[], None]
+    write: Callable[[DeployedStudent, Tensor, Path], None]
+    open: Callable[[Path, str, Normalisation], Answer]
+
+
+def _write_weights(model: DeployedStudent, images: Tensor, path: Path) -> None:
+    torch.save({name: tensor.contiguous() for name, tensor in model.network.state_dict().items()}, path)
+
+
+def _open_weights(path: Path, network: str, normalisation: Normalisation) -> Answer:
+    names: dict[str, Any] = {"__name__": "network"}
+    exec(compile(network, NETWORK_FILE, "exec"), names)  # our own text: what a user imports must be what is verified
+    student = names["build_network"]()
+    student.load_state_dict(torch.load(path, weights_only=True))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (normalisation.mean, normalisation.std))
+    return lambda pixels: student((pixels - mean) / std).logits
+
+
+def _write_program(model: DeployedStudent, images: Tensor, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch about its own deprecations
+        torch.export.save(_program(model, images), path)
+
+
+def _program(model: DeployedStudent, images: Tensor) -> torch.export.ExportedProgram:
+    return torch.export.export(model, (images,), dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}})
+
+
+def _open_program(path: Path, network: str, normalisation: Normalisation) -> Answer:
+    answer: Answer = torch.export.load(path).module()
+    return answer
+
+
+def _check_onnx() -> None:
+    if missing := [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]:
+        raise ConfigError(f"--formats onnx: needs {', '.join(missing)} beside this package: pip install 'cpsc-tune[onnx]'")
+
+
+def _write_onnx(model: DeployedStudent, images: Tensor, path: Path) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, onnx and onnxscript about each other
+            torch.onnx.export(
+                _program(model, images),
+                f=path,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                external_data=False,  # one file, so that it is whole or absent
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise ConfigError(f"--formats onnx: the student has an operator that ONNX does not ({reason}), use program") from error
+
+
+def _open_onnx(path: Path, network: str, normalisation: Normalisation) -> Answer:
+    import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's errors share no base of their own
+        raise CheckpointError(f"student.onnx: onnxruntime does not take it ({str(error).splitlines()[0][:200]})") from error
+    return lambda pixels: torch.from_numpy(session.run([OUTPUT], {INPUT: pixels.numpy()})[0])
+
+
+FORMATS: Mapping[str, Format] = {
+    WEIGHTS: Format("student.pt", True, lambda: None, _write_weights, _open_weights),
+    PROGRAM: Format("student.pt2", False, lambda: None, _write_program, _open_program),
+    ONNX: Format("student.onnx", False, _check_onnx, _write_onnx, _open_onnx),
+}
+
+
+def network_source(arch: str, *, num_classes: int, channels: int) -> str:
+    """A module that builds the network `arch` with torch alone: this package's sources of it, and ``build_network()``."""
+    with torch.device("meta"):  # its class is all that is asked for
+        kind = type(build_model(arch, num_classes=num_classes, channels=channels))
+    parts = [inspect.getsource(module) for module in (output, sys.modules[kind.__module__])]
+    lines = [line for part in parts for line in part.splitlines() if not line.startswith("from cpsc.")]
+    call = f"{kind.__name__}({_own_arguments(arch)}num_classes={num_classes}, channels={channels})"
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "",
+            f"def build_network() -> {kind.__name__}:",
+            f'    """{arch} for the weights in student.pt, in eval mode: normalised images -> features and logits."""',
+            f"    return {call}.eval()",
+            "",
+        ]
+    )
+
+
+def _own_arguments(arch: str) -> str:
+    """What the class of `arch` takes beside classes and channels, as source."""
+    if arch == MOBILENET_V2:
+        return ""
+    if arch in RESNETS or arch in VGGS:
+        return f"{RESNETS.get(arch) or VGGS.get(arch)}, "
+    depth, width = arch.split("_")[1:]
+    return f"{depth}, {width}, "
+
+
+SNIPPETS = {
+    "student.pt2": """\
+`student.pt2` is a `torch.export` program: it needs torch and no source code, and normalises by itself. torch promises to
+read it in the version that wrote it ({torch}).
+
+```python
+import torch
+
+student = torch.export.load("student.pt2").module()
+pixels = torch.rand(4, {channels}, {size}, {size})  # yours: float32 in [0, 1], any number of images
+with torch.no_grad():
+    logits = student(pixels)
+print(logits.argmax(dim=1).tolist())
+```
+""",
+    "student.onnx": """\
+`student.onnx` needs onnxruntime, or any other ONNX runtime, and no torch. It normalises by itself.
+
+```python
+import numpy
+import onnxruntime
+
+session = onnxruntime.InferenceSession("student.onnx", providers=["CPUExecutionProvider"])
+pixels = numpy.random.rand(4, {channels}, {size}, {size}).astype("float32")  # yours: in [0, 1], any number of images
+(logits,) = session.run(["logits"], {{"pixels": pixels}})
+print(logits.argmax(axis=1).tolist())
+```
+""",
+    "student.pt": """\
+`student.pt` is a plain state dict, `network.py` the network it belongs to, with torch as its only import: what to take for
+further training, and what every torch reads. It takes normalised images.
+
+```python
+import json
+
+import torch
+
+from network import build_network
+
+facts = json.load(open("student.json"))["input"]["normalisation"]
+mean, std = (torch.tensor(facts[name])[:, None, None] for name in ("mean", "std"))
+student = build_network()
+student.load_state_dict(torch.load("student.pt", weights_only=True))
+pixels = torch.rand(4, {channels}, {size}, {size})  # yours: float32 in [0, 1], any number of images
+with torch.no_grad():
+    logits = student((pixels - mean) / std).logits
+print(logits.argmax(dim=1).tolist())
+```
+""",
+}
+
+
+def readme(facts: Mapping[str, Any], files: Sequence[str]) -> str:
+    """What lies in the folder and how it is loaded, for a person who has nothing else. `facts`: the content of `JSON_FILE`."""
+    made, image = facts["provenance"], facts["input"]
+    values = {"channels": image["channels"], "size": image["image_size"], "torch": made["torch"]}
+    measured = ", ".join(f"{name} {value:.4f}" for name, value in made["metrics"].items()) or "nothing"
+    head = (
+        f"# {facts['arch']}, student of study {made['study']}\n\n"
+        f"A classifier of {len(facts['classes'])} classes for images of {image['channels']} x {image['image_size']} x "
+        f"{image['image_size']} pixels, distilled without data from the teacher {made['teacher']['arch']} "
+        f"({made['teacher']['digest'][:12]}): trial {made['trial']} of launch {made['launch']}, epoch {made['epoch']}, "
+        f"MLflow run {made['run_id']}. Measured there: {measured}.\n\n"
+        f"`{JSON_FILE}` holds the names of the classes, in the order of the logits, the constants of the normalisation and the "
+        "whole configuration of the trial.\n"
+    )
+    return "\n".join([head, *(text.format(**values) for file, text in SNIPPETS.items() if file in files)])
