@@ -13,6 +13,8 @@ from tuning.space import build_config, flatten
 FOLDER = Path(__file__).parents[3] / "search_spaces"
 SCALES = sorted(path.stem for path in (FOLDER / "scales").glob("*.yaml"))
 STUDIES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name != "scales")
+ONE_SCALE = ("digits", "cifar10")
+"""Studies that are written for one dataset."""
 METHODS = [path for path in STUDIES if path.stem in PRESETS]
 
 
@@ -26,7 +28,7 @@ def test_a_study_resolves_as_it_is(path: Path) -> None:
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("path", [path for path in STUDIES if path.stem != "digits"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in STUDIES if path.stem not in ONE_SCALE], ids=lambda path: path.stem)
 def test_a_study_resolves_at_every_scale_under_a_name_of_its_own(path: Path, scale: str) -> None:
     study = at_scale(path, scale)
     assert study.name == f"{path.stem}-{scale}"
