@@ -25,6 +25,7 @@ app = typer.Typer(
 StudyPath = Annotated[Path, typer.Argument(help="The study file (YAML).")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override: path=value, e.g. weights.contrast=0.5.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Force = Annotated[bool, typer.Option("--force", help="Use a teacher below min_accuracy all the same.")]
 USAGE_ERROR = 2
 DIFFERENT = 1
@@ -84,7 +85,7 @@ def _check_output(folder: Path) -> None:
 def _show(summary: "SweepSummary", study: Path, *, quiet: bool) -> None:
     """Print what the sweep found; CpscError where nothing but failures came of it: a script must not take that for success."""
     from tuning.outcome import Outcome
-    from tuning.report import print_summary
+    from tuning.report.console import print_summary
 
     if not quiet:
         print_summary(summary, study, Console())
@@ -203,33 +204,66 @@ def report(
         str | None, typer.Option(help="Parameters, with commas between, to compare trials by; a grid's by default.")
     ] = None,
     target: Annotated[float, typer.Option(min=0, max=1, help="Accuracy that a comparison counts the epochs to.")] = 0.95,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for report.html and the tables; default: report/ in the launch's folder.")
+    ] = None,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Write report.html and the Parquet tables, or print only.")] = True,
+    json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Leaderboard, what pruning saved, rank correlation and regret of the blind choice, from the MLflow store."""
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from tuning.comparison import COST_CURVES, REPEATED
+    """What a sweep found, from the MLflow store: leaderboard, the blind choice and its regret; a page with figures, and tables."""
     from tuning.config import load_study
-    from tuning.report import print_comparison, print_report
-    from tuning.results import CURVES, load_launch
-    from tuning.store import existing_store_uri
+    from tuning.report.comparison import REPEATED
+    from tuning.report.console import print_comparison, print_report
+    from tuning.report.machine import launch_json
+    from tuning.report.reading import read_launch
+    from tuning.report.writing import write_report
 
     loaded = load_study(study, set_)
-    uri = existing_store_uri(loaded)
+    if output is not None:
+        _check_output(output)
     is_grid = loaded.search.sampler == "grid"
     compared = by.split(",") if by else [path for path in loaded.space if path != REPEATED] if is_grid else []
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # by default a server that is away is waited for, minutes long
-    try:
-        found = load_launch(
-            MlflowClient(tracking_uri=uri), loaded.name, launch, curves=(*CURVES, *(COST_CURVES if compared else ()))
-        )
-    except (MlflowException, SQLAlchemyError, KeyError) as error:  # it may be any database, and any server
-        reason = redact(f"{type(error).__name__}: {error}").splitlines()[0][:200]
-        raise ConfigError(f"tracking: {redact(uri)} cannot be read as this study's MLflow store ({reason})") from error
-    print_report(found, list(loaded.space), Console())
-    if compared:
-        print_comparison(found, compared, Console(), target=target)
+    display = Display(quiet=quiet)
+    client, found = read_launch(loaded, launch, display)
+    if json:
+        typer.echo(launch_json(found))
+    elif not quiet:
+        print_report(found, list(loaded.space), Console())
+        if compared:
+            print_comparison(found, compared, Console(), target=target)
+    if page:
+        written = write_report(loaded, found, client, output or loaded.local / found.name / "report")
+        display.say(f"page: {written.page}, tables beside it")
+        if written.refusal:
+            display.say(f"they are not in MLflow: {written.refusal}")
+
+
+@app.command()
+def compare(
+    studies: Annotated[list[str], typer.Argument(help="Study files, each with its latest launch, or with STUDY@LAUNCH.")],
+    set_: Overrides = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for compare.html and the launches' tables.")] = None,
+    json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Two or more launches side by side: the same table, and, with --output, a page on the same axes."""
+    from tuning.report.compare import comparison_of_launches, comparison_rows
+    from tuning.report.console import MARKDOWN_WIDTH
+    from tuning.report.machine import to_json
+    from tuning.report.reading import read_named
+    from tuning.report.writing import write_comparison_files
+
+    if output is not None:
+        _check_output(output)
+    display = Display(quiet=quiet)
+    launches = read_named(studies, set_ or [], display)
+    if json:
+        typer.echo(to_json(comparison_rows(launches)))
+    elif not quiet:
+        Console(width=MARKDOWN_WIDTH).print(comparison_of_launches(launches))
+    if output is not None:
+        display.say(f"page: {write_comparison_files(launches, output)}, tables beside it")
 
 
 @app.command()

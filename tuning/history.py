@@ -20,6 +20,7 @@ class TrialHistory:
     point: dict[str, Any]
     values: dict[int, float] = field(default_factory=dict)
     checkpoints: list[str] = field(default_factory=list)
+    num_retries: int = 0
     outcome: Outcome | None = None
 
     @property
@@ -76,6 +77,7 @@ RULES: dict[str, Callable[[Any], bool]] = {
     "time": _is_number,
     "number": _is_count,
     "epoch": _is_count,
+    "count": _is_count,
     "attempt": _is_count,
     "point": lambda value: isinstance(value, dict),
     "params": lambda value: isinstance(value, dict) and all(isinstance(text, str) for text in value.values()),
@@ -92,6 +94,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "trial_start": ("number", "point", "params", "ray_trial_id"),
     "epoch": ("number", "epoch", "metrics", "note"),
     "checkpoint": ("number", "path"),
+    "retry": ("number", "epoch", "count"),
     "trial_end": ("number", "outcome", "reason", "epoch", "checkpoint"),
     "launch_end": ("status", "metrics"),
 }
@@ -147,6 +150,8 @@ def fold(events: Iterable[Event], *, metric: str) -> LaunchHistory:
             history.results.append((event["number"], event["epoch"], value))
         elif kind == "checkpoint":
             history.trials[event["number"]].checkpoints.append(event["path"])
+        elif kind == "retry":
+            history.trials[event["number"]].num_retries = event["count"]
         elif kind == "trial_end":
             history.trials[event["number"]].outcome = Outcome(event["outcome"])
     if (lost := next((number for number in range(len(history.trials)) if number not in history.trials), None)) is not None:

@@ -1,12 +1,14 @@
 """What a person sees while work goes on: bars with time left on a terminal, plain lines elsewhere, nothing when quiet."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+Item = TypeVar("Item")
 Advance = Callable[[int, str], None]
 """Called with the units done so far and a few words on the state."""
 
@@ -36,6 +38,13 @@ class Display:
         else:
             yield self._lines(title, total)
             self.say(f"{title}: done in {time.monotonic() - started:.0f} s")
+
+    def track(self, title: str, items: Iterable[Item], total: int) -> Iterator[Item]:
+        """`items`, of which there are `total`, with a bar that moves on with each."""
+        with self.bar(title, total) as advance:
+            for done, item in enumerate(items, start=1):
+                yield item
+                advance(done, "")
 
     def _lines(self, title: str, total: int) -> Advance:
         started, next_mark = time.monotonic(), [max(1, total // 4)]

@@ -24,7 +24,16 @@ from tuning.safe_yaml import read_mapping
 from tuning.space import parameter_paths
 from tuning.storage import Storage
 from tuning.store import FAILURES, set_http_limits
-from tuning.tracking import KIND_TAG, LAUNCH_ID_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, POINT_TAG, RUNNING
+from tuning.tracking import (
+    KIND_TAG,
+    LAUNCH_ID_TAG,
+    LAUNCH_TAG,
+    NUMBER_TAG,
+    OUTCOME_TAG,
+    POINT_TAG,
+    RETRIES_METRIC,
+    RUNNING,
+)
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 PARENT_TAG = "mlflow.parentRunId"
@@ -145,7 +154,7 @@ def read_trial(client: MlflowClient, run: Run) -> RecordedTrial:
             point=json.loads(tags[POINT_TAG]),
             settings={path: _value(text) for path, text in params.items() if path in paths},
             facts={path: text for path, text in params.items() if path not in paths},
-            curves={name: _curve(client, run_id, name) for name in run.data.metrics},
+            curves={name: _curve(client, run_id, name) for name in run.data.metrics if name != RETRIES_METRIC},
             environment=from_tag(tags.get(ENVIRONMENT_TAG)),
         )
     except (KeyError, ValueError) as error:

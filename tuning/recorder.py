@@ -44,6 +44,7 @@ class Recorder(Callback):
         self._shared = dict(shared)
         self._student_cost = student_cost
         self._last_epoch = {number: trial.last_epoch for number, trial in history.trials.items()}
+        self._num_retries = {number: trial.num_retries for number, trial in history.trials.items()}
         self._open: set[int] = set()
         self.busy_s = 0.0
         self.stopped_by = ""
@@ -65,7 +66,11 @@ class Recorder(Callback):
         trial.run_metadata.num_failures = 0  # the limit is on failures in a row: machines that come and go must not use it up
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._stop_if_hopeless(last_line(trial.error_file))
+        if self._stop_if_hopeless(last_line(trial.error_file)):
+            return
+        number = number_of(trial)
+        self._num_retries[number] = self._num_retries.get(number, 0) + 1
+        self._append(trial, "retry", epoch=self._last_epoch.get(number, 0), count=self._num_retries[number])
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._end(trial, outcome_of(trial.last_result, epochs=self._epochs), trial.last_result.get("reason", ""))

@@ -1,7 +1,10 @@
 """What a launch found, read from its journal or back from MLflow: trials, curves, the blind choice and how good it was."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -11,14 +14,34 @@ from cpsc.errors import ConfigError
 from tuning.config import NAME, Study
 from tuning.journal import Event
 from tuning.outcome import Outcome
-from tuning.tracking import KIND_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, RUNNING
+from tuning.tracking import KIND_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, POINT_TAG, RETRIES_METRIC, RUNNING
 
 CURVES = ("probe_agreement", "probe_kl", "test_accuracy")
+COST_CURVES = ("epoch_s", "replay_bytes")
+READERS = 4
+"""Threads that ask a tracking server at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """Where and when a trial ran, as MLflow was told; times in seconds since 1970.
+
+    `reported`: by epoch, when its result came; `retried`: when the trial was begun again after a failure.
+    """
+
+    node: str = ""
+    started: float | None = None
+    ended: float | None = None
+    reported: Mapping[int, float] = field(default_factory=dict)
+    retried: Sequence[float] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
-    """One trial as it was recorded. `curves`: by metric, the value at each epoch; `run_id`: None if read from a journal."""
+    """One trial as it was recorded. `curves`: by metric, the value at each epoch; `run_id`: None if read from a journal.
+
+    `point`: the values that the search chose, by dotted path; `params`: all, and facts, as texts.
+    """
 
     number: int
     run_id: str | None
@@ -26,10 +49,17 @@ class TrialRecord:
     reason: str
     params: Mapping[str, str]
     curves: Mapping[str, Mapping[int, float]]
+    point: Mapping[str, Any] = field(default_factory=dict)
+    course: Course = field(default_factory=Course)
 
     @property
     def num_epochs(self) -> int:
         return max((max(curve) for curve in self.curves.values() if curve), default=0)
+
+    @property
+    def seconds(self) -> float:
+        """Time that its epochs took, as far as it was loaded."""
+        return sum(self.curves.get("epoch_s", {}).values())
 
     def best_epoch(self, objective: str) -> int | None:
         """The epoch whose student is the trial's result: highest objective, then lower probe KL, then the earlier."""
@@ -54,11 +84,20 @@ class Launch:
     objective: str
     epochs: int
     trials: Sequence[TrialRecord]
+    study: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What the launch was told and what all its trials share, as texts."""
 
     @property
     def chosen(self) -> TrialRecord | None:
         """The trial that the objective alone picks."""
         return self.trials[0] if self.trials and self.trials[0].best_epoch(self.objective) is not None else None
+
+    @property
+    def accuracy_metric(self) -> str:
+        """Test accuracy, where the launch has measured it; the probe agreement where there are no labels."""
+        has_labels = any(trial.curves.get("test_accuracy") for trial in self.trials)
+        return "test_accuracy" if has_labels else "probe_agreement"
 
     @property
     def epochs_run(self) -> int:
@@ -89,6 +128,10 @@ class Launch:
 
     def count(self, outcome: Outcome) -> int:
         return sum(trial.outcome is outcome for trial in self.trials)
+
+
+Track = Callable[[Iterable[TrialRecord], int], Iterable[TrialRecord]]
+"""Passes on trials, of which there are so many, and may show how far that has come."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,8 +190,18 @@ def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
     )
 
 
-def load_launch(client: MlflowClient, study: str, launch: str | None = None, *, curves: Sequence[str] = CURVES) -> Launch:
-    """A launch of `study`, the latest unless named, with these `curves`. ConfigError where the store has none."""
+def load_launch(
+    client: MlflowClient,
+    study: str,
+    launch: str | None = None,
+    *,
+    curves: Sequence[str] | None = CURVES,
+    track: Track = lambda trials, total: trials,
+) -> Launch:
+    """A launch of `study`, the latest unless named, with these `curves`; None: with every metric of its trials.
+
+    `track` sees the trials pass as they are read. ConfigError where the store has none.
+    """
     experiment = client.get_experiment_by_name(study)
     if experiment is None:
         known = [found.name for found in client.search_experiments() if found.name != "Default"]
@@ -165,13 +218,16 @@ def load_launch(client: MlflowClient, study: str, launch: str | None = None, *, 
     objective = parent.data.params["objective"]
     query = f"tags.{KIND_TAG} = 'trial' AND tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     runs = _all_runs(client, experiment.experiment_id, query)
-    trials = sorted((_read_trial(client, run, curves) for run in runs), key=lambda trial: _rank(trial, objective))
+    with ThreadPoolExecutor(READERS) as pool:  # a server is asked once a curve: not one after another
+        trials = list(track(pool.map(lambda run: _read_trial(client, run, curves), runs), len(runs)))
     return Launch(
         name=parent.data.tags[LAUNCH_TAG],
         run_id=parent.info.run_id,
         objective=objective,
         epochs=int(parent.data.params["epochs"]),
-        trials=trials,
+        trials=sorted(trials, key=lambda trial: _rank(trial, objective)),
+        study=study,
+        settings=parent.data.params,
     )
 
 
@@ -190,19 +246,27 @@ def _all_runs(client: MlflowClient, experiment_id: str, query: str) -> list[Run]
             return runs
 
 
-def _read_trial(client: MlflowClient, run: Run, names: Sequence[str]) -> TrialRecord:
-    tags = run.data.tags
-    curves = {
-        name: {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
-        if name in run.data.metrics
-        else {}
-        for name in names
-    }
+def _read_trial(client: MlflowClient, run: Run, names: Sequence[str] | None) -> TrialRecord:
+    tags, metrics = run.data.tags, run.data.metrics
+    outcome = None if tags[OUTCOME_TAG] == RUNNING else Outcome(tags[OUTCOME_TAG])
+    wanted = (
+        [name for name in dict.fromkeys((*CURVES, *COST_CURVES, *metrics)) if name != RETRIES_METRIC] if names is None else names
+    )
+    histories = {name: client.get_metric_history(run.info.run_id, name) if name in metrics else [] for name in wanted}
+    retries = client.get_metric_history(run.info.run_id, RETRIES_METRIC) if RETRIES_METRIC in metrics else []
     return TrialRecord(
         number=int(tags[NUMBER_TAG]),
         run_id=run.info.run_id,
-        outcome=None if tags[OUTCOME_TAG] == RUNNING else Outcome(tags[OUTCOME_TAG]),
+        outcome=outcome,
         reason=tags.get("reason", ""),
         params=run.data.params,
-        curves=curves,
+        curves={name: {point.step: point.value for point in history} for name, history in histories.items()},
+        point=json.loads(tags.get(POINT_TAG, "{}")),
+        course=Course(
+            node=tags.get("node", ""),
+            started=run.info.start_time / 1000,
+            ended=run.info.end_time / 1000 if outcome and run.info.end_time else None,
+            reported={point.step: point.timestamp / 1000 for history in histories.values() for point in history},
+            retried=[point.timestamp / 1000 for point in retries],
+        ),
     )

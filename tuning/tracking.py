@@ -24,7 +24,7 @@ from tuning.redaction import reason, redact
 from tuning.refusal import is_refusal
 from tuning.storage import Storage
 from tuning.store import FAILURES, artifact_location, in_the_bin, set_http_limits, store_uri, storing_artifacts
-from tuning.trainable import BEST_STUDENT_FILE, CONFIG_FILE, SAMPLES_FILE, STATE_FILE
+from tuning.trainable import BEST_STUDENT_FILE, CONFIG_FILE, GALLERY_FILE, SAMPLES_FILE, STATE_FILE
 
 logger = logging.getLogger(__name__)
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it narrates the making of its tables
@@ -35,14 +35,16 @@ os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # at each run's e
 
 LAUNCH_TAG, LAUNCH_ID_TAG, NUMBER_TAG, OUTCOME_TAG, KIND_TAG = "launch", "launch_id", "number", "outcome", "kind"
 POINT_TAG = "point"
+RETRIES_METRIC = "retries"
+"""How often a trial was begun again after a failure, each time with its moment. Of the cluster, not of the trial's numbers."""
 RUNNING = "running"
 """Outcome tag of a trial that has none yet."""
 MAX_TAG = 500
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI then opens on runs, not on chat traces
 ARTIFACTS = {
-    "last_and_best": (STATE_FILE, BEST_STUDENT_FILE, SAMPLES_FILE, CONFIG_FILE),
-    "best": (BEST_STUDENT_FILE, SAMPLES_FILE, CONFIG_FILE),
-    "none": (SAMPLES_FILE, CONFIG_FILE),
+    "last_and_best": (STATE_FILE, BEST_STUDENT_FILE, SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE),
+    "best": (BEST_STUDENT_FILE, SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE),
+    "none": (SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE),
 }
 ARTIFACT_FOLDERS = {STATE_FILE: "checkpoint", BEST_STUDENT_FILE: "checkpoint"}
 REFUSED_FILE = "refused.jsonl"
@@ -243,6 +245,7 @@ class MlflowWriter(threading.Thread):
             "attempt_start": self._attempt_start,
             "trial_start": self._trial_start,
             "epoch": self._epoch,
+            "retry": self._retry,
             "proposed": lambda event, batch: None,  # shown once it starts
             "checkpoint": lambda event, batch: None,  # its files go with the trial's end
             "trial_end": self._trial_end,
@@ -301,6 +304,9 @@ class MlflowWriter(threading.Thread):
         timestamp = _milliseconds(event)
         batch.metrics += [Metric(name, value, timestamp, event["epoch"]) for name, value in event["metrics"].items()]
         batch.tags |= {key: event[key][:MAX_TAG] for key in ("note", "node", "environment") if event.get(key)}
+
+    def _retry(self, event: Event, batch: _Batch) -> None:
+        batch.metrics.append(Metric(RETRIES_METRIC, event["count"], _milliseconds(event), event["epoch"]))
 
     def _trial_end(self, event: Event, batch: _Batch) -> None:
         run_id, outcome = self.run_id(event["number"]), Outcome(event["outcome"])

@@ -16,6 +16,7 @@ from cpsc.data import Split
 from cpsc.device import resolve_device
 from cpsc.distiller import Distiller
 from cpsc.errors import CheckpointError, DivergedError
+from cpsc.gallery import Gallery
 from cpsc.measurement import InceptionReference, Measurement
 from cpsc.pictures import save_grid
 from cpsc.probe import ProbeSet
@@ -28,6 +29,7 @@ from tuning.storage import Storage
 STATE_FILE = "state.pt"
 BEST_STUDENT_FILE = "best_student.pt"
 SAMPLES_FILE = "samples.png"
+GALLERY_FILE = "samples_by_epoch.png"
 CONFIG_FILE = "config.yaml"
 
 
@@ -89,12 +91,16 @@ class DistillTrainable(Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         folder = Path(checkpoint_dir)
-        state = self.distiller.state_dict()
+        samples = self.distiller.sample_grid()
+        self._gallery.add(self.distiller.epoch, samples[:, 0])
+        state = self.distiller.state_dict() | {"gallery": self._gallery.state_dict()}
         best = state.pop("best_student")
         checkpoint.save(state, folder / STATE_FILE)
         checkpoint.save({"version": 1, "student": best, "arch": self.distiller.config.student.arch}, folder / BEST_STUDENT_FILE)
         (folder / CONFIG_FILE).write_text(yaml.safe_dump(to_plain(asdict(self.distiller.config)), sort_keys=False))
-        save_grid(self.distiller.sample_grid(), folder / SAMPLES_FILE)
+        save_grid(samples, folder / SAMPLES_FILE, caption=f"images after epoch {self.distiller.epoch}, a row a class")
+        epochs = ", ".join(map(str, self._gallery.epochs))
+        save_grid(self._gallery.grid(), folder / GALLERY_FILE, caption=f"columns: after epoch {epochs}; a row a class")
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Continue from `checkpoint_dir`. CheckpointError where it cannot be read."""
@@ -145,12 +151,14 @@ class DistillTrainable(Trainable):
     def _load(self, folder: Path) -> None:
         state = checkpoint.load(folder / STATE_FILE, kind="trial checkpoint")
         best = checkpoint.load(folder / BEST_STUDENT_FILE, kind="best student", needs=("student",))
+        self._gallery.load_state_dict(state.pop("gallery", {}))  # absent where an earlier version wrote it
         self.distiller.load_state_dict(state | {"best_student": best["student"]})
 
     def _build(self) -> None:
         context = self._context
         torch.set_num_threads(context.threads)
         config = build_config(context.base, self._point)
+        self._gallery = Gallery()
         self.distiller = Distiller(config, context.teacher, objective=context.objective, measurement=self._measurement)
 
 

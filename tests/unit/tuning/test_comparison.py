@@ -2,8 +2,8 @@
 
 import pytest
 
-from tuning.comparison import comparison_table, group_trials, spread
 from tuning.outcome import Outcome
+from tuning.report.comparison import comparison_table, group_trials, spread
 from tuning.results import Launch, TrialRecord
 
 

@@ -32,6 +32,7 @@ REST: dict[str, Event] = {
     "trial_start": {"point": {}, "params": {}, "ray_trial_id": "r"},
     "epoch": {"note": ""},
     "checkpoint": {},
+    "retry": {"epoch": 1, "count": 1},
     "trial_end": {"reason": "", "epoch": 1, "checkpoint": None},
     "launch_end": {"status": "FINISHED", "metrics": {}},
 }
@@ -95,6 +96,11 @@ def test_a_trial_that_starts_again_keeps_its_past_and_is_open_again() -> None:
     history = folded(start(0), epoch(0, 1, 0.3), end(0, "interrupted"), start(0), epoch(0, 2, 0.4))
     assert history.trials[0].values == {1: 0.3, 2: 0.4}
     assert history.trials[0].outcome is None
+
+
+def test_the_retries_of_a_trial_are_counted_over_all_attempts() -> None:
+    history = folded(start(0), {"kind": "retry", "number": 0, "count": 1}, start(0), {"kind": "retry", "number": 0, "count": 2})
+    assert history.trials[0].num_retries == 2
 
 
 def test_a_launch_is_over_until_another_attempt_starts() -> None:
@@ -163,7 +169,8 @@ def test_an_event_that_no_sweep_writes_is_refused_by_its_line(line: int, changes
 
 @pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind, fields in FIELDS.items() for field in ("time", *fields)])
 def test_an_event_that_lacks_a_field_is_refused(kind: str, field: str) -> None:
-    events = complete(*SOUND, {"kind": "checkpoint", "number": 0, "path": "a"}, {"kind": "launch_end"})
+    rest = ({"kind": "checkpoint", "number": 0, "path": "a"}, {"kind": "retry", "number": 0}, {"kind": "launch_end"})
+    events = complete(*SOUND, *rest)
     fold(events, metric=METRIC)
     del next(event for event in events if event["kind"] == kind)[field]
     with pytest.raises(ConfigError, match=rf"{kind} has no valid {field}"):

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from cpsc.errors import ConfigError
 from tuning.outcome import Outcome
-from tuning.report import print_comparison, print_report, summary_lines
+from tuning.report.console import print_comparison, print_report, summary_lines
 from tuning.results import Launch, TrialRecord
 
 Curve = dict[int, float]

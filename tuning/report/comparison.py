@@ -12,8 +12,6 @@ from tuning.outcome import Outcome
 from tuning.results import Launch, TrialRecord
 
 REPEATED = "seed"
-COST_CURVES = ("epoch_s", "replay_bytes")
-"""What a comparison looks at beside the accuracies."""
 POINTS = 100.0
 MEGABYTE = 1e6
 
@@ -49,7 +47,7 @@ def comparison_table(launch: Launch, by: Sequence[str], *, target: float) -> Tab
     group's trials. Mean and deviation over all epochs, and the deviation over the second half of them, tell what a blind stop
     gives (PRE-DFKD, arXiv:2201.03019, sec. 4).
     """
-    metric = accuracy_metric(launch)
+    metric = launch.accuracy_metric
     columns = accuracy_columns(metric, target)
     title = f"{launch.name}: {metric.replace('_', ' ')} in percent, mean ± deviation over trials"
     table = Table(title=title, title_justify="left", box=box.MARKDOWN)
@@ -60,12 +58,6 @@ def comparison_table(launch: Launch, by: Sequence[str], *, target: float) -> Tab
         cells = [column(group.trials) if group.trials else "-" for column in columns.values()]
         table.add_row(*group.values, f"{len(group.trials)}{failed}", *cells)
     return table
-
-
-def accuracy_metric(launch: Launch) -> str:
-    """Test accuracy, where the launch has measured it."""
-    has_labels = any(trial.curves.get("test_accuracy") for trial in launch.trials)
-    return "test_accuracy" if has_labels else "probe_agreement"
 
 
 Column = Callable[[Sequence[TrialRecord]], str]

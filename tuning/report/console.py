@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cpsc.errors import ConfigError
-from tuning.comparison import comparison_table
 from tuning.outcome import Outcome
 from tuning.progress import percent
 from tuning.redaction import redact
+from tuning.report.comparison import comparison_table
 from tuning.results import Launch, SweepSummary, TrialRecord
 from tuning.store import store_uri
 
@@ -110,6 +110,11 @@ def _row(trial: TrialRecord, objective: str) -> list[str]:
         "-" if kl is None else f"{kl:.4f}",
         percent(trial.at_best("test_accuracy", objective)),
     ]
+
+
+def searched_values(trial: TrialRecord, paths: Sequence[str]) -> list[str]:
+    """The trial's values of the parameters `paths`, short; a dash where it has none."""
+    return [_short(trial.params[path]) if path in trial.params else "-" for path in paths]
 
 
 def _short(value: str) -> str:

@@ -1,0 +1,99 @@
+"""A sweep that was never run: a journal as a sweep writes it, delivered to a store by the real writer."""
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from cpsc.pictures import save_grid
+from tuning.config import Study
+from tuning.journal import Event, Journal
+from tuning.launch import STUDY_FILE
+from tuning.space import build_config, flatten
+from tuning.tracking import MlflowWriter, delivering
+from tuning.trainable import GALLERY_FILE, SAMPLES_FILE, to_plain
+
+BEGUN = 1_790_000_000.0
+LAUNCH_ID = "made"
+EPOCH_S = 10.0
+OUTCOMES = ("completed", "pruned", "completed", "pruned", "diverged", "completed", "pruned", "failed", "completed", "pruned")
+
+
+def made_store(study: Study, *, num_trials: int, epochs: int, labels: bool = True, is_over: bool = True) -> None:
+    """Fill the study's store with a launch of its own name, two trials at a time.
+
+    Of ten trials four run to their end, one diverges, one fails after a retry and the others are pruned. Trial 0 is the
+    best; of a sweep that is not over the last one is still under way.
+    """
+    folder = study.local / study.name
+    folder.mkdir(parents=True)
+    text = yaml.safe_dump(to_plain(study.source), sort_keys=False)
+    (folder / STUDY_FILE).write_text(text)
+    journal = Journal(folder)
+    settings = {"objective": study.objective, "epochs": str(epochs), "sampler": study.search.sampler}
+    journal.append(_event("launch_start", 0.0, launch_id=LAUNCH_ID, params=settings, study=text))
+    journal.append(_event("attempt_start", 0.0, attempt=0))
+    checkpoint = _checkpoint(folder / "checkpoint")
+    for number in range(num_trials):
+        running = not is_over and number == num_trials - 1
+        for event in _trial(study, number, epochs, labels=labels, running=running, checkpoint=checkpoint):
+            journal.append(event)
+    if is_over:
+        journal.append(_event("launch_end", num_trials * epochs * EPOCH_S, status="FINISHED", metrics={"elapsed_s": 100.0}))
+    with delivering(MlflowWriter(journal, study, study.name, LAUNCH_ID)):
+        pass
+
+
+def _trial(study: Study, number: int, epochs: int, *, labels: bool, running: bool, checkpoint: str) -> Iterator[Event]:
+    draws = random.Random(number)
+    point = study.first_point
+    if number:
+        point = {path: _drawn(draws, domain.sampler, domain.arguments) for path, domain in study.space.items()}
+    params = {key: str(value) for key, value in flatten(to_plain(asdict(build_config(study.base, point))))}
+    outcome = OUTCOMES[number % len(OUTCOMES)]
+    last = epochs if outcome == "completed" else max(1, epochs // 3)
+    now, best = (number // 2) * epochs * EPOCH_S, 0.0
+    yield _event("proposed", now, number=number, point=point)
+    yield _event("trial_start", now, number=number, point=point, params=params, ray_trial_id=f"r{number}")
+    for epoch in range(1, last + 1):
+        now += EPOCH_S
+        agreement = (0.95 - 0.3 * (number > 0) * draws.random()) * (1 - math.exp(-3 * epoch / epochs))
+        best = max(best, agreement)
+        metrics = {"probe_agreement": agreement, "best_probe_agreement": best, "probe_kl": 1 - agreement, "epoch_s": EPOCH_S}
+        metrics |= {"replay_bytes": 0.0, "epoch": float(epoch)} | {
+            f"student/{name}": draws.random() for name in ("kl", "l2", "label")
+        }
+        metrics |= {"test_accuracy": 0.9 * agreement + 0.05 * draws.random()} if labels else {}
+        yield _event("epoch", now, number=number, epoch=epoch, metrics=metrics, note="", node=f"node-{number % 2}")
+    if outcome == "failed":
+        yield _event("retry", now, number=number, epoch=last, count=1)
+    if not running:
+        reason = {"failed": "the worker died", "diverged": "student/kl is not finite"}.get(outcome, "")
+        yield _event("trial_end", now + 1, number=number, outcome=outcome, reason=reason, epoch=last, checkpoint=checkpoint)
+
+
+def _drawn(draws: random.Random, sampler: str, arguments: tuple[Any, ...]) -> Any:
+    if sampler == "choice":
+        return draws.choice(arguments)
+    if sampler in ("randint", "lograndint"):
+        return draws.randrange(*arguments[:2])
+    if sampler.startswith("log"):
+        return math.exp(draws.uniform(*map(math.log, arguments[:2])))
+    return draws.uniform(*arguments[:2])
+
+
+def _checkpoint(folder: Path) -> str:
+    folder.mkdir()
+    for name, columns in ((SAMPLES_FILE, 8), (GALLERY_FILE, 3)):
+        images = torch.randint(256, (10, columns, 3, 32, 32), dtype=torch.uint8)
+        save_grid(images, folder / name, caption=f"{columns} columns of noise")
+    return str(folder)
+
+
+def _event(kind: str, seconds: float, **fields: Any) -> Event:
+    return {"kind": kind, "time": BEGUN + seconds, **fields}

@@ -1,0 +1,41 @@
+"""The pictures that a trial's run holds: its generator's images at the end, and through the epochs."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+from cpsc.pictures import caption_of
+from tuning.results import TrialRecord
+from tuning.store import FAILURES
+from tuning.trainable import GALLERY_FILE, SAMPLES_FILE
+
+MAX_BYTES = 3_000_000
+"""Of one picture in the page; a larger one stays in MLflow."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG and a line on what it shows."""
+
+    content: bytes
+    caption: str
+
+
+def pictures_of(client: MlflowClient, trial: TrialRecord) -> list[Picture]:
+    """Those of the trial that can be had: through the epochs first."""
+    return [picture for name in (GALLERY_FILE, SAMPLES_FILE) if (picture := _fetch(client, trial, name)) is not None]
+
+
+def _fetch(client: MlflowClient, trial: TrialRecord, name: str) -> Picture | None:
+    with tempfile.TemporaryDirectory(prefix="cpsc-") as folder:
+        try:
+            file = Path(client.download_artifacts(trial.run_id, name, folder))
+            content = file.read_bytes()
+        except FAILURES:
+            return None  # not there yet, or not any more
+        caption = caption_of(file) or name
+    if len(content) > MAX_BYTES:
+        return None
+    return Picture(content, f"trial {trial.number}: {caption}")

@@ -1,0 +1,49 @@
+"""A study's launch from the store that its study file names: all that a report needs, on whatever machine it is made."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from cpsc.errors import ConfigError
+from tuning.config import Study, load_study
+from tuning.progress import Display
+from tuning.redaction import redact
+from tuning.results import Launch, load_launch
+from tuning.store import existing_store_uri, set_http_limits
+
+
+def read_launch(study: Study, name: str | None, display: Display) -> tuple[MlflowClient, Launch]:
+    """The store's client and the launch `name` of `study`, the latest where that is None, with all that its trials measured.
+
+    ConfigError, in a line, where the store has none or cannot be read.
+    """
+    uri = existing_store_uri(study)
+    set_http_limits()
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        return client, load_launch(
+            client, study.name, name, curves=None, track=lambda trials, total: display.track("reading trials", trials, total)
+        )
+    except (MlflowException, SQLAlchemyError, KeyError, ValueError) as error:  # it may be any database, and any server
+        reason = redact(f"{type(error).__name__}: {error}").splitlines()[0][:200]
+        raise ConfigError(f"tracking: {redact(uri)} cannot be read as this study's MLflow store ({reason})") from error
+
+
+def read_named(names: Sequence[str], overrides: list[str], display: Display) -> list[Launch]:
+    """The launches that `names` say, each ``STUDY`` or ``STUDY@LAUNCH``, STUDY being a study file; two of one name are numbered.
+
+    ConfigError where there are not two of them, or where one is not to be had.
+    """
+    if len(names) < 2:
+        raise ConfigError("compare: takes two launches or more, name another study file, or STUDY@LAUNCH")
+    launches: list[Launch] = []
+    for name in names:
+        file, _, launch = (name, "", "") if Path(name).exists() else name.rpartition("@") if "@" in name else (name, "", "")
+        _, found = read_launch(load_study(Path(file), overrides), launch or None, display)
+        same = sum(other.name.split(" #")[0] == found.name for other in launches)
+        launches.append(replace(found, name=f"{found.name} #{same + 1}") if same else found)
+    return launches
