@@ -1,5 +1,6 @@
 """Studies that are killed on purpose: start a driver, end it at a chosen moment, look at what is left."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import torch
 from mlflow import MlflowClient
 
 from tests.conftest import tiny_study
+from tuning.comparing import is_of_the_moment
 from tuning.config import Study
 from tuning.journal import Journal
 from tuning.local import run_trial
@@ -70,7 +72,6 @@ def end(driver: subprocess.Popen[bytes], how: signal.Signals, *, timeout_s: floa
 
 
 Curves = dict[int, dict[str, list[tuple[int, float]]]]
-TIMINGS = {"train_s", "epoch_s", "images_per_s", "peak_memory_bytes"}
 
 
 def recorded_curves(storage: Path, study: str = "tiny") -> Curves:
@@ -81,7 +82,7 @@ def recorded_curves(storage: Path, study: str = "tiny") -> Curves:
     for run in client.search_runs([experiment.experiment_id], "tags.kind = 'trial'"):
         number = int(run.data.tags["number"])
         assert number not in curves, f"trial {number} has two runs"
-        for metric in run.data.metrics.keys() - TIMINGS:
+        for metric in itertools.filterfalse(is_of_the_moment, run.data.metrics):
             history = client.get_metric_history(run.info.run_id, metric)
             curves[number][metric] = sorted((point.step, point.value) for point in history)
     return dict(curves)

@@ -82,12 +82,15 @@ def _check_output(folder: Path) -> None:
         raise ConfigError(f"--output: {folder} cannot be written, name a folder that can") from error
 
 
-def _show(summary: "SweepSummary", study: Path, *, quiet: bool) -> None:
+def _show(summary: "SweepSummary", study: Path, *, json: bool, quiet: bool) -> None:
     """Print what the sweep found; CpscError where nothing but failures came of it: a script must not take that for success."""
     from tuning.outcome import Outcome
     from tuning.report.console import print_summary
+    from tuning.report.machine import sweep_figures, to_json
 
-    if not quiet:
+    if json:
+        typer.echo(to_json(sweep_figures(summary)))
+    elif not quiet:
         print_summary(summary, study, Console())
     trials = summary.launch.trials
     if trials and all(trial.outcome is Outcome.FAILED for trial in trials):
@@ -139,18 +142,23 @@ def trial(
     set_: Overrides = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Stop after so many epochs.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for the checkpoint and the sample grid.")] = None,
+    json: AsJson = False,
     quiet: Quiet = False,
     force: Force = False,
 ) -> None:
     """Run one trial in this process, without Ray: the study's first starting point, with --set laid over it."""
     from tuning.config import load_study
     from tuning.local import run_trial, split_point
+    from tuning.recorder import loggable_metrics
+    from tuning.report.machine import to_json
 
     point, overrides = split_point(study, set_ or [])
     loaded = load_study(study, overrides)
     if output is not None:
         _check_output(output)
-    run_trial(loaded, loaded.first_point | point, Display(quiet=quiet), max_epochs=epochs, output=output, force=force)
+    results = run_trial(loaded, loaded.first_point | point, Display(quiet=quiet), max_epochs=epochs, output=output, force=force)
+    if json:
+        typer.echo(to_json([loggable_metrics(result) for result in results]))
 
 
 @app.command()
@@ -159,6 +167,7 @@ def sweep(
     set_: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved study and its cost, start nothing.")] = False,
     address: Annotated[str | None, typer.Option(help="A Ray cluster, e.g. auto; default: this machine.")] = None,
+    json: AsJson = False,
     quiet: Quiet = False,
     force: Force = False,
 ) -> None:
@@ -174,7 +183,7 @@ def sweep(
         return
     from tuning.sweep import run_sweep
 
-    _show(run_sweep(loaded, Display(quiet=quiet), address=address, force=force), study, quiet=quiet)
+    _show(run_sweep(loaded, Display(quiet=quiet), address=address, force=force), study, json=json, quiet=quiet)
 
 
 @app.command()
@@ -184,6 +193,7 @@ def resume(
     num_trials: Annotated[int | None, typer.Option(min=1, help="Extend the study to so many trials.")] = None,
     set_: Overrides = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster, e.g. auto; default: this machine.")] = None,
+    json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Go on with a sweep that was killed, interrupted or has spent its budget."""
@@ -192,7 +202,7 @@ def resume(
     _check_address(address)
     overrides = [*(set_ or []), *([f"search.num_trials={num_trials}"] if num_trials else [])]
     summary = resume_sweep(storage, name, Display(quiet=quiet), overrides=overrides, address=address)
-    _show(summary, summary.study.local / name / "study.yaml", quiet=quiet)
+    _show(summary, summary.study.local / name / "study.yaml", json=json, quiet=quiet)
 
 
 @app.command()
@@ -215,9 +225,9 @@ def report(
     from tuning.config import load_study
     from tuning.report.comparison import REPEATED
     from tuning.report.console import print_comparison, print_report
-    from tuning.report.machine import launch_json
+    from tuning.report.machine import launch_figures, to_json
     from tuning.report.reading import read_launch
-    from tuning.report.writing import write_report
+    from tuning.report.writing import report_folder, write_report
 
     loaded = load_study(study, set_)
     if output is not None:
@@ -227,13 +237,13 @@ def report(
     display = Display(quiet=quiet)
     client, found = read_launch(loaded, launch, display)
     if json:
-        typer.echo(launch_json(found))
+        typer.echo(to_json(launch_figures(found)))
     elif not quiet:
         print_report(found, list(loaded.space), Console())
         if compared:
             print_comparison(found, compared, Console(), target=target)
     if page:
-        written = write_report(loaded, found, client, output or loaded.local / found.name / "report")
+        written = write_report(loaded, found, client, output or report_folder(loaded, found))
         display.say(f"page: {written.page}, tables beside it")
         if written.refusal:
             display.say(f"they are not in MLflow: {written.refusal}")
@@ -279,12 +289,14 @@ def replay(
     profile: Annotated[Path | None, typer.Option(help="Write a trace of training steps, for Chrome or Perfetto (.json).")] = None,
     profile_steps: Annotated[int, typer.Option(min=1, max=10_000, help="Optimizer steps that the trace holds.")] = 30,
     debugger: Annotated[bool, typer.Option("--debugger", help="Stop at the first step, and where an epoch raises.")] = False,
+    json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a recorded trial again, here, and compare: exit status 1 where its numbers differ and nothing was changed."""
     from bdb import BdbQuit
 
     from tuning.replay import ReplayOptions, replay_trial
+    from tuning.report.machine import to_json
 
     options = ReplayOptions(
         epochs=epochs,
@@ -298,7 +310,9 @@ def replay(
         replayed = replay_trial(run_id, options, Display(quiet=quiet), storage=storage, tracking=tracking)
     except BdbQuit as quit_:  # the debugger's way to say that its user has left
         raise typer.Abort from quit_
-    if not quiet:
+    if json:
+        typer.echo(to_json({"as_recorded": replayed.is_as_recorded, "verdict": replayed.verdict}))
+    elif not quiet:
         for text in filter(None, (replayed.table, replayed.verdict)):
             typer.echo(text)
     if not replayed.is_as_recorded:

@@ -3,13 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from tuning.machine_load import SYSTEM
 from tuning.outcome import Outcome
 from tuning.recorded import RecordedTrial
 from tuning.recorder import loggable_metrics
-from tuning.tracking import MAX_TAG
+from tuning.tracking import MAX_TAG, RETRIES_METRIC
 
-MEASURED_TIME = frozenset({"train_s", "epoch_s", "images_per_s", "peak_memory_bytes"})
-"""Metrics that tell of the machine and the moment: no two runs have the same."""
+_OF_THE_MOMENT = frozenset({"train_s", "epoch_s", "images_per_s", "peak_memory_bytes", RETRIES_METRIC})
+
+
+def is_of_the_moment(metric: str) -> bool:
+    """Whether it tells of the machine and the hour: no two runs have the same."""
+    return metric in _OF_THE_MOMENT or metric.startswith(SYSTEM)
 
 
 class Difference(NamedTuple):
@@ -49,7 +54,7 @@ class Comparison:
     def add(self, result: Mapping[str, Any]) -> str:
         """Compare one epoch's result -> what came of it, in words."""
         epoch, recorded = int(result["epoch"]), self._trial.at(int(result["epoch"]))
-        recorded = {name: value for name, value in recorded.items() if name not in MEASURED_TIME}
+        recorded = {name: value for name, value in recorded.items() if not is_of_the_moment(name)}
         if not recorded:
             self._beyond.append(epoch)
             return "not in the record"

@@ -11,6 +11,7 @@ from cpsc.checkpoint import atomic_path
 from cpsc.errors import ConfigError
 from tuning.assets import Assets
 from tuning.config import NAME, Study, folder_path, load_study
+from tuning.inputs import inputs_of
 from tuning.journal import FILE_NAME, Event, Journal
 from tuning.journal_copy import JournalCopy
 from tuning.network_cost import teacher_cost
@@ -109,6 +110,7 @@ def launch_start(study: Study, assets: Assets, launch_id: str) -> Event:
         "time": time.time(),
         "launch_id": launch_id,
         "params": {key: str(value) for key, value in params.items()},
+        "inputs": inputs_of(study, assets),
         "study": redact(yaml.safe_dump(to_plain(study.source), sort_keys=False)),
     }
 

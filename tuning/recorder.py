@@ -8,7 +8,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,14 @@ class Recorder(Callback):
         *,
         epochs: int,
         shared: Mapping[str, Any],
+        inputs: Sequence[Mapping[str, str]] = (),
         student_cost: Callable[[str], Mapping[str, Any]] = lambda arch: {},
     ) -> None:
         self._journal = journal
         self._base = base
         self._epochs = epochs
         self._shared = dict(shared)
+        self._inputs = [dict(entry) for entry in inputs]
         self._student_cost = student_cost
         self._last_epoch = {number: trial.last_epoch for number, trial in history.trials.items()}
         self._num_retries = {number: trial.num_retries for number, trial in history.trials.items()}
@@ -104,6 +106,7 @@ class Recorder(Callback):
             point=trial.config["point"],
             params={key: str(value) for key, value in params.items()},
             ray_trial_id=trial.trial_id,
+            inputs=self._inputs,
         )
 
     def _end(self, trial: Trial, outcome: Outcome, reason: str) -> None:

@@ -154,13 +154,14 @@ def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
     settings: Mapping[str, str] = {}
     curves: dict[int, dict[str, dict[int, float]]] = {}
     params: dict[int, Mapping[str, str]] = {}
+    points: dict[int, Mapping[str, Any]] = {}
     ends: dict[int, Event] = {}
     for event in events:
         kind, number = event["kind"], event.get("number", -1)
         if kind == "launch_start":
             settings = event["params"]
         elif kind == "trial_start":
-            params[number] = event["params"]
+            params[number], points[number] = event["params"], event["point"]
             curves.setdefault(number, {curve: {} for curve in CURVES})
             ends.pop(number, None)
         elif kind == "epoch":
@@ -176,6 +177,7 @@ def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
             outcome=Outcome(ends[number]["outcome"]) if number in ends else None,
             reason=ends[number]["reason"] if number in ends else "",
             params=params[number],
+            point=points[number],
             curves=curves[number],
         )
         for number in params

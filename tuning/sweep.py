@@ -17,6 +17,7 @@ from tuning.closing import close_dead_launches, settle
 from tuning.cluster_address import check_cluster
 from tuning.config import Study, check_searchable
 from tuning.history import LaunchHistory, check_resumable, fold
+from tuning.inputs import inputs_of
 from tuning.journal import DriverLock, Journal, JournalError
 from tuning.launch import launch_start, new_launch, open_launch, open_writer, shared_params
 from tuning.network_cost import student_cost
@@ -92,6 +93,7 @@ class _Attempt:
             study.base,
             epochs=study.config.epochs,
             shared=shared_params(assets),
+            inputs=inputs_of(study, assets),
             student_cost=functools.partial(student_cost, assets.teacher),
         )
         interrupted = False

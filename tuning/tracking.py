@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import INVALID_STATE, RESOURCE_DOES_NOT_EXIST, MlflowException
 
 from tuning.config import Study
+from tuning.inputs import dataset_inputs
 from tuning.journal import Event, Journal, pause_after
 from tuning.journal_copy import JournalCopy
 from tuning.outcome import MLFLOW_STATUS, Outcome
@@ -40,6 +41,7 @@ RETRIES_METRIC = "retries"
 RUNNING = "running"
 """Outcome tag of a trial that has none yet."""
 MAX_TAG = 500
+VALUES_IN_NAME = 3
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI then opens on runs, not on chat traces
 ARTIFACTS = {
     "last_and_best": (STATE_FILE, BEST_STUDENT_FILE, SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE),
@@ -275,7 +277,10 @@ class MlflowWriter(threading.Thread):
     def _launch_start(self, event: Event, batch: _Batch) -> None:
         if not self._experiment_id():
             self._client.create_experiment(self._study.name, artifact_location(self._study), tags=EXPERIMENT_TAGS)
-        run_id = self._find(None) or self._create(event, None, self._launch, {KIND_TAG: "launch"})
+        run_id = self._find(None)
+        if run_id is None:
+            run_id = self._create(event, None, self._launch, {KIND_TAG: "launch"})
+            self._log_inputs(event, run_id)
         batch.params |= event["params"]
         with storing_artifacts():
             self._client.log_text(run_id, event["study"], "study.yaml")
@@ -289,7 +294,7 @@ class MlflowWriter(threading.Thread):
         if run_id is None:
             tags = {KIND_TAG: "trial", NUMBER_TAG: str(number), "mlflow.parentRunId": self.run_id()}
             tags |= {OUTCOME_TAG: RUNNING, POINT_TAG: json.dumps(event["point"]), "ray.trial_id": event["ray_trial_id"]}
-            self._create(event, number, f"trial-{number:03d}", tags)
+            self._log_inputs(event, self._create(event, number, run_name(number, event["point"]), tags))
             batch.params |= event["params"]
             return
         # It goes on after an interruption or a failure.
@@ -354,6 +359,10 @@ class MlflowWriter(threading.Thread):
             self._told_again = False
         return self._runs[number]
 
+    def _log_inputs(self, event: Event, run_id: str) -> None:
+        if event.get("inputs"):
+            self._client.log_inputs(run_id, dataset_inputs(event["inputs"]))
+
     def _find(self, number: int | None) -> str | None:
         if number not in self._runs:
             if self._is_new:
@@ -384,6 +393,16 @@ class MlflowWriter(threading.Thread):
                 raise MlflowException(in_the_bin(experiment), INVALID_STATE)  # somebody can take it out: wait for that
             self._experiment = str(experiment.experiment_id) if experiment is not None else ""
         return self._experiment
+
+
+def run_name(number: int, point: Mapping[str, Any]) -> str:
+    """What a table of runs calls a trial: its number, and the first of its searched values."""
+    shown = [f"{path.rpartition('.')[2]}={_short(value)}" for path, value in itertools.islice(point.items(), VALUES_IN_NAME)]
+    return " ".join([f"trial-{number:03d}", *shown])
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _portions(pending: Iterable[tuple[Event, int]], safe: int) -> Iterator[tuple[list[Event], int]]:

@@ -22,6 +22,7 @@ from cpsc.pictures import save_grid
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
 from tuning.environment import environment, to_tag
+from tuning.machine_load import machine_load
 from tuning.preflight import MeetingPoint
 from tuning.space import Point, Settings, build_config
 from tuning.storage import Storage
@@ -87,7 +88,8 @@ class DistillTrainable(Trainable):
             end = {"epoch": self.distiller.epoch, "diverged": True, "reason": str(error), "done": True}
             return worst | self._words() | end
         done = self.distiller.epoch >= self.distiller.config.epochs
-        return metrics | self._words() | {"diverged": False, "done": done}
+        load = machine_load(self._measurement.device)
+        return metrics | load | self._words() | {"diverged": False, "done": done}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         folder = Path(checkpoint_dir)

@@ -1,5 +1,6 @@
 """A whole study through the command line on the real libraries, then everything a user does with it."""
 
+import itertools
 import json
 import math
 import os
@@ -21,14 +22,14 @@ from cpsc.deploy import build_deployed
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
 from tests.conftest import run_cli, tiny_study, write_study
+from tuning.comparing import is_of_the_moment
 from tuning.history import fold
 from tuning.journal import Journal
 from tuning.progress import Display
-from tuning.results import launch_from_journal, load_launch
+from tuning.results import Course, launch_from_journal, load_launch
 from tuning.sweep import resume_sweep
 
 pytestmark = pytest.mark.ray
-TIMINGS = {"train_s", "epoch_s", "images_per_s", "peak_memory_bytes"}
 
 
 class Swept(NamedTuple):
@@ -58,13 +59,17 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
 
 def test_every_trial_is_a_run_nested_under_the_launch(swept: Swept) -> None:
     trials = swept.trials()
-    assert [run.info.run_name for run in trials] == ["trial-000", "trial-001", "trial-002", "trial-003"]
+    names = [run.info.run_name for run in trials]
+    assert names[0] == "trial-000 l2=1 contrast_temperature=0.07"
+    assert [name.split()[0] for name in names] == ["trial-000", "trial-001", "trial-002", "trial-003"]
     parents = {run.data.tags["mlflow.parentRunId"] for run in trials}
     (parent,) = parents
     launch = swept.client.get_run(parent)
     assert launch.info.status == "FINISHED"
     assert launch.info.run_name == "tiny"
     assert launch.data.params["space.weights.l2"] == "loguniform(0.1, 10)"
+    for run in (launch, *trials):
+        assert {entry.dataset.name for entry in run.inputs.dataset_inputs} == {"probe-set", "digits"}
 
 
 def test_statuses_tell_how_each_trial_ended(swept: Swept) -> None:
@@ -90,6 +95,7 @@ def test_each_epoch_is_recorded_once_with_the_terms_of_both_phases(swept: Swept)
             "test_accuracy",
             "probe_kl",
         } <= run.data.metrics.keys()
+        assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= run.data.metrics.keys()
         assert {"generator_class_balance", "replay_bytes", "peak_memory_bytes", "test_agreement"} <= run.data.metrics.keys()
         is_complete = run.data.tags["outcome"] == "completed"
         assert ("teacher_frechet_distance" in run.data.metrics) == is_complete
@@ -108,7 +114,7 @@ def test_the_first_trial_runs_the_starting_point_with_the_published_values_fille
 def test_artifacts_hold_config_checkpoint_and_a_picture(swept: Swept, tmp_path: Path) -> None:
     run = swept.trials()[0]
     names = {item.path for item in swept.client.list_artifacts(run.info.run_id)}
-    assert {"config.yaml", "samples.png", "checkpoint"} <= names
+    assert {"config.yaml", "samples.png", "samples_by_epoch.png", "checkpoint"} <= names
     files = {item.path for item in swept.client.list_artifacts(run.info.run_id, "checkpoint")}
     assert files == {"checkpoint/state.pt", "checkpoint/best_student.pt"}
     config = yaml.safe_load(Path(swept.client.download_artifacts(run.info.run_id, "config.yaml", str(tmp_path))).read_text())
@@ -145,7 +151,7 @@ def test_the_sweep_ends_with_leaderboard_figures_and_the_way_to_the_ui(swept: Sw
 def test_journal_and_store_tell_the_same(swept: Swept) -> None:
     told = launch_from_journal(Journal(swept.folder / "runs" / "tiny").events(), "tiny")
     stored = load_launch(swept.client, "tiny")
-    assert [replace(trial, run_id=None) for trial in stored.trials] == list(told.trials)
+    assert [replace(trial, run_id=None, course=Course()) for trial in stored.trials] == list(told.trials)
     assert (told.objective, told.epochs) == (stored.objective, stored.epochs)
 
 
@@ -174,7 +180,7 @@ def test_a_trial_run_alone_reports_the_numbers_of_the_sweeps_trial(swept: Swept)
     )
     alone: list[dict[str, Any]] = json.loads(done.stdout)
     compared = 0
-    for metric in run.data.metrics.keys() - TIMINGS:
+    for metric in itertools.filterfalse(is_of_the_moment, run.data.metrics):
         swept_values = swept.curve(run, metric)
         assert swept_values == [epoch[metric] for epoch in alone if metric in epoch][: len(swept_values)], metric
         compared += 1

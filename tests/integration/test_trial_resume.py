@@ -18,11 +18,11 @@ from cpsc.presets import preset
 from cpsc.probe import ProbeConfig, synthesise
 from cpsc.rng import seeded_init
 from cpsc.teacher import Teacher
+from tuning.comparing import is_of_the_moment
 from tuning.space import Settings
 from tuning.storage import Storage
 from tuning.trainable import STATE_FILE, DistillTrainable, TrialContext, local_trainable
 
-TIMINGS = {"train_s", "epoch_s", "images_per_s", "peak_memory_bytes"}
 BASES: dict[str, dict[str, Any]] = {
     "paper": {},
     "reference": preset("reference", num_classes=10),
@@ -78,7 +78,7 @@ def make_context(changes: dict[str, Any]) -> TrialContext:
 def steps(trainable: DistillTrainable, count: int) -> list[dict[str, float]]:
     """The numbers of so many epochs, without timings and Ray's bookkeeping."""
     results = [trainable.step() for _ in range(count)]
-    return [{name: value for name, value in result.items() if name not in TIMINGS} for result in results]
+    return [{name: value for name, value in result.items() if not is_of_the_moment(name)} for result in results]
 
 
 def assert_same_state(left: Any, right: Any, where: str = "state") -> None:

@@ -1,17 +1,17 @@
-"""The report for a script: one JSON object with the figures that the text report words."""
+"""What a script reads instead of text: the same figures as one JSON value."""
 
 import json
 from datetime import datetime
 from typing import Any
 
 from tuning.report.tables import trial_rows
-from tuning.results import Launch
+from tuning.results import Launch, SweepSummary
 
 
-def launch_json(launch: Launch) -> str:
+def launch_figures(launch: Launch) -> dict[str, Any]:
     """Its study and name, its figures, and `trials`: rows as in trials.parquet, best first, each with its `point`."""
     chosen = launch.chosen
-    content = {
+    return {
         "study": launch.study,
         "launch": launch.name,
         "run_id": launch.run_id,
@@ -23,7 +23,18 @@ def launch_json(launch: Launch) -> str:
         "rank_correlation": launch.rank_correlation(),
         "trials": [row | {"point": dict(trial.point)} for row, trial in zip(trial_rows(launch), launch.trials, strict=True)],
     }
-    return to_json(content)
+
+
+def sweep_figures(summary: SweepSummary) -> dict[str, Any]:
+    """The same of a sweep that has just ended, with what it cost and where its chosen student is."""
+    own = {
+        "study": summary.study.name,
+        "model_uri": summary.model_uri,
+        "undelivered": summary.num_undelivered,
+        "elapsed_s": summary.elapsed_s,
+        "tracking_share": summary.tracking_share,
+    }
+    return launch_figures(summary.launch) | own
 
 
 def to_json(content: Any) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from cpsc.errors import ConfigError
-from tuning.config import Study, load_study
+from tuning.config import NAME, Study, load_study
 from tuning.launch import STUDY_FILE
 from tuning.redaction import reason
 from tuning.report.compare import write_comparison
@@ -29,6 +29,13 @@ class WrittenReport:
 
     page: Path
     refusal: str
+
+
+def report_folder(study: Study, launch: Launch) -> Path:
+    """Where the launch's report is written if nobody says. ConfigError where its name, which a store may hold, is no name."""
+    if not NAME.fullmatch(launch.name):
+        raise ConfigError(f"launch {launch.name!r}: is no folder's name, say where the report goes by --output")
+    return study.local / launch.name / ARTIFACT_FOLDER
 
 
 def write_report(study: Study, launch: Launch, client: MlflowClient, folder: Path) -> WrittenReport:

@@ -19,7 +19,7 @@ from tests.made_sweep import EPOCH_S, made_store
 from tuning.config import Study, load_study
 from tuning.progress import Display
 from tuning.report.compare import best_so_far, comparison_rows
-from tuning.report.machine import launch_json
+from tuning.report.machine import launch_figures, to_json
 from tuning.report.reading import read_launch, read_named
 from tuning.report.tables import TRIALS
 from tuning.report.writing import write_comparison_files, write_report
@@ -151,7 +151,7 @@ def test_epochs_and_parameters_are_long_tables(written: Path, launch: Launch) ->
 
 
 def test_json_holds_the_figures_of_the_text(launch: Launch) -> None:
-    found = json.loads(launch_json(launch))
+    found = json.loads(to_json(launch_figures(launch)))
     assert (found["chosen"], found["epochs_run"]) == (0, launch.epochs_run)
     assert [trial["trial"] for trial in found["trials"]] == [trial.number for trial in launch.trials]
     assert found["trials"][0]["point"].keys() == {path.strip() for path in found["trials"][0]["point"]}

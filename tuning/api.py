@@ -1,0 +1,73 @@
+"""The verbs for a notebook: what the command line does, from Python, with values instead of text."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tuning import config, sweep
+from tuning import local as local_trial
+from tuning.config import Study
+from tuning.progress import Display
+from tuning.report.reading import read_launch
+from tuning.report.tables import TRIALS, trial_rows
+from tuning.report.writing import PAGE_FILE, write_report
+from tuning.results import Launch, SweepSummary
+
+
+def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
+    """Read and check a study file; `overrides` as after ``--set``. ConfigError: file, path, value and rule in one line."""
+    return config.load_study(Path(path), list(overrides))
+
+
+def run_study(study: Study, *, address: str | None = None, quiet: bool = False, force: bool = False) -> SweepSummary:
+    """Run `study` as ``cpsc-tune sweep`` does, to its end -> what it found, and where the chosen student is registered.
+
+    `address`: a Ray cluster; default: this machine. `force`: use a teacher below ``min_accuracy``. ConfigError before anything
+    starts where it cannot run; InterruptedSweepError, which names the way to go on, where it was stopped.
+    """
+    return sweep.run_sweep(study, Display(quiet=quiet), address=address, force=force)
+
+
+def resume_study(
+    launch: str, storage: str | Path = "runs", overrides: Sequence[str] = (), *, address: str | None = None, quiet: bool = False
+) -> SweepSummary:
+    """Go on with the launch of that name, as ``cpsc-tune resume`` does."""
+    return sweep.resume_sweep(str(storage), launch, Display(quiet=quiet), overrides=list(overrides), address=address)
+
+
+def run_trial(
+    study: Study, point: Mapping[str, Any] | None = None, *, epochs: int | None = None, quiet: bool = False
+) -> list[dict[str, Any]]:
+    """Run one trial in this process, without Ray -> its metrics, epoch by epoch.
+
+    `point`: values by dotted path over the study's first starting point. DivergedError where the trial diverges.
+    """
+    return local_trial.run_trial(study, study.first_point | dict(point or {}), Display(quiet=quiet), max_epochs=epochs)
+
+
+def load_results(study: Study, launch: str | None = None, *, quiet: bool = False) -> Launch:
+    """What a launch of `study`, the latest by default, has recorded in MLflow: trials best first, with every metric's curve.
+
+    Also while it runs, and on a machine that has nothing but the store. ConfigError where there is none.
+    """
+    return read_launch(study, launch, Display(quiet=quiet))[1]
+
+
+def trials_frame(launch: Launch) -> pd.DataFrame:
+    """The launch's trials as a table, best first: the columns of trials.parquet, and one a searched parameter."""
+    rows = [row | dict(trial.point) for row, trial in zip(trial_rows(launch), launch.trials, strict=True)]
+    return pd.DataFrame(rows, columns=_columns(launch))
+
+
+def write_page(study: Study, folder: str | Path, launch: str | None = None, *, quiet: bool = False) -> Path:
+    """Write report.html and the Parquet tables to `folder`, as ``cpsc-tune report --output`` does -> the page."""
+    client, found = read_launch(study, launch, Display(quiet=quiet))
+    write_report(study, found, client, Path(folder))
+    return Path(folder) / PAGE_FILE
+
+
+def _columns(launch: Launch) -> list[str]:
+    own = [name for name in TRIALS.names if name not in ("study", "launch")]
+    return own + list(dict.fromkeys(path for trial in launch.trials for path in trial.point))

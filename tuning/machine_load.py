@@ -1,0 +1,38 @@
+"""How busy a trial's machine is, under the names that MLflow's "System metrics" tab shows."""
+
+import contextlib
+
+import psutil
+import torch
+
+SYSTEM = "system/"
+MEGABYTE = 1e6
+PERCENT = 100.0
+
+
+def machine_load(device: torch.device) -> dict[str, float]:
+    """Of this machine, since the last call where a mean is meant; of `device` too where it is a GPU.
+
+    MLflow's own monitor would speak to the tracking server from every worker, all the time.
+    """
+    memory = psutil.virtual_memory()
+    load = {
+        "cpu_utilization_percentage": psutil.cpu_percent(),
+        "system_memory_usage_megabytes": memory.used / MEGABYTE,
+        "system_memory_usage_percentage": memory.percent,
+    }
+    if device.type == "cuda":
+        load |= _gpu_load(device)
+    return {f"{SYSTEM}{name}": float(value) for name, value in load.items()}
+
+
+def _gpu_load(device: torch.device) -> dict[str, float]:
+    free, total = torch.cuda.mem_get_info(device)
+    index = device.index or 0
+    load = {
+        f"gpu_{index}_memory_usage_megabytes": (total - free) / MEGABYTE,
+        f"gpu_{index}_memory_usage_percentage": PERCENT * (total - free) / total,
+    }
+    with contextlib.suppress(ModuleNotFoundError, RuntimeError):  # NVML's bindings are an extra, and may not answer
+        load[f"gpu_{index}_utilization_percentage"] = torch.cuda.utilization(device)
+    return load
