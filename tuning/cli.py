@@ -351,13 +351,14 @@ def ui(
     """Open MLflow's UI, on this machine only, on the store that the study's sweeps write."""
     from tuning.config import load_study
     from tuning.store import existing_store_uri
+    from tuning.views import first_page
 
     loaded = load_study(study, set_)
     uri = existing_store_uri(loaded)
     if loaded.tracking.uri:
         typer.echo(f"the study's tracking server has its own UI: {redact(uri)}")
         return
-    typer.echo(f"http://127.0.0.1:{port} shows {uri}; stop it with Ctrl-C")
+    typer.echo(f"http://127.0.0.1:{port}/{first_page(uri, loaded.name)} shows {uri}; stop it with Ctrl-C")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, command)
 

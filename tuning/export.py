@@ -24,8 +24,8 @@ from tuning.exported import FORMATS, JSON_FILE, NETWORK_FILE, README_FILE, WEIGH
 from tuning.kept import best_student
 from tuning.outcome import Outcome
 from tuning.progress import Display, percent
-from tuning.recorded import RecordedTrial, asking, find_trial
-from tuning.store import existing_store_uri, set_http_limits
+from tuning.recorded import RecordedTrial, find_trial
+from tuning.store import asking, existing_store_uri, set_http_limits
 from tuning.trainable import to_plain
 
 EXPORT_VERSION = 1

@@ -4,8 +4,7 @@ import ast
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from tuning.redaction import reason, redact
 from tuning.safe_yaml import read_mapping
 from tuning.space import parameter_paths
 from tuning.storage import Storage
-from tuning.store import FAILURES, set_http_limits
+from tuning.store import FAILURES, asking, set_http_limits
 from tuning.tracking import (
     KIND_TAG,
     LAUNCH_ID_TAG,
@@ -83,15 +82,6 @@ class RecordedTrial:
         ended = self.outcome.value if self.outcome else "running"
         epochs = f"{self.last_epoch} epoch{'' if self.last_epoch == 1 else 's'}"
         return f"trial {self.number} of launch {self.launch} ({ended}, {epochs})"
-
-
-@contextmanager
-def asking(uri: str) -> Iterator[None]:
-    """ConfigError, in a line, where the MLflow store at `uri` fails inside the block."""
-    try:
-        yield
-    except FAILURES as error:
-        raise ConfigError(f"tracking: {redact(uri)} cannot be read as an MLflow store ({reason(error)})") from error
 
 
 def stores_of(storage: str, tracking: str | None = None) -> list[str]:

@@ -82,6 +82,15 @@ def set_http_limits() -> None:
 
 
 @contextlib.contextmanager
+def asking(uri: str) -> Iterator[None]:
+    """ConfigError, in a line, where the MLflow store at `uri` fails inside the block."""
+    try:
+        yield
+    except FAILURES as error:
+        raise ConfigError(f"tracking: {redact(uri)} cannot be read as an MLflow store ({reason(error)})") from error
+
+
+@contextlib.contextmanager
 def storing_artifacts() -> Iterator[None]:
     """The server answers once it has passed a whole file on to its own storage: that may take longer than a metric does."""
     limit = os.environ[HTTP_TIMEOUT]

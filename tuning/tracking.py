@@ -26,6 +26,7 @@ from tuning.refusal import is_refusal
 from tuning.storage import Storage
 from tuning.store import FAILURES, artifact_location, in_the_bin, set_http_limits, store_uri, storing_artifacts
 from tuning.trainable import BEST_STUDENT_FILE, CONFIG_FILE, GALLERY_FILE, SAMPLES_FILE, STATE_FILE
+from tuning.views import VIEW_TAG, view_tag
 
 logger = logging.getLogger(__name__)
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it narrates the making of its tables
@@ -282,6 +283,7 @@ class MlflowWriter(threading.Thread):
             run_id = self._create(event, None, self._launch, {KIND_TAG: "launch"})
             self._log_inputs(event, run_id)
         batch.params |= event["params"]
+        self._ask(event, self._client.set_experiment_tag, self._experiment_id(), VIEW_TAG, view_tag(self._study))
         with storing_artifacts():
             self._client.log_text(run_id, event["study"], "study.yaml")
 

@@ -22,6 +22,7 @@ from tuning import tracking
 from tuning.config import Study, TrackingConfig, resolve_study
 from tuning.journal import Event, Journal
 from tuning.redaction import reason
+from tuning.results import load_launch
 from tuning.store import HTTP_TIMEOUT, check_tracking, store_uri
 from tuning.tracking import MlflowWriter, delivering
 
@@ -48,7 +49,8 @@ def study(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) ->
 def journal(study: Study) -> Journal:
     """Two trials of two epochs, the first with a checkpoint."""
     journal = Journal(study.local / "tiny")
-    journal.append(event("launch_start", launch_id="launch", params={"epochs": "2"}, study="name: tiny\n"))
+    settings = {"epochs": "2", "objective": "probe_agreement"}
+    journal.append(event("launch_start", launch_id="launch", params=settings, study="name: tiny\n"))
     journal.append(event("attempt_start", attempt=0))
     checkpoint = study.local / "tiny" / "checkpoint"
     checkpoint.mkdir()
@@ -491,3 +493,34 @@ def test_no_password_is_left_of_an_error_that_is_cut(
         deliver(journal, study, deadline_s=0.1)
     assert "http://***@127.0.0.1/ failed" in caplog.text
     assert SECRET not in caplog.text
+
+
+def test_a_trials_run_is_called_by_its_number_and_first_values(study: Study, journal: Journal) -> None:
+    point = {"weights.l2": 0.123456, "method": "cpsc", "student.lr": 1e-05, "generator.lr": 1.0}
+    journal.append(event("proposed", number=2, point=point))
+    journal.append(event("trial_start", number=2, point=point, params={}, ray_trial_id="a"))
+    deliver(journal, study)
+    assert "trial-002 l2=0.123 method=cpsc lr=1e-05" in runs(study)
+
+
+def test_inputs_are_listed_once_however_often_they_are_told(study: Study, journal: Journal) -> None:
+    entry = {"name": "probe-set", "digest": "abc", "source": "{}", "profile": '{"num_images": 20}', "context": "probe"}
+    journal.append(event("proposed", number=2, point={}))
+    journal.append(event("trial_start", number=2, point={}, params={}, ray_trial_id="a", inputs=[entry]))
+    for _ in range(2):
+        deliver(journal, study)
+        journal.acknowledge(0)
+    (found,) = runs(study)["trial-002"].inputs.dataset_inputs
+    assert (found.dataset.name, found.dataset.digest, found.tags[0].value) == ("probe-set", "abc", "probe")
+
+
+def test_each_retry_is_kept_with_its_moment(study: Study, journal: Journal) -> None:
+    told = [event("retry", number=1, epoch=2, count=count) for count in (1, 2)]
+    for retry in told:
+        journal.append(retry)
+    deliver(journal, study)
+    launch = load_launch(client(study), study.name)
+    trials = {trial.number: trial for trial in launch.trials}
+    assert trials[1].course.retried == [int(retry["time"] * 1000) / 1000 for retry in told]
+    assert trials[0].course.retried == []
+    assert "retries" not in trials[1].curves

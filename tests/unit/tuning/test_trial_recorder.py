@@ -1,0 +1,23 @@
+"""What Tune's callbacks write into the journal, where no sweep of the other tests comes by."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from ray.tune.experiment import Trial
+
+from tests.conftest import tiny_study
+from tuning.config import resolve_study
+from tuning.history import LaunchHistory, TrialHistory
+from tuning.journal import Journal
+from tuning.recorder import Recorder
+
+
+def test_a_retry_is_written_with_its_count_over_all_attempts(tmp_path: Path) -> None:
+    history = LaunchHistory(trials={3: TrialHistory(3, {}, values={1: 0.5, 2: 0.6}, num_retries=1)})
+    recorder = Recorder(Journal(tmp_path), history, resolve_study(tiny_study()).base, epochs=3, shared={})
+    for number in (3, 3, 4):
+        trial = SimpleNamespace(config={"number": number}, error_file=None)
+        recorder.on_trial_recover(0, [], cast(Trial, trial))
+    written: list[dict[str, Any]] = [event for event in Journal(tmp_path).events() if event["kind"] == "retry"]
+    assert [(event["number"], event["epoch"], event["count"]) for event in written] == [(3, 2, 2), (3, 2, 3), (4, 0, 1)]
