@@ -44,6 +44,12 @@ RUNNING = "running"
 MAX_TAG = 500
 VALUES_IN_NAME = 3
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI then opens on runs, not on chat traces
+SOURCE_TAGS = {"mlflow.source.name": "cpsc-tune", "mlflow.source.type": "LOCAL"}
+NOTE_TAG = "mlflow.note.content"
+NOTE = (
+    "One launch of a study; its trials are nested under it. The experiment's saved view *Trials* lists them, best first. "
+    "After `cpsc-tune report` a page with figures lies under *Artifacts*, in `report/report.html`."
+)
 ARTIFACTS = {
     "last_and_best": (STATE_FILE, BEST_STUDENT_FILE, SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE),
     "best": (BEST_STUDENT_FILE, SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE),
@@ -280,7 +286,7 @@ class MlflowWriter(threading.Thread):
             self._client.create_experiment(self._study.name, artifact_location(self._study), tags=EXPERIMENT_TAGS)
         run_id = self._find(None)
         if run_id is None:
-            run_id = self._create(event, None, self._launch, {KIND_TAG: "launch"})
+            run_id = self._create(event, None, self._launch, {KIND_TAG: "launch", NOTE_TAG: NOTE})
             self._log_inputs(event, run_id)
         batch.params |= event["params"]
         self._ask(event, self._client.set_experiment_tag, self._experiment_id(), VIEW_TAG, view_tag(self._study))
@@ -353,7 +359,7 @@ class MlflowWriter(threading.Thread):
             self._client.log_artifact(run_id, file, folder)
 
     def _create(self, event: Event, number: int | None, name: str, tags: dict[str, str]) -> str:
-        tags = tags | {LAUNCH_TAG: self._launch, LAUNCH_ID_TAG: self._launch_id}
+        tags = tags | {LAUNCH_TAG: self._launch, LAUNCH_ID_TAG: self._launch_id} | SOURCE_TAGS
         run = self._client.create_run(self._experiment_id(), _milliseconds(event), tags, run_name=name)
         self._runs[number] = run.info.run_id
         if number is None:
