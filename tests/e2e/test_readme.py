@@ -33,7 +33,7 @@ SMALL = {
 }
 FEWER = {"20": "4"}
 """Trials that a resume extends a study to, in the README and here."""
-VERBS_OF_A_STUDY = {"sweep", "teacher", "probe", "trial", "report", "ui", "export"}
+VERBS_OF_A_STUDY = {"sweep", "teacher", "probe", "trial", "report", "ui", "export", "compare"}
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
@@ -114,6 +114,21 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
     assert {"digits-cpsc", "digits-cpsc-2"} <= launches, "a second sweep is a launch of its own"
     assert len(list((tmp_path / "runs" / "teachers").iterdir())) == 1, "all of them share one teacher"
     assert "the best 4 of 4 trials" in outputs["cpsc-tune resume digits-cpsc --num-trials 20"]
+    assert (tmp_path / "compared" / "compare.html").exists()
+    table = run_python(tmp_path)
+    assert "probe_agreement" in table
+    assert "models:/digits-cpsc@champion" in table
+
+
+def run_python(cwd: Path) -> str:
+    """Run the README's Python with small budgets; what it prints."""
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    shown = '["search.num_trials=4"]'
+    assert shown in code
+    small = [f"{path}={value}" for path, value in SMALL.items()]
+    done = run([sys.executable, "-c", code.replace(shown, repr(small))], cwd)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_the_study_shown_is_a_study(tmp_path: Path) -> None:

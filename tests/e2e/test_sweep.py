@@ -160,6 +160,17 @@ def test_report_reads_the_same_from_the_store(swept: Swept) -> None:
     assert report.returncode == 0, report.stderr
     (chosen,) = re.findall(r"chosen without a real image: .*", report.stdout)
     assert chosen in swept.output
+    page = (swept.folder / "runs" / "tiny" / "report" / "report.html").read_text()
+    assert "Generated images" in page
+    assert page.count("data:image/png;base64,") == 2
+
+
+def test_a_script_reads_the_report_as_json(swept: Swept) -> None:
+    report = run_cli("report", swept.study, "--json", "--no-page", "--quiet", cwd=swept.folder)
+    found = json.loads(report.stdout)
+    assert f"chosen without a real image: trial {found['chosen']} at epoch {found['trials'][0]['best_epoch']}," in swept.output
+    assert [trial["run_id"] for trial in found["trials"]] == [trial.run_id for trial in load_launch(swept.client, "tiny").trials]
+    assert report.stderr == ""
 
 
 def test_a_trial_run_alone_reports_the_numbers_of_the_sweeps_trial(swept: Swept) -> None:
