@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 FILE_NAME = "optuna.db"
 METRIC_ATTR, OUTCOME_ATTR = "metric", "outcome"
+METRIC_NAMES_ATTR = "study:metric_names"
+"""What dashboards write on their axes; Optuna's own `set_metric_names` warns that it is experimental."""
 UNDER_WAY = "running"
 """Outcome of a trial that has none yet."""
 STATES = {
@@ -174,6 +176,7 @@ class _StudyFile:
         study = optuna.create_study(storage=self._storage, study_name=study_name, direction="maximize", load_if_exists=True)
         study.set_user_attr(METRIC_ATTR, metric)
         self._study_id = self._storage.get_study_id_from_name(study_name)
+        self._storage.set_study_system_attr(self._study_id, METRIC_NAMES_ATTR, [metric])
         self.trials = {trial.number: trial for trial in self._storage.get_all_trials(self._study_id, deepcopy=False)}
 
     def write(self, trial: FrozenTrial) -> None:

@@ -262,6 +262,10 @@ def test_an_interrupted_trial_stays_running_and_says_why(journal: Journal, path:
     assert seen(path) == [(0, TrialState.RUNNING, None, {1: 0.3}, point(0), "running")]
 
 
+def test_a_dashboard_can_name_the_metric_on_its_axes(told: Journal, path: Path) -> None:
+    assert load(path).metric_names == ["best_probe_agreement"]
+
+
 def test_times_are_the_journals(journal: Journal, path: Path) -> None:
     for event in (proposed(0, at=NOON + 0.25), proposed(1), end(0, Outcome.FAILED, at=NOON + 90.5)):
         journal.append(event)
