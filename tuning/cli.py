@@ -223,9 +223,9 @@ def report(
 ) -> None:
     """What a sweep found, from the MLflow store: leaderboard, the blind choice and its regret; a page with figures, and tables."""
     from tuning.config import load_study
-    from tuning.report.comparison import REPEATED
     from tuning.report.console import print_comparison, print_report
     from tuning.report.machine import launch_figures, to_json
+    from tuning.report.over_seeds import REPEATED
     from tuning.report.reading import read_launch
     from tuning.report.writing import report_folder, write_report
 

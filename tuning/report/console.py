@@ -10,7 +10,7 @@ from cpsc.errors import ConfigError
 from tuning.outcome import Outcome
 from tuning.progress import percent
 from tuning.redaction import redact
-from tuning.report.comparison import comparison_table
+from tuning.report.over_seeds import comparison_table
 from tuning.results import Launch, SweepSummary, TrialRecord
 from tuning.store import store_uri
 
