@@ -25,6 +25,8 @@ COLOURS = {
 }
 CHOSEN_COLOUR = "#d1490c"
 FADED = 0.35
+CROWD = 30
+"""From so many trials on, those that completed are drawn lightly too."""
 MAX_SLICES = 12
 """Parameters in one figure of slices."""
 SLICE_WIDTH, MIN_WIDTH = 230, 600
@@ -40,7 +42,7 @@ def learning_curves(launch: Launch, metric: str, rungs: Sequence[int] = ()) -> g
     for trial in sorted(launch.trials, key=lambda trial: (trial is launch.chosen, trial.outcome is Outcome.COMPLETED)):
         curve = trial.curves.get(metric, {})
         if curve:
-            figure.add_trace(_curve(trial, curve, is_chosen=trial is launch.chosen))
+            figure.add_trace(_curve(trial, curve, is_chosen=trial is launch.chosen, is_crowd=len(launch.trials) >= CROWD))
     for rung in rungs:
         figure.add_vline(rung, line={"dash": "dot", "width": 1, "color": "#666"}, annotation_text="rung", annotation_font_size=10)
     figure.update_layout(xaxis_title="epoch", yaxis_title=metric.replace("_", " "), showlegend=False, hovermode="closest")
@@ -48,14 +50,15 @@ def learning_curves(launch: Launch, metric: str, rungs: Sequence[int] = ()) -> g
     return figure
 
 
-def _curve(trial: TrialRecord, curve: Mapping[int, float], *, is_chosen: bool) -> go.Scatter:
+def _curve(trial: TrialRecord, curve: Mapping[int, float], *, is_chosen: bool, is_crowd: bool) -> go.Scatter:
     epochs = sorted(curve)
+    is_faded = not is_chosen and (is_crowd or trial.outcome not in (Outcome.COMPLETED, None))
     return go.Scatter(
         x=epochs,
         y=[curve[epoch] for epoch in epochs],
         mode="lines+markers" if len(epochs) == 1 else "lines",
         name=f"trial {trial.number}{', chosen' if is_chosen else ''} ({_ending(trial)})",
-        opacity=1 if is_chosen or trial.outcome in (Outcome.COMPLETED, None) else FADED,
+        opacity=FADED if is_faded else 1,
         line={"color": CHOSEN_COLOUR if is_chosen else COLOURS[_ending(trial)], "width": 3 if is_chosen else 1.2},
     )
 
