@@ -278,7 +278,7 @@ def compare(
 
 @app.command()
 def replay(
-    run_id: Annotated[str, typer.Argument(help="The trial's run, by the id that MLflow's UI shows.")],
+    run_id: Annotated[str, typer.Argument(help="The trial's run, by the id that MLflow's UI shows, or LAUNCH:NUMBER.")],
     storage: Annotated[str, typer.Option(help="The folder with its records, or the URI of the study's storage.")] = "runs",
     tracking: Annotated[str | None, typer.Option(help="Its MLflow store; default: those that STORAGE's launches write.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Stop after this epoch; default: where the record ends.")] = None,
@@ -323,7 +323,9 @@ def replay(
 def export(
     study: StudyPath,
     output: Annotated[Path, typer.Option(help="Folder for the files; those of an earlier export are replaced.")],
-    run: Annotated[str | None, typer.Option(help="A trial's run id; default: the study's registered champion.")] = None,
+    run: Annotated[
+        str | None, typer.Option(help="A trial's run id, or LAUNCH:NUMBER; default: the study's registered champion.")
+    ] = None,
     formats: Annotated[
         str | None, typer.Option(help="weights, program, onnx, with commas between; default: all that can be written here.")
     ] = None,

@@ -11,9 +11,10 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import RESOURCE_DOES_NOT_EXIST, MlflowException
 
 from cpsc.errors import ConfigError
-from tuning.config import TRACKING_URI, Study, folder_path, load_study
+from tuning.config import NAME, TRACKING_URI, Study, folder_path, load_study
 from tuning.environment import ENVIRONMENT_TAG, from_tag
 from tuning.journal import Journal
 from tuning.launch import STUDY_FILE, open_launch
@@ -35,6 +36,7 @@ from tuning.tracking import (
 )
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+BY_NUMBER = re.compile(rf"(?P<launch>{NAME.pattern}):(?P<number>[0-9]{{1,9}})")
 PARENT_TAG = "mlflow.parentRunId"
 RESUMED = "resumed."
 """Before the name of a parameter that a resume has changed: MLflow sets a parameter once."""
@@ -95,18 +97,20 @@ def stores_of(storage: str, tracking: str | None = None) -> list[str]:
 
 
 def find_trial(run_id: str, stores: Sequence[str]) -> RecordedTrial:
-    """The trial whose run is `run_id`, in the first of `stores` that knows it.
+    """The trial whose run is `run_id`, or that ``LAUNCH:NUMBER`` names, in the first of `stores` that knows it.
 
     ConfigError where there is no such run, where it was deleted, or where it is no trial's.
     """
-    if not RUN_ID.fullmatch(run_id):
-        raise ConfigError(f"run {run_id!r}: is no run's id, copy the one that MLflow's UI shows on the run's page")
+    if not RUN_ID.fullmatch(run_id) and not BY_NUMBER.fullmatch(run_id):
+        raise ConfigError(
+            f"run {run_id!r}: is no run's id, copy the one that MLflow's UI shows on the run's page, or give LAUNCH:NUMBER"
+        )
     set_http_limits()
     failures = []
     for uri in stores:
         try:
             client = MlflowClient(tracking_uri=uri)  # which connects where that is a database
-            run = client.get_run(run_id)
+            run = _get_run(client, run_id)
         except (*FAILURES, ImportError) as error:
             is_absent = getattr(error, "error_code", "") == ABSENT
             failures.append(redact(uri) if is_absent else f"{redact(uri)}, which cannot be asked ({reason(error)})")
@@ -116,6 +120,21 @@ def find_trial(run_id: str, stores: Sequence[str]) -> RecordedTrial:
     raise ConfigError(
         f"run {run_id}: not in {' nor in '.join(failures)}; copy the id that MLflow's UI shows, or name another store"
     )
+
+
+def _get_run(client: MlflowClient, run_id: str) -> Run:
+    """The run of that id, or of the trial of that number in the latest launch of that name; MlflowException where there is none."""
+    named = BY_NUMBER.fullmatch(run_id)
+    if named is None:
+        return client.get_run(run_id)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    query = (
+        f"tags.{KIND_TAG} = 'trial' AND tags.`{LAUNCH_TAG}` = '{named['launch']}' AND tags.{NUMBER_TAG} = '{int(named['number'])}'"
+    )
+    found = client.search_runs(experiments, query, max_results=1, order_by=["attributes.start_time DESC"])
+    if not found:
+        raise MlflowException(f"no trial {run_id}", RESOURCE_DOES_NOT_EXIST)
+    return found[0]
 
 
 def read_trial(client: MlflowClient, run: Run) -> RecordedTrial:

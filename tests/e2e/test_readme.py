@@ -31,8 +31,8 @@ SMALL = {
     "epochs": 2,
     "search.num_trials": 3,
 }
-FEWER = {"20": "4"}
-"""Trials that a resume extends a study to, in the README and here."""
+FEWER = {"20": "4", "8": "1"}
+"""Trials that a resume extends a study to, and the epoch that a replay goes on from, in the README and here."""
 VERBS_OF_A_STUDY = {"sweep", "teacher", "probe", "trial", "report", "ui", "export", "compare"}
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

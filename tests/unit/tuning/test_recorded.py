@@ -83,6 +83,17 @@ def test_an_unknown_run_is_told_with_the_stores_that_were_asked(recorded: Record
         find_trial("f" * 32, recorded.stores)
 
 
+def test_a_trial_is_found_by_its_launch_and_number(recorded: Recorded) -> None:
+    assert find_trial("tiny:3", recorded.stores).run_id == recorded.trial
+    assert find_trial("tiny:003", recorded.stores).run_id == recorded.trial
+
+
+@pytest.mark.parametrize("name", ["tiny:4", "other:3"])
+def test_a_number_that_no_trial_has_is_told_as_an_unknown_run(recorded: Recorded, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"run {name}: not in sqlite:"):
+        find_trial(name, recorded.stores)
+
+
 def test_a_store_that_cannot_be_asked_is_told_and_the_next_one_is(recorded: Recorded, tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("no database at all, but a text that is long enough to be taken for a damaged one" * 20)
     broken = f"sqlite:///{tmp_path / 'mlflow.db'}"
@@ -91,7 +102,7 @@ def test_a_store_that_cannot_be_asked_is_told_and_the_next_one_is(recorded: Reco
         find_trial(recorded.trial, [broken])
 
 
-@pytest.mark.parametrize("run_id", ["", "../x", "a b", "x" * 101, "run'--"])
+@pytest.mark.parametrize("run_id", ["", "../x", "a b", "x" * 101, "run'--", "tiny:", "tiny:-1", ":3", "ti' OR 'ny:3"])
 def test_what_is_no_id_never_reaches_a_store(run_id: str) -> None:
     with pytest.raises(ConfigError, match="is no run's id"):
         find_trial(run_id, ["sqlite:////nowhere/at/all.db"])
