@@ -20,6 +20,7 @@ bench: .venv/installed-dev ## what the README says about speed, half an hour; ra
 	$(BIN)/python -m tests.benchmarks.turnround
 	$(BIN)/python -m tests.benchmarks.search_speed
 	$(BIN)/python -m tests.benchmarks.driver
+	$(BIN)/python -m tests.benchmarks.report
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -42,6 +42,14 @@ def place(network: nn.Module, device: torch.device) -> nn.Module:
     return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def cast_weights(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """`network`, frozen, with the weights that autocast would cast to `dtype` at every pass cast for good: the same numbers."""
+    for module in network.modules():
+        if type(module) in (nn.Conv2d, nn.Linear):  # a subclass may compute with its weights first
+            module.to(dtype)
+    return network
+
+
 def peak_memory(device: torch.device) -> int:
     """Most bytes in use so far: of the device's allocator, or, on a CPU, of this process, other trials in it included."""
     if device.type == "cuda":

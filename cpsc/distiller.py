@@ -210,11 +210,13 @@ class Distiller:
     def _build_networks(self, teacher: Teacher) -> None:
         config = self.config
         check_method(config)
+        precision = resolve_precision(config.precision, self.device)
+        asked = self._measurement.network_in(precision)
         with seeded_init(config.seed, "student"):
             student = build_model(config.student.arch, num_classes=teacher.num_classes, channels=teacher.channels)
         self.student = place(student, self.device).train().requires_grad_(False)  # each phase enables its own
         with seeded_init(config.seed, "method"):
-            method = METHODS[config.method](config, teacher=self.teacher, student=self.student)
+            method = METHODS[config.method](config, teacher=asked, student=self.student)
         self.method = method.to(self.device).requires_grad_(False)
         self._rng = RandomStreams(config.seed, self.device)
         self._execution = compiled() if config.compile else PLAIN
@@ -222,9 +224,9 @@ class Distiller:
         self._replay = None
         if config.replay.kind == "vae":
             self._replay = Replay(config, teacher, self.teacher, self._rng, self.device)
-        recorder = self._measurement.recorder if self.method.needs_statistics else None
-        self._observer = Observer(self.teacher, self.student, self.method, recorder=recorder, execution=self._execution)
-        self._autocast = autocast(resolve_precision(config.precision, self.device), self.device)
+        recorder = self._measurement.recorder_in(precision) if self.method.needs_statistics else None
+        self._observer = Observer(asked, self.student, self.method, recorder=recorder, execution=self._execution)
+        self._autocast = autocast(precision, self.device)
         self._class_counts = torch.zeros(teacher.num_classes, device=self.device)
         self._agreed = torch.zeros((), device=self.device)
 

@@ -8,10 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cpsc.config import Precision
 from cpsc.data.dataset import Split
+from cpsc.device import DTYPES, cast_weights
 from cpsc.errors import ConfigError
 from cpsc.frechet import frechet_distance, inception_fid, penultimate_features
 from cpsc.metrics import accuracy, agreement, mean_kl, predict
+from cpsc.models import is_import_path
 from cpsc.probe import ProbeSet
 from cpsc.statistics import StatisticsRecorder
 from cpsc.teacher import Teacher
@@ -55,14 +58,26 @@ class Measurement:
             raise ConfigError("the probe set was made from another teacher: make one from this teacher")
         self.teacher, self.device = teacher, device
         self.network = teacher.build(device)
+        self._networks: dict[Precision, nn.Module] = {}
+        self._recorders: dict[nn.Module, StatisticsRecorder] = {}
         self._inception = inception
         self._probe = self._prepared(probe.images, None) if probe is not None else None
         self._test = self._prepared(test.images, test.labels) if test is not None else None
 
-    @cached_property
-    def recorder(self) -> StatisticsRecorder:
-        """Of the teacher's batch-norm statistics, for all runs. ConfigError where it has none."""
-        return StatisticsRecorder(self.network)
+    def network_in(self, precision: Precision) -> nn.Module:
+        """The teacher for runs that ask it under autocast in `precision`: its weights are cast once, not at every pass."""
+        if precision not in DTYPES or is_import_path(self.teacher.arch):  # a stranger's network may use its weights as it likes
+            return self.network
+        if precision not in self._networks:
+            self._networks[precision] = cast_weights(self.teacher.build(self.device), DTYPES[precision])
+        return self._networks[precision]
+
+    def recorder_in(self, precision: Precision) -> StatisticsRecorder:
+        """Of that network's batch-norm statistics, for all runs. ConfigError where it has none."""
+        network = self.network_in(precision)
+        if network not in self._recorders:
+            self._recorders[network] = StatisticsRecorder(network)
+        return self._recorders[network]
 
     @property
     def objectives(self) -> set[str]:

@@ -69,3 +69,28 @@ def test_runs_that_share_a_measurement_give_the_numbers_of_runs_that_do_not(conf
         assert beside.teacher is shared.network
         for _ in range(2):
             assert without_timings(beside.run_epoch()) == without_timings(alone.run_epoch())
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "wrn_10_1", "mobilenet_v2"])
+def test_weights_that_are_cast_once_give_the_numbers_of_weights_that_are_cast_at_every_pass(arch, make_teacher) -> None:
+    measured = measure(make_teacher(arch))
+    cast = measured.network_in("bf16")
+    assert (measured.network_in("bf16") is cast, measured.network_in("fp32") is measured.network) == (True, True)
+    assert measured.recorder_in("bf16") is measured.recorder_in("bf16") is not measured.recorder_in("fp32")
+    assert sum(parameter.dtype == torch.bfloat16 for parameter in cast.parameters()) > 5
+    size = measured.teacher.image_size
+    images = torch.randn(4, measured.teacher.channels, size, size, generator=torch.Generator().manual_seed(1))
+    found = []
+    for network in (measured.network, cast):
+        x = images.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = network(x).logits
+        (gradient,) = torch.autograd.grad(logits.float().square().sum(), x)
+        found.append((logits, gradient))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_a_users_own_network_is_asked_as_it_is(teacher) -> None:
+    measured = measure(teacher)
+    measured.teacher = replace(teacher, arch="package.module:factory")
+    assert measured.network_in("bf16") is measured.network
