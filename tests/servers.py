@@ -178,7 +178,7 @@ def differences(client: MlflowClient, folder: Path) -> list[str]:
     runs = client.search_runs(experiments, f"tags.launch_id = '{launch_id}'", max_results=1000)
     trials = {event["number"] for event in events if event["kind"] == "trial_start"}
     names, expected = (
-        sorted(run.info.run_name for run in runs),
+        sorted(run.info.run_name.split()[0] for run in runs),
         sorted([*(f"trial-{number:03d}" for number in trials), folder.name]),
     )
     wrong = [] if names == expected else [f"runs {names} instead of {expected}"]
