@@ -60,7 +60,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
 def test_every_trial_is_a_run_nested_under_the_launch(swept: Swept) -> None:
     trials = swept.trials()
     names = [run.info.run_name for run in trials]
-    assert names[0] == "trial-000 l2=1 contrast_temperature=0.07"
+    assert names[0] == "trial-000 contrast_temperature=0.07 l2=1"
     assert [name.split()[0] for name in names] == ["trial-000", "trial-001", "trial-002", "trial-003"]
     parents = {run.data.tags["mlflow.parentRunId"] for run in trials}
     (parent,) = parents
@@ -162,7 +162,7 @@ def test_report_reads_the_same_from_the_store(swept: Swept) -> None:
     assert chosen in swept.output
     page = (swept.folder / "runs" / "tiny" / "report" / "report.html").read_text()
     assert "Generated images" in page
-    assert page.count("data:image/png;base64,") == 2
+    assert page.count('<img src="data:image/png;base64,') == 2
 
 
 def test_a_script_reads_the_report_as_json(swept: Swept) -> None:
