@@ -10,6 +10,7 @@ import ray
 import torch
 import yaml
 from ray.tune import Trainable
+from torch import Tensor
 
 from cpsc import checkpoint
 from cpsc.data import Split
@@ -60,6 +61,10 @@ class DistillTrainable(Trainable):
     other error is Ray's to retry.
     """
 
+    distiller: Distiller
+    _samples: Tensor | None
+    """As they are made after the latest epoch that ran here."""
+
     def setup(self, config: dict[str, Any], context: TrialContext | None = None) -> None:
         assert context is not None  # tune.with_parameters and run_locally both pass it
         self._context = context
@@ -88,21 +93,23 @@ class DistillTrainable(Trainable):
             end = {"epoch": self.distiller.epoch, "diverged": True, "reason": str(error), "done": True}
             return worst | self._words() | end
         done = self.distiller.epoch >= self.distiller.config.epochs
+        # Here and not with a checkpoint: what a run has drawn must not hang on when it was saved.
+        self._samples = self.distiller.sample_grid()
+        self._gallery.add(self.distiller.epoch, self._samples[:, 0])
         load = machine_load(self._measurement.device)
         return metrics | load | self._words() | {"diverged": False, "done": done}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         folder = Path(checkpoint_dir)
-        samples = self.distiller.sample_grid()
-        self._gallery.add(self.distiller.epoch, samples[:, 0])
+        samples = self.distiller.sample_grid() if self._samples is None else self._samples
         state = self.distiller.state_dict() | {"gallery": self._gallery.state_dict()}
         best = state.pop("best_student")
         checkpoint.save(state, folder / STATE_FILE)
         checkpoint.save({"version": 1, "student": best, "arch": self.distiller.config.student.arch}, folder / BEST_STUDENT_FILE)
         (folder / CONFIG_FILE).write_text(yaml.safe_dump(to_plain(asdict(self.distiller.config)), sort_keys=False))
         save_grid(samples, folder / SAMPLES_FILE, caption=f"images after epoch {self.distiller.epoch}, a row a class")
-        epochs = ", ".join(map(str, self._gallery.epochs))
-        save_grid(self._gallery.grid(), folder / GALLERY_FILE, caption=f"columns: after epoch {epochs}; a row a class")
+        if epochs := ", ".join(map(str, self._gallery.epochs)):
+            save_grid(self._gallery.grid(), folder / GALLERY_FILE, caption=f"columns: after epoch {epochs}; a row a class")
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Continue from `checkpoint_dir`. CheckpointError where it cannot be read."""
@@ -154,6 +161,7 @@ class DistillTrainable(Trainable):
         state = checkpoint.load(folder / STATE_FILE, kind="trial checkpoint")
         best = checkpoint.load(folder / BEST_STUDENT_FILE, kind="best student", needs=("student",))
         self._gallery.load_state_dict(state.pop("gallery", {}))  # absent where an earlier version wrote it
+        self._samples = None
         self.distiller.load_state_dict(state | {"best_student": best["student"]})
 
     def _build(self) -> None:
@@ -161,6 +169,7 @@ class DistillTrainable(Trainable):
         torch.set_num_threads(context.threads)
         config = build_config(context.base, self._point)
         self._gallery = Gallery()
+        self._samples = None
         self.distiller = Distiller(config, context.teacher, objective=context.objective, measurement=self._measurement)
 
 
