@@ -12,7 +12,7 @@ from tuning.config import Study
 from tuning.progress import Display
 from tuning.report.reading import read_launch
 from tuning.report.tables import TRIALS, trial_rows
-from tuning.report.writing import PAGE_FILE, write_report
+from tuning.report.writing import write_report
 from tuning.results import Launch, SweepSummary
 
 
@@ -64,8 +64,7 @@ def trials_frame(launch: Launch) -> pd.DataFrame:
 def write_page(study: Study, folder: str | Path, launch: str | None = None, *, quiet: bool = False) -> Path:
     """Write report.html and the Parquet tables to `folder`, as ``cpsc-tune report --output`` does -> the page."""
     client, found = read_launch(study, launch, Display(quiet=quiet))
-    write_report(study, found, client, Path(folder))
-    return Path(folder) / PAGE_FILE
+    return write_report(study, found, client, Path(folder)).page
 
 
 def _columns(launch: Launch) -> list[str]:

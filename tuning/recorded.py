@@ -30,6 +30,7 @@ from tuning.tracking import (
     LAUNCH_TAG,
     NUMBER_TAG,
     OUTCOME_TAG,
+    PARENT_TAG,
     POINT_TAG,
     RETRIES_METRIC,
     RUNNING,
@@ -37,7 +38,6 @@ from tuning.tracking import (
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 BY_NUMBER = re.compile(rf"(?P<launch>{NAME.pattern}):(?P<number>[0-9]{{1,9}})")
-PARENT_TAG = "mlflow.parentRunId"
 RESUMED = "resumed."
 """Before the name of a parameter that a resume has changed: MLflow sets a parameter once."""
 SHOWN_TRIALS = 3

@@ -14,7 +14,7 @@ from cpsc.errors import ConfigError
 from tuning.config import NAME, Study
 from tuning.journal import Event
 from tuning.outcome import Outcome
-from tuning.tracking import KIND_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, POINT_TAG, RETRIES_METRIC, RUNNING
+from tuning.tracking import KIND_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, PARENT_TAG, POINT_TAG, RETRIES_METRIC, RUNNING
 
 CURVES = ("probe_agreement", "probe_kl", "test_accuracy")
 COST_CURVES = ("epoch_s", "replay_bytes")
@@ -85,8 +85,6 @@ class Launch:
     epochs: int
     trials: Sequence[TrialRecord]
     study: str = ""
-    settings: Mapping[str, str] = field(default_factory=dict)
-    """What the launch was told and what all its trials share, as texts."""
 
     @property
     def chosen(self) -> TrialRecord | None:
@@ -108,14 +106,18 @@ class Launch:
         """What running every trial to the end would have cost."""
         return self.epochs * len(self.trials)
 
-    def rank_correlation(self) -> float | None:
-        """Spearman's, of probe agreement and test accuracy over all trial-epochs; None below three or without labels."""
-        pairs = [
+    def agreements_and_accuracies(self) -> list[tuple[float, float]]:
+        """Probe agreement and test accuracy at every trial-epoch that has both."""
+        return [
             (value, trial.curves["test_accuracy"][epoch])
             for trial in self.trials
             for epoch, value in trial.curves["probe_agreement"].items()
             if epoch in trial.curves["test_accuracy"]
         ]
+
+    def rank_correlation(self) -> float | None:
+        """Spearman's, of probe agreement and test accuracy over all trial-epochs; None below three or without labels."""
+        pairs = self.agreements_and_accuracies()
         if len(pairs) < 3 or any(len(set(side)) == 1 for side in zip(*pairs, strict=True)):
             return None
         return float(spearmanr(*zip(*pairs, strict=True)).statistic)
@@ -218,7 +220,7 @@ def load_launch(
         )
     parent = parents[0]
     objective = parent.data.params["objective"]
-    query = f"tags.{KIND_TAG} = 'trial' AND tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    query = f"tags.{KIND_TAG} = 'trial' AND tags.`{PARENT_TAG}` = '{parent.info.run_id}'"
     runs = _all_runs(client, experiment.experiment_id, query)
     with ThreadPoolExecutor(READERS) as pool:  # a server is asked once a curve: not one after another
         trials = list(track(pool.map(lambda run: _read_trial(client, run, curves), runs), len(runs)))
@@ -229,7 +231,6 @@ def load_launch(
         epochs=int(parent.data.params["epochs"]),
         trials=sorted(trials, key=lambda trial: _rank(trial, objective)),
         study=study,
-        settings=parent.data.params,
     )
 
 

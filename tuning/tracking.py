@@ -36,7 +36,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # at each run's end it prints the server's address, password and all
 
 LAUNCH_TAG, LAUNCH_ID_TAG, NUMBER_TAG, OUTCOME_TAG, KIND_TAG = "launch", "launch_id", "number", "outcome", "kind"
-POINT_TAG = "point"
+POINT_TAG, PARENT_TAG = "point", "mlflow.parentRunId"
 RETRIES_METRIC = "retries"
 """How often a trial was begun again after a failure, each time with its moment. Of the cluster, not of the trial's numbers."""
 RUNNING = "running"
@@ -300,7 +300,7 @@ class MlflowWriter(threading.Thread):
         number = event["number"]
         run_id = self._find(number)
         if run_id is None:
-            tags = {KIND_TAG: "trial", NUMBER_TAG: str(number), "mlflow.parentRunId": self.run_id()}
+            tags = {KIND_TAG: "trial", NUMBER_TAG: str(number), PARENT_TAG: self.run_id()}
             tags |= {OUTCOME_TAG: RUNNING, POINT_TAG: json.dumps(event["point"]), "ray.trial_id": event["ray_trial_id"]}
             self._log_inputs(event, self._create(event, number, run_name(number, event["point"]), tags))
             batch.params |= event["params"]

@@ -74,12 +74,7 @@ def rungs_of(prune: PruneConfig, epochs: int) -> list[int]:
 def blind_choice(launch: Launch) -> go.Figure:
     """Probe agreement against test accuracy: every epoch of every trial small, each trial's result large, the chosen one marked."""
     figure = go.Figure(layout=LAYOUT)
-    pairs = [
-        (agreement, trial.curves["test_accuracy"][epoch])
-        for trial in launch.trials
-        for epoch, agreement in trial.curves.get("probe_agreement", {}).items()
-        if epoch in trial.curves.get("test_accuracy", {})
-    ]
+    pairs = launch.agreements_and_accuracies()
     style = {"size": 4, "color": "#c9d1d9"}
     figure.add_trace(go.Scatter(x=_first(pairs), y=_second(pairs), mode="markers", marker=style, name="every epoch"))
     for is_chosen, name in ((False, "a trial's result"), (True, "the chosen trial")):

@@ -8,12 +8,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tuning.outcome import Outcome
 from tuning.results import Launch, TrialRecord
-
-STATES = {
-    Outcome.COMPLETED: TrialState.COMPLETE,
-    Outcome.DIVERGED: TrialState.COMPLETE,  # as the search tells its sampler: with the worst value
-    Outcome.FAILED: TrialState.FAIL,
-}
+from tuning.study_mirror import STATES
 
 
 def as_study(launch: Launch, space: Mapping[str, BaseDistribution]) -> optuna.Study:
@@ -28,7 +23,9 @@ def as_study(launch: Launch, space: Mapping[str, BaseDistribution]) -> optuna.St
 
 def _frozen(trial: TrialRecord, point: Mapping[str, object], space: Mapping[str, BaseDistribution], objective: str) -> FrozenTrial:
     curve = trial.curves.get(objective, {})
-    state = STATES.get(trial.outcome, TrialState.PRUNED) if trial.outcome else TrialState.PRUNED
+    state = STATES[trial.outcome] if trial.outcome else TrialState.RUNNING
+    if state is TrialState.RUNNING:
+        state = TrialState.PRUNED  # it has a value so far, which figures leave out of a running trial
     if state is TrialState.PRUNED and not curve:
         state = TrialState.FAIL
     value = None if state is TrialState.FAIL else 0.0 if trial.outcome is Outcome.DIVERGED else max(curve.values(), default=0.0)
@@ -38,5 +35,4 @@ def _frozen(trial: TrialRecord, point: Mapping[str, object], space: Mapping[str,
         params=dict(point),
         distributions=dict(space),
         intermediate_values=dict(curve),
-        user_attrs={"number": trial.number},
     )

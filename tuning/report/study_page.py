@@ -29,7 +29,7 @@ def write_study_page(path: Path, study: Study, launch: Launch, client: MlflowCli
     write_page(
         path,
         title=f"{study.name}: {launch.name}" if launch.name != study.name else study.name,
-        subtitle=f"{len(launch.trials)} trials by {launch.settings.get('sampler', study.search.sampler)}, "
+        subtitle=f"{len(launch.trials)} trials by {study.search.sampler}, "
         f"pruning {study.prune.scheduler}, {launch.epochs} epochs a trial{finished}",
         sections=list(_sections(study, launch, client)),
     )
