@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from tuning.outcome import Outcome
+from tuning.report.tables import robustness
 from tuning.results import Launch, TrialRecord
 
 REPEATED = "seed"
@@ -69,14 +70,17 @@ def accuracy_columns(metric: str, target: float) -> dict[str, Column]:
     def curves(trials: Sequence[TrialRecord]) -> list[list[float]]:
         return [[POINTS * trial.curves[metric][epoch] for epoch in sorted(trial.curves[metric])] for trial in trials]
 
+    def each(trials: Sequence[TrialRecord], figure: str) -> list[float]:
+        return [POINTS * robustness(trial, metric)[figure] for trial in trials]
+
     return {
-        "last": lambda trials: spread([curve[-1] for curve in curves(trials)]),
-        "best": lambda trials: spread([max(curve) for curve in curves(trials)]),
-        "mean over epochs": lambda trials: spread([statistics.fmean(curve) for curve in curves(trials)]),
-        "deviation over epochs": lambda trials: f"{statistics.fmean(statistics.pstdev(curve) for curve in curves(trials)):.2f}",
-        "of the 2nd half": lambda trials: f"{statistics.fmean(_late_deviation(curve) for curve in curves(trials)):.2f}",
+        "last": lambda trials: spread(each(trials, "last")),
+        "best": lambda trials: spread(each(trials, "best")),
+        "mean over epochs": lambda trials: spread(each(trials, "mean")),
+        "deviation over epochs": lambda trials: f"{statistics.fmean(each(trials, 'std')):.2f}",
+        "of the 2nd half": lambda trials: f"{statistics.fmean(each(trials, 'late_std')):.2f}",
         f"epochs to {POINTS * target:g} %": lambda trials: _reached(curves(trials), POINTS * target),
-        "seconds": lambda trials: spread([sum(trial.curves["epoch_s"].values()) for trial in trials], digits=0),
+        "seconds": lambda trials: spread([trial.seconds for trial in trials], digits=0),
         "replay MB": lambda trials: (
             f"{max(max(trial.curves['replay_bytes'].values(), default=0.0) for trial in trials) / MEGABYTE:.2f}"
         ),
@@ -87,10 +91,6 @@ def spread(values: Sequence[float], *, digits: int = 2) -> str:
     """``mean ± sample deviation``; the mean alone of a single value."""
     mean = f"{statistics.fmean(values):.{digits}f}"
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
-
-
-def _late_deviation(curve: Sequence[float]) -> float:
-    return statistics.pstdev(curve[len(curve) // 2 :])
 
 
 def _reached(curves: Sequence[Sequence[float]], target: float) -> str:
