@@ -1,11 +1,11 @@
 """Where a run computes and in which precision."""
 
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cpsc.config import Precision
 from cpsc.errors import ConfigError
@@ -44,10 +44,15 @@ def place(network: nn.Module, device: torch.device) -> nn.Module:
 
 def cast_weights(network: nn.Module, dtype: torch.dtype) -> nn.Module:
     """`network`, frozen, with the weights that autocast would cast to `dtype` at every pass cast for good: the same numbers."""
-    for module in network.modules():
-        if type(module) in (nn.Conv2d, nn.Linear):  # a subclass may compute with its weights first
-            module.to(dtype)
+    for _, layer in _cast_layers(network):
+        layer.to(dtype)
     return network
+
+
+def cast_copies(network: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The same weights, of a `network` that trains on, as copies by the parameters' names: what ``functional_call`` takes."""
+    layers = _cast_layers(network)
+    return {f"{name}.{key}": weight.detach().to(dtype) for name, layer in layers for key, weight in layer.named_parameters()}
 
 
 def peak_memory(device: torch.device) -> int:
@@ -62,6 +67,12 @@ def autocast(precision: Precision, device: torch.device) -> Callable[[], Abstrac
     if precision not in DTYPES:
         return nullcontext
     return lambda: torch.autocast(device.type, dtype=DTYPES[precision])
+
+
+def _cast_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, module in network.named_modules():
+        if type(module) in (nn.Conv2d, nn.Linear):  # a subclass may compute with its weights first
+            yield name, module
 
 
 def _multiplies_bf16(device: torch.device) -> bool:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from cpsc.config import DistillConfig, StudentConfig
 from cpsc.data.dataset import Split
-from cpsc.device import autocast, peak_memory, place, resolve_precision
+from cpsc.device import DTYPES, autocast, peak_memory, place, resolve_precision
 from cpsc.errors import CheckpointError, ConfigError, DivergedError
 from cpsc.execution import PLAIN, compiled
 from cpsc.loop import Phase, run_epoch
@@ -188,6 +188,11 @@ class Distiller:
         return self._best_student
 
     @property
+    def best_epoch(self) -> int:
+        """Which epoch's student is kept, from 1."""
+        return self._best_index() + 1
+
+    @property
     def best_metrics(self) -> Metrics:
         """What was measured at the best epoch."""
         return self.history[self._best_index()]
@@ -225,7 +230,9 @@ class Distiller:
         if config.replay.kind == "vae":
             self._replay = Replay(config, teacher, self.teacher, self._rng, self.device)
         recorder = self._measurement.recorder_in(precision) if self.method.needs_statistics else None
-        self._observer = Observer(asked, self.student, self.method, recorder=recorder, execution=self._execution)
+        self._observer = Observer(
+            asked, self.student, self.method, recorder=recorder, execution=self._execution, dtype=DTYPES.get(precision)
+        )
         self._autocast = autocast(precision, self.device)
         self._class_counts = torch.zeros(teacher.num_classes, device=self.device)
         self._agreed = torch.zeros((), device=self.device)
@@ -273,7 +280,7 @@ class Distiller:
             optimizers=self.synthesis.optimizers,
             scaler=self._scalers["generator"],
             clip_norm=self.config.generator.clip_norm,
-            begin=self.synthesis.begin,
+            begin=self._begin_generator_turn,
             observe=lambda loss: self.method.observe(self.synthesis.observe(loss)),
             end=self._end_generator_turn,
         )
@@ -316,7 +323,12 @@ class Distiller:
         self._class_counts += F.one_hot(answers, len(self._class_counts)).sum(dim=0)
         return self.method.generator_terms(view)
 
+    def _begin_generator_turn(self) -> None:
+        self.synthesis.begin()
+        self._observer.begin_generator_turn()
+
     def _end_generator_turn(self) -> None:
+        self._observer.end_generator_turn()
         self.synthesis.end()
         self.method.end_turn()
 

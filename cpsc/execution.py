@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from cpsc.errors import ConfigError
 from cpsc.models import Output
@@ -18,6 +19,7 @@ MOST_VARIANTS = 64
 
 
 Generate = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Weights = dict[str, Tensor]
 
 
 class Execution(NamedTuple):
@@ -27,6 +29,8 @@ class Execution(NamedTuple):
     """Generator, latents [B, nz], labels [B] -> images [B, K, H, W]."""
     answer: Callable[[nn.Module, Tensor], Output]
     """Classifier, images -> features and logits."""
+    answer_with: Callable[[nn.Module, Weights, Tensor], Output]
+    """The same, with other weights in the place of those of their names."""
     observe: Callable[[nn.Module, StatisticsRecorder, Tensor], tuple[Output, list[ChannelStatistics]]]
     """The same, and what the classifier's recorder saw meanwhile."""
 
@@ -41,11 +45,16 @@ def _answer(network: nn.Module, images: Tensor) -> Output:
     return output
 
 
+def _answer_with(network: nn.Module, weights: Weights, images: Tensor) -> Output:
+    output: Output = functional_call(network, weights, (images,))
+    return output
+
+
 def _observe(network: nn.Module, recorder: StatisticsRecorder, images: Tensor) -> tuple[Output, list[ChannelStatistics]]:
     return recorder.observe(network, images)
 
 
-PLAIN = Execution(_generate, _answer, _observe)
+PLAIN = Execution(_generate, _answer, _answer_with, _observe)
 
 
 @functools.cache
@@ -57,9 +66,8 @@ def compiled() -> Execution:
     """
     check_compiler()
     torch._dynamo.config.recompile_limit = MOST_VARIANTS
-    return Execution(
-        torch.compile(_generate, dynamic=False), torch.compile(_answer, dynamic=False), torch.compile(_observe, dynamic=False)
-    )
+    compile_ = functools.partial(torch.compile, dynamic=False)
+    return Execution(compile_(_generate), compile_(_answer), compile_(_answer_with), compile_(_observe))
 
 
 def check_compiler() -> None:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from cpsc.device import cast_copies
 from cpsc.errors import ConfigError
-from cpsc.execution import PLAIN, Execution
+from cpsc.execution import PLAIN, Execution, Weights
 from cpsc.losses.attention import attention_map
 from cpsc.methods import AbstractMethod, View, stages
 from cpsc.methods.base import NOT_ASKED
@@ -16,7 +17,10 @@ from cpsc.synthesis import Batch
 
 
 class Observer:
-    """Runs teacher and student on a batch for a phase of `method`; `recorder`: the teacher's, if it has one already."""
+    """Runs teacher and student on a batch for a phase of `method`; `recorder`: the teacher's, if it has one already.
+
+    `dtype`: what autocast, under which all passes are run, computes in; None: there is no autocast.
+    """
 
     def __init__(
         self,
@@ -26,14 +30,26 @@ class Observer:
         *,
         recorder: StatisticsRecorder | None = None,
         execution: Execution = PLAIN,
+        dtype: torch.dtype | None = None,
     ) -> None:
         self._teacher, self._student, self._method, self._execution = teacher, student, method, execution
+        self._dtype = dtype
+        self._student_weights: Weights = {}
         self._recorder = (recorder or StatisticsRecorder(teacher)) if method.needs_statistics else None
         self._stages = stages(student), stages(teacher)
         if method.needs_attention and len({len(side) for side in self._stages} | {0}) != 2:
             raise ConfigError("weights.attention: teacher and student must be of one family with stages to compare, set it to 0")
         self._last_images: Tensor | None = None
         self._last_answer: tuple[Output, list[Tensor]] | None = None
+
+    def begin_generator_turn(self) -> None:
+        """The student stands still from here to its own turn: its weights are cast once for all steps, not at each."""
+        if self._dtype is not None and self._method.needs_student:
+            self._student_weights = cast_copies(self._student, self._dtype)
+
+    def end_generator_turn(self) -> None:
+        """The student may change again."""
+        self._student_weights = {}
 
     def generator_view(self, batch: Batch) -> View:
         """With graphs to the images through both networks."""
@@ -43,12 +59,17 @@ class Observer:
         return View(
             labels=batch.labels,
             teacher=teacher,
-            student=self._ask(self._student, batch.images) if self._method.needs_student else NOT_ASKED,
+            student=self._student_answer(batch.images) if self._method.needs_student else NOT_ASKED,
             observed=observed,
             stored=self._recorder.stored if self._recorder else [],
             pixels=batch.plain,
             channel_means=self._both_means(batch, means),
         )
+
+    def _student_answer(self, images: Tensor) -> Output:
+        if not self._student_weights:
+            return self._ask(self._student, images)
+        return _float(self._execution.answer_with(self._student, self._student_weights, images))
 
     def student_view(self, images: Tensor, labels: Tensor | None) -> View:
         """With a graph to the student alone. Images without a label, as all that are remembered, count as what the teacher says."""

@@ -63,8 +63,9 @@ def trials_frame(launch: Launch) -> pd.DataFrame:
 
 def write_page(study: Study, folder: str | Path, launch: str | None = None, *, quiet: bool = False) -> Path:
     """Write report.html and the Parquet tables to `folder`, as ``cpsc-tune report --output`` does -> the page."""
-    client, found = read_launch(study, launch, Display(quiet=quiet))
-    return write_report(study, found, client, Path(folder)).page
+    display = Display(quiet=quiet)
+    client, found = read_launch(study, launch, display)
+    return write_report(study, found, client, Path(folder), display).page
 
 
 def _columns(launch: Launch) -> list[str]:

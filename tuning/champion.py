@@ -1,16 +1,20 @@
 """The study's result as MLflow keeps models: logged with a signature, registered, and carrying the alias `champion`."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import mlflow.pytorch
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 
 from cpsc import checkpoint
 from cpsc.deploy import build_deployed
+from cpsc.teacher import Teacher
 from tuning.assets import Assets
 from tuning.trainable import BEST_STUDENT_FILE
 
@@ -60,7 +64,34 @@ def register_champion(client: MlflowClient, name: str, run_id: str, checkpoint_f
             pip_requirements=["torch"],
         )
     if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name)
-    version = client.create_model_version(name, source=logged.model_uri, run_id=run_id, model_id=logged.model_id)
+        client.create_registered_model(name, description=_how_to_use(name, assets.teacher))
+    version = client.create_model_version(
+        name,
+        source=logged.model_uri,
+        run_id=run_id,
+        model_id=logged.model_id,
+        tags=_labels(run, saved),
+        description=_origin(run, saved),
+    )
     client.set_registered_model_alias(name, ALIAS, version.version)
     return champion_uri(name)
+
+
+def _how_to_use(name: str, teacher: Teacher) -> str:
+    side = teacher.image_size
+    return (
+        f"Students that the study *{name}* has distilled without data; `{ALIAS}` is the one that its last sweep has chosen.\n\n"
+        f"Takes pixels in 0 to 1, float32 [N, {teacher.channels}, {side}, {side}]; answers logits [N, {teacher.num_classes}] of "
+        f'the teacher\'s classes. It is loaded by `mlflow.pytorch.load_model("{champion_uri(name)}")`.'
+    )
+
+
+def _origin(run: Run, saved: Mapping[str, Any]) -> str:
+    of_epoch = f" after epoch {saved['epoch']}" if "epoch" in saved else ""  # earlier versions did not save it
+    return f"The student of {run.info.run_name}{of_epoch}, launch {run.data.tags['launch']}."
+
+
+def _labels(run: Run, saved: Mapping[str, Any]) -> dict[str, str]:
+    """What a person tells versions apart by: `launch`, `trial`, `arch`, and what was measured of this student."""
+    measured = {metric: f"{value:.4f}" for metric, value in saved.get("measured", {}).items()}
+    return {"launch": run.data.tags["launch"], "trial": run.data.tags["number"], "arch": saved["arch"]} | measured

@@ -243,7 +243,7 @@ def report(
         if compared:
             print_comparison(found, compared, Console(), target=target)
     if page:
-        written = write_report(loaded, found, client, output or report_folder(loaded, found))
+        written = write_report(loaded, found, client, output or report_folder(loaded, found), display)
         display.say(f"page: {written.page}, tables beside it")
         if written.refusal:
             display.say(f"they are not in MLflow: {written.refusal}")

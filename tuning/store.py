@@ -86,7 +86,7 @@ def asking(uri: str) -> Iterator[None]:
     """ConfigError, in a line, where the MLflow store at `uri` fails inside the block."""
     try:
         yield
-    except FAILURES as error:
+    except (*FAILURES, ImportError, KeyError, ValueError) as error:  # it may be any database, and any server
         raise ConfigError(f"tracking: {redact(uri)} cannot be read as an MLflow store ({reason(error)})") from error
 
 

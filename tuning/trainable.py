@@ -103,9 +103,15 @@ class DistillTrainable(Trainable):
         folder = Path(checkpoint_dir)
         samples = self.distiller.sample_grid() if self._samples is None else self._samples
         state = self.distiller.state_dict() | {"gallery": self._gallery.state_dict()}
-        best = state.pop("best_student")
+        best = {
+            "version": 1,
+            "student": state.pop("best_student"),
+            "arch": self.distiller.config.student.arch,
+            "epoch": self.distiller.best_epoch,
+            "measured": self.distiller.best_metrics,
+        }
         checkpoint.save(state, folder / STATE_FILE)
-        checkpoint.save({"version": 1, "student": best, "arch": self.distiller.config.student.arch}, folder / BEST_STUDENT_FILE)
+        checkpoint.save(best, folder / BEST_STUDENT_FILE)
         (folder / CONFIG_FILE).write_text(yaml.safe_dump(to_plain(asdict(self.distiller.config)), sort_keys=False))
         save_grid(samples, folder / SAMPLES_FILE, caption=f"images after epoch {self.distiller.epoch}, a row a class")
         if epochs := ", ".join(map(str, self._gallery.epochs)):

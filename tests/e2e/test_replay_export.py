@@ -1,5 +1,6 @@
 """A trial of a real sweep run again and its champion taken elsewhere, through the command line."""
 
+import importlib.util
 import json
 import os
 import re
@@ -138,6 +139,12 @@ def test_the_champion_is_exported_and_answers_without_this_package(swept: Swept,
     snippet += "images = torch.load('images.pt', weights_only=True)\nprint(program(images / 255).argmax(dim=1).tolist())"
     answered = run_bare(snippet, tmp_path / "out")
     assert answered.returncode == 0, answered.stderr
+    if importlib.util.find_spec("onnxruntime"):  # where its wheels are not to be had, the other two forms are what there is
+        snippet = "import onnxruntime, torch\nsession = onnxruntime.InferenceSession('student.onnx')\n"
+        snippet += "images = torch.load('images.pt', weights_only=True)\n"
+        snippet += "(logits,) = session.run(None, {'pixels': (images / 255).numpy()})\nprint(logits.argmax(axis=1).tolist())"
+        by_onnx = run_bare(snippet, tmp_path / "out")
+        assert by_onnx.stdout == answered.stdout, by_onnx.stderr
     images = torch.load(tmp_path / "out" / "images.pt", weights_only=True)
     with torch.no_grad():
         wanted = teacher.build(torch.device("cpu"))(teacher.normalisation.normalise(images)).logits.argmax(dim=1)

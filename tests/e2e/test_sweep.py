@@ -139,6 +139,20 @@ def test_the_champion_is_the_chosen_student_and_loads_by_its_alias(swept: Swept)
     torch.testing.assert_close(torch.from_numpy(served), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_the_registry_says_what_a_model_takes_where_it_comes_from_and_what_it_is_worth(swept: Swept) -> None:
+    model = swept.client.get_registered_model("tiny")
+    assert "float32 [N, 1, 8, 8]; answers logits [N, 10]" in model.description
+    assert "models:/tiny@champion" in model.description
+    version = swept.client.get_model_version_by_alias("tiny", "champion")
+    run = swept.client.get_run(version.run_id)
+    best_epoch = int(run.data.metrics["best_epoch"])
+    assert version.description == f"The student of {run.info.run_name} after epoch {best_epoch}, launch tiny."
+    assert (version.tags["launch"], version.tags["trial"], version.tags["arch"]) == ("tiny", run.data.tags["number"], "wrn_10_1")
+    curves = {name: swept.client.get_metric_history(version.run_id, name) for name in ("probe_agreement", "test_accuracy")}
+    for name, curve in curves.items():
+        assert version.tags[name] == f"{next(point.value for point in curve if point.step == best_epoch):.4f}"
+
+
 def test_the_sweep_ends_with_leaderboard_figures_and_the_way_to_the_ui(swept: Swept) -> None:
     assert "the best 4 of 4 trials" in swept.output
     assert re.search(r"epochs: \d+ run of the 12", swept.output)

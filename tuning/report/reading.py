@@ -5,15 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
 from cpsc.errors import ConfigError
 from tuning.config import Study, load_study
 from tuning.progress import Display
-from tuning.redaction import redact
 from tuning.results import Launch, load_launch
-from tuning.store import existing_store_uri, set_http_limits
+from tuning.store import asking, existing_store_uri, set_http_limits
 
 
 def read_launch(study: Study, name: str | None, display: Display) -> tuple[MlflowClient, Launch]:
@@ -23,14 +20,11 @@ def read_launch(study: Study, name: str | None, display: Display) -> tuple[Mlflo
     """
     uri = existing_store_uri(study)
     set_http_limits()
-    try:
+    with asking(uri):
         client = MlflowClient(tracking_uri=uri)
         return client, load_launch(
             client, study.name, name, curves=None, track=lambda trials, total: display.track("reading trials", trials, total)
         )
-    except (MlflowException, SQLAlchemyError, KeyError, ValueError) as error:  # it may be any database, and any server
-        reason = redact(f"{type(error).__name__}: {error}").splitlines()[0][:200]
-        raise ConfigError(f"tracking: {redact(uri)} cannot be read as this study's MLflow store ({reason})") from error
 
 
 def read_named(names: Sequence[str], overrides: list[str], display: Display) -> list[Launch]:

@@ -8,6 +8,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from tuning.config import ResourceConfig, Study
 from tuning.outcome import Outcome
+from tuning.progress import Display
 from tuning.report import figures
 from tuning.report.console import searched_values, summary_lines
 from tuning.report.optuna_view import as_study
@@ -23,37 +24,37 @@ COURSE = ("trial", "outcome", "node", "started", "ended", "retries", "reason")
 HOUR_S = 3600
 
 
-def write_study_page(path: Path, study: Study, launch: Launch, client: MlflowClient) -> None:
+def write_study_page(path: Path, study: Study, launch: Launch, client: MlflowClient, display: Display) -> None:
     """Write the launch's page. `study`: the launch's own, as it was run."""
+    parts = _parts(study, launch, client)
     finished = "" if all(trial.outcome for trial in launch.trials) else ", still under way"
     write_page(
         path,
         title=f"{study.name}: {launch.name}" if launch.name != study.name else study.name,
         subtitle=f"{len(launch.trials)} trials by {study.search.sampler}, "
         f"pruning {study.prune.scheduler}, {launch.epochs} epochs a trial{finished}",
-        sections=list(_sections(study, launch, client)),
+        sections=[section for part in display.track("drawing the page", parts, len(parts)) for section in part],
     )
 
 
-def _sections(study: Study, launch: Launch, client: MlflowClient) -> Iterator[Section]:
+def _parts(study: Study, launch: Launch, client: MlflowClient) -> Sequence[Iterator[Section]]:
+    """In the page's order; each is drawn as its sections are asked for."""
+    return [
+        _findings(study, launch),
+        _leaderboard(study, launch),
+        _choice(launch),
+        _curves(study, launch),
+        _what_mattered(study, launch),
+        _pictures(launch, client),
+        _robustness(launch),
+        _timeline(launch),
+        _cost(study, launch),
+        _troubles(launch),
+    ]
+
+
+def _findings(study: Study, launch: Launch) -> Iterator[Section]:
     yield Section(title="What it found", lines=summary_lines(launch, list(study.space)))
-    yield from _leaderboard(study, launch)
-    yield from _choice(launch)
-    yield from _curves(study, launch)
-    yield from _what_mattered(study, launch)
-    yield from _pictures(launch, client)
-    yield _robustness(launch)
-    yield Section(
-        title="Timeline",
-        hint="A lane a place for trials: a node has as many as it ran trials at a time. Bars carry the trials' numbers.",
-        figure=figures.timeline(launch),
-    )
-    yield Section(title="Cost", lines=cost_lines(launch, study.resources))
-    troubled = [row for row in trial_rows(launch) if row["reason"] or row["retries"]]
-    if troubled:
-        yield Section(
-            title="Troubles", hint="Trials that were retried, or ended for a reason of their own.", table=_table(troubled, COURSE)
-        )
 
 
 def _leaderboard(study: Study, launch: Launch) -> Iterator[Section]:
@@ -104,14 +105,34 @@ def _pictures(launch: Launch, client: MlflowClient) -> Iterator[Section]:
         yield Section(title="Generated images", hint=hint, pictures=pictures)
 
 
-def _robustness(launch: Launch) -> Section:
+def _robustness(launch: Launch) -> Iterator[Section]:
     metric = launch.accuracy_metric.replace("_", " ")
-    return Section(
+    yield Section(
         title="Robustness",
         hint=f"Who has no data stops blind: the {metric} at the last epoch, the best, and mean and deviation over all epochs and "
         "over the second half (as in PRE-DFKD, arXiv:2201.03019).",
         table=_table(trial_rows(launch), ROBUSTNESS),
     )
+
+
+def _timeline(launch: Launch) -> Iterator[Section]:
+    yield Section(
+        title="Timeline",
+        hint="A lane a place for trials: a node has as many as it ran trials at a time. Bars carry the trials' numbers.",
+        figure=figures.timeline(launch),
+    )
+
+
+def _cost(study: Study, launch: Launch) -> Iterator[Section]:
+    yield Section(title="Cost", lines=cost_lines(launch, study.resources))
+
+
+def _troubles(launch: Launch) -> Iterator[Section]:
+    troubled = [row for row in trial_rows(launch) if row["reason"] or row["retries"]]
+    if troubled:
+        yield Section(
+            title="Troubles", hint="Trials that were retried, or ended for a reason of their own.", table=_table(troubled, COURSE)
+        )
 
 
 def cost_lines(launch: Launch, resources: ResourceConfig) -> list[str]:

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from cpsc.errors import ConfigError
 from tuning.config import NAME, Study, load_study
 from tuning.launch import STUDY_FILE
+from tuning.progress import Display
 from tuning.redaction import reason
 from tuning.report.compare import write_comparison
 from tuning.report.study_page import write_study_page
@@ -38,7 +39,7 @@ def report_folder(study: Study, launch: Launch) -> Path:
     return study.local / launch.name / ARTIFACT_FOLDER
 
 
-def write_report(study: Study, launch: Launch, client: MlflowClient, folder: Path) -> WrittenReport:
+def write_report(study: Study, launch: Launch, client: MlflowClient, folder: Path, display: Display) -> WrittenReport:
     """Write page and tables to `folder`, and log them to the launch's run. ConfigError where `folder` cannot be written.
 
     `study` names the store; what is drawn is the study as the launch has recorded it.
@@ -46,7 +47,7 @@ def write_report(study: Study, launch: Launch, client: MlflowClient, folder: Pat
     as_run = recorded_study(study, launch, client)
     page = folder / PAGE_FILE
     with _writing(folder):
-        write_study_page(page, as_run, launch, client)
+        write_study_page(page, as_run, launch, client, display)
         files = [page, *write_tables([launch], folder)]
     return WrittenReport(page, _log(client, launch, files))
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from cpsc import checkpoint, loop
+from cpsc import checkpoint, loop, observation
 from cpsc.config import CpscConfig, GeneratorConfig
+from cpsc.device import cast_copies
 from cpsc.distiller import Distiller
 from cpsc.errors import CheckpointError, ConfigError, DivergedError
 from cpsc.metrics import predict
@@ -590,6 +591,20 @@ def test_losses_see_float32_outputs_in_reduced_precision(vary, teacher) -> None:
     full = Distiller(vary(), teacher).run_epoch()
     assert reduced["generator/batch_statistics"] != full["generator/batch_statistics"]
     assert reduced["generator/batch_statistics"] == pytest.approx(full["generator/batch_statistics"], rel=0.1)
+
+
+def test_a_student_whose_weights_are_cast_once_a_turn_trains_as_one_whose_weights_are_cast_at_every_pass(
+    vary, teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = vary(precision="bf16")
+    once, always = Distiller(config, teacher), Distiller(config, teacher)
+    copies: list[int] = []
+    monkeypatch.setattr(observation, "cast_copies", lambda *args: copies.append(1) or cast_copies(*args))
+    found = [without_timings(once.run_epoch()) for _ in range(2)]
+    assert len(copies) == 2 * config.schedule.iterations > 2
+    monkeypatch.setattr(observation, "cast_copies", lambda *args: {})
+    assert [without_timings(always.run_epoch()) for _ in range(2)] == found
+    assert differences(once.state_dict(), always.state_dict()) == []
 
 
 def test_nothing_is_recorded_where_the_batch_statistics_have_no_weight(vary, teacher) -> None:

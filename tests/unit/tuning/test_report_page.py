@@ -74,7 +74,7 @@ def launch(study: Study) -> Launch:
 def written(study: Study, launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the report."""
     folder = tmp_path_factory.mktemp("report")
-    assert write_report(study, launch, MlflowClient(store_uri(study)), folder).refusal == ""
+    assert write_report(study, launch, MlflowClient(store_uri(study)), folder, QUIET).refusal == ""
     return folder
 
 
@@ -163,7 +163,7 @@ def test_a_store_that_has_moved_is_enough(study: Study, tmp_path: Path) -> None:
     shutil.copy(study.local / "mlflow.db", tmp_path / "runs")
     moved = load_study(STUDY, [f"storage={tmp_path / 'runs'}"])
     client, found = read_launch(moved, None, QUIET)
-    page = write_report(moved, found, client, tmp_path / "page").page
+    page = write_report(moved, found, client, tmp_path / "page", QUIET).page
     assert len(Page(page.read_text()).headings) == 13
 
 
@@ -171,7 +171,7 @@ def test_a_sweep_under_way_without_labels_has_a_page_too(tmp_path: Path) -> None
     study = load_study(STUDY, [f"storage={tmp_path / 'runs'}", "name=blind"])
     made_store(study, num_trials=2, epochs=EPOCHS, labels=False, is_over=False)
     client, found = read_launch(study, None, QUIET)
-    text = write_report(study, found, client, tmp_path / "page").page.read_text()
+    text = write_report(study, found, client, tmp_path / "page", QUIET).page.read_text()
     page = Page(text)
     assert "still under way" in text
     assert "The blind choice" not in page.headings
@@ -184,7 +184,7 @@ def test_what_a_trial_says_cannot_become_code_in_the_page(study: Study, launch: 
     trial = launch.trials[0]
     hostile = type(trial)(**(vars(trial) | {"reason": "<script>alert(1)</script>"}))
     changed = type(launch)(**(vars(launch) | {"trials": [hostile, *launch.trials[1:]]}))
-    page = write_report(study, changed, MlflowClient(store_uri(study)), tmp_path).page.read_text()
+    page = write_report(study, changed, MlflowClient(store_uri(study)), tmp_path, QUIET).page.read_text()
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert(1)" not in page
 
