@@ -9,10 +9,12 @@ the champion, once a sweep, are left out.
 
 import argparse
 import cProfile
+import functools
 import json
 import math
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -235,26 +237,33 @@ def in_a_process(num_trials: int, profile: Path | None) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def table(sizes: list[dict[str, Any]]) -> str:
-    """The measurements, a column a size, in milliseconds of CPU time a trial; last, the ratio of the last to the first."""
+def table(rounds: list[list[dict[str, Any]]]) -> str:
+    """The measurements, a column a size, in milliseconds of CPU time a trial: medians of the rounds.
+
+    Last the ratio of the last size to the first, each taken within a round: their median, least and most.
+    """
     parts = [*ON_THE_LOOP, *IN_A_THREAD]
 
-    def row(name: str, milliseconds: list[float]) -> str:
-        ratio = milliseconds[-1] / milliseconds[0] if milliseconds[0] else math.nan
-        return f"| {name} | " + " | ".join(f"{value:.1f}" for value in milliseconds) + f" | {ratio:.2f} |"
+    def row(name: str, milliseconds: Callable[[dict[str, Any]], float]) -> str:
+        found = [[milliseconds(size) for size in sizes] for sizes in rounds]
+        ratios = [sizes[-1] / sizes[0] if sizes[0] else math.nan for sizes in found]
+        shown = [f"{statistics.median(column):.1f}" for column in zip(*found, strict=True)]
+        return f"| {name} | {' | '.join(shown)} | {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f}) |"
 
     def per_trial(size: dict[str, Any], part: str) -> float:
         return float(1000 * size["parts"].get(part, 0.0) / size["trials"])
 
-    known = [sum(per_trial(size, part) for part in parts) for size in sizes]
-    totals = [1000 * size["total_s"] / size["trials"] for size in sizes]
+    def total(size: dict[str, Any]) -> float:
+        return float(1000 * size["total_s"] / size["trials"])
+
+    sizes = rounds[0]
     lines = [
         "| CPU time of the driver, ms a trial | " + " | ".join(f"{size['trials']} trials" for size in sizes) + " | ratio |",
         "|---" * (len(sizes) + 2) + "|",
-        *(row(part, [per_trial(size, part) for size in sizes]) for part in parts),
-        row("Ray's loop and the rest", [total - part for total, part in zip(totals, known, strict=True)]),
-        row("all", totals),
-        row("all, a result", [1000 * size["total_s"] / size["results"] for size in sizes]),
+        *(row(part, functools.partial(per_trial, part=part)) for part in parts),
+        row("Ray's loop and the rest", lambda size: total(size) - sum(per_trial(size, part) for part in parts)),
+        row("all", total),
+        row("all, a result", lambda size: float(1000 * size["total_s"] / size["results"])),
     ]
     return "\n".join(lines)
 
@@ -271,24 +280,25 @@ def growth(size: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, nargs="+", default=[100, 1000], help="the sizes, in this order")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of all sizes")
     parser.add_argument("--profile", type=Path, help="a file for cProfile's statistics of the last size's main thread")
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
         print(json.dumps(measure(args.measure, args.profile)))
         return
-    sizes = [in_a_process(size, args.profile if size == args.trials[-1] else None) for size in args.trials]
+    rounds = [
+        [in_a_process(size, args.profile if size == args.trials[-1] else None) for size in args.trials] for _ in range(args.rounds)
+    ]
     versions = ", ".join(f"{name} {version(name)}" for name in ("ray", "optuna", "mlflow"))
     print(f"{processor(torch.device('cpu'))}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}")
-    print(
-        f"{AT_A_TIME} trials at a time; one run a size: "
-        + ", ".join(f"{s['results']} results, {s['elapsed_s']:.0f} s" for s in sizes)
-    )
+    print(f"{AT_A_TIME} trials at a time; n = {args.rounds}: medians, and ratios from the least to the most")
+    for sizes in rounds:
+        print(", ".join(f"{size['trials']} trials: {size['results']} results, {size['elapsed_s']:.0f} s" for size in sizes))
     print()
-    print(table(sizes))
-    for size in sizes:
-        if size["trials"] >= 3 * SPAN:
-            print(growth(size))
+    print(table(rounds))
+    for size in (size for sizes in rounds for size in sizes if size["trials"] >= 3 * SPAN):
+        print(growth(size))
 
 
 if __name__ == "__main__":
