@@ -8,6 +8,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+BRIEF_S = 3.0
 Item = TypeVar("Item")
 Advance = Callable[[int, str], None]
 """Called with the units done so far and a few words on the state."""
@@ -27,7 +28,10 @@ class Display:
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Advance]:
-        """Yields a function that moves the bar; without a terminal, four lines on the way and one at the end."""
+        """Yields a function that moves the bar; without a terminal, four lines on the way and one at the end.
+
+        Work that has been brief so far, and has no words on its state, says nothing on the way.
+        """
         started = time.monotonic()
         if self.quiet:
             yield lambda done, state: None
@@ -50,9 +54,10 @@ class Display:
         started, next_mark = time.monotonic(), [max(1, total // 4)]
 
         def advance(done: int, state: str) -> None:
-            if done >= next_mark[0] and done < total:
+            elapsed = time.monotonic() - started
+            if next_mark[0] <= done < total and (state or elapsed >= BRIEF_S):
                 next_mark[0] = done + max(1, total // 4)
-                left = (time.monotonic() - started) * (total - done) / done
+                left = elapsed * (total - done) / done
                 self.say(f"{title}: {done}/{total}, about {left:.0f} s left {state}".rstrip())
 
         return advance

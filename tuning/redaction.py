@@ -16,5 +16,6 @@ def redact(text: str) -> str:
 
 def reason(error: BaseException) -> str:
     """What `error` says, in a line that may be shown: redacted before it is cut, for half a URI would not be known as one."""
-    text = redact(str(error)).strip()
+    said = f"no {error}" if isinstance(error, KeyError) else str(error)
+    text = redact(said).strip()
     return text.splitlines()[0][:200] if text else type(error).__name__

@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from tuning import progress
 from tuning.progress import Display, percent
 
 
@@ -40,19 +41,21 @@ def test_without_a_terminal_a_bar_is_a_few_lines_and_an_end() -> None:
     assert lines[-1] == "work: done in 0 s"
 
 
-def test_short_work_says_each_step_but_the_last_and_an_end() -> None:
+@pytest.mark.parametrize(("brief_s", "on_the_way"), [(0.0, ["work: 1/2, about 0 s left"]), (60.0, [])])
+def test_a_step_without_words_is_said_only_once_the_work_is_not_brief(brief_s, on_the_way, monkeypatch) -> None:
+    monkeypatch.setattr(progress, "BRIEF_S", brief_s)
     shown, screen = display()
     with shown.bar("work", 2) as advance:
         advance(1, "")
         advance(2, "")
-    assert screen.getvalue().splitlines() == ["work: 1/2, about 0 s left", "work: done in 0 s"]
+    assert screen.getvalue().splitlines() == [*on_the_way, "work: done in 0 s"]
 
 
 def test_steps_that_jump_over_a_mark_are_said_once() -> None:
     shown, screen = display()
     with shown.bar("work", 100) as advance:
         for done in (10, 60, 62, 90):
-            advance(done, "")
+            advance(done, "well")
     assert [line.split(",")[0] for line in screen.getvalue().splitlines()[:-1]] == ["work: 60/100", "work: 90/100"]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tuning.redaction import redact
+from tuning.redaction import reason, redact
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,17 @@ from tuning.redaction import redact
 def test_secrets_of_uris_are_hidden_and_nothing_else(text: str, shown: str) -> None:
     assert redact(text) == shown
     assert "hidden" not in redact(text)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("first\nsecond"), "first"),
+        (KeyError("experiments"), "no 'experiments'"),
+        (OSError("http://user:hidden@host is away"), "http://***@host is away"),
+        (TimeoutError(), "TimeoutError"),
+        (ValueError("x" * 500), "x" * 200),
+    ],
+)
+def test_a_reason_is_a_line_that_may_be_shown(error: Exception, said: str) -> None:
+    assert reason(error) == said
