@@ -9,11 +9,12 @@ from torch._dynamo.utils import counters
 
 from cpsc import checkpoint
 from cpsc.config import DistillConfig, GeneratorConfig, LossWeights, ScheduleConfig, StudentConfig
-from cpsc.device import resolve_device
+from cpsc.device import cast_copies, resolve_device
 from cpsc.distiller import Distiller
 from cpsc.errors import ConfigError
-from cpsc.execution import compiled
+from cpsc.execution import PLAIN, compiled
 from cpsc.measurement import Measurement
+from cpsc.models import build_model
 from tests.integration.test_trial_resume import make_teacher
 from tests.unit.cpsc.test_distiller import copy_of, differences, without_timings
 
@@ -60,6 +61,20 @@ def test_the_first_epoch_is_that_of_plain_networks_but_for_rounding(changes, mea
     assert terms
     for name in terms:
         assert math.isclose(fused[name], plain[name], rel_tol=1e-2, abs_tol=1e-3), name
+
+
+def test_a_network_answers_with_other_weights_compiled_as_it_does_plain() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        student = build_model("wrn_10_1", num_classes=3, channels=1).eval().requires_grad_(False)
+        images = torch.randn(4, 1, 8, 8)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        weights = cast_copies(student, torch.bfloat16)
+        fused = compiled().answer_with(student, weights, images).logits
+        plain = PLAIN.answer_with(student, weights, images).logits
+        other = compiled().answer_with(student, {name: 2 * weight for name, weight in weights.items()}, images).logits
+    torch.testing.assert_close(fused, plain, rtol=0.05, atol=0.05)
+    assert (other - plain).abs().max() > 0.2
 
 
 def test_a_second_trial_of_the_same_shapes_compiles_nothing(measurement: Measurement) -> None:
