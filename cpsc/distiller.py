@@ -189,13 +189,13 @@ class Distiller:
 
     @property
     def best_epoch(self) -> int:
-        """Which epoch's student is kept, from 1."""
-        return self._best_index() + 1
+        """Which epoch's student is kept, from 1; 0 before one has been run to its end, as in a run that diverges at once."""
+        return self._best_index() + 1 if self.history else 0
 
     @property
     def best_metrics(self) -> Metrics:
-        """What was measured at the best epoch."""
-        return self.history[self._best_index()]
+        """What was measured at the best epoch; nothing before one has been run to its end."""
+        return self.history[self._best_index()] if self.history else {}
 
     def _parts(self) -> dict[str, Stateful]:
         parts: dict[str, Stateful] = {

@@ -479,8 +479,10 @@ def test_the_objective_decides_which_epoch_is_best(objective: str, best: int, co
 
 
 def test_there_is_no_best_student_before_the_first_epoch(config, teacher) -> None:
+    distiller = Distiller(config, teacher)
     with pytest.raises(CheckpointError, match="no epoch has been run yet"):
-        _ = Distiller(config, teacher).best_student
+        _ = distiller.best_student
+    assert (distiller.best_epoch, distiller.best_metrics) == (0, {})
 
 
 def test_an_unknown_objective_is_refused(config, teacher) -> None:
