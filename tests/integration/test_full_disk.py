@@ -44,7 +44,7 @@ def fill(disk: Path) -> Path:
 
 def test_a_full_disk_stops_the_sweep_in_order_and_loses_nothing(small_disk: Path, tmp_path: Path) -> None:
     folder = small_disk / "runs" / "tiny"
-    study = slow_study(small_disk) | {"search": {"num_trials": 3, "startup_trials": 3, "seed": 0}}
+    study = slow_study(small_disk) | {"search": {"num_trials": 2, "startup_trials": 2, "seed": 0}}
     study["config"]["schedule"] |= {"iterations": 80}  # the sweep must not be over before the disk is full
     driver = start("sweep", write_study(tmp_path / "tiny.yaml", study), cwd=tmp_path)
     wait_for_epochs(folder, 4, driver)
