@@ -54,8 +54,8 @@ class PlainGenerator(nn.Module):
 class PlainLoop:
     """One student and one generator, trained by `run`."""
 
-    def __init__(self, config: DistillConfig, teacher: Teacher) -> None:
-        self.config = config
+    def __init__(self, config: DistillConfig, teacher: Teacher, device: torch.device) -> None:
+        self.config, self.device = config, device
         self.teacher = build_model(teacher.arch, num_classes=teacher.num_classes, channels=teacher.channels)
         self.teacher.load_state_dict(dict(teacher.state))
         self.teacher.eval()
@@ -67,6 +67,8 @@ class PlainLoop:
             channels=teacher.channels,
             image_size=teacher.image_size,
         )
+        for network in (self.teacher, self.student, self.generator):
+            network.to(device)
         self.num_classes = teacher.num_classes
         student = config.student
         self.student_optimizer = torch.optim.SGD(
@@ -117,8 +119,8 @@ class PlainLoop:
 
     def _images(self) -> tuple[Tensor, Tensor]:
         size = self.config.schedule.batch_size
-        latents = torch.randn(size, self.config.generator.latent_dim)
-        labels = torch.randint(self.num_classes, (size,))
+        latents = torch.randn(size, self.config.generator.latent_dim, device=self.device)
+        labels = torch.randint(self.num_classes, (size,), device=self.device)
         return self.generator(latents, labels), labels
 
     def _distillation(self, student: Tensor, teacher: Tensor) -> Tensor:
@@ -128,7 +130,7 @@ class PlainLoop:
 
     def _batch_statistics(self) -> Tensor:
         """Eq. 2."""
-        total = torch.zeros(())
+        total = torch.zeros((), device=self.device)
         for norm, seen in zip(self._norms, self._seen, strict=True):
             assert norm.running_mean is not None
             assert norm.running_var is not None

@@ -74,7 +74,7 @@ def variants_of(pair: Pair, batch_size: int, device: torch.device, names: list[s
     def ours(**changes: object) -> Callable[[], object]:
         return Distiller(replace(config, **changes), teacher, device=device).run_epoch  # type: ignore[arg-type]
 
-    plain = PlainLoop(config, teacher)
+    plain = PlainLoop(config, teacher, device)
     known: dict[str, Callable[[], Callable[[], object]]] = {
         BASELINE: lambda: lambda: plain.run(1),
         "fp32": lambda: ours(precision="fp32"),
