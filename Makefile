@@ -15,7 +15,7 @@ ui: .venv/installed ## MLflow's UI on what the sweep wrote
 test: .venv/installed-dev lint ## all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-bench: .venv/installed-dev ## what the README says about speed, an hour or more; ratios are taken within one run
+bench: .venv/installed-dev ## what the README says about speed, about an hour; ratios are taken within one run
 	$(BIN)/python -m tests.benchmarks.step
 	$(BIN)/python -m tests.benchmarks.turnround
 	$(BIN)/python -m tests.benchmarks.search_speed

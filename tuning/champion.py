@@ -16,6 +16,7 @@ from cpsc import checkpoint
 from cpsc.deploy import build_deployed
 from cpsc.teacher import Teacher
 from tuning.assets import Assets
+from tuning.tracking import LAUNCH_TAG, NUMBER_TAG
 from tuning.trainable import BEST_STUDENT_FILE
 
 ALIAS = "champion"
@@ -88,10 +89,10 @@ def _how_to_use(name: str, teacher: Teacher) -> str:
 
 def _origin(run: Run, saved: Mapping[str, Any]) -> str:
     of_epoch = f" after epoch {saved['epoch']}" if "epoch" in saved else ""  # earlier versions did not save it
-    return f"The student of {run.info.run_name}{of_epoch}, launch {run.data.tags['launch']}."
+    return f"The student of {run.info.run_name}{of_epoch}, launch {run.data.tags[LAUNCH_TAG]}."
 
 
 def _labels(run: Run, saved: Mapping[str, Any]) -> dict[str, str]:
     """What a person tells versions apart by: `launch`, `trial`, `arch`, and what was measured of this student."""
     measured = {metric: f"{value:.4f}" for metric, value in saved.get("measured", {}).items()}
-    return {"launch": run.data.tags["launch"], "trial": run.data.tags["number"], "arch": saved["arch"]} | measured
+    return {"launch": run.data.tags[LAUNCH_TAG], "trial": run.data.tags[NUMBER_TAG], "arch": saved["arch"]} | measured

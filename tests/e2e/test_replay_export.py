@@ -1,6 +1,5 @@
 """A trial of a real sweep run again and its champion taken elsewhere, through the command line."""
 
-import importlib.util
 import json
 import os
 import re
@@ -18,6 +17,7 @@ from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
 from tests.bare import run_bare
 from tests.conftest import run_cli, tiny_study, write_study
+from tests.unit.tuning.test_export import has_onnx
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -139,7 +139,7 @@ def test_the_champion_is_exported_and_answers_without_this_package(swept: Swept,
     snippet += "images = torch.load('images.pt', weights_only=True)\nprint(program(images / 255).argmax(dim=1).tolist())"
     answered = run_bare(snippet, tmp_path / "out")
     assert answered.returncode == 0, answered.stderr
-    if importlib.util.find_spec("onnxruntime"):  # where its wheels are not to be had, the other two forms are what there is
+    if has_onnx():  # without that extra the other two forms are what there is
         snippet = "import onnxruntime, torch\nsession = onnxruntime.InferenceSession('student.onnx')\n"
         snippet += "images = torch.load('images.pt', weights_only=True)\n"
         snippet += "(logits,) = session.run(None, {'pixels': (images / 255).numpy()})\nprint(logits.argmax(axis=1).tolist())"
