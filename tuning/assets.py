@@ -1,5 +1,6 @@
 """What every trial of a study shares, made once and cached by digest: dataset, teacher, probe set."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,14 +29,26 @@ class Assets:
     inception: InceptionReference | None = None
 
 
-def prepare(study: Study, display: Display, *, force: bool = False, on_cluster: bool = False) -> Assets:
-    """Load or make everything the study's trials share; `on_cluster`: on a driver that need not have the trials' GPU."""
+def prepare(
+    study: Study,
+    display: Display,
+    *,
+    force: bool = False,
+    on_cluster: bool = False,
+    before_making: Callable[[], None] = lambda: None,
+) -> Assets:
+    """Load or make everything the study's trials share; `on_cluster`: on a driver that need not have the trials' GPU.
+
+    `before_making` is called before a teacher is trained or a probe set synthesised: what would stop the study after these
+    minutes of work must stop it there.
+    """
     storage = open_storage(study)
     device = resolve_device("auto" if study.resources.gpus else "cpu") if on_cluster else study_device(study)
     dataset = load_dataset(study.dataset, say=display.say) if study.dataset else None
-    teacher = obtain_teacher(study.teacher, dataset, storage, device, display, force=force)
+    teacher = obtain_teacher(study.teacher, dataset, storage, device, display, force=force, before_making=before_making)
     inception = _inception_reference(study, dataset)
-    return Assets(teacher, obtain_probe(teacher, study.probe, storage, device, display), dataset, inception)
+    probe = obtain_probe(teacher, study.probe, storage, device, display, before_making=before_making)
+    return Assets(teacher, probe, dataset, inception)
 
 
 def _inception_reference(study: Study, dataset: Dataset | None) -> InceptionReference | None:
@@ -75,6 +88,7 @@ def obtain_teacher(
     display: Display,
     *,
     force: bool = False,
+    before_making: Callable[[], None] = lambda: None,
 ) -> Teacher:
     """The teacher that `source` names, loaded or trained and kept; refused below `min_accuracy` unless forced.
 
@@ -83,7 +97,7 @@ def obtain_teacher(
     if source.path is not None:
         teacher, origin = _from_path(source.path, source.published)
     else:
-        teacher, origin = _from_recipe(source, dataset, storage, device, display)
+        teacher, origin = _from_recipe(source, dataset, storage, device, display, before_making)
     accuracy = teacher.test_accuracy
     if dataset is not None:
         teacher.check_dataset(dataset)
@@ -116,10 +130,19 @@ def _spoken(normalisation: Normalisation) -> str:
     return f"normalised by mean {mean} and std {std}"
 
 
-def obtain_probe(teacher: Teacher, config: ProbeConfig, storage: Storage, device: torch.device, display: Display) -> ProbeSet:
+def obtain_probe(
+    teacher: Teacher,
+    config: ProbeConfig,
+    storage: Storage,
+    device: torch.device,
+    display: Display,
+    *,
+    before_making: Callable[[], None] = lambda: None,
+) -> ProbeSet:
     """The teacher's probe set, loaded or synthesised and kept under both digests."""
     name = probe_name(teacher, config)
     if not storage.exists(name):
+        before_making()
         with display.bar("probe set", config.num_images // config.batch_size * config.steps) as advance:
             probe = synthesise(teacher, config, device, on_step=lambda done, total: advance(done, f"step {done} of {total}"))
         with storage.writing(name) as path:
@@ -139,13 +162,19 @@ def probe_name(teacher: Teacher, config: ProbeConfig) -> str:
 
 
 def _from_recipe(
-    source: TeacherSource, dataset: Dataset | None, storage: Storage, device: torch.device, display: Display
+    source: TeacherSource,
+    dataset: Dataset | None,
+    storage: Storage,
+    device: torch.device,
+    display: Display,
+    before_making: Callable[[], None],
 ) -> tuple[Teacher, str]:
     recipe = source.recipe
     assert recipe is not None  # resolve_study has checked both
     assert dataset is not None
     name = f"teachers/{dataset.name}-{recipe.arch}-{dataset.digest[:8]}-{recipe.digest}.pt"
     if not storage.exists(name):
+        before_making()
         with display.bar(f"teacher {recipe.arch}", recipe.epochs) as advance:
             teacher = train_teacher(
                 recipe, dataset, device, on_epoch=lambda epoch, loss: advance(epoch, f"epoch {epoch} loss {loss:.4f}")

@@ -42,6 +42,7 @@ def main() -> None:
     try:
         sys.exit(app(standalone_mode=False))
     except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)  # a sweep that has begun a launch says instead how it goes on
         sys.exit(INTERRUPTED)
     except _ArgumentError as error:
         _refuse(_argument_message(error))

@@ -23,7 +23,7 @@ from tuning.launch import launch_start, new_launch, open_launch, open_writer, sh
 from tuning.network_cost import student_cost
 from tuning.preflight import MeetingPoint, check_nodes
 from tuning.progress import Display
-from tuning.ray_session import check_resources, ray_running, terminating_like_ctrl_c
+from tuning.ray_session import RaySession, check_resources, terminating_like_ctrl_c
 from tuning.recorder import Recorder, is_disk_full
 from tuning.redaction import redact
 from tuning.results import Launch, SweepSummary, launch_from_journal
@@ -47,14 +47,15 @@ def run_sweep(study: Study, display: Display, *, address: str | None = None, for
     if address is not None:
         check_cluster(address)
     check_resources(study, address)
-    attempt = _Attempt(study, display, address)
     check_tracking(study)
-    assets = prepare(study, display, force=force, on_cluster=address is not None)
-    close_dead_launches(study.local)
-    name = new_launch(study)
-    with DriverLock(study.local / name):
-        Journal(study.local / name).append(launch_start(study, assets, uuid.uuid4().hex))
-        return attempt.drive(name, assets)
+    with terminating_like_ctrl_c(), RaySession(address) as session:
+        attempt = _Attempt(study, display, address, session)
+        assets = prepare(study, display, force=force, on_cluster=address is not None, before_making=session.start)
+        close_dead_launches(study.local)
+        name = new_launch(study)
+        with DriverLock(study.local / name):
+            Journal(study.local / name).append(launch_start(study, assets, uuid.uuid4().hex))
+            return attempt.drive(name, assets)
 
 
 def resume_sweep(storage: str, name: str, display: Display, *, overrides: list[str], address: str | None = None) -> SweepSummary:
@@ -63,22 +64,24 @@ def resume_sweep(storage: str, name: str, display: Display, *, overrides: list[s
     if address is not None:
         check_cluster(address)
     check_resources(study, address)
-    attempt = _Attempt(study, display, address)
-    with DriverLock(study.local / name):
+    with terminating_like_ctrl_c(), RaySession(address) as session, DriverLock(study.local / name):
+        attempt = _Attempt(study, display, address, session)
         journal = Journal(study.local / name)
         journal.drop_torn_line()
         check_resumable(fold(journal.events(), metric=study.metric), study.space)
-        assets = prepare(study, display, force=True, on_cluster=address is not None)  # the launch has accepted its teacher
+        # The launch has accepted its teacher.
+        assets = prepare(study, display, force=True, on_cluster=address is not None, before_making=session.start)
         return attempt.drive(name, assets)
 
 
 class _Attempt:
     """One drive of a launch: from what its journal says to the end of the study, or to an interruption."""
 
-    def __init__(self, study: Study, display: Display, address: str | None) -> None:
+    def __init__(self, study: Study, display: Display, address: str | None, session: RaySession) -> None:
         self._study = study
         self._display = display
         self._address = address
+        self._session = session
         self._started = time.monotonic()
 
     def drive(self, name: str, assets: Assets) -> SweepSummary:
@@ -103,8 +106,10 @@ class _Attempt:
             trained = has_work(study, history)
             try:
                 if trained:
-                    with ray_running(self._address), terminating_like_ctrl_c():
-                        interrupted = self._fit(name, assets, history, scheduler, recorder)
+                    self._session.start()
+                    interrupted = self._fit(name, assets, history, scheduler, recorder)
+            except KeyboardInterrupt:  # while Ray starts or stops: while trials run Tune handles it
+                interrupted = True
             except BaseException as error:
                 with contextlib.suppress(JournalError):  # where it is the journal that fails, it cannot say so
                     self._record_end(journal, "FAILED", [recorder, writer, mirror])

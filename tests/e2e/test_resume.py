@@ -8,7 +8,17 @@ import pytest
 
 from cpsc.errors import ConfigError
 from tests.conftest import run_cli, write_study
-from tests.killing import count_epochs, end, recorded_curves, repeat_alone, slow_study, start, statuses, wait_for_epochs
+from tests.killing import (
+    count_epochs,
+    end,
+    recorded_curves,
+    repeat_alone,
+    slow_study,
+    start,
+    statuses,
+    wait_for_epochs,
+    wait_for_record,
+)
 from tuning.closing import close_dead_launches
 from tuning.config import load_study
 from tuning.history import fold
@@ -60,17 +70,25 @@ def test_a_killed_study_is_resumed_and_extended_without_loss(killed: Path) -> No
         assert [value for _, value in curve] == alone[metric], f"{metric} differs from the undisturbed trial's"
 
 
-def test_ctrl_c_ends_in_order_and_can_be_resumed(killed: Path) -> None:
+def test_sigterm_and_ctrl_c_end_in_order_and_can_be_resumed(killed: Path) -> None:
     teacher = next((killed / "runs" / "teachers").glob("*.pt"))
     changes = {"name": "second", "search": {"num_trials": 3, "startup_trials": 3}}
     study = write_study(killed / "second.yaml", slow_study(killed, teacher=teacher) | changes)
     driver = start("sweep", study, cwd=killed)
     folder = killed / "runs" / "second"
+    wait_for_record(folder, driver)  # Ray is begun, and takes seconds; its own handler would end the process with status 15
+    time.sleep(1)
+    assert end(driver, signal.SIGTERM) == 2
+    assert count_epochs(folder) == 0
+    assert "go on with: cpsc-tune resume second" in (killed / "driver.log").read_text()
+    assert [event["status"] for event in Journal(folder).events() if event["kind"] == "launch_end"] == ["KILLED"]
+
+    driver = start("resume", "second", "--storage", killed / "runs", cwd=killed)
     wait_for_epochs(folder, 3, driver)
     with pytest.raises(ConfigError, match="another process is running this launch"):
         resume_sweep(str(killed / "runs"), "second", Display(quiet=True), overrides=[])
     assert end(driver, signal.SIGINT) != 0
-    assert "go on with: cpsc-tune resume second" in (killed / "driver.log").read_text()
+    assert (killed / "driver.log").read_text().count("go on with: cpsc-tune resume second") == 2
     assert "RUNNING" not in statuses(killed / "runs", "second").values()
     assert statuses(killed / "runs", "second")["second"] == "KILLED"
     epochs = count_epochs(folder)
