@@ -10,8 +10,10 @@ import torch
 from torch.nn import functional as F
 
 from cpsc.data import DatasetConfig, load_dataset
+from cpsc.errors import ConfigError
 from cpsc.models import build_imported
 from tests.conftest import run_cli, tiny_study, write_study
+from tuning.cli import probe, replay, teacher, trial
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -85,14 +87,22 @@ def study_of(name: str) -> dict[str, Any]:
         "class_names": classes,
         "min_accuracy": 0.6,
     }
-    study["config"]["probe"] = {"num_images": 40, "batch_size": 40, "steps": 60}
+    study["config"]["epochs"] = 1
     study["search"]["num_trials"] = 2
     return study
 
 
+@pytest.fixture
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As a process that was started in the user's folder."""
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    return folder
+
+
 def test_a_group_norm_teacher_is_swept_with_no_further_setting_and_what_is_switched_off_is_said_and_recorded(folder: Path) -> None:
     study = write_study(folder / "grouped.yaml", study_of("Grouped"))
-    done = run_cli("sweep", study, cwd=folder)
+    done = run_cli("sweep", study, cwd=folder, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stdout + done.stderr
     assert "this teacher: no batch norm with statistics to compare (2 GroupNorm)\n" in said
@@ -108,19 +118,23 @@ def test_a_group_norm_teacher_is_swept_with_no_further_setting_and_what_is_switc
     epochs = [event["metrics"] for event in events if event["kind"] == "epoch"]
     assert epochs
     assert not any("generator/batch_statistics" in metrics for metrics in epochs)
-    replayed = run_cli("replay", "grouped:0", "--epochs", "1", cwd=folder)
-    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
-    assert "recorded value is used" not in replayed.stdout + replayed.stderr
 
 
-def test_a_layer_norm_teacher_goes_from_its_weights_to_a_trial(folder: Path) -> None:
+def test_a_trial_without_batch_norm_is_replayed_without_a_remark(folder: Path, here: Path, capsys: pytest.CaptureFixture) -> None:
+    replay("grouped:0")
+    said = "".join(capsys.readouterr())
+    assert "identical to the record" in said
+    assert "recorded value is used" not in said
+
+
+def test_a_layer_norm_teacher_goes_from_its_weights_to_a_trial(folder: Path, here: Path, capsys: pytest.CaptureFixture) -> None:
     study = write_study(folder / "transformer.yaml", study_of("Transformer"))
-    for verb, words in (("teacher", "3 LayerNorm"), ("probe", "picture, a row a class"), ("trial", "epoch 3, probe agreement")):
-        done = run_cli(verb, study, cwd=folder)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert words in done.stdout + done.stderr
-    (probe,) = {path.stem for path in (folder / "runs" / "probes").glob("*") if path.with_suffix(".png").exists()}
-    assert f"{probe}.pt" in done.stdout + done.stderr
+    for verb, words in ((teacher, "3 LayerNorm"), (probe, "picture, a row a class"), (trial, "epoch 1, probe agreement")):
+        verb(study)
+        said = "".join(capsys.readouterr())
+        assert words in said
+    (name,) = {path.stem for path in (folder / "runs" / "probes").glob("*.png")}
+    assert f"{name}.pt" in said  # the picture is of the set that the trial was measured on
 
 
 @pytest.mark.parametrize(
@@ -132,11 +146,11 @@ def test_a_layer_norm_teacher_goes_from_its_weights_to_a_trial(folder: Path) -> 
     ],
 )
 def test_what_cannot_be_without_batch_norm_is_refused_in_a_line_before_the_probe_set_is_made(
-    folder: Path, settings: tuple[str, ...], message: str
+    folder: Path, here: Path, settings: tuple[str, ...], message: str
 ) -> None:
     study = write_study(folder / "refused.yaml", study_of("Grouped") | {"name": "refused", "storage": "refused"})
-    done = run_cli("probe", study, *(word for text in settings for word in ("--set", text)), cwd=folder)
-    assert done.returncode == 2
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert line.startswith(f"error: {message}")
+    with pytest.raises(ConfigError) as caught:
+        probe(study, list(settings))
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
     assert not (folder / "refused" / "probes").exists()
