@@ -32,7 +32,10 @@ def fitted(study: Study, norms: NormSurvey) -> Study:
     if norms.compared:
         return study
     if STATISTICS in study.space:
-        raise ConfigError(f"space.{STATISTICS}: has no effect, for the teacher has {norms}; leave it out of space and start")
+        raise ConfigError(
+            f"space.{STATISTICS}: has no effect, for the teacher has {norms}; leave it out of space and start, "
+            f"or pass --set space.{STATISTICS}=null"
+        )
     _check_contrast(study, norms)
     without = without_statistics(study)
     if not without.probe.terms:
@@ -74,7 +77,8 @@ def _check_contrast(study: Study, norms: NormSurvey) -> None:
         is_searched = domain is not None and "cmi" in domain.when.get("method", ("cmi",))
         if config.method == "cmi" and (config.weights.contrast or is_searched):
             raise ConfigError(
-                f"config.{CONTRAST}: must be 0 for method cmi, which compares what enters batch norms: the teacher has {norms}"
+                f"config.{CONTRAST}: must be 0, and not searched, for method cmi, which compares what enters batch norms: "
+                f"the teacher has {norms}"
             )
 
 

@@ -141,7 +141,7 @@ def test_a_layer_norm_teacher_goes_from_its_weights_to_a_trial(folder: Path, her
     ("settings", "message"),
     [
         (("space={weights.batch_statistics: {uniform: [0.1, 1]}}", "start=[]"), "space.weights.batch_statistics: has no effect"),
-        (("space={}", "start=[]", "method=cmi"), "config.weights.contrast: must be 0 for method cmi"),
+        (("space={}", "start=[]", "method=cmi"), "config.weights.contrast: must be 0, and not searched, for method cmi"),
         (("probe={label: 0, total_variation: 0, image_norm: 0}",), "config.probe: of label, total_variation and image_norm one"),
     ],
 )

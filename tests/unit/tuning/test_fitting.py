@@ -1,12 +1,13 @@
 """A study whose teacher has no batch norms: what is switched off, what is refused, and in which words."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cpsc.errors import ConfigError
 from cpsc.norms import NormSurvey
-from tuning.config import Study, resolve_study
+from tuning.config import Study, load_study, resolve_study
 from tuning.fitting import fitted, switched_off
 from tuning.space import build_config
 
@@ -69,8 +70,22 @@ def test_a_search_over_a_term_that_has_no_effect_is_refused(raw: Raw, spec: Raw)
     found = refusal(resolve_study(raw))
     assert found == (
         "space.weights.batch_statistics: has no effect, for the teacher has no batch norm with statistics to compare "
-        "(5 GroupNorm); leave it out of space and start"
+        "(5 GroupNorm); leave it out of space and start, or pass --set space.weights.batch_statistics=null"
     )
+
+
+@pytest.mark.parametrize("file", ["adi", "cifar10", "cmi", "cpsc", "dfq", "digits"])
+def test_one_setting_takes_the_term_out_of_a_study_that_searches_it(file: str) -> None:
+    path = Path(__file__).parents[3] / "search_spaces" / f"{file}.yaml"
+    assert "weights.batch_statistics" in load_study(path).space
+    study = load_study(path, ["space.weights.batch_statistics=null"])
+    assert not any("weights.batch_statistics" in place for place in (study.space, *study.start))
+    if file == "cmi":
+        assert refusal(study).startswith("config.weights.contrast: must be 0, and not searched, for method cmi")
+        study = load_study(
+            path, [f"space.weights.{name}=null" for name in ("batch_statistics", "contrast")] + ["weights.contrast=0"]
+        )
+    assert fitted(study, NONE).config.weights.batch_statistics == 0
 
 
 def test_a_generator_that_would_learn_nothing_is_refused_also_in_a_corner_of_the_space(raw: Raw) -> None:
@@ -104,7 +119,7 @@ def test_cmis_contrast_which_compares_batch_norms_is_refused_until_it_is_0(
     study = resolve_study(raw | {"space": space})
     if is_refused:
         assert refusal(study).startswith(
-            "config.weights.contrast: must be 0 for method cmi, which compares what enters batch norms"
+            "config.weights.contrast: must be 0, and not searched, for method cmi, which compares what enters batch norms"
         )
     else:
         assert fitted(study, NONE).config.weights.batch_statistics == 0
