@@ -6,6 +6,8 @@ import torch
 
 from cpsc.config import DistillConfig
 from cpsc.errors import ConfigError
+from cpsc.models import is_import_path
+from cpsc.models.imported import PREFIX
 from cpsc.norms import NormSurvey, survey_norms
 from cpsc.rng import stream
 from cpsc.teacher import Teacher
@@ -20,8 +22,11 @@ NUM_IMAGES = 4
 
 def survey_teacher(teacher: Teacher) -> NormSurvey:
     """Which of the teacher's batch norms have statistics to compare, as it runs on a few images of noise."""
+    network = teacher.build(torch.device("cpu"))
+    if is_import_path(teacher.arch):  # in the names that its user knows
+        network = network.get_submodule(PREFIX.rstrip("."))
     shape = (NUM_IMAGES, teacher.channels, teacher.image_size, teacher.image_size)
-    return survey_norms(teacher.build(torch.device("cpu")), torch.randn(shape, generator=stream(0, "survey")))
+    return survey_norms(network, torch.randn(shape, generator=stream(0, "survey")))
 
 
 def fitted(study: Study, norms: NormSurvey) -> Study:
