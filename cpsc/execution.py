@@ -31,7 +31,7 @@ class Execution(NamedTuple):
     """Classifier, images -> features and logits."""
     answer_with: Callable[[nn.Module, Weights, Tensor], Output]
     """The same, with other weights in the place of those of their names."""
-    observe: Callable[[nn.Module, StatisticsRecorder, Tensor], tuple[Output, list[ChannelStatistics]]]
+    observe: Callable[[nn.Module, StatisticsRecorder, Tensor], tuple[Output, list[ChannelStatistics | None]]]
     """The same, and what the classifier's recorder saw meanwhile."""
 
 
@@ -50,7 +50,7 @@ def _answer_with(network: nn.Module, weights: Weights, images: Tensor) -> Output
     return output
 
 
-def _observe(network: nn.Module, recorder: StatisticsRecorder, images: Tensor) -> tuple[Output, list[ChannelStatistics]]:
+def _observe(network: nn.Module, recorder: StatisticsRecorder, images: Tensor) -> tuple[Output, list[ChannelStatistics | None]]:
     return recorder.observe(network, images)
 
 

@@ -9,7 +9,7 @@ from cpsc.device import cast_copies
 from cpsc.errors import ConfigError
 from cpsc.execution import PLAIN, Execution, Weights
 from cpsc.losses.attention import attention_map
-from cpsc.methods import AbstractMethod, View, stages
+from cpsc.methods import AbstractMethod, View, num_input_channels, stages
 from cpsc.methods.base import NOT_ASKED
 from cpsc.models import Output
 from cpsc.statistics import ChannelStatistics, StatisticsRecorder, channel_means, recorded
@@ -77,11 +77,12 @@ class Observer:
         layers = self._compared(0)
         with recorded(layers, _attention, outputs=True) as maps:
             student = self._ask(self._student, images, layers)
-        if [len(one[0]) for one in maps] != [len(one[0]) for one in wanted]:
+        compared = _all_ran(maps)
+        if [len(one[0]) for one in compared] != [len(one[0]) for one in wanted]:
             raise ConfigError("weights.attention: the stages of teacher and student differ in size, set it to 0")
         answers = teacher.logits.argmax(dim=1)
         known = answers if labels is None else torch.cat([labels, answers[len(labels) :]])
-        return View(labels=known, teacher=teacher, student=student, attention=(maps, wanted))
+        return View(labels=known, teacher=teacher, student=student, attention=(compared, wanted))
 
     def _teacher_answer(self, images: Tensor) -> tuple[Output, list[Tensor]]:
         """What the teacher says to `images`; the same images are not asked about twice in a row."""
@@ -89,7 +90,7 @@ class Observer:
             layers = self._compared(1)
             with torch.no_grad(), recorded(layers, _attention, outputs=True) as maps:
                 answer = self._ask(self._teacher, images, layers)
-            self._last_images, self._last_answer = images, (answer, maps)
+            self._last_images, self._last_answer = images, (answer, _all_ran(maps))
         return self._last_answer
 
     def _ask(self, network: nn.Module, images: Tensor, watched: Sequence[nn.Module] = ()) -> Output:
@@ -97,26 +98,42 @@ class Observer:
         execution = PLAIN if watched else self._execution
         return _float(execution.answer(network, images))
 
-    def _observed_answer(self, images: Tensor, watched: Sequence[nn.Module]) -> tuple[Output, list[ChannelStatistics]]:
+    def _observed_answer(self, images: Tensor, watched: Sequence[nn.Module]) -> tuple[Output, list[ChannelStatistics | None]]:
         """What the teacher says to `images`, and the batch-norm statistics if the method compares them."""
         if self._recorder is None:
             return self._ask(self._teacher, images, watched), []
         execution = PLAIN if watched else self._execution
         answer, observed = execution.observe(self._teacher, self._recorder, images)
+        self._recorder.check(observed)
         return _float(answer), observed
 
     def _compared(self, side: int) -> Sequence[nn.Module]:
         """The stages whose attention is compared: the student's (0) or the teacher's (1)."""
         return self._stages[side] if self._method.needs_attention else ()
 
-    def _both_means(self, batch: Batch, means: list[Tensor]) -> tuple[Tensor, ...]:
+    def _both_means(self, batch: Batch, means: list[Tensor | None]) -> tuple[Tensor, ...]:
         """Channel means of the local view, which the teacher sees second, and of the global one."""
         if not means:
             return ()
         assert batch.local is not None
         with recorded(self._method.feature_layers, channel_means) as local:
             self._teacher(batch.local)
-        return torch.cat(local, dim=1), torch.cat(means, dim=1)
+        return self._side_by_side(local, batch.local), self._side_by_side(means, batch.images)
+
+    def _side_by_side(self, means: list[Tensor | None], images: Tensor) -> Tensor:
+        """Of all layers -> [B, D]; zeros for one that does not run, which so tells no image from another."""
+        shapes = [(len(images), num_input_channels(layer)) for layer in self._method.feature_layers]
+        filled = [images.new_zeros(shape) if mean is None else mean for mean, shape in zip(means, shapes, strict=True)]
+        if any(mean.shape != shape for mean, shape in zip(filled, shapes, strict=True)):
+            raise ConfigError("weights.contrast: a batch norm of the teacher does not see the whole batch, set it to 0")
+        return torch.cat(filled, dim=1)
+
+
+def _all_ran(maps: list[Tensor | None]) -> list[Tensor]:
+    ran = [one for one in maps if one is not None]
+    if len(ran) < len(maps):
+        raise ConfigError("weights.attention: a stage of the teacher or the student does not run, set it to 0")
+    return ran
 
 
 def _attention(features: Tensor) -> Tensor:

@@ -32,10 +32,12 @@ from cpsc.methods.adi import Adi
 from cpsc.metrics import accuracy, predict
 from cpsc.observation import Observer
 from cpsc.rng import RandomStreams, derive_seed
+from cpsc.statistics import StatisticsRecorder
 from cpsc.synthesis import InvertedBatches
 from cpsc.teacher import Teacher
 
 PROBE_VERSION = 1
+TERMS = ("label", "batch_statistics", "total_variation", "image_norm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +71,11 @@ class ProbeConfig:
             self.num_images,
             f"a multiple of probe.batch_size ({self.batch_size}): statistics are matched batch by batch",
         )
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The names of the terms that count."""
+        return tuple(name for name in TERMS if getattr(self, name))
 
     @property
     def digest(self) -> str:
@@ -145,7 +152,8 @@ def synthesise(
     streams = RandomStreams(derive_seed(config.seed, "probe"), device)
     synthesis = InvertedBatches(settings, teacher, streams, device)
     method = Adi(settings, teacher=network, student=network)
-    observer = Observer(network, network, method)
+    recorder = StatisticsRecorder(network, weight="probe.batch_statistics") if method.needs_statistics else None
+    observer = Observer(network, network, method, recorder=recorder)
     total, done = config.num_images // config.batch_size * config.steps, itertools.count(1)
 
     def observe(loss: Tensor) -> None:
@@ -181,7 +189,7 @@ def synthesise(
 
 def _as_adi(config: ProbeConfig) -> DistillConfig:
     """The same inversion as settings of the method ADI, with no student to disagree."""
-    terms = {name: getattr(config, name) for name in ("batch_statistics", "total_variation", "image_norm", "label")}
+    terms = {name: getattr(config, name) for name in TERMS}
     return DistillConfig(
         method="adi",
         seed=config.seed,

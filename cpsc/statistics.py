@@ -1,5 +1,6 @@
 """What passes through the layers of a frozen network, recorded inside a ``with`` block."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -22,16 +23,28 @@ class ChannelStatistics(NamedTuple):
 
 
 @contextmanager
-def recorded(layers: Sequence[nn.Module], look: Callable[[Tensor], T], *, outputs: bool = False) -> Iterator[list[T]]:
-    """Yields a list that holds, after one forward pass, what `look` makes of each layer's input (or output), in network order.
+def recorded(layers: Sequence[nn.Module], look: Callable[[Tensor], T], *, outputs: bool = False) -> Iterator[list[T | None]]:
+    """Yields a list that holds, after one forward pass, what `look` makes of each layer's input (or output), by layer.
 
-    Hooks record, functions compare. Several forward passes in one block would mix, so each block is for one pass.
+    Of a layer that runs several times the last time counts; one that does not run has None. Hooks record, functions compare.
     """
-    seen: list[T] = []
+    seen: list[T | None] = [None] * len(layers)
+
+    def note(index: int, activations: Tensor) -> None:
+        seen[index] = look(activations)
+
     if outputs:
-        handles = [layer.register_forward_hook(lambda _layer, _inputs, out: seen.append(look(out))) for layer in layers]
+        handles = [
+            layer.register_forward_hook(lambda _layer, _inputs, out, index=index: note(index, out))
+            for index, layer in enumerate(layers)
+        ]
     else:
-        handles = [layer.register_forward_pre_hook(lambda _layer, inputs: seen.append(look(inputs[0]))) for layer in layers]
+        handles = [
+            layer.register_forward_pre_hook(
+                lambda _layer, inputs, named, index=index: note(index, entering_of(inputs, named)), with_kwargs=True
+            )
+            for index, layer in enumerate(layers)
+        ]
     try:
         yield seen
     finally:
@@ -39,53 +52,109 @@ def recorded(layers: Sequence[nn.Module], look: Callable[[Tensor], T], *, output
             handle.remove()
 
 
-def batch_norm_layers(network: nn.Module, *, weight: str = "weights.batch_statistics") -> list[nn.BatchNorm2d]:
-    """The network's batch norms, which a term of `weight` needs. ConfigError where it has none, or none with statistics."""
-    layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+def batch_norms(network: nn.Module) -> dict[str, nn.Module]:
+    """The batch norms of `network` by name, in the order of declaration; a layer that is shared by two places is there once."""
+    return {name: module for name, module in network.named_modules() if is_batch_norm(module)}
+
+
+def is_batch_norm(layer: nn.Module) -> bool:
+    """One of torch's, of any number of dimensions, or whatever else keeps a mean and a variance a channel.
+
+    An instance norm is none, though it may keep statistics: they are of single images.
+    """
+    if isinstance(layer, nn.modules.instancenorm._InstanceNorm):
+        return False
+    return isinstance(layer, nn.modules.batchnorm._BatchNorm) or keeps_statistics(layer)
+
+
+def batch_norm_layers(network: nn.Module, *, weight: str = "weights.batch_statistics") -> list[nn.Module]:
+    """Those that keep statistics, which a term of `weight` needs. ConfigError where there is none."""
+    norms = batch_norms(network).values()
+    layers = [layer for layer in norms if keeps_statistics(layer)]
     if not layers:
-        raise ConfigError(f"teacher has no BatchNorm2d layer: {weight} must be 0 for it")
-    if any(layer.running_mean is None for layer in layers):
-        raise ConfigError(f"teacher's batch norm keeps no running statistics: {weight} must be 0 for it")
+        fault = "'s batch norm keeps no running statistics" if norms else " has no BatchNorm2d layer or other batch norm"
+        raise ConfigError(f"teacher{fault}: {weight} must be 0 for it")
     return layers
 
 
+def keeps_statistics(layer: nn.Module) -> bool:
+    """Whether it has a running mean and a running variance of each channel."""
+    mean, var = (layer._buffers.get(name) for name in ("running_mean", "running_var"))
+    return isinstance(mean, Tensor) and isinstance(var, Tensor) and mean.ndim == 1 and mean.shape == var.shape
+
+
+def num_norm_channels(layer: nn.Module) -> int:
+    """Of what enters a batch norm that keeps statistics."""
+    return len(_stored(layer).mean)
+
+
+def entering_of(inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """What enters a layer, whichever way it is handed over."""
+    return inputs[0] if inputs else next(iter(named.values()))
+
+
+def has_channels(entering: Any, num_channels: int) -> bool:
+    """Whether what enters a layer is [B, K, ...] of that K, and of something."""
+    return isinstance(entering, Tensor) and entering.ndim >= 2 and entering.shape[1] == num_channels and entering.numel() > 0
+
+
 def channel_means(activations: Tensor) -> Tensor:
-    """[B, K, H, W] -> [B, K], float32."""
-    return activations.float().mean(dim=(2, 3))
+    """[B, K, H, W], or with any other number of places, none included -> [B, K], float32."""
+    places = tuple(range(2, activations.ndim))
+    return activations.float().mean(dim=places) if places else activations.float()
 
 
 class StatisticsRecorder:
     """Looks at what enters each batch norm of a frozen network, only while recording; `losses.statistics` holds the equations.
 
     Its hooks stay on the network, where a compiled forward pass has them built in: a network has one recorder, for all its users.
+    What is stored and what is observed stand in the order of `layers`, whichever order they run in. `weight`: of the term that
+    wants it, for the ConfigError where the network keeps no statistics.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self.layers = batch_norm_layers(network)
-        self.stored = [ChannelStatistics(_stored(layer.running_mean), _stored(layer.running_var)) for layer in self.layers]
-        self._seen: list[ChannelStatistics] = []
+    def __init__(self, network: nn.Module, *, weight: str = "weights.batch_statistics") -> None:
+        self.layers = batch_norm_layers(network, weight=weight)
+        self.stored = [_stored(layer) for layer in self.layers]
+        self._weight = weight
+        self._seen: list[tuple[int, ChannelStatistics]] = []
         self._is_recording = False
-        for layer in self.layers:
-            layer.register_forward_pre_hook(self._look)
+        for index, layer in enumerate(self.layers):
+            layer.register_forward_pre_hook(functools.partial(self._look, index), with_kwargs=True)
 
-    def observe(self, network: Callable[[Tensor], T], images: Tensor) -> tuple[T, list[ChannelStatistics]]:
-        """What `network`, which runs the recorder's own, answers; and the statistics of each layer's input in network order."""
+    def observe(self, network: Callable[[Tensor], T], images: Tensor) -> tuple[T, list[ChannelStatistics | None]]:
+        """What `network`, which runs the recorder's own, answers; and the statistics of what enters each of `layers`.
+
+        A layer that runs several times has moved its stored statistics as often in each step of its training: they are averages
+        of what each time would give, and so is what is observed. One that does not run, or on nothing, has None.
+        """
         self._seen, self._is_recording = [], True
         try:
-            return network(images), self._seen
+            answer = network(images)
         finally:
             self._is_recording = False
+        by_layer: list[list[ChannelStatistics]] = [[] for _ in self.layers]
+        for index, statistics in self._seen:
+            by_layer[index].append(statistics)
+        return answer, [_as_stored(layer, uses) for layer, uses in zip(self.layers, by_layer, strict=True)]
 
-    def _look(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def check(self, observed: Sequence[ChannelStatistics | None]) -> None:
+        """Raise ConfigError where no layer at all was observed."""
+        if all(statistics is None for statistics in observed):
+            raise ConfigError(f"none of the teacher's batch norms runs: {self._weight} must be 0 for it")
+
+    def _look(self, index: int, layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         del layer
-        if self._is_recording:
-            self._seen.append(channel_statistics(inputs[0]))
+        if self._is_recording and has_channels(entering := entering_of(inputs, named), len(self.stored[index].mean)):
+            self._seen.append((index, channel_statistics(entering)))
 
 
 def channel_statistics(activations: Tensor) -> ChannelStatistics:
-    """[B, K, H, W] of any precision -> mean and biased variance of each channel, in float32 or better; differentiable."""
+    """[B, K, H, W], or with any other number of places, of any precision -> mean and biased variance of each channel.
+
+    In float32 or better; differentiable.
+    """
     if torch.compiler.is_compiling():  # fused with what comes before and after, and so without the faults named below
-        var, mean = torch.var_mean(activations.float(), dim=(0, 2, 3), correction=0)
+        var, mean = torch.var_mean(activations.float(), dim=(0, *range(2, activations.ndim)), correction=0)
         return ChannelStatistics(mean, var)
     return ChannelStatistics(*_MeanAndVariance.apply(activations))  # type: ignore[no-untyped-call]
 
@@ -116,6 +185,22 @@ class _MeanAndVariance(torch.autograd.Function):
         return F.batch_norm(activations, mean, one, 2.0 / count * of_var, of_mean / count, training=False, eps=0.0)
 
 
-def _stored(buffer: Tensor | None) -> Tensor:
-    assert buffer is not None  # batch_norm_layers has looked
-    return buffer.detach().float()
+def _stored(layer: nn.Module) -> ChannelStatistics:
+    mean, var = layer._buffers["running_mean"], layer._buffers["running_var"]
+    assert mean is not None  # keeps_statistics has looked
+    assert var is not None
+    return ChannelStatistics(mean.detach().float(), var.detach().float())
+
+
+def _as_stored(layer: nn.Module, uses: Sequence[ChannelStatistics]) -> ChannelStatistics | None:
+    """What the layer's stored statistics would tend to, if every training step's uses of it were these, in this order."""
+    if len(uses) < 2:
+        return uses[0] if uses else None
+    momentum = layer.momentum if isinstance(layer, nn.modules.batchnorm._BatchNorm) else None
+    kept = 1.0 if momentum is None else 1.0 - momentum  # of an earlier use, by each later one; None is the plain average
+    weights = [kept**age for age in reversed(range(len(uses)))]
+    mean, var = (
+        torch.stack([weight / sum(weights) * use[part] for weight, use in zip(weights, uses, strict=True)]).sum(dim=0)
+        for part in (0, 1)
+    )
+    return ChannelStatistics(mean, var)

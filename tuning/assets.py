@@ -10,10 +10,12 @@ from cpsc.device import resolve_device
 from cpsc.errors import ConfigError
 from cpsc.frechet import load_inception
 from cpsc.measurement import InceptionReference
+from cpsc.norms import NormSurvey
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
 from cpsc.published import PublishedConfig, load_teacher
 from cpsc.teacher import Teacher, measure, train_teacher
 from tuning.config import Study, TeacherSource, folder_path
+from tuning.fitting import fitted, survey_teacher, switched_off
 from tuning.progress import Display, percent
 from tuning.redaction import redact
 from tuning.storage import Storage
@@ -27,6 +29,14 @@ class Assets:
     probe: ProbeSet
     dataset: Dataset | None
     inception: InceptionReference | None = None
+    norms: NormSurvey | None = None
+    """What the teacher has of batch norms; None: nobody has looked."""
+    switched_off: tuple[str, ...] = ()
+    """Settings of the study that are not followed, for the teacher has nothing for them."""
+
+    def fit(self, study: Study) -> Study:
+        """`study`, as its file has it, as it is run with this teacher."""
+        return study if self.norms is None else fitted(study, self.norms)
 
 
 def prepare(
@@ -39,16 +49,21 @@ def prepare(
 ) -> Assets:
     """Load or make everything the study's trials share; `on_cluster`: on a driver that need not have the trials' GPU.
 
-    `before_making` is called before a teacher is trained or a probe set synthesised: what would stop the study after these
-    minutes of work must stop it there.
+    What is run is `Assets.fit` of the study. `before_making` is called before a teacher is trained or a probe set synthesised:
+    what would stop the study after these minutes of work must stop it there.
     """
     storage = open_storage(study)
     device = resolve_device("auto" if study.resources.gpus else "cpu") if on_cluster else study_device(study)
     dataset = load_dataset(study.dataset, say=display.say) if study.dataset else None
     teacher = obtain_teacher(study.teacher, dataset, storage, device, display, force=force, before_making=before_making)
     inception = _inception_reference(study, dataset)
-    probe = obtain_probe(teacher, study.probe, storage, device, display, before_making=before_making)
-    return Assets(teacher, probe, dataset, inception)
+    norms = survey_teacher(teacher)
+    run, off = fitted(study, norms), switched_off(study, norms)
+    if off:
+        terms = ", ".join(run.probe.terms)
+        display.say(f"switched off for want of batch norms: {', '.join(off)}; the probe set is made by {terms} alone")
+    probe = obtain_probe(teacher, run.probe, storage, device, display, before_making=before_making)
+    return Assets(teacher, probe, dataset, inception, norms, off)
 
 
 def _inception_reference(study: Study, dataset: Dataset | None) -> InceptionReference | None:
@@ -107,6 +122,8 @@ def obtain_teacher(
         f"teacher {teacher.arch} {teacher.digest[:12]}: {teacher.num_classes} classes, {_spoken(teacher.normalisation)}, "
         f"test accuracy {percent(accuracy) if accuracy is not None else 'unknown'} ({origin})"
     )
+    if about := str(survey_teacher(teacher)):
+        display.say(f"this teacher: {about}")
     if source.min_accuracy > 0 and not force:
         _check_accuracy(accuracy, source.min_accuracy, origin)
     return teacher

@@ -21,6 +21,8 @@ from tuning.tracking import MlflowWriter
 from tuning.trainable import to_plain
 
 STUDY_FILE = "study.yaml"
+SWITCHED_OFF = "switched_off"
+"""The parameter that names settings of the study file which were not followed: see `fitting`."""
 
 
 def records_copy(study: Study) -> Storage | None:
@@ -126,6 +128,8 @@ def shared_params(assets: Assets) -> dict[str, Any]:
         "teacher.normalisation": asdict(teacher.normalisation),
         **teacher_cost(teacher),
         "probe.num_images": len(assets.probe.labels),
+        **({"teacher.batch_norms": about} if (about := str(assets.norms or "")) else {}),
+        **({SWITCHED_OFF: ", ".join(assets.switched_off)} if assets.switched_off else {}),
     }
 
 

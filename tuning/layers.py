@@ -53,13 +53,19 @@ def scaled(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def overridden(raw: Mapping[str, Any], assignments: Mapping[str, Any], *, keys: Collection[str]) -> dict[str, Any]:
-    """`raw` with each assignment applied: a path into the file, whose first level is `keys`, or, for short, into its `config`."""
+    """`raw` with each assignment applied: a path into the file, whose first level is `keys`, or, for short, into its `config`.
+
+    A parameter of ``space`` that is set to null is taken out of it, and out of the points under ``start``.
+    """
     changed = merge(raw, {})
     for path, value in assignments.items():
         head, _, rest = path.partition(".")
         space = changed.get("space")
         if head == "space" and rest and isinstance(space, dict):
-            space[rest] = value  # a parameter's path is one key there
+            if value is None:
+                _search_no_more(changed, rest)
+            else:
+                space[rest] = value  # a parameter's path is one key there
             continue
         if isinstance(space, dict) and path.removeprefix("config.") in space:
             raise ConfigError(f"--set {path}: is searched by this study, remove it from space to fix it")
@@ -70,6 +76,16 @@ def overridden(raw: Mapping[str, Any], assignments: Mapping[str, Any], *, keys: 
         _forget_by_method(changed, path.removeprefix("config."))
         set_path(changed, path, value)
     return changed
+
+
+def _search_no_more(raw: dict[str, Any], path: str) -> None:
+    if path not in raw["space"]:
+        raise ConfigError(f"--set space.{path}: is not searched by this study, so it cannot be taken out")
+    del raw["space"][path]
+    if isinstance(points := raw.get("start"), list):
+        raw["start"] = [
+            {name: value for name, value in point.items() if name != path} if isinstance(point, dict) else point for point in points
+        ]
 
 
 def _forget_by_method(raw: dict[str, Any], path: str) -> None:

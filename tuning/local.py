@@ -46,7 +46,7 @@ def run_trial(
     if output is not None and output.exists() and not output.is_dir():
         raise ConfigError(f"--output: {output} is a file, name a folder")
     assets = prepare(study, display, force=force)
-    trainable = local_trainable(trial_context(study, assets), point)
+    trainable = local_trainable(trial_context(assets.fit(study), assets), point)
     epochs = min(trainable.distiller.config.epochs, max_epochs or trainable.distiller.config.epochs)
     results = []
     try:

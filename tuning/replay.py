@@ -13,7 +13,9 @@ from tuning.comparing import Comparison
 from tuning.config import Study
 from tuning.debugging import attach_debugger
 from tuning.environment import differences, environment
+from tuning.fitting import STATISTICS, without_statistics
 from tuning.kept import KeptCheckpoint, check_wanted, kept_checkpoint
+from tuning.launch import SWITCHED_OFF
 from tuning.layers import parse_assignments
 from tuning.local import epoch_line, raise_if_diverged, run_epochs
 from tuning.outcome import Outcome
@@ -90,6 +92,8 @@ def replay_trial(run_id: str, options: ReplayOptions, display: Display, *, stora
     changes = Changes.parse(options.assignments)
     trial = find_trial(run_id, stores_of(storage, tracking))
     study = study_of(trial, storage, changes.study)
+    if STATISTICS in trial.facts.get(SWITCHED_OFF, ""):  # so that the file's value is not taken for a change
+        study = without_statistics(study)
     point = recorded_point(trial, study, display) | dict(changes.point)
     num_epochs = build_config(study.base, point).epochs
     display.say(f"{trial}: {', '.join(f'{path} {shown(value)}' for path, value in trial.point.items())}")
@@ -100,7 +104,7 @@ def replay_trial(run_id: str, options: ReplayOptions, display: Display, *, stora
         first = start.epoch + 1 if start else 1
         last = last_epoch(trial, first=first, num_epochs=num_epochs, wanted=options.epochs, is_extended="epochs" in changes.point)
         assets = prepare(study, display, force=True)
-        trainable = local_trainable(trial_context(study, assets), point)
+        trainable = local_trainable(trial_context(assets.fit(study), assets), point)
         stack.callback(trainable.stop)
         _report_surroundings(trial, trainable, assets, display)
         changed = changes.effective(trial.settings)

@@ -54,7 +54,7 @@ def run_sweep(study: Study, display: Display, *, address: str | None = None, for
         close_dead_launches(study.local)
         name = new_launch(study)
         with DriverLock(study.local / name):
-            Journal(study.local / name).append(launch_start(study, assets, uuid.uuid4().hex))
+            Journal(study.local / name).append(launch_start(assets.fit(study), assets, uuid.uuid4().hex))
             return attempt.drive(name, assets)
 
 
@@ -86,7 +86,8 @@ class _Attempt:
 
     def drive(self, name: str, assets: Assets) -> SweepSummary:
         """Run, record, and register the result. InterruptedSweepError where it was stopped, from outside or by a full disk."""
-        study, journal = self._study, Journal(self._study.local / name)
+        self._study = study = assets.fit(self._study)
+        journal = Journal(study.local / name)
         scheduler = build_scheduler(study)
         history = settle(journal, study, scheduler)
         journal.append({"kind": "attempt_start", "time": time.time(), "attempt": history.num_attempts})

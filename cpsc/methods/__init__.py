@@ -6,7 +6,7 @@ from typing import Any
 from cpsc.config import DistillConfig, LossWeights
 from cpsc.errors import ConfigError
 from cpsc.methods.adi import Adi
-from cpsc.methods.base import AbstractMethod, Terms, View, changed_fields, feature_dim, stages
+from cpsc.methods.base import AbstractMethod, Terms, View, changed_fields, feature_dim, num_input_channels, stages
 from cpsc.methods.cmi import Cmi
 from cpsc.methods.cpsc import Cpsc
 from cpsc.methods.dafl import Dafl
@@ -15,7 +15,17 @@ from cpsc.methods.dfq import Dfq
 from cpsc.methods.pre_dfkd import PreDfkd
 from cpsc.methods.zskt import Zskt
 
-__all__ = ["METHODS", "AbstractMethod", "Terms", "View", "check_method", "feature_dim", "own_settings", "stages"]
+__all__ = [
+    "METHODS",
+    "AbstractMethod",
+    "Terms",
+    "View",
+    "check_method",
+    "feature_dim",
+    "num_input_channels",
+    "own_settings",
+    "stages",
+]
 
 METHODS: dict[str, type[AbstractMethod]] = {
     "cpsc": Cpsc,

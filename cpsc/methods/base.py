@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cpsc.config import DistillConfig
 from cpsc.models.output import Output
-from cpsc.statistics import ChannelStatistics
+from cpsc.statistics import ChannelStatistics, num_norm_channels
 
 Terms = dict[str, Tensor]
 
@@ -26,15 +26,16 @@ class View:
     """One synthetic batch as a phase sees it.
 
     `teacher`, `student`: float32 outputs on the batch; `labels` [B] are those the images were generated for.
-    `observed`, `stored`: the teacher's batch-norm statistics on this batch and in training; `pixels`: the images before
-    augmentation; `attention`: maps by stage, the student's and the teacher's; `channel_means`: of the teacher's layers
-    on the local and the global view, [B, D] each. Each is empty where the method does not need it.
+    `observed`, `stored`: the teacher's batch-norm statistics on this batch (None: the layer did not run) and in training, in one
+    order of layers; `pixels`: the images before augmentation; `attention`: maps by stage, the student's and the teacher's;
+    `channel_means`: of the teacher's layers on the local and the global view, [B, D] each. Each is empty where the method does
+    not need it.
     """
 
     labels: Tensor
     teacher: Output
     student: Output
-    observed: Sequence[ChannelStatistics] = ()
+    observed: Sequence[ChannelStatistics | None] = ()
     stored: Sequence[ChannelStatistics] = ()
     pixels: Tensor | None = None
     attention: tuple[Sequence[Tensor], Sequence[Tensor]] = ((), ())
@@ -134,3 +135,9 @@ def stages(network: nn.Module) -> tuple[nn.Module, ...]:
     """The modules whose outputs are the stage outputs of `network`; empty where it names none."""
     found: tuple[nn.Module, ...] = getattr(network, "stages", ())
     return found
+
+
+def num_input_channels(layer: nn.Module) -> int:
+    """Channels of what enters a batch norm or a stage of convolutions."""
+    first = next((module for module in layer.modules() if isinstance(module, nn.Conv2d)), None)
+    return num_norm_channels(layer) if first is None else first.in_channels

@@ -12,9 +12,9 @@ from cpsc.losses.instance_contrast import instance_discrimination
 from cpsc.losses.label import label_cross_entropy
 from cpsc.losses.statistics import batch_statistics_distance
 from cpsc.memory import FeatureBank
-from cpsc.methods.base import AbstractMethod, Terms, View, active, computed, stages
+from cpsc.methods.base import AbstractMethod, Terms, View, active, computed, num_input_channels, stages
 from cpsc.rng import stream
-from cpsc.statistics import batch_norm_layers
+from cpsc.statistics import batch_norm_layers, num_norm_channels
 
 MAX_FEATURES = 5000
 """With more batch-norm channels than this (ResNet-34) the stages' inputs are compared instead, as the published code does."""
@@ -107,12 +107,5 @@ class Cmi(AbstractMethod):
 def feature_layers(teacher: nn.Module) -> Sequence[nn.Module]:
     """The layers of `teacher` whose inputs' channel means stand for an image: all batch norms, or, of many, the stages."""
     norms = batch_norm_layers(teacher, weight="weights.contrast")
-    is_wide = sum(norm.num_features for norm in norms) > MAX_FEATURES
+    is_wide = sum(map(num_norm_channels, norms)) > MAX_FEATURES
     return stages(teacher) if is_wide and stages(teacher) else norms
-
-
-def num_input_channels(layer: nn.Module) -> int:
-    """Channels of what enters a batch norm or a stage of convolutions."""
-    if isinstance(layer, nn.BatchNorm2d):
-        return layer.num_features
-    return next(module.in_channels for module in layer.modules() if isinstance(module, nn.Conv2d))

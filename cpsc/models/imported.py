@@ -4,8 +4,8 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +36,8 @@ def build_imported(path: str, *, num_classes: int, channels: int, image_size: in
 
     This runs the user's code: `path` must be a person's own word, never a file's. The factory is given those of
     `num_classes`, `channels` and `image_size` that its signature names. Two black images are passed through to find
-    the features: what enters the last nn.Linear that runs, unless the network returns them. ConfigError where the
-    factory cannot be imported or fails, or its network's output is not understood.
+    the features, unless the network returns them: what enters the nn.Linear that computes the scores, or else the last that
+    runs. ConfigError where the factory cannot be imported or fails, or its network's output is not understood.
     """
     factory = _import_factory(path)
     known = {"num_classes": num_classes, "channels": channels, "image_size": image_size}
@@ -47,9 +47,9 @@ def build_imported(path: str, *, num_classes: int, channels: int, image_size: in
         raise ConfigError(f"factory {path}: must return a torch.nn.Module, got a {type(network).__name__}")
     images = torch.zeros(PROBE_BATCH, channels, image_size, image_size)
     with _told_in_a_line(path, f"its network fails on images {tuple(images.shape)}"):
-        returned, entered = _probe(network, images)
+        returned, passes = _probe(network, images)
     try:
-        wrapped = _wrap(network, returned, entered, num_classes)
+        wrapped = _wrap(network, returned, passes, num_classes)
     except ConfigError as error:
         raise ConfigError(f"factory {path}: {error}") from error
     if odd := [name for name, value in wrapped.state_dict().items() if not isinstance(value, Tensor)]:
@@ -123,32 +123,52 @@ def _noting(layer: nn.Module, note: Callable[[Tensor], None]) -> Iterator[None]:
         handle.remove()
 
 
-def _probe(network: nn.Module, images: Tensor) -> tuple[Any, list[tuple[str, Tensor]]]:
-    """What the network returns, and what entered each nn.Linear by name, in the order in which they ran."""
-    entered: list[tuple[str, Tensor]] = []
+class _Pass(NamedTuple):
+    """One nn.Linear as it ran: its name, what entered, what came out."""
+
+    name: str
+    entered: Tensor
+    left: Tensor
+
+
+def _probe(network: nn.Module, images: Tensor) -> tuple[Any, list[_Pass]]:
+    """What the network returns, and each nn.Linear that ran, in order."""
+    passes: list[_Pass] = []
+
+    def note(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], left: Tensor) -> None:
+        passes.append(_Pass(name, args[0] if args else kwargs["input"], left))
+
     was_training = network.training
     network.eval()
-    with torch.no_grad(), ExitStack() as stack:
-        for name, layer in network.named_modules():
-            if isinstance(layer, nn.Linear):
-                stack.enter_context(_noting(layer, _append_as(name, entered)))
-        returned = network(images)
+    layers = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
+    handles = [
+        layer.register_forward_hook(lambda _layer, args, kwargs, left, name=name: note(name, args, kwargs, left), with_kwargs=True)
+        for name, layer in layers
+    ]
+    try:
+        with torch.no_grad():
+            returned = network(images)
+    finally:
+        for handle in handles:
+            handle.remove()
     network.train(was_training)
-    return returned, entered
+    return returned, passes
 
 
-def _append_as(name: str, entered: list[tuple[str, Tensor]]) -> Callable[[Tensor], None]:
-    return lambda features: entered.append((name, features))
+def _classifier(passes: Sequence[_Pass], logits: Tensor) -> _Pass:
+    """The layer that computes `logits`: not always the last that ran, where there is another head; the last where none does."""
+    computing = [one for one in passes if one.left.shape == logits.shape and torch.equal(one.left, logits)]
+    return (computing or passes)[-1]
 
 
-def _wrap(network: nn.Module, returned: Any, entered: list[tuple[str, Tensor]], num_classes: int) -> nn.Module:
+def _wrap(network: nn.Module, returned: Any, passes: list[_Pass], num_classes: int) -> nn.Module:
     """`network` as ``Output``, judged by what it returned. ConfigError where that is not usable, or ambiguous."""
     if isinstance(returned, Tensor):
         _check_logits(returned, num_classes)
-        if not entered:
+        if not passes:
             raise ConfigError(f"no nn.Linear runs in its forward pass, so its features are unknown: {_RETURN}")
-        classifier, features = entered[-1]
-        return TappedNetwork(network, classifier=classifier, feature_dim=_feature_dim(features))
+        found = _classifier(passes, returned)
+        return TappedNetwork(network, classifier=found.name, feature_dim=_feature_dim(found.entered))
     if not isinstance(returned, tuple | list) or len(returned) != 2 or not all(isinstance(part, Tensor) for part in returned):
         raise ConfigError(f"its network returns a {type(returned).__name__}, not scores or a pair of tensors: {_RETURN}")
     logits_at = 1 if isinstance(returned, Output) else _find_logits(returned, num_classes)

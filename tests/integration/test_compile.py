@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from cpsc import checkpoint
@@ -14,7 +15,8 @@ from cpsc.distiller import Distiller
 from cpsc.errors import ConfigError
 from cpsc.execution import PLAIN, compiled
 from cpsc.measurement import Measurement
-from cpsc.models import build_model
+from cpsc.models import Output, build_model
+from cpsc.statistics import StatisticsRecorder
 from tests.integration.test_trial_resume import make_teacher
 from tests.unit.cpsc.test_distiller import copy_of, differences, without_timings
 
@@ -96,6 +98,30 @@ def test_two_epochs_and_two_more_after_a_file_equal_four_bit_for_bit(measurement
     found += [without_timings(second.run_epoch()) for _ in range(2)]
     assert found == expected
     assert differences(second.state_dict(), whole.state_dict()) == []
+
+
+class Unordered(nn.Module):
+    """Batch norms declared in another order than they run in; one runs twice, one not at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last, self.idle, self.first = (nn.BatchNorm2d(2) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Output:
+        x = self.first(2.0 * x + 1.0).relu()
+        x = self.last(x) - self.last(5.0 * x)
+        return Output(x.mean(dim=(2, 3)), x.mean(dim=(2, 3)))
+
+
+def test_statistics_are_of_their_layers_in_a_compiled_pass_too() -> None:
+    network = Unordered().eval().requires_grad_(False)
+    recorder = StatisticsRecorder(network)
+    images = torch.randn(4, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    _, fused = compiled().observe(network, recorder, images)
+    _, plain = PLAIN.observe(network, recorder, images)
+    assert [seen is None for seen in fused] == [False, True, False]
+    torch.testing.assert_close([seen for seen in fused if seen], [seen for seen in plain if seen])
+    torch.testing.assert_close(fused[2].mean, (2.0 * images + 1.0).mean(dim=(0, 2, 3)))
 
 
 def test_without_a_compiler_the_setting_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch, measurement: Measurement) -> None:

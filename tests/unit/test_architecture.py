@@ -18,7 +18,7 @@ CPSC_LAYERS = (
     {"config", "rng", "statistics", "checkpoint"},
     {"losses", "device", "schedule", "gallery", "pictures", "presets"},
     {"metrics"},
-    {"models", "cost", "data", "memory", "frechet"},
+    {"models", "cost", "data", "memory", "frechet", "norms"},
     {"methods", "teacher", "generator", "augmentation", "execution"},
     {"loop", "deploy", "published", "synthesis", "replay"},
     {"observation"},

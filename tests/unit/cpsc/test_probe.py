@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from cpsc import checkpoint
 from cpsc.errors import CheckpointError, ConfigError
 from cpsc.metrics import accuracy, predict
+from cpsc.models import Output
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
 from cpsc.rng import RandomStreams, derive_seed
 from cpsc.teacher import TeacherRecipe, train_teacher
@@ -82,6 +84,32 @@ def test_synthesis_leaves_the_teacher_as_it_was(teacher) -> None:
 )
 def test_every_setting_changes_the_images(change, teacher) -> None:
     assert not torch.equal(synthesise(teacher, replace(SMALL, **change), CPU).images, synthesise(teacher, SMALL, CPU).images)
+
+
+class Grouped(nn.Module):
+    """A classifier whose norm keeps no statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.score = nn.Conv2d(1, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Output:
+        features = self.norm(self.conv(x)).relu().mean(dim=(2, 3))
+        return Output(features, self.score(features))
+
+
+def test_a_teacher_without_batch_norm_is_inverted_once_the_probes_own_weight_is_0(teacher, monkeypatch) -> None:
+    torch.manual_seed(0)
+    network = Grouped().eval().requires_grad_(False)
+    monkeypatch.setattr(type(teacher), "build", lambda self, device: network)
+    with pytest.raises(ConfigError, match=r"teacher has no BatchNorm2d layer .*: probe\.batch_statistics must be 0 for it"):
+        synthesise(teacher, SMALL, CPU)
+    losses = []
+    for steps in (1, 12):
+        probe = synthesise(teacher, replace(SMALL, batch_statistics=0.0, total_variation=0.0, steps=steps), CPU)
+        logits = predict(network, teacher.normalisation.normalise(probe.images))
+        losses.append(nn.functional.cross_entropy(logits, probe.labels).item())
+    assert losses[1] < losses[0]
 
 
 def test_a_probe_set_reads_back_for_its_own_teacher(teacher, probe, tmp_path: Path) -> None:

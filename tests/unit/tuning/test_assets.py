@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
+from torch import nn
 
 from cpsc.data.dataset import Dataset, Normalisation, Split
 from cpsc.errors import CheckpointError, ConfigError
@@ -117,3 +118,38 @@ def test_weights_at_a_uri_are_imported_as_well(path: Path, tmp_path: Path) -> No
     here, _ = obtain(source_of(path), tmp_path)
     source = TeacherSource(path=path.as_uri(), recipe=None, min_accuracy=0.0, published=SAID)
     assert obtain(source, tmp_path)[0].digest == here.digest
+
+
+class Idle(nn.Module):
+    """One of its batch norms never runs."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.extra, self.norm, self.score = nn.BatchNorm2d(1), nn.BatchNorm2d(1), nn.Linear(64, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.score(self.norm(x).flatten(1))
+
+
+class Bare(Idle):
+    """No batch norm runs."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.score(x.flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("make", "about"),
+    [
+        (Idle, "1 of 2 batch norms are left out of batch statistics: extra does not run"),
+        (Bare, "no batch norm with statistics to compare (extra does not run, norm does not run)"),
+    ],
+)
+def test_a_teachers_batch_norms_that_cannot_be_compared_are_told(make: type[nn.Module], about: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.save(make(3).state_dict(), tmp_path / "own.pth")
+    said = PublishedConfig(
+        normalisation="half", image_size=8, channels=1, class_names=("a", "b", "c"), factory=f"{__name__}:{make.__name__}"
+    )
+    _, told = obtain(source_of(tmp_path / "own.pth", said), tmp_path)
+    assert told.splitlines()[1:] == [f"this teacher: {about}"]

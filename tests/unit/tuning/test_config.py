@@ -557,6 +557,16 @@ def test_a_range_can_be_overridden(raw: Raw, write: Write) -> None:
     assert str(study.space["weights.contrast"]) == "uniform(0.1, 0.2)"
 
 
+def test_a_searched_parameter_that_is_set_to_null_leaves_space_and_start(raw: Raw, write: Write) -> None:
+    path = write(raw | {"start": [{"weights.contrast": 1.0, "student.lr": 0.1}, {}]})
+    study = load_study(path, ["space.weights.contrast=null", "weights.contrast=0.25"])
+    assert "weights.contrast" not in study.space
+    assert [point.keys() for point in study.start] == [study.space.keys()] * 2
+    assert study.config.weights.contrast == 0.25
+    with pytest.raises(ConfigError, match=r"--set space\.weights\.l2: is not searched by this study, so it cannot be taken out"):
+        load_study(path, ["space.weights.l2=null"])
+
+
 @pytest.mark.parametrize("space", [5, "weights", ["weights.label"], True])
 def test_an_override_of_a_study_whose_space_is_no_mapping_is_refused(raw: Raw, write: Write, space: Any) -> None:
     assert "space" in file_refusal(write(raw | {"space": space}), ["weights.label=1"])

@@ -65,6 +65,19 @@ class OutOfOrder(Small):
         return self.score(input=self.features(x))
 
 
+class TwoHeads(Small):
+    """Another head runs after the one that counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.Linear(3, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> object:
+        scores = self.score(self.features(x))
+        self.other(x.mean(dim=(2, 3)).expand(-1, 3))
+        return scores
+
+
 class Repeated(Small):
     """The classifier runs twice, and the second time counts."""
 
@@ -145,7 +158,7 @@ def images(channels: int = CHANNELS) -> torch.Tensor:
     return torch.randn(5, channels, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("name", ["Small", "FeaturesFirst", "LogitsFirst", "Ours", "OutOfOrder", "Repeated"])
+@pytest.mark.parametrize("name", ["Small", "FeaturesFirst", "LogitsFirst", "Ours", "OutOfOrder", "TwoHeads", "Repeated"])
 def test_features_and_logits_are_found_whatever_the_network_returns(name: str) -> None:
     wrapped = build(name).eval()
     inner = wrapped.network
