@@ -100,6 +100,8 @@ def _walk(folder: Path, *, is_linked: bool = False) -> Iterator[_Found]:
             continue
         path = Path(entry.path)
         if not entry.is_dir():
+            if not entry.is_file() and not entry.is_symlink():
+                continue  # a pipe or a socket, which nobody can read to its end
             yield _Found(path, is_linked or entry.is_symlink())
         elif not (entry.is_symlink() and folder.resolve().is_relative_to(path.resolve())):
             yield from _walk(path, is_linked=is_linked or entry.is_symlink())
@@ -121,7 +123,7 @@ def _once(folder: Path, images: list[tuple[_Found, int]], say: Say) -> list[tupl
         else:
             twice.append(file.path)
     if twice:
-        say(f"{folder}: {len(twice)} links to images of its own are left out, {_relative(twice, folder)} first: each counts once")
+        say(f"{folder}: {_files(twice)} left out, a link to another of its images, {_relative(twice, folder)} first")
     return counted
 
 

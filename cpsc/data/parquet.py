@@ -94,11 +94,8 @@ def read_split(
     if not cells:
         raise DataError(f"{files[0]}: holds no rows")
     _check_no_copies(files, starts, cells, labels)
-    if names and (beyond := next((index for index, label in enumerate(labels) if label >= len(names)), None)) is not None:
-        file, row = places[beyond]
-        raise DataError(
-            f"{file}: row {row}: label {labels[beyond]} is none of 0..{len(names) - 1}, the classes that the schema names"
-        )
+    if names:
+        _check_known(labels, names, places)
 
     def name(index: int) -> str:
         file, row = places[index]
@@ -106,6 +103,16 @@ def read_split(
 
     images = decode_images(cells, name, exactly=exactly, resize_to=resize_to, on_file=on_file, say=say)
     return Split(images, torch.tensor(labels, dtype=torch.int64)), names
+
+
+def _check_known(labels: Sequence[int], names: Sequence[str], places: Sequence[tuple[ParquetFile, int]]) -> None:
+    """Raise DataError for the first label beyond the classes that the schema names."""
+    beyond = next((index for index, label in enumerate(labels) if label >= len(names)), None)
+    if beyond is not None:
+        file, row = places[beyond]
+        hint = "; are they numbered from 1?" if min(labels) == 1 and max(labels) == len(names) else ""
+        rule = f"none of 0..{len(names) - 1}, the classes that the schema names"
+        raise DataError(f"{file}: row {row}: label {labels[beyond]} is {rule}{hint}")
 
 
 def _check_no_copies(files: Sequence[ParquetFile], starts: Sequence[int], cells: Sequence[bytes], labels: Sequence[int]) -> None:

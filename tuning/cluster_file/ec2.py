@@ -173,11 +173,11 @@ def _check_market(config: Mapping[str, Any], where: str) -> None:
         return
     if "MarketType" not in market:
         raise ConfigError(f"{where}.InstanceMarketOptions.MarketType: must be given, e.g. spot, got None")
-    if market.get("SpotOptions", {}).get("SpotInstanceType") == "persistent":
-        raise ConfigError(
-            f"{where}.InstanceMarketOptions.SpotOptions.SpotInstanceType: must be one-time, for a persistent one starts machines "
-            "anew that Ray has ended, got 'persistent'"
-        )
+    for key, allowed in (("SpotInstanceType", "one-time"), ("InstanceInterruptionBehavior", "terminate")):
+        value = market.get("SpotOptions", {}).get(key, allowed)
+        if value != allowed:
+            here = f"{where}.InstanceMarketOptions.SpotOptions.{key}"
+            raise ConfigError(f"{here}: must be {allowed}, for Ray starts machines and ends them for good, got {value!r}")
 
 
 def _check_zone_list(zones: Any, where: str, region: str, suffix: str) -> None:
@@ -214,7 +214,8 @@ def _database(cluster: Cluster) -> PurePosixPath | None:
 
 
 def _mount_points(cluster: Cluster) -> list[str]:
-    """Where commands of the head's start mount something."""
-    commands = [words for command in cluster.get(HEAD_START, []) for words in simple_commands(command, HEAD_START)]
+    """Where the head's commands mount something."""
+    lists = ("initialization_commands", "setup_commands", "head_setup_commands", HEAD_START)
+    commands = [words for key in lists for command in cluster.get(key, []) for words in simple_commands(command, key)]
     mounts = [words for words in commands if any(PurePosixPath(word).name == "mount" for word in words)]
     return [words[-1] for words in mounts if words[-1].startswith("/")]

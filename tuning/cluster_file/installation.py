@@ -148,6 +148,16 @@ def _check_package(installation: Installation, wanted: Requirement) -> None:
         raise ConfigError(f"{rule}, with {' and '.join(sorted(missing))} in its brackets, got {pins[0].text}")
 
 
+def check_torch_has_cuda(cluster: Cluster) -> None:
+    """A build for CPUs installs anywhere and leaves a GPU idle."""
+    if not any(node_type.get("resources", {}).get("GPU") for node_type in worker_types(cluster).values()):
+        return
+    for each in installations(cluster):
+        for pin in each.pins if not each.is_head else ():
+            if pin.name == "torch" and pin.version is not None and pin.version.endswith("+cpu"):
+                raise ConfigError(f"{each.where}: must install a build of torch for GPUs, which workers have, got {pin.text}")
+
+
 def check_python(cluster: Cluster) -> None:
     """The project's, and one on all nodes: Ray takes no node of another."""
     wanted = project.python_range()

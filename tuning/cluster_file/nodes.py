@@ -1,7 +1,7 @@
 """How many nodes of each type there are, and that the head takes no trials."""
 
 from cpsc.errors import ConfigError
-from tuning.cluster_file.sections import Cluster, head_type, worker_types
+from tuning.cluster_file.sections import Cluster, head_type, node_types, worker_types
 
 
 def check_worker_counts(cluster: Cluster) -> None:
@@ -15,6 +15,18 @@ def check_worker_counts(cluster: Cluster) -> None:
             raise ConfigError(f"{where}.max_workers: must be <= the cluster's max_workers ({cluster['max_workers']}), got {most}")
         if not 0 <= least <= most:
             raise ConfigError(f"{where}.min_workers: must be in [0, max_workers ({most})], got {least}")
+
+
+def check_resource_names(cluster: Cluster) -> None:
+    """Ray takes any name for a resource of one's own, and asks the machine for those that it misses."""
+    for name, node_type in node_types(cluster).items():
+        for resource in node_type.get("resources", {}):
+            likely = resource.upper().removesuffix("S")
+            if likely in ("CPU", "GPU") and resource != likely:
+                where = f"available_node_types.{name}.resources.{resource}"
+                raise ConfigError(
+                    f"{where}: must be {likely}, a resource of another name is none that trials ask for, got {resource}"
+                )
 
 
 def check_head_resources(cluster: Cluster) -> None:

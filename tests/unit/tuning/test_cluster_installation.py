@@ -147,6 +147,10 @@ def test_every_package_that_is_left_out_beyond_its_range_or_without_a_version_is
             instead("torch", "torch==$TORCH"),
             f"{SETUP}: 'torch==$TORCH' is no requirement that can be read here, write its version out",
         ),
+        (
+            instead("torch", "torch==2.13.0+cpu"),
+            "must install a build of torch for GPUs, which workers have, got torch==2.13.0+cpu",
+        ),
         (rewrite(SETUP, "3.12", "3.10"), f"{SETUP}: must use Python <3.13,>=3.11, as pyproject.toml has it, got 3.10"),
         (rewrite(SETUP, "3.12", "3.13"), f"{SETUP}: must use Python <3.13,>=3.11, as pyproject.toml has it, got 3.13"),
         (rewrite(SETUP, "python3.12 -m venv", "uv venv --python 3.10"), "as pyproject.toml has it, got 3.10"),

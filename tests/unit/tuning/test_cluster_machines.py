@@ -125,6 +125,8 @@ def test_machines_that_are_in_order_pass_in_silence(cluster: Cluster, tmp_path: 
             put(f"{MACHINE}/InstanceType", "m7g.large"),
             "head.node_config.ImageId: must be another for m7g.large (arm64) than for g5.xlarge (x86_64), got ami-YOUR-IMAGE",
         ),
+        (put(f"{WORKERS}/resources", {"CPU": 4, "gpu": 1}), f"{SPOT}.resources.gpu: must be GPU, a resource of another name is"),
+        (put(f"{WORKERS}/resources", {"cpus": 4, "GPU": 1}), f"{SPOT}.resources.cpus: must be CPU, a resource of another name is"),
         # Where it stands
         (
             put("provider/availability_zone", "us-west-2a,us-east-1b"),
@@ -162,7 +164,11 @@ def test_machines_that_are_in_order_pass_in_silence(cluster: Cluster, tmp_path: 
         ),
         (
             put(f"{NODE}/InstanceMarketOptions/SpotOptions", {"SpotInstanceType": "persistent"}),
-            "SpotInstanceType: must be one-time, for a persistent one starts machines anew that Ray has ended, got 'persistent'",
+            "SpotInstanceType: must be one-time, for Ray starts machines and ends them for good, got 'persistent'",
+        ),
+        (
+            put(f"{NODE}/InstanceMarketOptions/SpotOptions", {"InstanceInterruptionBehavior": "stop"}),
+            "InstanceInterruptionBehavior: must be terminate, for Ray starts machines and ends them for good, got 'stop'",
         ),
         (
             put(f"{MACHINE}/InstanceMarketOptions", {"MarketType": "spot"}),
@@ -201,6 +207,15 @@ def test_machines_that_are_in_order_pass_in_silence(cluster: Cluster, tmp_path: 
             f"{DATABASE}, or that is deleted with its machine, got True",
         ),
         (drop(f"{DISK}/Ebs/DeleteOnTermination"), "or that is deleted with its machine, got None"),
+        (
+            both(
+                rewrite(HEAD, "sudo mount LABEL=mlflow /mnt/mlflow", "true"),
+                put("head_setup_commands", ["pip install boto3==1.44.5", "sudo mount LABEL=mlflow /mnt/mlflow"]),
+                drop(f"{DISK}/Ebs/DeleteOnTermination"),
+                put(f"{MACHINE}/BlockDeviceMappings/0/Ebs/DeleteOnTermination", False),
+            ),
+            "BlockDeviceMappings.1.Ebs.DeleteOnTermination: must be false",
+        ),
         (
             drop(DISK),
             "BlockDeviceMappings: Ebs.DeleteOnTermination must be false for the disk of MLflow's database, /mnt/mlflow/mlf",

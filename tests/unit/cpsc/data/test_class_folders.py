@@ -1,5 +1,6 @@
 """What lies between images in folders: left by systems, linked, nested, of other endings."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +113,7 @@ def test_an_image_that_a_link_leads_to_again_counts_once(folder: Path) -> None:
     (folder / "train" / "cat" / "all").symlink_to(".")
     assert load(folder) == (
         digest,
-        [f"{folder}/train: 1 links to images of its own are left out, cat/again.png first: each counts once"],
+        [f"{folder}/train: 1 file is left out, a link to another of its images, cat/again.png first"],
     )
 
 
@@ -145,3 +146,9 @@ def test_a_copy_of_the_training_part_is_told(folder: Path) -> None:
         write_image(folder / "test" / f"{name}.png", np.zeros((8, 8, 3), np.uint8))
         write_image(folder / "train" / f"{name}.png", np.zeros((8, 8, 3), np.uint8))
     assert load(folder)[1] == ["dataset image_folder: both parts hold the same images, so what is tested is what was trained on"]
+
+
+def test_a_pipe_among_the_images_does_not_stop_the_reading(folder: Path) -> None:
+    whole = load(folder)
+    os.mkfifo(folder / "train" / "cat" / "2.png")
+    assert load(folder) == whole

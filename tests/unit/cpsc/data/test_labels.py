@@ -90,6 +90,14 @@ def test_a_label_beyond_the_names_is_refused_by_its_row(part: str, tmp_path: Pat
     assert refusal(tmp_path) == f"{tmp_path}/{part}.parquet: row 2: label 2 is none of 0..1, the classes that the schema names"
 
 
+def test_labels_from_one_with_names_are_called_so(tmp_path: Path) -> None:
+    for each in ("train", "test"):
+        write(tmp_path, each, [1, 2], ("cat", "dog"))
+    assert refusal(tmp_path).endswith(
+        "row 1: label 2 is none of 0..1, the classes that the schema names; are they numbered from 1?"
+    )
+
+
 def test_classes_of_which_a_part_has_no_image_are_told(tmp_path: Path) -> None:
     write(tmp_path, "train", [1, 2, 2], ("cat", "dog", "eel", "fox"))
     write(tmp_path, "test", [1], ("cat", "dog", "eel", "fox"))
