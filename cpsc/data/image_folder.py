@@ -33,7 +33,7 @@ def load(
     if test_folder.resolve() == train_folder.resolve():
         raise DataError(f"{test_folder}: is the same folder as {train_folder}: a teacher is tested on images it has not seen")
     if unread:
-        say(f"{unread[0]}: is not read, the test part is {test_folder.name}/")
+        say(f"{folder}: {', '.join(f'{part.name}/' for part in unread)} not read, the test part is {test_folder.name}/")
     classes = class_folders.read_class_names(train_folder)
     train, test = (
         class_folders.read_split(part, classes, resize_to=image_size, on_file=on_file, say=say)

@@ -76,7 +76,7 @@ def _some(value: str, allowed: Collection[str]) -> str:
     """Those that may be meant, or all where they are few."""
     few = len(allowed) <= 8
     guess = meant(value, allowed)
-    listed = ", ".join(allowed) if few else f"of which {version()} knows {len(allowed)}"
+    listed = ", ".join(allowed) if few else f"of which {version()} knows {len(allowed)}, a newer one more"
     return listed + (f", did you mean {guess}?" if guess else "")
 
 

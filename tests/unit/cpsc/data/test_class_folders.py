@@ -67,7 +67,7 @@ def test_what_systems_and_people_leave_beside_images_is_nobodys(path: str, folde
         ("train/cat/more.zip", "{folder}/train: 1 file is of no image's ending left out, cat/more.zip first"),
         ("train/cat/image", "{folder}/train: 1 file is of no image's ending left out, cat/image first"),
         ("train/0.png", "{folder}/train: 1 file is in no class's folder left out, 0.png first"),
-        ("val/cat/0.png", "{folder}/val: is not read, the test part is test/"),
+        ("val/cat/0.png", "{folder}: val/ not read, the test part is test/"),
     ],
 )
 def test_what_may_be_taken_for_an_image_that_counts_is_told(path: str, line: str, folder: Path) -> None:
