@@ -89,7 +89,7 @@ def decode_images(
 
 def _decode(source: Path | bytes, name: str, resize_to: int | None) -> tuple[np.ndarray, list[str]]:
     """uint8 [H, W, 3], and what of the image it does not hold."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     remarks: list[str] = []
     try:
@@ -115,7 +115,8 @@ def _decode(source: Path | bytes, name: str, resize_to: int | None) -> tuple[np.
     except Image.DecompressionBombError as error:
         raise DataError(f"{name}: has more pixels than any photograph, which Pillow refuses: make it smaller") from error
     except Exception as error:  # a damaged image fails in any way its decoder does
-        raise DataError(f"{name}: not a readable image ({_what_it_is(source) or ' or '.join(FORMATS)})") from error
+        why = _what_it_is(source) or (" or ".join(FORMATS) if isinstance(error, UnidentifiedImageError) else _damage(error))
+        raise DataError(f"{name}: not a readable image ({why})") from error
 
 
 def _orientation(image: "Image") -> int:
@@ -152,6 +153,11 @@ def _what_it_is(source: Path | bytes) -> str | None:
             return stand_in(file.read(HEAD_BYTES))
     except OSError as error:
         return error.strerror
+
+
+def _damage(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return f"damaged or cut off: {lines[0][:80]}" if lines else "damaged or cut off"
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -1,7 +1,9 @@
 """Class numbers as files hold them: which values are one, and which numbers name all classes."""
 
+import math
 import operator
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any
 
 import torch
@@ -20,7 +22,7 @@ def class_number(value: Any) -> int:
     """
     if value is None or value != value:
         raise ValueError("has no label")
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
         value = int(value)
     try:
         number = operator.index(value)

@@ -162,7 +162,7 @@ def _read_columns(file: ParquetFile) -> _Columns:
 
 
 def _column(present: list[str], candidates: tuple[str, ...], file: ParquetFile) -> str:
-    found = [name for name in candidates if name in present]
+    found = [name for name in present if name in candidates]
     if not found:
         raise DataError(f"{file}: needs a column {' or '.join(candidates)}, it has {', '.join(present)}")
     if len(found) > 1:

@@ -77,7 +77,8 @@ class ParquetFolder:
         named = re.compile(rf"{re.escape(part)}([^A-Za-z0-9].*)?\{SUFFIX}", re.IGNORECASE)
         above = (self.root, f"{self.root}/data")
         places = {place: self._listed(place, named) for place in above}
-        places |= {f"{place}/{part}": self._below(f"{place}/{part}") for place in above}
+        folders = [f"{place}/{part}{suffix}" for place in above for suffix in ("", SUFFIX)]  # train.parquet/ is Spark's
+        places |= {folder: self._below(folder) for folder in folders}
         found = {place: names for place, names in places.items() if names}
         if len(found) > 1:
             first, second = (f"{place}/{names[0]}" for place, names in list(found.items())[:2])

@@ -1,6 +1,7 @@
 """Labels in Parquet files: which values name a class, and which numbers name them all."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ def refusal(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("column", ["label", "labels", "fine_label", "target"])
-@pytest.mark.parametrize("labels", [[0, 1, 2], [0.0, 1.0, 2.0]], ids=["int", "float"])
+@pytest.mark.parametrize(
+    "labels", [[0, 1, 2], [0.0, 1.0, 2.0], [Decimal(0), Decimal(1), Decimal(2)]], ids=["int", "float", "decimal"]
+)
 def test_class_numbers_are_read_from_the_usual_columns_also_as_floats(column: str, labels: list[Any], tmp_path: Path) -> None:
     for part in ("train", "test"):
         write(tmp_path, part, labels, column=column)
@@ -160,7 +163,12 @@ def test_two_columns_of_labels_or_images_are_refused(tmp_path: Path) -> None:
         == f"{tmp_path}/train.parquet: has columns label and fine_label, and nothing tells which is meant: keep one"
     )
     write_parquet(tmp_path / "train.parquet", {"image": cells, "img": cells, "label": [0, 1]})
-    assert "has columns img and image" in refusal(tmp_path)
+    assert "has columns image and img" in refusal(tmp_path)
+    twice = pa.table(
+        [pa.array([each["bytes"] for each in cells]), pa.array([0, 1]), pa.array([1, 0])], names=["img", "label", "label"]
+    )
+    pq.write_table(twice, tmp_path / "train.parquet")
+    assert "has columns label and label, and nothing tells which is meant" in refusal(tmp_path)
 
 
 def test_a_test_part_that_is_the_training_part_is_told(tmp_path: Path) -> None:

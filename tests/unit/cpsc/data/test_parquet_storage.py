@@ -58,6 +58,7 @@ def said(folder: Path) -> list[str]:
         ["train-cats.parquet", "train-dogs.parquet"],
         ["TRAIN.PARQUET"],
         ["train/a/0.parquet", "train/b/0.parquet"],
+        ["train.parquet/part-00000-c000.snappy.parquet", "train.parquet/part-00001-c000.snappy.parquet"],
     ],
     ids=str,
 )
