@@ -373,5 +373,6 @@ def check_cluster(
     """Check a cluster file as Ray does before `ray up`, and for the mistakes that Ray misses; starts nothing."""
     from tuning.cluster_file import check_cluster_file
 
-    check_cluster_file(file)
+    for doubt in check_cluster_file(file):
+        typer.echo(doubt)
     typer.echo(f"{file}: in order")

@@ -6,10 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import torch
+
 from cpsc.config import FORBID_UNKNOWN, require
 from cpsc.data import cifar10, cifar100, digits, image_folder, parquet, tiny_imagenet
 from cpsc.data.dataset import Dataset, Normalisation, Split, augment
-from cpsc.data.decoding import OnFile, nobody_watches
+from cpsc.data.decoding import OnFile, Say, nobody_listens, nobody_watches
+from cpsc.data.labels import say_absent
 from cpsc.errors import ConfigError, DataError
 
 __all__ = ["Dataset", "DatasetConfig", "Normalisation", "Split", "augment", "load_dataset"]
@@ -98,11 +101,12 @@ def load_dataset(
     config: DatasetConfig,
     *,
     on_file: OnFile = nobody_watches,
-    say: Callable[[str], None] = lambda message: None,
+    say: Say = nobody_listens,
 ) -> Dataset:
     """Both parts of the dataset, on the CPU. Raises DataError where its files are missing or corrupt.
 
-    `on_file` counts the images of one part, then of the other; `say` gets what was decided here and not by the config.
+    `on_file` counts the images of one part, then of the other; `say` gets what was decided here and not by the config, and
+    what was left out.
     """
     if config.name == "digits":
         return digits.load()
@@ -110,14 +114,19 @@ def load_dataset(
     location = config.path if "://" in config.path else _folder(config.path)
     chosen = config.normalisation
     if config.name in _FIXED:
-        dataset = _FIXED[config.name](location, on_file=on_file)
-        return replace(dataset, normalisation=chosen or dataset.normalisation)
-    dataset = _ANY_IMAGES[config.name](
-        location, image_size=config.image_size, normalisation=chosen, flip=config.flip is not False, on_file=on_file
-    )
-    if chosen is None:
-        mean, std = dataset.normalisation.mean, dataset.normalisation.std
-        say(f"dataset {config.name}: mean {list(mean)} and std {list(std)}, measured on its {len(dataset.train)} training images")
+        dataset = _FIXED[config.name](location, on_file=on_file, say=say)
+        dataset = replace(dataset, normalisation=chosen or dataset.normalisation)
+    else:
+        dataset = _ANY_IMAGES[config.name](
+            location, image_size=config.image_size, normalisation=chosen, flip=config.flip is not False, on_file=on_file, say=say
+        )
+        if chosen is None:
+            mean, std = list(dataset.normalisation.mean), list(dataset.normalisation.std)
+            say(f"dataset {config.name}: mean {mean} and std {std}, measured on its {len(dataset.train)} training images")
+    if torch.equal(dataset.train.images, dataset.test.images):
+        say(f"dataset {config.name}: both parts hold the same images, so what is tested is what was trained on")
+    for part, split in (("train", dataset.train), ("test", dataset.test)):
+        say_absent(f"dataset {config.name}: the {part} part", split.labels, dataset.class_names, say)
     return dataset
 
 

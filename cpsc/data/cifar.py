@@ -3,18 +3,24 @@
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from cpsc.data.dataset import Dataset, Normalisation, Split
-from cpsc.data.decoding import OnFile, nobody_watches
-from cpsc.data.parquet import ParquetFolder, read_split
+from cpsc.data.dataset import Dataset, Normalisation, Split, check_size
+from cpsc.data.decoding import OnFile, Say, nobody_listens, nobody_watches
+from cpsc.data.labels import class_number
+from cpsc.data.litter import HEAD_BYTES, stand_in
+from cpsc.data.parquet import read_split
+from cpsc.data.parquet_storage import ParquetFolder
 from cpsc.errors import DataError
 
 IMAGE_SIZE = 32
+NUM_IMAGES = {"train": 50_000, "test": 10_000}
+"""Of both datasets."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,21 +39,24 @@ class Edition:
     """Class names as the Parquet files have them, where they are not the archive's."""
 
 
-def load(edition: Edition, location: str | Path, *, on_file: OnFile = nobody_watches) -> Dataset:
+def load(edition: Edition, location: str | Path, *, on_file: OnFile = nobody_watches, say: Say = nobody_listens) -> Dataset:
     """Both parts from `location`: a folder, or, for Parquet files, also a URI that `pyarrow.fs` knows.
 
-    Raises DataError where the files are missing or corrupt. Nothing is downloaded.
+    Raises DataError where the files are missing, there twice or corrupt. `say` gets how many images are missing. Nothing is
+    downloaded.
     """
     folder = ParquetFolder.at(location)
     where = f"dataset {edition.name}: {folder}"
     if not folder.is_there():
         raise DataError(f"{where} is no folder; point dataset.path at the Parquet files or the archive")
     if folder.files("train"):
-        train, test = (_read_parquet(edition, folder, part, on_file) for part in ("train", "test"))
+        train, test = (_read_parquet(edition, folder, part, on_file, say) for part in ("train", "test"))
     elif folder.is_local:
         train, test = _read_archive(edition, Path(folder.root), where)
     else:
         raise DataError(f"{where} holds no train-*.parquet; the archive is read from a local folder only")
+    for part, split in (("train", train), ("test", test)):
+        check_size(edition.name, part, len(split), NUM_IMAGES[part], say)
     return Dataset(
         name=edition.name,
         train=train,
@@ -59,11 +68,11 @@ def load(edition: Edition, location: str | Path, *, on_file: OnFile = nobody_wat
     )
 
 
-def _read_parquet(edition: Edition, folder: ParquetFolder, part: str, on_file: OnFile) -> Split:
-    files = folder.files(part)
+def _read_parquet(edition: Edition, folder: ParquetFolder, part: str, on_file: OnFile, say: Say) -> Split:
+    files = folder.files(part, say=say)
     if not files:
         raise DataError(f"dataset {edition.name}: {folder} holds no {part}-*.parquet")
-    split, names = read_split(files, exactly=IMAGE_SIZE, on_file=on_file)
+    split, names = read_split(files, exactly=IMAGE_SIZE, on_file=on_file, say=say)
     if names and tuple(edition.misspelt.get(name, name) for name in names) != edition.classes:
         raise DataError(f"{files[0]}: its classes are {', '.join(names[:3])}, ..., not {edition.title}'s")
     return split
@@ -73,11 +82,13 @@ def _read_archive(edition: Edition, folder: Path, where: str) -> tuple[Split, Sp
     batches = folder if folder.name == edition.archive_folder else folder / edition.archive_folder
     if not batches.is_dir():
         raise DataError(f"{where} holds neither train-*.parquet nor {edition.archive_folder}/")
-    train = [_read_batch(batches / name, edition) for name in edition.train_files]
-    return (
-        Split(torch.cat([split.images for split in train]), torch.cat([split.labels for split in train])),
-        _read_batch(batches / edition.test_file, edition),
-    )
+    names = (*edition.train_files, edition.test_file)
+    splits = [_read_batch(batches / name, edition) for name in names]
+    for (name, split), (other, another) in combinations(zip(names, splits, strict=True), 2):
+        if torch.equal(split.images, another.images):
+            raise DataError(f"{batches / other}: holds the same images as {name}, unpack the archive anew")
+    *train, test = splits
+    return Split(torch.cat([split.images for split in train]), torch.cat([split.labels for split in train])), test
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -100,12 +111,22 @@ def _read_batch(file: Path, edition: Edition) -> Split:
         with file.open("rb") as handle:
             batch = _ArraysOnly(handle, encoding="bytes").load()
         fields = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
-        images = np.asarray(fields["data"], dtype=np.uint8).reshape(-1, 3, IMAGE_SIZE, IMAGE_SIZE)
-        labels = [int(label) for label in fields[edition.labels_key]]
+        images = _bytes(np.asarray(fields["data"])).reshape(-1, 3, IMAGE_SIZE, IMAGE_SIZE)
+        labels = [class_number(label) for label in fields[edition.labels_key]]
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images, {len(labels)} labels")
         return Split(torch.from_numpy(images), torch.tensor(labels, dtype=torch.int64))
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror})") from error
     except Exception as error:  # a corrupt pickle fails in any way its damaged operations do
-        raise DataError(f"{file}: not a {edition.title} batch (corrupt or of another kind: {error})") from error
+        with file.open("rb") as handle:
+            instead = stand_in(handle.read(HEAD_BYTES))
+        raise DataError(f"{file}: not a {edition.title} batch ({instead or f'corrupt or of another kind: {error}'})") from error
+
+
+def _bytes(pixels: np.ndarray) -> np.ndarray:
+    """`pixels` as they are, where they are what a byte holds: NumPy would cut off what is beyond it."""
+    cut = pixels.astype(np.uint8, casting="unsafe") if pixels.dtype.kind in "iub" else None
+    if cut is None or not np.array_equal(cut, pixels):
+        raise ValueError(f"pixels must be whole numbers in 0..255, they are {pixels.dtype}")
+    return cut

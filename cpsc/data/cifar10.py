@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cpsc.data import cifar
 from cpsc.data.dataset import Dataset, Normalisation
-from cpsc.data.decoding import OnFile, nobody_watches
+from cpsc.data.decoding import OnFile, Say, nobody_listens, nobody_watches
 
 NORMALISATION = Normalisation(mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
 
@@ -21,6 +21,6 @@ EDITION = cifar.Edition(
 )
 
 
-def load(location: str | Path, *, on_file: OnFile = nobody_watches) -> Dataset:
+def load(location: str | Path, *, on_file: OnFile = nobody_watches, say: Say = nobody_listens) -> Dataset:
     """``train-*.parquet`` and ``test-*.parquet``, or ``cifar-10-batches-py`` as torchvision lays it: see `cifar.load`."""
-    return cifar.load(EDITION, location, on_file=on_file)
+    return cifar.load(EDITION, location, on_file=on_file, say=say)

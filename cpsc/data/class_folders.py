@@ -1,20 +1,39 @@
 """Images in a folder a class, at any depth below it: ``train/<class>/*`` as well as ``train/<class>/images/*``."""
 
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from cpsc.data.dataset import Split
-from cpsc.data.decoding import OnFile, decode_images, nobody_watches
+from cpsc.data.decoding import OnFile, Say, decode_images, nobody_listens, nobody_watches
+from cpsc.data.litter import is_litter
 from cpsc.errors import DataError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
+NOTES = frozenset({".txt", ".md", ".rst", ".json", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".html", ".log", ".py", ".db", ".ini"})
+"""What lies beside images and tells of them: nobody takes it for one."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A file below a folder."""
+
+    path: Path
+    is_linked: bool
+    """Whether a link, to it or to a folder above it, leads there."""
+
+    @property
+    def is_image(self) -> bool:
+        return self.path.suffix.lower() in SUFFIXES
 
 
 def read_class_names(folder: Path) -> tuple[str, ...]:
-    """The names of the folders in `folder`, sorted; those that begin with a dot are nobody's class."""
+    """The names of the folders in `folder`, sorted; those that are hidden or a system's own are nobody's class."""
     try:
-        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not is_litter(entry.name))
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
     if not names:
@@ -23,9 +42,8 @@ def read_class_names(folder: Path) -> tuple[str, ...]:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """The image files in `folder` and below, sorted; hidden ones left out."""
-    found = folder.rglob("*")
-    return sorted(path for path in found if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    """The image files in `folder` and below, sorted; hidden ones and a system's own left out."""
+    return sorted(file.path for file in _walk(folder) if file.is_image)
 
 
 def read_split(
@@ -35,22 +53,26 @@ def read_split(
     exactly: int | None = None,
     resize_to: int | None = None,
     on_file: OnFile = nobody_watches,
+    say: Say = nobody_listens,
 ) -> Split:
     """All images below `folder`, by class and name; a label is the place of its folder's name in `classes`.
 
-    Raises DataError for a folder that is none of `classes`, an empty one, or an image that cannot be read or does not fit.
+    An image that a link leads to a second time counts once. Raises DataError for a folder that is none of `classes`, an empty
+    one, a link to another class's image, or an image that cannot be read or does not fit. `say` gets what is left out.
     """
-    files: list[Path] = []
-    labels: list[int] = []
+    found: list[tuple[_Found, int]] = []
     for name in read_class_names(folder):
         if name not in classes:
             raise DataError(f"{folder / name}: is none of the {len(classes)} classes of the training part")
-        found = find_images(folder / name)
-        if not found:
+        inside = sorted(_walk(folder / name, is_linked=(folder / name).is_symlink()), key=lambda file: file.path)
+        if not any(file.is_image for file in inside):
             raise DataError(f"{folder / name}: holds no image ({', '.join(sorted(SUFFIXES))})")
-        files += found
-        labels += [classes.index(name)] * len(found)
-    return decode_files(files, labels, exactly=exactly, resize_to=resize_to, on_file=on_file)
+        found += [(file, classes.index(name)) for file in inside]
+    _say_left_out(folder, [file.path for file, _ in found if not file.is_image], say)
+    counted = _once(folder, [(file, label) for file, label in found if file.is_image], say)
+    _say_nested(folder, [file.path for file, _ in counted], say)
+    files, labels = [file.path for file, _ in counted], [label for _, label in counted]
+    return decode_files(files, labels, exactly=exactly, resize_to=resize_to, on_file=on_file, say=say)
 
 
 def decode_files(
@@ -60,7 +82,75 @@ def decode_files(
     exactly: int | None = None,
     resize_to: int | None = None,
     on_file: OnFile = nobody_watches,
+    say: Say = nobody_listens,
 ) -> Split:
     """The images of `files`, each with its label."""
-    images = decode_images(files, lambda index: str(files[index]), exactly=exactly, resize_to=resize_to, on_file=on_file)
+    images = decode_images(files, lambda index: str(files[index]), exactly=exactly, resize_to=resize_to, on_file=on_file, say=say)
     return Split(images, torch.tensor(labels, dtype=torch.int64))
+
+
+def _walk(folder: Path, *, is_linked: bool = False) -> Iterator[_Found]:
+    """Every file in `folder` and below that is not hidden; links are followed, but not to a folder that they lie in."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror})") from error
+    for entry in entries:
+        if is_litter(entry.name):
+            continue
+        path = Path(entry.path)
+        if not entry.is_dir():
+            if not entry.is_file() and not entry.is_symlink():
+                continue  # a pipe or a socket, which nobody can read to its end
+            yield _Found(path, is_linked or entry.is_symlink())
+        elif not (entry.is_symlink() and folder.resolve().is_relative_to(path.resolve())):
+            yield from _walk(path, is_linked=is_linked or entry.is_symlink())
+
+
+def _once(folder: Path, images: list[tuple[_Found, int]], say: Say) -> list[tuple[_Found, int]]:
+    """`images` without links to others of them. One with another label contradicts it, which is a DataError."""
+    if not any(file.is_linked for file, _ in images):
+        return images
+    owners = {file.path.resolve(): (file.path, label) for file, label in images if not file.is_linked}
+    twice: list[Path] = []
+    counted = []
+    for file, label in images:
+        owner, owners_label = owners.get(file.path.resolve(), (file.path, label)) if file.is_linked else (file.path, label)
+        if owners_label != label:
+            raise DataError(f"{file.path}: is a link to {owner}, of another class: an image has one class")
+        if owner == file.path:
+            counted.append((file, label))
+        else:
+            twice.append(file.path)
+    if twice:
+        say(f"{folder}: {_files(twice)} left out, a link to another of its images, {_relative(twice, folder)} first")
+    return counted
+
+
+def _say_left_out(folder: Path, others: Sequence[Path], say: Say) -> None:
+    """What may be taken for an image: of any ending that is no note's, or in no class's folder."""
+    left = [path for path in others if path.suffix.lower() not in NOTES]
+    if left:
+        say(f"{folder}: {_files(left)} of no image's ending left out, {_relative(left, folder)} first")
+    if outside := sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not is_litter(path.name)):
+        say(f"{folder}: {_files(outside)} in no class's folder left out, {_relative(outside, folder)} first")
+
+
+def _say_nested(folder: Path, images: Sequence[Path], say: Say) -> None:
+    """Folders inside a class's may have been meant as classes."""
+    parts: dict[str, set[str]] = {}
+    for path in images:
+        name, *inner = path.relative_to(folder).parts[:-1]
+        parts.setdefault(name, set()).update(inner[:1])
+    if several := [(name, sorted(inner)) for name, inner in parts.items() if len(inner) > 1]:
+        name, inner = several[0]
+        more = f"; so it is with {len(several) - 1} more" if len(several) > 1 else ""
+        say(f"{folder / name}: its folders {inner[0]} and {inner[1]}, {len(inner)} in all, are one class, {name}{more}")
+
+
+def _files(paths: Sequence[Path]) -> str:
+    return "1 file is" if len(paths) == 1 else f"{len(paths)} files are"
+
+
+def _relative(paths: Sequence[Path], folder: Path) -> Path:
+    return paths[0].relative_to(folder)

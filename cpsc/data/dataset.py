@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cpsc.data.decoding import Say
 from cpsc.errors import DataError
+
+MIN_CLASSES = 2
 
 TEST_PARTS = ("test", "val", "valid", "validation")
 """What the part that no teacher trains on is called, most wanted first."""
@@ -68,6 +71,11 @@ class Dataset:
     flip: bool
 
     def __post_init__(self) -> None:
+        if self.num_classes < MIN_CLASSES:
+            only = f", {self.class_names[0]}" if self.class_names else ""
+            raise DataError(
+                f"dataset {self.name}: has {self.num_classes} class{only}, a teacher must have {MIN_CLASSES} to tell apart"
+            )
         for part, split in (("train", self.train), ("test", self.test)):
             if len(split) == 0:
                 raise DataError(f"dataset {self.name}: the {part} part is empty")
@@ -117,6 +125,16 @@ def of_any_images(
         crop_padding=train.images.shape[3] // 8,
         flip=flip,
     )
+
+
+def check_size(name: str, part: str, found: int, published: int, say: Say) -> None:
+    """Raise DataError where a part of a published dataset holds more images than that; tell `say` where it holds fewer."""
+    if found > published:
+        raise DataError(
+            f"dataset {name}: the {part} part holds {found:,} images, {published:,} are published: some are there twice"
+        )
+    if found < published:
+        say(f"dataset {name}: the {part} part holds {found:,} of the {published:,} images that are published")
 
 
 def measure_normalisation(images: Tensor) -> Normalisation:

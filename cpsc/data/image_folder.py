@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cpsc.data import class_folders
 from cpsc.data.dataset import TEST_PARTS, Dataset, Normalisation, of_any_images
-from cpsc.data.decoding import OnFile, nobody_watches
+from cpsc.data.decoding import OnFile, Say, nobody_listens, nobody_watches
 from cpsc.errors import DataError
 
 
@@ -15,20 +15,28 @@ def load(
     normalisation: Normalisation | None = None,
     flip: bool = True,
     on_file: OnFile = nobody_watches,
+    say: Say = nobody_listens,
 ) -> Dataset:
     """Both parts; classes are the sorted names of the folders in ``train``. The test part is the first of `TEST_PARTS` there.
 
     Images of several sizes need an `image_size`: see `decode_images`. A `normalisation` of None is measured on the training
-    part. Raises DataError where a part is missing or an image cannot be read. Nothing is downloaded.
+    part. Raises DataError where a part is missing or an image cannot be read. `say` gets what is not read. Nothing is downloaded.
     """
     folder = Path(location)
-    test_folder = next((folder / part for part in TEST_PARTS if (folder / part).is_dir()), None)
-    if not (folder / "train").is_dir() or test_folder is None:
+    parts = [folder / part for part in TEST_PARTS if (folder / part).is_dir()]
+    train_folder = folder / "train"
+    if not train_folder.is_dir() or not parts:
         raise DataError(
             f"dataset image_folder: {folder} must hold train/ and {'/ or '.join(TEST_PARTS[:2])}/, each with a folder a class"
         )
-    classes = class_folders.read_class_names(folder / "train")
+    test_folder, *unread = parts
+    if test_folder.resolve() == train_folder.resolve():
+        raise DataError(f"{test_folder}: is the same folder as {train_folder}: a teacher is tested on images it has not seen")
+    if unread:
+        say(f"{folder}: {', '.join(f'{part.name}/' for part in unread)} not read, the test part is {test_folder.name}/")
+    classes = class_folders.read_class_names(train_folder)
     train, test = (
-        class_folders.read_split(part, classes, resize_to=image_size, on_file=on_file) for part in (folder / "train", test_folder)
+        class_folders.read_split(part, classes, resize_to=image_size, on_file=on_file, say=say)
+        for part in (train_folder, test_folder)
     )
     return of_any_images("image_folder", train, test, classes, normalisation, flip=flip)

@@ -1,96 +1,25 @@
 """Labelled images in Hugging Face's Parquet layout, an encoded image and a class number a row: a local folder or a URI's."""
 
 import json
-import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cpsc.data.dataset import TEST_PARTS, Dataset, Normalisation, Split, of_any_images
-from cpsc.data.decoding import OnFile, decode_images, nobody_watches
+from cpsc.data.decoding import OnFile, Say, decode_images, nobody_listens, nobody_watches
+from cpsc.data.labels import check_numbering, class_number
+from cpsc.data.parquet_storage import ParquetFile, ParquetFolder, troubles
 from cpsc.errors import DataError
 
 IMAGE_COLUMNS = ("img", "image")
-LABEL_COLUMNS = ("label", "fine_label")
-MAX_LABEL = 2**31
+LABEL_COLUMNS = ("label", "fine_label", "labels", "target")
 MAX_CLASSES_BY_NUMBER = 100_000
 """Where the schema has no names a label's size tells how many classes there are; a damaged one must not take the memory."""
-
-
-@dataclass(frozen=True)
-class ParquetFile:
-    """A file in a filesystem of Arrow's; as text its path, with the scheme where it is not local, never with credentials."""
-
-    filesystem: Any
-    path: str
-
-    def __str__(self) -> str:
-        return _shown(self.filesystem, self.path)
-
-
-@dataclass(frozen=True)
-class ParquetFolder:
-    """A folder in a filesystem of Arrow's; as text like a `ParquetFile`."""
-
-    filesystem: Any
-    root: str
-
-    @classmethod
-    def at(cls, location: str | Path) -> "ParquetFolder":
-        """The folder at a path, or at a URI, e.g. ``s3://bucket/folder?endpoint_override=host:port``.
-
-        Raises DataError where Arrow does not know the storage.
-        """
-        from pyarrow import fs
-
-        if "://" not in str(location):
-            return cls(fs.LocalFileSystem(), str(location))
-        try:
-            filesystem, root = fs.FileSystem.from_uri(str(location))
-        except _troubles() as error:
-            raise DataError(
-                f"dataset.path: {_redact(str(location))!r} is no storage that Arrow knows ({_reason(error)})"
-            ) from error
-        return cls(filesystem, root.rstrip("/"))
-
-    def __str__(self) -> str:
-        return _shown(self.filesystem, self.root)
-
-    @property
-    def is_local(self) -> bool:
-        from pyarrow import fs
-
-        return isinstance(self.filesystem, fs.LocalFileSystem)
-
-    def is_there(self) -> bool:
-        """Whether it is a folder. Raises DataError where its storage cannot be asked."""
-        from pyarrow import fs
-
-        try:
-            return bool(self.filesystem.get_file_info(self.root).type == fs.FileType.Directory)
-        except _troubles() as error:
-            raise DataError(f"{self}: cannot be read ({_reason(error)})") from error
-
-    def files(self, part: str) -> list[ParquetFile]:
-        """Those of `part`, sorted: ``<part>-*.parquet`` here or in ``data``, else all in a folder ``<part>``. Perhaps none."""
-        pattern = re.compile(rf"{re.escape(part)}(-.*)?\.parquet")
-        for folder in (self.root, f"{self.root}/data"):
-            if found := [path for path in self._parquet_files(folder) if pattern.fullmatch(path.rpartition("/")[2])]:
-                return [ParquetFile(self.filesystem, path) for path in found]
-        return [ParquetFile(self.filesystem, path) for path in self._parquet_files(f"{self.root}/{part}")]
-
-    def _parquet_files(self, folder: str) -> list[str]:
-        from pyarrow import fs
-
-        try:
-            if self.filesystem.get_file_info(folder).type != fs.FileType.Directory:
-                return []
-            found = self.filesystem.get_file_info(fs.FileSelector(folder))
-        except _troubles() as error:
-            raise DataError(f"{self}: cannot be read ({_reason(error)})") from error
-        return sorted(f"{folder}/{info.base_name}" for info in found if info.is_file and info.base_name.endswith(".parquet"))
 
 
 def load(
@@ -100,60 +29,113 @@ def load(
     normalisation: Normalisation | None = None,
     flip: bool = True,
     on_file: OnFile = nobody_watches,
+    say: Say = nobody_listens,
 ) -> Dataset:
     """Both parts from a folder or URI; the test part is the first of `TEST_PARTS` there.
 
     Classes are called as the schema's metadata has them, or by number. Images of several sizes need an `image_size`: see
-    `decode_images`. A `normalisation` of None is measured on the training part. Raises DataError where a part is missing or a
-    file is corrupt.
+    `decode_images`. A `normalisation` of None is measured on the training part. Raises DataError where a part is missing or
+    not whole, the parts' classes differ, or a file is corrupt. `say` gets what is not read.
     """
     folder = ParquetFolder.at(location)
     if not folder.is_there():
         raise DataError(f"dataset parquet: {folder} is no folder; point dataset.path at the one with the Parquet files")
-    train_files, test_files = folder.files("train"), next(filter(None, map(folder.files, TEST_PARTS)), None)
+    train_files = folder.files("train", say=say)
+    test_files = next(filter(None, (folder.files(part, say=say) for part in TEST_PARTS)), None)
     if not train_files or test_files is None:
         kinds = "-*.parquet or ".join(TEST_PARTS[:3])
         raise DataError(f"dataset parquet: {folder} must hold train-*.parquet and {kinds}-*.parquet")
-    train, names = read_split(train_files, resize_to=image_size, on_file=on_file)
-    test, _ = read_split(test_files, resize_to=image_size, on_file=on_file)
+    folder.say_unread([*train_files, *test_files], say)
+    train, names = read_split(train_files, resize_to=image_size, on_file=on_file, say=say)
+    test, test_names = read_split(test_files, resize_to=image_size, on_file=on_file, say=say)
+    if names and test_names:
+        _check_same_names(names, train_files[0], test_names, test_files[0])
+    names = names or test_names
     if not names:
-        num_classes = int(train.labels.max()) + 1
-        if num_classes > MAX_CLASSES_BY_NUMBER:
-            raise DataError(f"{train_files[0]}: labels without names must be below {MAX_CLASSES_BY_NUMBER}, got {num_classes - 1}")
-        names = tuple(str(label) for label in range(num_classes))
+        _check_size(max(int(split.labels.max()) for split in (train, test)), train_files[0])
+        names = tuple(map(str, range(check_numbering([train.labels, test.labels], str(train_files[0])))))
     return of_any_images("parquet", train, test, names, normalisation, flip=flip)
 
 
+def _check_size(label: int, file: ParquetFile) -> None:
+    if label >= MAX_CLASSES_BY_NUMBER:
+        raise DataError(f"{file}: labels without names must be below {MAX_CLASSES_BY_NUMBER}, got {label}")
+
+
 def read_split(
-    files: list[ParquetFile],
+    files: Sequence[ParquetFile],
     *,
     exactly: int | None = None,
     resize_to: int | None = None,
     on_file: OnFile = nobody_watches,
+    say: Say = nobody_listens,
 ) -> tuple[Split, tuple[str, ...]]:
     """Decode all rows of `files` -> the split and the class names in the schema's metadata (empty if it has none).
 
-    Raises DataError where a file is corrupt, lacks the columns, or holds an image that cannot be read or does not fit.
+    Raises DataError where a file is corrupt, lacks the columns, is another's copy, or holds an image that cannot be read or
+    does not fit, or a label that is no class.
     """
     cells: list[bytes] = []
     labels: list[int] = []
     places: list[tuple[ParquetFile, int]] = []
     names: tuple[str, ...] = ()
+    named = files[0]
+    starts: list[int] = []
     for file in files:
         columns = _read_columns(file)
-        names = names or columns.class_names
+        if names and columns.class_names:
+            _check_same_names(names, named, columns.class_names, file)
+        elif columns.class_names:
+            names, named = columns.class_names, file
+        starts.append(len(cells))
         cells += [_encoded(cell, file, row) for row, cell in enumerate(columns.images)]
         labels += [_checked_label(label, file, row) for row, label in enumerate(columns.labels)]
         places += [(file, row) for row in range(len(columns.images))]
     if not cells:
         raise DataError(f"{files[0]}: holds no rows")
+    _check_no_copies(files, starts, cells, labels)
+    if names:
+        _check_known(labels, names, places)
 
     def name(index: int) -> str:
         file, row = places[index]
         return f"{file}: row {row}"
 
-    images = decode_images(cells, name, exactly=exactly, resize_to=resize_to, on_file=on_file)
+    images = decode_images(cells, name, exactly=exactly, resize_to=resize_to, on_file=on_file, say=say)
     return Split(images, torch.tensor(labels, dtype=torch.int64)), names
+
+
+def _check_known(labels: Sequence[int], names: Sequence[str], places: Sequence[tuple[ParquetFile, int]]) -> None:
+    """Raise DataError for the first label beyond the classes that the schema names."""
+    beyond = next((index for index, label in enumerate(labels) if label >= len(names)), None)
+    if beyond is not None:
+        file, row = places[beyond]
+        hint = "; are they numbered from 1?" if min(labels) == 1 and max(labels) == len(names) else ""
+        rule = f"none of 0..{len(names) - 1}, the classes that the schema names"
+        raise DataError(f"{file}: row {row}: label {labels[beyond]} is {rule}{hint}")
+
+
+def _check_no_copies(files: Sequence[ParquetFile], starts: Sequence[int], cells: Sequence[bytes], labels: Sequence[int]) -> None:
+    """Raise DataError where two files have the same rows: one of them is a copy under another name."""
+    alike: dict[tuple[int, bytes], list[tuple[ParquetFile, slice]]] = defaultdict(list)
+    for file, start, end in zip(files, starts, [*starts[1:], len(cells)], strict=True):
+        if end > start:
+            alike[end - start, cells[start]].append((file, slice(start, end)))
+    for group in alike.values():
+        for (other, earlier), (file, rows) in combinations(group, 2):
+            if labels[rows] == labels[earlier] and cells[rows] == cells[earlier]:
+                raise DataError(f"{file}: holds the same rows as {other}, keep one")
+
+
+def _check_same_names(names: tuple[str, ...], named: ParquetFile, others: tuple[str, ...], file: ParquetFile) -> None:
+    if names != others:
+        length = max(len(names), len(others))
+        theirs, ours = next((a, b) for a, b in zip(_filled(others, length), _filled(names, length), strict=True) if a != b)
+        raise DataError(f"{file}: its schema names other classes than that of {named} ({theirs} where that has {ours})")
+
+
+def _filled(names: tuple[str, ...], length: int) -> tuple[str, ...]:
+    return names + ("none",) * (length - len(names))
 
 
 @dataclass(frozen=True)
@@ -174,56 +156,47 @@ def _read_columns(file: ParquetFile) -> _Columns:
             image_column, label_column = (_column(schema.names, names, file) for names in (IMAGE_COLUMNS, LABEL_COLUMNS))
             table = reader.read(columns=[image_column, label_column])
             images, labels = table.column(image_column).to_pylist(), table.column(label_column).to_pylist()
-    except _troubles() as error:
-        raise DataError(f"{file}: not a readable Parquet file ({_reason(error)})") from error
-    return _Columns(images, labels, _class_names(schema.metadata or {}, label_column))
+    except troubles() as error:
+        raise DataError(f"{file}: not a readable Parquet file ({file.why_unreadable(error)})") from error
+    return _Columns(images, labels, _class_names(schema.metadata or {}, label_column, file))
 
 
 def _column(present: list[str], candidates: tuple[str, ...], file: ParquetFile) -> str:
-    for name in candidates:
-        if name in present:
-            return name
-    raise DataError(f"{file}: needs a column {' or '.join(candidates)}, it has {', '.join(present)}")
+    found = [name for name in present if name in candidates]
+    if not found:
+        raise DataError(f"{file}: needs a column {' or '.join(candidates)}, it has {', '.join(present)}")
+    if len(found) > 1:
+        raise DataError(f"{file}: has columns {' and '.join(found)}, and nothing tells which is meant: keep one")
+    return found[0]
 
 
 def _encoded(cell: Any, file: ParquetFile, row: int) -> bytes:
-    content = cell.get("bytes") if isinstance(cell, dict) else None
-    if not isinstance(content, bytes):
-        raise DataError(f"{file}: row {row} holds no image in a field 'bytes'")
-    return content
+    """The image's file: a row's field 'bytes', or the row itself."""
+    content = cell.get("bytes") if isinstance(cell, dict) else cell
+    if isinstance(content, bytes):
+        return content
+    path = cell.get("path") if isinstance(cell, dict) else None
+    only = f", only the path {str(path)[:40]!r} of one: write the files into the rows" if path else ""
+    raise DataError(f"{file}: row {row} holds no image in a field 'bytes'{only}")
 
 
 def _checked_label(label: Any, file: ParquetFile, row: int) -> int:
-    if label is None:
-        raise DataError(f"{file}: row {row} has no label")
-    if not isinstance(label, int) or not 0 <= label < MAX_LABEL:
-        raise DataError(f"{file}: row {row}: a label must be a class number, got {str(label)[:40]!r}")
-    return label
-
-
-def _class_names(metadata: dict[bytes, bytes], label_column: str) -> tuple[str, ...]:
     try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        return tuple(features[label_column]["names"])
+        return class_number(label)
+    except ValueError as error:
+        raise DataError(f"{file}: row {row}: {error}") from error
+
+
+def _class_names(metadata: dict[bytes, bytes], label_column: str, file: ParquetFile) -> tuple[str, ...]:
+    """Those of a `ClassLabel` in what Hugging Face writes beside the schema; none where it is of another kind."""
+    try:
+        names = json.loads(metadata[b"huggingface"])["info"]["features"][label_column]["names"]
     except (KeyError, ValueError, TypeError):
         return ()
-
-
-def _troubles() -> tuple[type[Exception], ...]:
-    import pyarrow as pa
-
-    return (pa.ArrowException, OSError, ValueError)
-
-
-def _shown(filesystem: Any, path: str) -> str:
-    return path if filesystem.type_name == "local" else f"{filesystem.type_name}://{path}"
-
-
-def _redact(text: str) -> str:
-    """`text` without what URIs in it carry before their host and in their query: names, passwords, keys."""
-    return re.sub(r"\?[^\s'\"]*", "?***", re.sub(r"(\w+://)[^\s'\"]*@", r"\1***@", text))
-
-
-def _reason(error: Exception) -> str:
-    lines = _redact(str(error)).strip().splitlines()
-    return lines[0][:120] if lines else type(error).__name__
+    if isinstance(names, dict):  # by number, as the Hub's dataset cards have them
+        names = [names.get(str(index)) for index in range(len(names))]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return ()
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(f"{file}: its schema gives two classes the name {twice[0]}")
+    return tuple(names)

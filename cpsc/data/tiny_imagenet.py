@@ -8,22 +8,24 @@ from collections import Counter
 from pathlib import Path
 
 from cpsc.data import class_folders
-from cpsc.data.dataset import Dataset, Normalisation, Split
-from cpsc.data.decoding import OnFile, nobody_watches
+from cpsc.data.dataset import Dataset, Normalisation, Split, check_size
+from cpsc.data.decoding import OnFile, Say, nobody_listens, nobody_watches
 from cpsc.errors import DataError
 
 NORMALISATION = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 """ImageNet's."""
 NUM_CLASSES = 200
+TRAIN_IMAGES_A_CLASS = 500
+VAL_IMAGES_A_CLASS = 50
 IMAGE_SIZE = 64
 ARCHIVE_FOLDER = "tiny-imagenet-200"
 ANNOTATIONS = "val_annotations.txt"
 
 
-def load(location: str | Path, *, on_file: OnFile = nobody_watches) -> Dataset:
+def load(location: str | Path, *, on_file: OnFile = nobody_watches, say: Say = nobody_listens) -> Dataset:
     """Both parts from the folder, or its ``tiny-imagenet-200``; the test part is ``val``, for the archive's test has no labels.
 
-    Raises DataError where files are missing or corrupt. Nothing is downloaded.
+    Raises DataError where files are missing or corrupt. `say` gets how many images of a part are missing. Nothing is downloaded.
     """
     folder = Path(location)
     root = folder if (folder / "train").is_dir() else folder / ARCHIVE_FOLDER
@@ -34,10 +36,14 @@ def load(location: str | Path, *, on_file: OnFile = nobody_watches) -> Dataset:
             )
     wnids = class_folders.read_class_names(root / "train")
     _check_classes(root, wnids)
+    train = class_folders.read_split(root / "train", wnids, exactly=IMAGE_SIZE, on_file=on_file, say=say)
+    test = _read_val(root / "val", wnids, on_file, say)
+    check_size("tiny_imagenet", "train", len(train), NUM_CLASSES * TRAIN_IMAGES_A_CLASS, say)
+    check_size("tiny_imagenet", "val", len(test), NUM_CLASSES * VAL_IMAGES_A_CLASS, say)
     return Dataset(
         name="tiny_imagenet",
-        train=class_folders.read_split(root / "train", wnids, exactly=IMAGE_SIZE, on_file=on_file),
-        test=_read_val(root / "val", wnids, on_file),
+        train=train,
+        test=test,
         class_names=_class_names(root / "words.txt", wnids),
         normalisation=NORMALISATION,
         crop_padding=4,
@@ -56,22 +62,24 @@ def _check_classes(root: Path, wnids: tuple[str, ...]) -> None:
         raise DataError(f"{listed}: it and train/ disagree on {odd[0]}; unpack the archive anew")
 
 
-def _read_val(val: Path, wnids: tuple[str, ...], on_file: OnFile) -> Split:
+def _read_val(val: Path, wnids: tuple[str, ...], on_file: OnFile, say: Say) -> Split:
     annotations = val / ANNOTATIONS
     if not (val / "images").is_dir():
-        return class_folders.read_split(val, wnids, exactly=IMAGE_SIZE, on_file=on_file)
-    files, labels = [], []
+        return class_folders.read_split(val, wnids, exactly=IMAGE_SIZE, on_file=on_file, say=say)
+    labels: dict[Path, int] = {}
     places = {wnid: place for place, wnid in enumerate(wnids)}
     for number, line in enumerate(_read_lines(annotations), start=1):
         name, wnid = [*line.split("\t"), ""][:2]
         if wnid not in places or not name or Path(name).name != name:
             raise DataError(f"{annotations}: line {number} must name an image and one of train's classes, got {line[:80]!r}")
-        files.append(val / "images" / name)
-        labels.append(places[wnid])
+        file = val / "images" / name
+        if file in labels:
+            raise DataError(f"{annotations}: line {number} names {name} again, unpack the archive anew")
+        labels[file] = places[wnid]
     held = len(class_folders.find_images(val / "images"))
-    if held != len(files) or not files:
-        raise DataError(f"{annotations}: names {len(files)} images, {val / 'images'} holds {held}; unpack the archive anew")
-    return class_folders.decode_files(files, labels, exactly=IMAGE_SIZE, on_file=on_file)
+    if held != len(labels) or not labels:
+        raise DataError(f"{annotations}: names {len(labels)} images, {val / 'images'} holds {held}; unpack the archive anew")
+    return class_folders.decode_files(list(labels), list(labels.values()), exactly=IMAGE_SIZE, on_file=on_file, say=say)
 
 
 def _class_names(words: Path, wnids: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,8 +2,6 @@
 
 import subprocess
 import tomllib
-from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,113 +11,40 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from cpsc.errors import ConfigError
-from tuning.cluster_file import CHECKS, _check_as_ray_does, _simple_commands, check_cluster_file
-
-ROOT = Path(__file__).parents[3]
-CLUSTER = ROOT / "cluster.yaml"
-RAY = version("ray")
-Cluster = dict[str, Any]
-Edit = Callable[[Cluster], None]
-HEAD, WORKER = "head_start_ray_commands", "worker_start_ray_commands"
-SPOT = "available_node_types.gpu_spot"
+from tests.unit.tuning.cluster_edits import (
+    CLUSTER,
+    HEAD,
+    RAY,
+    ROOT,
+    SPOT,
+    WORKER,
+    Cluster,
+    Edit,
+    both,
+    docker,
+    drop,
+    google,
+    in_own_shell,
+    original,
+    own_machines,
+    put,
+    refusal,
+    rewrite,
+    write,
+)
+from tuning.cluster_file import CHECKS, check_cluster_file
+from tuning.cluster_file.sections import check_as_ray_does
+from tuning.cluster_file.shell import simple_commands
 
 
 @pytest.fixture
 def cluster() -> Cluster:
     """The repository's file as content; each test gets its own."""
-    loaded = yaml.safe_load(yaml.safe_dump(yaml.safe_load(CLUSTER.read_text(encoding="utf-8"))))
-    assert isinstance(loaded, dict)
-    return loaded
-
-
-def put(path: str, value: Any) -> Edit:
-    def edit(cluster: Cluster) -> None:
-        *parents, last = path.split("/")
-        for parent in parents:
-            cluster = cluster[int(parent) if isinstance(cluster, list) else parent]
-        cluster[last] = value
-
-    return edit
-
-
-def drop(path: str) -> Edit:
-    def edit(cluster: Cluster) -> None:
-        *parents, last = path.split("/")
-        for parent in parents:
-            cluster = cluster[parent]
-        del cluster[last]
-
-    return edit
-
-
-def rewrite(key: str, old: str, new: str) -> Edit:
-    """Replace text in the list of commands under `key`; it must be there."""
-
-    def edit(cluster: Cluster) -> None:
-        assert any(old in command for command in cluster[key])
-        cluster[key] = [command.replace(old, new) for command in cluster[key]]
-
-    return edit
-
-
-def in_own_shell(key: str) -> Edit:
-    """Move the exports of the command that starts Ray into a command before it, where they have no effect."""
-
-    def edit(cluster: Cluster) -> None:
-        exports, _, start = cluster[key][-1].partition(";")
-        cluster[key][-1:] = [exports, start]
-
-    return edit
-
-
-def docker(**docker: Any) -> Edit:
-    """Nodes in containers that bring Ray along."""
-
-    def edit(cluster: Cluster) -> None:
-        cluster["docker"] = {"container_name": "ray", **docker}
-        cluster["setup_commands"] = []
-
-    return edit
-
-
-def own_machines(cluster: Cluster) -> None:
-    for key in ("available_node_types", "head_node_type", "max_workers"):
-        del cluster[key]
-    cluster["provider"] = {"type": "local", "head_ip": "10.0.0.1", "worker_ips": ["10.0.0.2"]}
-
-
-def google(cluster: Cluster) -> None:
-    cluster["provider"] = {"type": "gcp", "region": "r", "availability_zone": "z", "project_id": "p"}
-    for node_type in cluster["available_node_types"].values():
-        node_type["node_config"] = {"machineType": "n1-standard-8"}
-
-
-def both(*edits: Edit) -> Edit:
-    def edit(cluster: Cluster) -> None:
-        for each in edits:
-            each(cluster)
-
-    return edit
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(ConfigError) as caught:
-        check_cluster_file(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert len(message.splitlines()) == 1
-    return message.removeprefix(f"{path}: ")
-
-
-def write(tmp_path: Path, content: Any) -> Path:
-    path = tmp_path / "cluster.yaml"
-    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
-    return path
+    return original()
 
 
 def test_the_file_of_the_repository_passes_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
-    check_cluster_file(CLUSTER)
+    assert check_cluster_file(CLUSTER) == []
     assert capfd.readouterr() == ("", "")
 
 
@@ -138,7 +63,7 @@ def test_the_file_of_the_repository_passes_in_silence(capfd: pytest.CaptureFixtu
         put("file_mounts", {"~/.ray": "~/cluster-secrets"}),
         docker(image=f"rayproject/ray:{RAY}-py312-gpu"),
         docker(head_image=f"rayproject/ray:{RAY}-py312", worker_image=f"rayproject/ray:{RAY}-py312-gpu@sha256:0"),
-        rewrite("setup_commands", f'"ray[default,tune]=={RAY}"', f"./ray-{RAY}-cp312-cp312-manylinux2014_x86_64.whl"),
+        rewrite("setup_commands", f'"ray[default,tune]=={RAY}"', f"./ray-{RAY}-cp312-cp312-manylinux2014_x86_64.whl[default,tune]"),
     ],
 )
 def test_other_ways_to_write_the_same_pass(cluster: Cluster, tmp_path: Path, edit: Edit) -> None:
@@ -274,7 +199,7 @@ def test_other_ways_to_write_the_same_pass(cluster: Cluster, tmp_path: Path, edi
 )
 def test_what_ray_lets_through_is_refused(cluster: Cluster, tmp_path: Path, edit: Edit, message: str) -> None:
     edit(cluster)
-    _check_as_ray_does(cluster)
+    check_as_ray_does(cluster)
     assert message in refusal(write(tmp_path, cluster))
 
 
@@ -350,7 +275,7 @@ def installed(cluster: Cluster) -> dict[str, Requirement]:
     requirements = {}
     for key in ("setup_commands", "head_setup_commands", "worker_setup_commands"):
         for command in cluster[key]:
-            for words in _simple_commands(command, key):
+            for words in simple_commands(command, key):
                 if words[0].endswith("pip"):
                     found = [Requirement(word) for word in words[2:] if not word.startswith("-")]
                     requirements |= {canonicalize_name(requirement.name): requirement for requirement in found}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cpsc.data import DatasetConfig, cifar10, load_dataset
+from cpsc.data import DatasetConfig, cifar, cifar10, load_dataset
 from cpsc.errors import DataError
 from tests.unit.cpsc.data import files
 from tests.unit.cpsc.data.files import Touch
@@ -164,7 +164,7 @@ def test_parquet_files_of_one_part_only_are_refused(write_parquet, tmp_path: Pat
 
 
 def test_parquet_files_of_other_classes_are_refused(write_parquet, tmp_path: Path) -> None:
-    write_parquet("train", classes=("apple", "aquarium_fish", "baby", "bear"))
+    write_parquet("train", classes=("apple", "aquarium_fish", "baby", "bear"), labels=(0, 3))
     write_parquet("test")
     with pytest.raises(DataError, match=r"its classes are apple, aquarium_fish, baby, \.\.\., not CIFAR-10's"):
         cifar10.load(tmp_path)
@@ -173,7 +173,7 @@ def test_parquet_files_of_other_classes_are_refused(write_parquet, tmp_path: Pat
 def test_labels_beyond_the_ten_classes_are_refused(write_parquet, tmp_path: Path) -> None:
     write_parquet("train", labels=(3, 10))
     write_parquet("test")
-    with pytest.raises(DataError, match=r"train labels run from 3 to 10, outside 0\.\.9"):
+    with pytest.raises(DataError, match=r"of-00001.parquet: row 1: label 10 is none of 0\.\.9, the classes that the schema names"):
         cifar10.load(tmp_path)
 
 
@@ -186,4 +186,46 @@ def test_a_batch_with_fewer_labels_than_images_is_refused(archive: Path) -> None
 def test_pixels_beyond_a_byte_are_refused(archive: Path) -> None:
     dump(archive / "cifar-10-batches-py" / "data_batch_4", {b"data": [[300] * 3072], b"labels": [1]})
     with pytest.raises(DataError, match="data_batch_4: not a CIFAR-10 batch"):
+        cifar10.load(archive)
+
+
+@pytest.mark.parametrize("name", ["data_batch_4", "test_batch"])
+def test_a_batch_that_is_a_copy_of_another_is_refused(name: str, archive: Path) -> None:
+    folder = archive / "cifar-10-batches-py"
+    (folder / name).write_bytes((folder / "data_batch_2").read_bytes())
+    with pytest.raises(DataError, match=f"{folder / name}: holds the same images as data_batch_2, unpack the archive anew"):
+        cifar10.load(archive)
+
+
+@pytest.mark.parametrize(
+    "data", [rows(1) / 255, rows(1).astype(np.int64) + 256, rows(1).astype(np.float32)], ids=["unit", "wide", "float"]
+)
+def test_pixels_that_a_byte_would_cut_off_are_refused(data: np.ndarray, archive: Path) -> None:
+    dump(archive / "cifar-10-batches-py" / "data_batch_4", {b"data": data, b"labels": [1, 2]})
+    with pytest.raises(DataError, match=rf"data_batch_4: .*pixels must be whole numbers in 0\.\.255, they are {data.dtype}"):
+        cifar10.load(archive)
+
+
+@pytest.mark.parametrize("labels", [[1.5, 2], ["1", "2"], [b"1", b"2"], [-1, 2]], ids=str)
+def test_labels_of_a_batch_that_are_no_class_numbers_are_refused(labels: list[Any], archive: Path) -> None:
+    dump(archive / "cifar-10-batches-py" / "data_batch_4", {b"data": rows(1), b"labels": labels})
+    with pytest.raises(DataError, match=r"data_batch_4: .*a label must be a class number, got"):
+        cifar10.load(archive)
+
+
+def test_how_many_images_are_missing_is_told_and_too_many_are_refused(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    cifar10.load(archive, say=said.append)
+    assert said == [
+        "dataset cifar10: the train part holds 10 of the 50,000 images that are published",
+        "dataset cifar10: the test part holds 2 of the 10,000 images that are published",
+    ]
+    monkeypatch.setitem(cifar.NUM_IMAGES, "train", 9)
+    with pytest.raises(DataError, match="the train part holds 10 images, 9 are published: some are there twice"):
+        cifar10.load(archive)
+
+
+def test_an_lfs_pointer_instead_of_a_batch_is_named(archive: Path) -> None:
+    (archive / "cifar-10-batches-py" / "data_batch_4").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(DataError, match=r"data_batch_4: not a CIFAR-10 batch \(it is a Git LFS pointer and not the file"):
         cifar10.load(archive)

@@ -13,6 +13,7 @@ from cpsc.errors import DataError
 from tests.unit.cpsc.data.files import decoded, encoded, pixels, write_image
 
 IMAGES = pixels(7, size=8, seed=3)
+ABSENT = "dataset image_folder: the test part has no image of Bee"
 
 
 @pytest.fixture
@@ -66,11 +67,11 @@ def test_the_config_decides_normalisation_and_flips(folder: Path) -> None:
         DatasetConfig(name="image_folder", path=str(folder), mean=(0.1, 0.2, 0.3), std=(1.0, 0.5, 0.2), flip=False), say=said.append
     )
     assert (given.normalisation, given.flip) == (Normalisation(mean=(0.1, 0.2, 0.3), std=(1.0, 0.5, 0.2)), False)
-    assert said == []
+    assert said == [ABSENT]
     measured = load_dataset(DatasetConfig(name="image_folder", path=str(folder)), say=said.append)
     normalised = measured.normalisation.normalise(measured.train.images)
     assert normalised.mean(dim=(0, 2, 3)).tolist() == pytest.approx([0.0] * 3, abs=1e-3)
-    assert (measured.flip, measured.crop_padding, len(said)) == (True, 1, 1)
+    assert (measured.flip, measured.crop_padding, len(said)) == (True, 1, 3)
 
 
 def test_grey_paletted_and_transparent_images_get_three_channels(tmp_path: Path) -> None:
@@ -81,6 +82,7 @@ def test_grey_paletted_and_transparent_images_get_three_channels(tmp_path: Path)
         (tmp_path / "train" / "a").mkdir(parents=True, exist_ok=True)
         picture.save(tmp_path / "train" / "a" / f"{name}.png")
     write_image(tmp_path / "val" / "a" / "0.png", red)
+    write_image(tmp_path / "train" / "b" / "0.png", red)
     images = image_folder.load(tmp_path).train.images
     assert torch.equal(images[0], torch.from_numpy(np.array(opaque.convert("L"))).expand(3, 8, 8))
     assert torch.equal(images[1], torch.from_numpy(red).permute(2, 0, 1))
@@ -112,6 +114,7 @@ def test_with_an_image_size_the_shortest_side_is_brought_to_it_and_the_middle_ke
     wide[:, 16:24, 1] = 40
     write_image(tmp_path / "train" / "a" / "0.png", wide)
     write_image(tmp_path / "train" / "a" / "1.png", wide.transpose(1, 0, 2))
+    write_image(tmp_path / "train" / "b" / "0.png", wide)
     write_image(tmp_path / "test" / "a" / "0.png", np.full((4, 4, 3), 90, np.uint8))
     dataset = load_dataset(DatasetConfig(name="image_folder", path=str(tmp_path), image_size=8))
     first = dataset.train.images[0]
@@ -127,7 +130,8 @@ def test_shrinking_averages_what_it_drops(tmp_path: Path) -> None:
     checks = np.zeros((64, 64, 3), np.uint8)
     checks[::2, ::2] = checks[1::2, 1::2] = 255
     for part in ("train", "test"):
-        write_image(tmp_path / part / "a" / "0.png", checks)
+        for name in "ab":
+            write_image(tmp_path / part / name / "0.png", checks)
     images = image_folder.load(tmp_path, image_size=8, normalisation=Normalisation(mean=(0.5,) * 3, std=(0.5,) * 3)).train.images
     assert 120 < int(images.min()) <= int(images.max()) < 136, "without antialiasing a pixel would be black or white"
 
@@ -163,7 +167,7 @@ def test_a_test_class_that_nothing_was_trained_on_is_refused(folder: Path) -> No
 
 def test_an_empty_class_is_refused(folder: Path) -> None:
     (folder / "train" / "dog").mkdir()
-    with pytest.raises(DataError, match=r"train/dog: holds no image \(.bmp, .gif, .jpeg, .jpg"):
+    with pytest.raises(DataError, match=r"train/dog: holds no image \(.bmp, .gif, .jfif, .jpe, .jpeg, .jpg"):
         image_folder.load(folder)
 
 

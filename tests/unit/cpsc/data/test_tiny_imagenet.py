@@ -142,7 +142,8 @@ def test_a_truncated_image_is_refused_by_its_file(share: float, archive: Path, r
     file = archive / "train" / WNIDS[1] / "images" / f"{WNIDS[1]}_3.JPEG"
     whole = file.read_bytes()
     file.write_bytes(whole[: int(share * len(whole))])
-    assert refused() == f"{file}: not a readable image (PNG or JPEG or BMP or GIF or PPM or TIFF or WEBP)"
+    what = "damaged or cut off: image file is truncated" if share else "it is empty, fetch it anew"
+    assert refused().startswith(f"{file}: not a readable image ({what}")
 
 
 def test_an_image_of_another_size_is_refused_by_its_file(archive: Path, refused: Callable[[], str]) -> None:
@@ -186,3 +187,31 @@ def test_annotations_that_are_missing_or_no_text_are_refused(archive: Path, refu
 def test_a_folder_without_a_validation_part_is_refused(archive: Path, refused: Callable[[], str]) -> None:
     (archive / "val").rename(archive / "validation")
     assert f"dataset tiny_imagenet: {archive} holds no val/" in refused()
+
+
+def test_an_annotation_that_comes_twice_in_place_of_another_is_refused(archive: Path, refused: Callable[[], str]) -> None:
+    annotations = archive / "val" / "val_annotations.txt"
+    lines = annotations.read_text().splitlines()
+    annotations.write_text("\n".join([*lines[:5], lines[0]]))
+    assert "val_annotations.txt: line 6 names val_0.JPEG again, unpack the archive anew" in refused()
+
+
+def test_what_systems_leave_between_the_images_is_nobodys(archive: Path) -> None:
+    digest = tiny_imagenet.load(archive).digest
+    for path in (
+        "train/.ipynb_checkpoints/0.JPEG",
+        f"train/{WNIDS[0]}/images/.ipynb_checkpoints/0.JPEG",
+        "val/images/._val_0.JPEG",
+    ):
+        write_image(archive / path, image(WNIDS[0], 0), "JPEG")
+    (archive / "train" / "__MACOSX").mkdir()
+    assert tiny_imagenet.load(archive).digest == digest
+
+
+def test_how_many_images_are_missing_is_told(archive: Path) -> None:
+    said: list[str] = []
+    tiny_imagenet.load(archive, say=said.append)
+    assert said == [
+        "dataset tiny_imagenet: the train part holds 15 of the 1,500 images that are published",
+        "dataset tiny_imagenet: the val part holds 6 of the 150 images that are published",
+    ]

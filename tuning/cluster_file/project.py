@@ -1,0 +1,30 @@
+"""What this project needs installed: from `pyproject.toml` where this is a checkout, else from the installed distribution."""
+
+import tomllib
+from importlib.metadata import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+NAME = "cpsc-tune"
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+
+
+def requirements(extra: str | None = None) -> list[Requirement]:
+    """Those of every installation, or those that `extra` adds."""
+    if PYPROJECT.is_file():
+        project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
+        return [Requirement(text) for text in (project["optional-dependencies"][extra] if extra else project["dependencies"])]
+    found = [Requirement(text) for text in metadata(NAME).get_all("Requires-Dist") or ()]
+    plain = [each for each in found if each.marker is None or each.marker.evaluate({"extra": ""})]
+    if extra is None:
+        return plain
+    return [each for each in found if each not in plain and each.marker is not None and each.marker.evaluate({"extra": extra})]
+
+
+def python_range() -> SpecifierSet:
+    """Pythons that it runs on."""
+    if PYPROJECT.is_file():
+        return SpecifierSet(tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["requires-python"])
+    return SpecifierSet(metadata(NAME)["Requires-Python"])

@@ -1,0 +1,74 @@
+"""Shell commands as a cluster file holds them: simple commands, the flags of a program, the variables that it is given."""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from cpsc.errors import ConfigError
+
+ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """A program's start in a shell command: its flags, and the variables that it is given there."""
+
+    flags: Mapping[str, str]
+    variables: Mapping[str, str]
+
+
+def invocations(commands: Sequence[str], where: str, program: str, verb: str) -> Iterator[Invocation]:
+    """Every ``program verb ...`` in `commands`, which stand under the key `where`."""
+    for command in commands:
+        if not re.search(rf"\b{program}\s+{verb}\b", command):
+            continue
+        exported: dict[str, str] = {}  # each command is a shell of its own
+        for words in simple_commands(command, where):
+            names = [PurePosixPath(word).name for word in words]
+            start = next((i for i, pair in enumerate(zip(names, words[1:], strict=False)) if pair == (program, verb)), None)
+            if start is not None:
+                yield Invocation(_flags(words[start + 2 :]), exported | _assignments(words[:start]))
+            elif words[0] == "export":
+                exported |= _assignments(words[1:])
+
+
+def simple_commands(command: str, where: str) -> Iterator[list[str]]:
+    """The words of each simple command in a shell command, unquoted; variables stand as they are written."""
+    for line in command.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        words: list[str] = []
+        try:
+            for word in lexer:
+                if set(word) <= set("();|&"):
+                    if words:
+                        yield words
+                    words = []
+                else:
+                    words.append(word)
+        except ValueError as error:
+            raise ConfigError(f"{where}: {line.strip()!r} is not a shell command ({error})") from error
+        if words:
+            yield words
+
+
+def _flags(words: Sequence[str]) -> dict[str, str]:
+    """``--a=1 --b 2 --c`` -> ``{"--a": "1", "--b": "2", "--c": ""}``; of a repeated flag the last, as Ray has it."""
+    flags: dict[str, str] = {}
+    for word, following in zip(words, [*words[1:], "-"], strict=True):
+        if word.startswith("-"):
+            name, equals, value = word.partition("=")
+            flags[name] = value if equals or following.startswith("-") else following
+    return flags
+
+
+def _assignments(words: Sequence[str]) -> dict[str, str]:
+    matches = [ASSIGNMENT.fullmatch(word) for word in words]
+    return {match[1]: match[2] for match in matches if match}
+
+
+def home(path: str) -> str:
+    """One spelling for paths in the home folder."""
+    return re.sub(r"^(\$HOME|\$\{HOME\})(?=/|$)", "~", path)
