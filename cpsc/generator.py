@@ -10,6 +10,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from cpsc.config import GeneratorConfig
 from cpsc.data.dataset import Normalisation
+from cpsc.device import precise
 from cpsc.errors import ConfigError
 
 EMBEDDING_EPS = 1e-3
@@ -83,7 +84,7 @@ class ConditionalGenerator(nn.Module):
         x = _upsample(self.norm0(_unfold(self.project(latents), self.width, self.base_size), labels))
         x = _upsample(F.leaky_relu(self.norm1(self.conv1(x), labels), 0.2, inplace=True))
         x = F.leaky_relu(self.norm2(self.conv2(x), labels), 0.2, inplace=True)
-        images: Tensor = self.norm_image(torch.tanh(self.to_image(x).float()), labels)
+        images: Tensor = self.norm_image(torch.tanh(precise(self.to_image(x))), labels)
         return images
 
 
@@ -196,7 +197,7 @@ class Generator(nn.Module):
         x = _upsample(self.norm0(_unfold(self.project(latents), self.stem, self.base_size)))
         x = _upsample(F.leaky_relu(self.norm1(self.conv1(x)), 0.2, inplace=True))
         x = F.leaky_relu(self.norm2(self.conv2(x)), 0.2, inplace=True)
-        images: Tensor = self.norm_image(self._finish(self.to_image(x).float()))
+        images: Tensor = self.norm_image(self._finish(precise(self.to_image(x))))
         return images
 
 

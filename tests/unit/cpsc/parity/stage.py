@@ -15,7 +15,9 @@ from cpsc.statistics import ChannelStatistics
 from tuning.space import Settings, build_config
 
 RELATIVE = 1e-6
-BATCH, CHANNELS, SIZE, DIM = 9, 2, 6, 7
+FLOORED = 1e-9
+"""What a term's own floor on probabilities, 1e-12 each, may add to a value of no size: all of a batch in one class."""
+BATCH, CHANNELS, SIZE, DIM = 6, 2, 6, 7
 CLASSES = (10, 100)
 
 GAINS = {"usual": (4.0, 3.0), "saturated": (700.0, 500.0), "flat": (1e-3, 1e-3), "opposed": (90.0, -90.0), "equal": (4.0, 4.0)}
@@ -86,10 +88,10 @@ def networks(classes: int, kind: str, *, student_dim: int = DIM) -> tuple[Net, N
 
 
 def images_and_labels(classes: int, *, seed: int = 3) -> tuple[Tensor, Tensor]:
-    """A class of three, one of two, and lone ones."""
+    """A class of three, and lone ones."""
     rng = torch.Generator().manual_seed(seed)
     images = torch.randn(BATCH, CHANNELS, SIZE, SIZE, generator=rng, dtype=torch.float64)
-    return images, torch.tensor([0, 1, 0, 2, 3, 3, 0, 4, classes - 1])
+    return images, torch.tensor([0, 1, 0, 2, 0, classes - 1])
 
 
 def generator_scene(classes: int, kind: str = "usual", *, asks_student: bool = True, student_dim: int = DIM) -> Scene:
@@ -147,7 +149,7 @@ def assert_parity(terms: Mapping[str, Tensor], weights: Mapping[str, float], sta
 
 def assert_same(name: str, ours: Tensor, value: Tensor, reach: Mapping[str, Tensor]) -> None:
     assert ours.dtype == value.dtype == torch.float64
-    _assert_close(name, ours.detach(), value.detach())
+    _assert_close(name, ours.detach(), value.detach(), absolute=FLOORED)
     for target, mine, theirs in zip(reach, _gradients(ours, reach), _gradients(value, reach), strict=True):
         _assert_close(f"{name} by {target}", mine, theirs)
 
@@ -165,10 +167,10 @@ def _gradients(value: Tensor, reach: Mapping[str, Tensor]) -> list[Tensor]:
     return [torch.zeros_like(t) if gradient is None else gradient for t, gradient in zip(targets, found, strict=True)]
 
 
-def _assert_close(name: str, ours: Tensor, stated: Tensor) -> None:
+def _assert_close(name: str, ours: Tensor, stated: Tensor, *, absolute: float = 1e-13) -> None:
     assert stated.isfinite().all(), name
     gap, size = (ours - stated).abs().max().item(), stated.abs().max().item()
-    assert gap <= RELATIVE * size + 1e-13, f"{name}: {gap:.3g} apart at a size of {size:.3g}"
+    assert gap <= RELATIVE * size + absolute, f"{name}: {gap:.3g} apart at a size of {size:.3g}"
 
 
 # What several published losses are made of, in sums over samples and classes

@@ -67,10 +67,10 @@ def contrast(method: Cmi, local: Tensor, seen: Tensor) -> Tensor:
         return [unit(row) for row in hidden @ last.weight.T + last.bias]
 
     near = projected(torch.cat([local, remembered[:, 0]]))
-    far = [row.detach() for row in projected(torch.cat([seen, remembered[:, 1]]))]
+    far = torch.stack(projected(torch.cat([seen, remembered[:, 1]]))).detach()
 
     def of(i: int) -> Tensor:
-        powers = torch.stack([torch.exp((near[i] * other).sum() / TEMPERATURE) for other in far])
+        powers = torch.exp((near[i] * far).sum(1) / TEMPERATURE)
         return -(powers[i] / powers.sum()).log()
 
     new = mean_over(len(local), of)

@@ -47,22 +47,22 @@ def anchored_contrast(teacher: Tensor, student: Tensor, labels: Tensor, *, tempe
     """Each teacher feature among all the student's, those of its class, its own among them, being the right ones."""
 
     def of(i: int) -> Tensor:
-        similar = torch.stack([torch.exp((teacher[i] * student[j]).sum() / temperature) for j in range(len(labels))])
-        right = [j for j in range(len(labels)) if labels[j] == labels[i]]
-        return -sum((similar[j] / similar.sum()).log() for j in right) / len(right)
+        similar = torch.exp((teacher[i] * student).sum(1) / temperature)
+        right = similar[[j for j in range(len(labels)) if labels[j] == labels[i]]]
+        return -(right / similar.sum()).log().sum() / len(right)
 
     return mean_over(len(labels), of)
 
 
 def contrast_of_both_views(teacher: Tensor, student: Tensor, labels: Tensor, *, temperature: float) -> Tensor:
     """Every view of every image among the other 2B - 1, whoever's it is."""
-    views, marks = [*student, *teacher], [*labels, *labels]
+    views, marks = torch.cat([teacher, student]), labels.tolist() * 2
 
     def of(i: int) -> Tensor:
         others = [j for j in range(len(views)) if j != i]
-        similar = {j: torch.exp((views[i] * views[j]).sum() / temperature) for j in others}
-        right = [j for j in others if marks[j] == marks[i]]
-        return -sum((similar[j] / sum(similar.values())).log() for j in right) / len(right)
+        similar = torch.exp((views[i] * views[others]).sum(1) / temperature)
+        right = similar[[place for place, j in enumerate(others) if marks[j] == marks[i]]]
+        return -(right / similar.sum()).log().sum() / len(right)
 
     return mean_over(len(views), of)
 
