@@ -12,6 +12,7 @@ from cpsc.measurement import InceptionReference
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
 from cpsc.published import PublishedConfig, load_teacher
 from cpsc.teacher import Teacher, measure, train_teacher
+from tuning.class_count import check_class_count
 from tuning.config import Study, TeacherSource, folder_path
 from tuning.progress import Display, percent
 from tuning.redaction import redact
@@ -34,8 +35,19 @@ def prepare(study: Study, display: Display, *, force: bool = False, on_cluster: 
     device = resolve_device("auto" if study.resources.gpus else "cpu") if on_cluster else study_device(study)
     dataset = load_dataset(study.dataset, say=display.say) if study.dataset else None
     teacher = obtain_teacher(study.teacher, dataset, storage, device, display, force=force)
+    _check_class_count(study, teacher, display, force=force)
     inception = _inception_reference(study, dataset)
     return Assets(teacher, obtain_probe(teacher, study.probe, storage, device, display), dataset, inception)
+
+
+def _check_class_count(study: Study, teacher: Teacher, display: Display, *, force: bool) -> None:
+    """Forced, what the study goes on with is said: a launch that is resumed has been accepted with it."""
+    try:
+        check_class_count(study.base, study.space, teacher.num_classes)
+    except ConfigError as error:
+        if not force:
+            raise
+        display.say(str(error))
 
 
 def _inception_reference(study: Study, dataset: Dataset | None) -> InceptionReference | None:
