@@ -17,11 +17,20 @@ from tuning.space import Settings, build_config
 RELATIVE = 1e-6
 FLOORED = 1e-9
 """What a term's own floor on probabilities, 1e-12 each, may add to a value of no size: all of a batch in one class."""
+NOISE = 0.1
 BATCH, CHANNELS, SIZE, DIM = 6, 2, 6, 7
 CLASSES = (10, 100)
 
-GAINS = {"usual": (4.0, 3.0), "saturated": (700.0, 500.0), "flat": (1e-3, 1e-3), "opposed": (90.0, -90.0), "equal": (4.0, 4.0)}
-"""What multiplies the logits of teacher and student: `equal` has the very same network twice."""
+GAINS = {
+    "usual": (4.0, 3.0),
+    "akin": (4.0, 3.0),
+    "saturated": (700.0, 500.0),
+    "flat": (1e-3, 1e-3),
+    "opposed": (90.0, -90.0),
+    "equal": (4.0, 4.0),
+}
+"""What multiplies the logits of teacher and student. `equal` has the very same network twice; `akin` one that has learnt from
+the other, and chooses as it does on some images."""
 
 
 class Net(nn.Module):
@@ -84,7 +93,11 @@ def networks(classes: int, kind: str, *, student_dim: int = DIM) -> tuple[Net, N
     """Teacher and student."""
     of_teacher, of_student = GAINS[kind]
     teacher = Net(classes, gain=of_teacher, dim=DIM, seed=1)
-    return teacher, Net(classes, gain=of_student, dim=student_dim, seed=1 if kind == "equal" else 2)
+    student = Net(classes, gain=of_student, dim=student_dim, seed=1 if kind in ("equal", "akin") else 2)
+    if kind == "akin":
+        noise = torch.randn(student.classifier.weight.shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+        student.classifier.weight += NOISE * noise
+    return teacher, student
 
 
 def images_and_labels(classes: int, *, seed: int = 3) -> tuple[Tensor, Tensor]:

@@ -77,6 +77,18 @@ def contrast(method: Cmi, local: Tensor, seen: Tensor) -> Tensor:
     return new if len(near) == len(local) else new + mean_over(len(near) - len(local), lambda i: of(len(local) + i))
 
 
+@pytest.mark.parametrize("classes", CLASSES)
+def test_the_decision_is_undone_where_the_networks_still_choose_alike(classes: int) -> None:
+    scene, method = generator_scene(classes, "akin"), method_with_memories(classes, batches=0)
+    alike = scene.teacher.logits.argmax(1) == scene.student.logits.argmax(1)
+    assert 0 < alike.sum() < len(alike)
+    view = replace(scene.view, channel_means=(of_images(scene.entering),) * 2)
+    term = method.generator_terms(view)["adversarial_decision"]
+    for network in (scene.teacher, scene.student):
+        (gradient,) = torch.autograd.grad(term.mean(), network.logits, retain_graph=True)
+        assert torch.equal(gradient.abs().amax(1) > 0, alike)
+
+
 @pytest.mark.parametrize("batches", [0, 2])
 @pytest.mark.parametrize("classes", CLASSES)
 @pytest.mark.parametrize("kind", GAINS)

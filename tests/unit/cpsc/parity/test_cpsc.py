@@ -26,7 +26,7 @@ from tests.unit.cpsc.parity.stage import (
     unit,
 )
 
-KINDS = ["usual", "saturated", "flat", "opposed"]
+KINDS = ["usual", "akin", "saturated", "flat", "opposed"]
 ALPHA, ETA = 5.0, 0.7
 
 
