@@ -150,6 +150,9 @@ class GeneratorConfig:
     """Largest norm of the gradient."""
     eval_mode_in_student_phase: bool = False
     """Running statistics while the student trains (the DataFree toolbox) instead of the batch's."""
+    spectral_norm: Literal["warmed", "cold"] = "warmed"
+    """How the `pre` family estimates its largest singular values, by one power iteration at each training pass: PyTorch's present
+    form, which begins with 15 of them, or its first one, which begins with none and which the published PRE-DFKD code has."""
 
     def __post_init__(self) -> None:
         _positive("generator.latent_dim", self.latent_dim)
@@ -279,8 +282,10 @@ class InversionConfig:
     """Which step's images enter the pool: that of the lowest loss, or the last (what the published codes do by mistake)."""
     clip: bool = False
     """ADI: hold the pixels to valid values after each step."""
-    jitter: int = 2
-    """ADI: each step shifts the batch circularly by up to this many pixels."""
+    clip_noise: bool = False
+    """ADI, with `clip`: hold the noise that a batch begins as to them, too. The toolbox lets the first step see it as it is."""
+    jitter: int | None = 2
+    """ADI: each step shifts the batch circularly by up to this many pixels; null: an eighth of the side (the toolbox)."""
     flip: bool = False
     """ADI: each step mirrors the batch with probability one half."""
     crop_padding: int = 4
@@ -289,10 +294,15 @@ class InversionConfig:
     """Random mirror images of the same."""
     pool_size: int = 1_000_000
     """Images kept; beyond it the oldest go."""
+    quantise: Literal["round", "truncate"] = "round"
+    """How finished images become whole grey levels: the nearest; or the next lower, as the toolbox writes its PNG files, which
+    darkens the pool by half a level."""
 
     def __post_init__(self) -> None:
         for name, limit in (("jitter", 1024), ("crop_padding", 1024)):
-            require(0 <= getattr(self, name) <= limit, f"inversion.{name}", getattr(self, name), f"in 0..{limit}")
+            value = getattr(self, name)
+            require(value is None or 0 <= value <= limit, f"inversion.{name}", value, f"in 0..{limit}")
+        require(self.clip or not self.clip_noise, "inversion.clip", self.clip, "true with inversion.clip_noise")
         require(1 <= self.pool_size <= 100_000_000, "inversion.pool_size", self.pool_size, "in 1..100000000")
 
 
@@ -306,12 +316,16 @@ class SwitchesConfig:
     """ZSKT: the KL divergence averaged over the batch, or over its classes, too (which divides it by C)."""
     balance_base: Literal["e", "10"] = "e"
     """DAFL, PRE-DFKD, DFQ: base of the balance's logarithm."""
-    disagreement: Literal["jensen_shannon", "clamped"] = "jensen_shannon"
-    """PRE-DFKD, ADI: the divergence, or what the published codes compute on clamped probabilities (PRE-DFKD: by element)."""
+    disagreement: Literal["jensen_shannon", "clamped", "unbounded"] = "jensen_shannon"
+    """PRE-DFKD, ADI: the divergence; or what the published codes compute on clamped probabilities (PRE-DFKD: by element), held
+    to [0, 1]. ADI: or the same not held to it, as in the toolbox."""
     statistics: Literal["norm", "gaussian"] = "norm"
     """DFQ: distance of batch-norm statistics by 2-norms, or as KL divergence of Gaussians (the paper)."""
     total_variation: Literal["norm", "mean"] = "norm"
     """ADI: sum of the differences' norms, or of their mean magnitudes."""
+    image_prior: Literal["plain", "jittered"] = "plain"
+    """ADI: total variation and norm of the pixels (the paper, the toolbox), or, as the published DeepInversion code takes them,
+    of what the step's shift made of them, whose seam then counts as an edge."""
 
 
 @dataclass(frozen=True, kw_only=True)

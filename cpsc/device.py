@@ -37,6 +37,11 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     return precision
 
 
+def precise(values: Tensor) -> Tensor:
+    """`values` in what losses are computed in: float32, or float64 where they have come in that."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
 def place(network: nn.Module, device: torch.device) -> nn.Module:
     """`network` on `device`, convolution weights channels-last: what convolutions compute in on both kinds of device."""
     return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,15 +1,16 @@
 """Generators: CPSC-DFKD's conditional one (Shao et al. 2023, sec. 3.2), and those of the other methods on the same skeleton."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils import parametrizations, parametrize
 
 from cpsc.config import GeneratorConfig
 from cpsc.data.dataset import Normalisation
+from cpsc.device import precise
 from cpsc.errors import ConfigError
 
 EMBEDDING_EPS = 1e-3
@@ -83,7 +84,7 @@ class ConditionalGenerator(nn.Module):
         x = _upsample(self.norm0(_unfold(self.project(latents), self.width, self.base_size), labels))
         x = _upsample(F.leaky_relu(self.norm1(self.conv1(x), labels), 0.2, inplace=True))
         x = F.leaky_relu(self.norm2(self.conv2(x), labels), 0.2, inplace=True)
-        images: Tensor = self.norm_image(torch.tanh(self.to_image(x).float()), labels)
+        images: Tensor = self.norm_image(torch.tanh(precise(self.to_image(x))), labels)
         return images
 
 
@@ -96,7 +97,8 @@ class Family:
     stem: int = 1
     """Channels of the first stage, in widths."""
     inner_bias: bool = True
-    spectral: bool = False
+    spectral: str | None = None
+    """How its convolutions' largest singular values are estimated, an entry of `SPECTRAL_NORMS`; None: they are left alone."""
     output: str = "tanh"
     """`tanh` then a batch norm without scale; `norm`: an affine batch norm alone; `pixels`: a sigmoid, then the dataset's
     normalisation."""
@@ -107,7 +109,7 @@ class Family:
 
 
 FAMILIES = {
-    "pre": Family(eps=(1e-5, 0.8, 0.8), spectral=True, uniform_init=0.08),
+    "pre": Family(eps=(1e-5, 0.8, 0.8), spectral="warmed", uniform_init=0.08),
     "pre_decoder": Family(eps=(1e-5, 0.8, 0.8), uniform_init=0.08),
     "dafl": Family(eps=(1e-5, 0.8, 0.8)),
     "zskt": Family(eps=(1e-5, 1e-5, 1e-5), output="norm"),
@@ -117,6 +119,41 @@ FAMILIES = {
 }
 
 
+class ColdSpectralNorm(nn.Module):
+    """A weight [K, ...] over its largest singular value (Miyato et al. 2018, arXiv:1802.05957, alg. 1), as PyTorch first had it.
+
+    The singular vectors begin at random and take one power iteration at each training pass, the right one first: in the first
+    passes the value is underestimated, and the weights come out too large.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        for name, size in zip(("left", "right"), weight.flatten(1).shape, strict=True):
+            self.register_buffer(name, _unit(torch.randn(size)))
+        self.left: Tensor
+        self.right: Tensor
+
+    def forward(self, weight: Tensor) -> Tensor:
+        with torch.autocast(weight.device.type, enabled=False):
+            matrix = weight.flatten(1)
+            if self.training:
+                with torch.no_grad():
+                    self.right.copy_(_unit(matrix.T @ self.left))
+                    self.left.copy_(_unit(matrix @ self.right))
+            # Copies: the next pass writes into the vectors, whose values this one's backward pass still needs.
+            return weight / (self.left.clone() @ (matrix @ self.right.clone()))
+
+
+def _cold_spectral_norm(convolution: nn.Conv2d) -> None:
+    # The check that `unsafe` leaves out would take a power iteration.
+    parametrize.register_parametrization(convolution, "weight", ColdSpectralNorm(convolution.weight), unsafe=True)
+
+
+def _unit(vector: Tensor) -> Tensor:
+    return F.normalize(vector, dim=0)
+
+
+SPECTRAL_NORMS: dict[str, Callable[[nn.Conv2d], object]] = {"warmed": parametrizations.spectral_norm, "cold": _cold_spectral_norm}
 FINISHES: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "norm": lambda images: images, "pixels": torch.sigmoid}
 
 
@@ -147,7 +184,7 @@ class Generator(nn.Module):
         initialise(self, family)
         if family.spectral:
             for convolution in (self.conv1, self.conv2, self.to_image):
-                spectral_norm(convolution)
+                SPECTRAL_NORMS[family.spectral](convolution)
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """[B, nz] -> [B, K, H, H]."""
@@ -160,7 +197,7 @@ class Generator(nn.Module):
         x = _upsample(self.norm0(_unfold(self.project(latents), self.stem, self.base_size)))
         x = _upsample(F.leaky_relu(self.norm1(self.conv1(x)), 0.2, inplace=True))
         x = F.leaky_relu(self.norm2(self.conv2(x)), 0.2, inplace=True)
-        images: Tensor = self.norm_image(self._finish(self.to_image(x).float()))
+        images: Tensor = self.norm_image(self._finish(precise(self.to_image(x))))
         return images
 
 
@@ -186,8 +223,9 @@ def build_generator(
     """The generator that `config` names: latents [B, nz], labels [B] -> images [B, K, H, H] in the teacher's space."""
     if config.family == "conditional":
         return ConditionalGenerator(config, num_classes=num_classes, channels=channels, image_size=image_size)
+    family = FAMILIES[config.family]
     return Generator(
-        FAMILIES[config.family],
+        replace(family, spectral=config.spectral_norm) if family.spectral else family,
         latent_dim=config.latent_dim,
         width=config.width,
         channels=channels,

@@ -13,8 +13,8 @@ from cpsc.errors import ConfigError
 
 Settings = Mapping[str, Any]
 
-MANY_CLASSES = 100
-"""From so many classes on the published codes take the values they give for CIFAR-100 and Tiny-ImageNet."""
+CIFAR_100, TINY_IMAGENET, IMAGENET = 100, 200, 1000
+"""From so many classes on a teacher's dataset counts as of the size of these, for values that are published by dataset."""
 
 NO_TERMS: dict[str, float] = dict.fromkeys(vars(LossWeights()), 0.0)
 DEFAULT_BETAS = {"beta1": 0.9, "beta2": 0.999}
@@ -31,7 +31,11 @@ CPSC_REFERENCE: Settings = {
         "adapter_train": False,
     },
 }
-CPSC_REFERENCE_MANY_CLASSES: Settings = {"cpsc": {"l2": "mse"}}  # the published code switches the form on the dataset's name
+CPSC_REFERENCE_CIFAR_100: Settings = {"cpsc": {"l2": "mse"}}  # the published code switches the form on the dataset's name
+CPSC_BATCHES: tuple[tuple[int, Settings], ...] = (
+    (TINY_IMAGENET, {"schedule": {"batch_size": 256}}),
+    (IMAGENET, {"schedule": {"batch_size": 64}}),
+)
 
 PRE_ORIGINAL: Settings = {
     "epochs": 400,
@@ -42,7 +46,11 @@ PRE_ORIGINAL: Settings = {
     "switches": {"balance_base": "10"},
     "replay": {"kind": "vae"},
 }
-PRE_REFERENCE: Settings = {"switches": {"disagreement": "clamped"}, "replay": {"leak": True}}
+PRE_REFERENCE: Settings = {
+    "generator": {"spectral_norm": "cold"},
+    "switches": {"disagreement": "clamped"},
+    "replay": {"leak": True},
+}
 
 DAFL_ORIGINAL: Settings = {
     "epochs": 2000,
@@ -52,7 +60,7 @@ DAFL_ORIGINAL: Settings = {
     "schedule": {"iterations": 120, "generator_steps": 1, "student_steps": 1, "batch_size": 1024, "student_images": "shared"},
     "switches": {"balance_base": "10"},
 }
-DAFL_ORIGINAL_MANY_CLASSES: Settings = {"weights": {"one_hot": 0.5, "balance": 20.0, "activation": 0.1}}
+DAFL_ORIGINAL_CIFAR_100: Settings = {"weights": {"one_hot": 0.5, "balance": 20.0, "activation": 0.1}}
 
 ZSKT_ORIGINAL: Settings = {
     "epochs": 100,  # the 80,000 pseudo-batches are evaluated 100 times
@@ -72,8 +80,9 @@ ZSKT_ORIGINAL: Settings = {
 DFAD_ORIGINAL: Settings = {
     "epochs": 500,
     "weights": NO_TERMS | {"l1": 1.0, "adversarial": 1.0},
-    "student": {"warmup_epochs": 0, "annealing": "milestones", "milestones": (100, 200)},
-    "generator": {"family": "dfad", "milestones": (100, 200), **DEFAULT_BETAS},
+    # Its schedulers step before an epoch is trained: the milestones 100 and 200 are the first epochs at the lower rates.
+    "student": {"warmup_epochs": 0, "annealing": "milestones", "milestones": (99, 199)},
+    "generator": {"family": "dfad", "milestones": (99, 199), **DEFAULT_BETAS},
     "schedule": {"iterations": 50, "generator_steps": 1, "student_steps": 5, "batch_size": 256, "order": "student_first"},
 }
 
@@ -109,8 +118,8 @@ ADI_TOOLBOX: Settings = {
     "student": dict(TOOLBOX_STUDENT),
     "generator": {"lr": 0.1, "decay_lr": False, "beta1": 0.5, "beta2": 0.99},
     "schedule": {"iterations": 1, "generator_steps": 1000, "student_steps": 400, "batch_size": 256},
-    "inversion": {"labels": "random", "keep": "last", "clip": True, "jitter": 4, "flip": True},
-    "switches": {"disagreement": "clamped", "total_variation": "mean"},
+    "inversion": {"labels": "random", "keep": "last", "clip": True, "jitter": None, "flip": True, "quantise": "truncate"},
+    "switches": {"disagreement": "unbounded", "total_variation": "mean"},
 }
 
 DFQ_TERMS: Settings = {"kl": 1.0, "adversarial": 1.0, "batch_statistics": 1.0, "one_hot": 1.0, "balance": 20.0}
@@ -138,7 +147,7 @@ CMI_TOOLBOX: Settings = {
         "batch_size": 256,
         "student_batch_size": 128,
     },
-    "inversion": {"labels": "random"},
+    "inversion": {"labels": "random", "quantise": "truncate"},
 }
 
 PRESETS: Mapping[str, Mapping[str, tuple[Settings, ...]]] = {
@@ -154,10 +163,12 @@ PRESETS: Mapping[str, Mapping[str, tuple[Settings, ...]]] = {
     "dfq": {"toolbox": (DFQ_TOOLBOX,), "original": (DFQ_ORIGINAL,)},  # of the original, the losses' weights are not known
     "cmi": {"toolbox": (CMI_TOOLBOX,), "original": (CMI_TOOLBOX,)},  # the toolbox is the authors' own code
 }
-FOR_MANY_CLASSES: Mapping[tuple[str, str], Settings] = {
-    ("cpsc", "reference"): CPSC_REFERENCE_MANY_CLASSES,
-    ("dafl", "original"): DAFL_ORIGINAL_MANY_CLASSES,
+BY_CLASSES: Mapping[tuple[str, str], tuple[tuple[int, Settings], ...]] = {
+    ("cpsc", "paper"): CPSC_BATCHES,
+    ("cpsc", "reference"): ((CIFAR_100, CPSC_REFERENCE_CIFAR_100), *CPSC_BATCHES),
+    ("dafl", "original"): ((CIFAR_100, DAFL_ORIGINAL_CIFAR_100),),
 }
+"""What a preset changes further from so many classes on, by method and preset; the fewest first."""
 
 
 def preset(name: str | None = None, *, method: str = "cpsc", num_classes: int) -> dict[str, Any]:
@@ -168,9 +179,7 @@ def preset(name: str | None = None, *, method: str = "cpsc", num_classes: int) -
     name = name or next(iter(known))
     if name not in known:
         raise ConfigError(f"preset {name!r}: unknown for method {method}, use one of {', '.join(known)}")
-    layers = [*known[name]]
-    if num_classes >= MANY_CLASSES and (method, name) in FOR_MANY_CLASSES:
-        layers.append(FOR_MANY_CLASSES[method, name])
+    layers = [*known[name], *(layer for least, layer in BY_CLASSES.get((method, name), ()) if num_classes >= least)]
     changes: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():

@@ -196,6 +196,6 @@ def _as_adi(config: ProbeConfig) -> DistillConfig:
         weights=LossWeights(**{"l2": 0.0, "adversarial": 0.0, "contrast": 0.0, **terms}),
         generator=GeneratorConfig(lr=config.lr, beta1=0.5, beta2=0.99, decay_lr=False),
         schedule=ScheduleConfig(generator_steps=config.steps, batch_size=config.batch_size),
-        inversion=InversionConfig(clip=True, jitter=config.jitter),
+        inversion=InversionConfig(clip=True, clip_noise=True, jitter=config.jitter),
         precision="fp32",
     )

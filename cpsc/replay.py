@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cpsc.config import DistillConfig
-from cpsc.device import place
+from cpsc.device import place, precise
 from cpsc.generator import FAMILIES, Generator, initialise
 from cpsc.losses.confidence import class_imbalance, one_hot_loss
 from cpsc.losses.variational import latent_kl
@@ -110,9 +110,9 @@ class Replay(nn.Module):
         with torch.no_grad():
             wanted = self._respond(images)
         terms = {
-            "reconstruction": (restored.float() - images.float()).abs().mean(),
+            "reconstruction": (precise(restored) - precise(images)).abs().mean(),
             "response": (self._respond(restored) - wanted).abs().mean(),
-            "latent_kl": latent_kl(mean.float(), log_var.float()),
+            "latent_kl": latent_kl(precise(mean), precise(log_var)),
         }
         return terms | ({"leak": leak} if self._config.leak else {})
 
@@ -147,4 +147,4 @@ class Replay(nn.Module):
 
     def _respond(self, images: Tensor) -> Tensor:
         logits: Tensor = self._teacher[0](images).logits
-        return logits.float()
+        return precise(logits)

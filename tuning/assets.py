@@ -14,6 +14,7 @@ from cpsc.norms import NormSurvey
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
 from cpsc.published import PublishedConfig, load_teacher
 from cpsc.teacher import Teacher, measure, train_teacher
+from tuning.class_count import check_class_count
 from tuning.config import Study, TeacherSource, folder_path
 from tuning.fitting import fitted, survey_teacher, switched_off
 from tuning.progress import Display, percent
@@ -56,6 +57,7 @@ def prepare(
     device = resolve_device("auto" if study.resources.gpus else "cpu") if on_cluster else study_device(study)
     dataset = load_dataset(study.dataset, say=display.say) if study.dataset else None
     teacher = obtain_teacher(study.teacher, dataset, storage, device, display, force=force, before_making=before_making)
+    _check_class_count(study, teacher, display, force=force)
     inception = _inception_reference(study, dataset)
     norms = survey_teacher(teacher)
     run, off = fitted(study, norms), switched_off(study, norms)
@@ -64,6 +66,16 @@ def prepare(
         display.say(f"switched off for want of batch norms: {', '.join(off)}; the probe set is made by {terms} alone")
     probe = obtain_probe(teacher, run.probe, storage, device, display, before_making=before_making)
     return Assets(teacher, probe, dataset, inception, norms, off)
+
+
+def _check_class_count(study: Study, teacher: Teacher, display: Display, *, force: bool) -> None:
+    """Forced, what the study goes on with is said: a launch that is resumed has been accepted with it."""
+    try:
+        check_class_count(study.base, study.space, teacher.num_classes)
+    except ConfigError as error:
+        if not force:
+            raise
+        display.say(str(error))
 
 
 def _inception_reference(study: Study, dataset: Dataset | None) -> InceptionReference | None:

@@ -16,6 +16,7 @@ from cpsc.presets import PRESETS
 from cpsc.probe import ProbeConfig
 from cpsc.published import NORMALISATION_RULE, PublishedConfig
 from cpsc.teacher import TeacherRecipe
+from tuning.class_count import class_count
 from tuning.layers import SCALE, overridden, parse_assignments, scaled
 from tuning.redaction import redact
 from tuning.safe_yaml import read_mapping
@@ -194,7 +195,7 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
     dataset = _parse_dataset(config.pop("dataset", None))
     teacher = _parse_teacher(config.pop("teacher", None), dataset)
     probe = validate(TypeAdapter(ProbeConfig), config.pop("probe", {}), where="config.probe")
-    num_classes = (dataset.num_classes if dataset else None) or 10  # only its being many matters, to the presets
+    num_classes = class_count(config.pop("num_classes", None), dataset, teacher.published)
     base = Settings(
         own=config,
         by_method=_parse_by_method(config.pop("by_method", {})),

@@ -11,7 +11,7 @@ from tuning.space import check_path, flatten, merge, set_path
 
 SCALE, SCALES, BY_METHOD = "scale", "scales", "by_method"
 _FILE_NAME = re.compile(r"\w[\w.-]*", flags=re.ASCII)
-_NOT_IN_DISTILL_CONFIG = ("dataset", "teacher", "probe", "preset", BY_METHOD)
+_NOT_IN_DISTILL_CONFIG = ("dataset", "teacher", "probe", "preset", "num_classes", BY_METHOD)
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:

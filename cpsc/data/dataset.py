@@ -16,6 +16,9 @@ MIN_CLASSES = 2
 TEST_PARTS = ("test", "val", "valid", "validation")
 """What the part that no teacher trains on is called, most wanted first."""
 
+LEVEL_SLACK = 1e-3
+"""Of a grey level: truncated, a white that lost its last digit on its way through the normalised space is to stay white."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -43,10 +46,11 @@ class Normalisation:
         """float pixels in [0, 1] -> float32 in the teacher's space."""
         return (images.float() - self._column(self.mean, images)) / self._column(self.std, images)
 
-    def to_pixels(self, images: Tensor) -> Tensor:
-        """float in the teacher's space -> uint8, clamped to [0, 255]."""
+    def to_pixels(self, images: Tensor, *, truncate: bool = False) -> Tensor:
+        """float in the teacher's space -> uint8, clamped to [0, 255]: the nearest grey level, or with `truncate` the next lower."""
         pixels = images.float() * self._column(self.std, images) + self._column(self.mean, images)
-        return (pixels * 255.0).round().clamp(0, 255).to(torch.uint8)
+        levels = (pixels * 255.0 + LEVEL_SLACK).floor() if truncate else (pixels * 255.0).round()
+        return levels.clamp(0, 255).to(torch.uint8)
 
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """The values of black and of white in the teacher's space, each [K, 1, 1], on the device of `like`."""

@@ -1,4 +1,7 @@
-"""How much student and teacher disagree, bounded: what asks for images that tell the two apart. Logits [B, C]."""
+"""How much student and teacher disagree: what asks for images that tell the two apart. Logits [B, C].
+
+Differentiable in both arguments: whether an image may also win by what it makes the teacher say is the method's choice.
+"""
 
 import math
 
@@ -6,16 +9,17 @@ import torch
 from torch import Tensor
 
 TEMPERATURE = 3.0
+"""Of the published codes."""
 CLAMP = (0.01, 0.99)
 
 
 def agreement_by_jensen_shannon(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """1 - JS(teacher, student) at temperature 3 -> [B], in [1 - log 2, 1]; the teacher's side carries no gradient.
+    """1 - JS(teacher, student) at temperature 3 -> [B], in [1 - log 2, 1].
 
     The competition term of Yin et al. 2020 (arXiv:1912.08795), eq. 8, and the adversarial one of PRE-DFKD, Binici et al. 2022
     (arXiv:2201.03019). Computed from logarithms: no class is too improbable to have a gradient.
     """
-    log_p = (teacher_logits.detach() / TEMPERATURE).log_softmax(dim=1)
+    log_p = (teacher_logits / TEMPERATURE).log_softmax(dim=1)
     log_q = (student_logits / TEMPERATURE).log_softmax(dim=1)
     log_m = torch.logaddexp(log_p, log_q) - math.log(2.0)
     divergence = 0.5 * (log_p.exp() * (log_p - log_m)).sum(dim=1) + 0.5 * (log_q.exp() * (log_q - log_m)).sum(dim=1)
@@ -25,19 +29,24 @@ def agreement_by_jensen_shannon(student_logits: Tensor, teacher_logits: Tensor) 
 def agreement_by_clamped_divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """1 - JS' as the published DeepInversion code computes it, on probabilities clamped to [0.01, 0.99] -> [].
 
-    Its divergences run from the mean to the sides, KL(M || P), and their batch mean is clamped to [0, 1]. With many
-    classes most probabilities lie below the clamp: the gradient vanishes.
+    Its divergences run from the mean to the sides, KL(M || P), and their batch mean is clamped to [0, 1]: where the networks
+    disagree more than that, the gradient vanishes. With many classes most probabilities lie below the clamp, and it vanishes, too.
     """
     return 1.0 - _clamped_divergence(student_logits, teacher_logits).sum(dim=1).mean().clamp(0.0, 1.0)
 
 
+def agreement_by_unbounded_divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """-JS', the same divergence as the DataFree toolbox takes it: not held to [0, 1], nor taken from 1 -> [B]."""
+    return -_clamped_divergence(student_logits, teacher_logits).sum(dim=1)
+
+
 def agreement_by_elementwise_divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """The same with JS' averaged over classes, too, as the published PRE-DFKD code does -> []."""
+    """1 - JS' with JS' averaged over classes, too, and held to [0, 1], as the published PRE-DFKD code does -> []."""
     return 1.0 - _clamped_divergence(student_logits, teacher_logits).mean().clamp(0.0, 1.0)
 
 
 def _clamped_divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    p = (teacher_logits.detach() / TEMPERATURE).softmax(dim=1)
+    p = (teacher_logits / TEMPERATURE).softmax(dim=1)
     q = (student_logits / TEMPERATURE).softmax(dim=1)
     m = (0.5 * (p + q)).clamp(*CLAMP)
     p, q = p.clamp(*CLAMP), q.clamp(*CLAMP)

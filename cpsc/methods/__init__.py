@@ -12,6 +12,7 @@ from cpsc.methods.cpsc import Cpsc
 from cpsc.methods.dafl import Dafl
 from cpsc.methods.dfad import Dfad
 from cpsc.methods.dfq import Dfq
+from cpsc.methods.pre_dfkd import AGREEMENTS as PRE_DFKD_AGREEMENTS
 from cpsc.methods.pre_dfkd import PreDfkd
 from cpsc.methods.zskt import Zskt
 
@@ -39,6 +40,8 @@ METHODS: dict[str, type[AbstractMethod]] = {
 }
 OPTIONAL_SECTIONS = ("cpsc", "replay", "inversion", "cmi")
 PIXEL_FAMILIES = ("small", "large")
+ADI_ONLY = {"jitter", "flip", "clip", "clip_noise"}
+"""Of `inversion`, what CMI, whose views are crops, has not."""
 
 
 def own_settings(config: DistillConfig) -> dict[str, Any]:
@@ -65,6 +68,10 @@ def check_method(config: DistillConfig) -> None:
     for field, value in changed_fields(config, "switches").items():
         if field not in method.SWITCHES:
             raise ConfigError(f"switches.{field} must be left out for method {name}, which does not have it, got {value!r}")
+    form = config.switches.disagreement
+    if config.method == "pre_dfkd" and form not in PRE_DFKD_AGREEMENTS:
+        known = ", ".join(PRE_DFKD_AGREEMENTS)
+        raise ConfigError(f"switches.disagreement must be one of {known} for method pre_dfkd, got {form!r}")
     _check_temperatures(config)
     _check_trained(config)
     _check_generator(config)
@@ -104,8 +111,10 @@ def _check_generator(config: DistillConfig) -> None:
     if not is_inversion and (size := config.schedule.student_batch_size) is not None:
         rule = f"must be left out for method {config.method}, which keeps no pool"
         raise ConfigError(f"schedule.student_batch_size {rule}, got {size}")
-    if config.method == "cmi" and (unused := changed_fields(config, "inversion").keys() & {"jitter", "flip", "clip"}):
+    if config.method == "cmi" and (unused := changed_fields(config, "inversion").keys() & ADI_ONLY):
         raise ConfigError(f"inversion.{min(unused)} must be left out for method cmi, whose views are crops")
+    if family != "pre" and (form := changed_fields(config, "generator").get("spectral_norm")) is not None:
+        raise ConfigError(f"generator.spectral_norm must be left out for generator.family {family}, which has none, got {form!r}")
     if family != "conditional" and (embedding := changed_fields(config, "generator").get("embedding")) is not None:
         raise ConfigError(f"generator.embedding must be left out for generator.family {family}, which has none, got {embedding!r}")
     if method.USES_LABELS and not is_inversion and family != "conditional" and (config.weights.label or config.weights.contrast):

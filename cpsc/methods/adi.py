@@ -3,22 +3,33 @@
 from torch import Tensor, nn
 
 from cpsc.config import DistillConfig
-from cpsc.losses.disagreement import agreement_by_clamped_divergence, agreement_by_jensen_shannon
+from cpsc.losses.disagreement import (
+    agreement_by_clamped_divergence,
+    agreement_by_jensen_shannon,
+    agreement_by_unbounded_divergence,
+)
 from cpsc.losses.distillation import distillation_kl
 from cpsc.losses.image_prior import image_norm, mean_total_variation, total_variation
 from cpsc.losses.label import label_cross_entropy
 from cpsc.losses.statistics import batch_statistics_distance
 from cpsc.methods.base import AbstractMethod, Terms, View, active, computed
 
-AGREEMENTS = {"jensen_shannon": agreement_by_jensen_shannon, "clamped": agreement_by_clamped_divergence}
+AGREEMENTS = {
+    "jensen_shannon": agreement_by_jensen_shannon,
+    "clamped": agreement_by_clamped_divergence,
+    "unbounded": agreement_by_unbounded_divergence,
+}
 TOTAL_VARIATIONS = {"norm": total_variation, "mean": mean_total_variation}
 
 
 class Adi(AbstractMethod):
-    """Pixels: eq. 3 to 8, label, priors, batch-norm statistics and the student's disagreement. Student: KL on all images so far."""
+    """Pixels: eq. 3 to 8, label, priors, batch-norm statistics and the student's disagreement. Student: KL on all images so far.
+
+    Disagreement reaches the pixels through both networks, in the paper as in both codes.
+    """
 
     TERMS = frozenset({"kl", "adversarial", "batch_statistics", "label", "total_variation", "image_norm"})
-    SWITCHES = frozenset({"disagreement", "total_variation"})
+    SWITCHES = frozenset({"disagreement", "total_variation", "image_prior"})
     SECTIONS = frozenset({"inversion"})
     USES_LABELS = True
 

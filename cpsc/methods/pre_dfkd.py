@@ -15,7 +15,10 @@ AGREEMENTS = {"jensen_shannon": agreement_by_jensen_shannon, "clamped": agreemen
 
 
 class PreDfkd(AbstractMethod):
-    """Generator: DAFL's three terms and the student's disagreement, sec. 3.1. Student: mean absolute logit difference."""
+    """Generator: DAFL's three terms and the student's disagreement, sec. 3.1. Student: mean absolute logit difference.
+
+    An image can win by what the student says to it alone: the teacher's side of the disagreement carries no gradient.
+    """
 
     TERMS = frozenset({"l1", "adversarial", "one_hot", "balance", "activation"})
     SWITCHES = frozenset({"balance_base", "disagreement"})
@@ -43,7 +46,7 @@ class PreDfkd(AbstractMethod):
             one_hot=lambda: one_hot_loss(teacher.logits),
             balance=lambda: class_imbalance(teacher.logits, base=self.balance_base),
             activation=lambda: negative_activation(teacher.features),
-            adversarial_agreement=lambda: self._agreement(student.logits, teacher.logits),
+            adversarial_agreement=lambda: self._agreement(student.logits, teacher.logits.detach()),
         )
 
     def student_terms(self, view: View) -> Terms:

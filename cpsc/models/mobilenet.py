@@ -1,7 +1,5 @@
 """MobileNet-v2 for small images (Sandler et al. 2018, arXiv:1801.04381), keys as in torchvision's."""
 
-import math
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -63,8 +61,8 @@ class MobileNetV2(nn.Module):
     def _init_weights(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
-                nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
+                # Its fan-out counts all outputs of a depthwise convolution, though each weight reaches one of them.
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
             elif isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, 0.0, 0.01)
                 nn.init.zeros_(module.bias)

@@ -42,6 +42,9 @@ class Vgg(nn.Module):
                 nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, 0.0, 0.01)
+                nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Output:
         num_pools = 4 if x.shape[-1] >= LARGE_IMAGE else 3

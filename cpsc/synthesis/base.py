@@ -20,7 +20,7 @@ class Batch(NamedTuple):
     """One batch of the generator phase, with its graph, in the teacher's normalised space.
 
     `images`: as the networks see them, [B, K, H, W]; `labels`: the classes they are made for, [B]; `plain`: the same
-    images before augmentation; `local`: a second view of them, for methods that compare views.
+    images as priors judge them, before augmentation; `local`: a second view of them, for methods that compare views.
     """
 
     images: Tensor

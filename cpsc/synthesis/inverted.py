@@ -66,7 +66,8 @@ class AbstractInversion(AbstractSynthesis):
 
     def end(self) -> None:
         images = self._plain() if self._kept is None else self._kept
-        self._pool.add(self._teacher.normalisation.to_pixels(images))
+        truncate = self._config.inversion.quantise == "truncate"
+        self._pool.add(self._teacher.normalisation.to_pixels(images, truncate=truncate))
         self._made_for.append(self._labels)
         self._order = []
 
@@ -130,6 +131,9 @@ class InvertedBatches(AbstractInversion):
         shape = (config.schedule.batch_size, teacher.channels, teacher.image_size, teacher.image_size)
         pixels = torch.zeros(shape, device=device).contiguous(memory_format=torch.channels_last)
         self._holder = nn.ParameterList([nn.Parameter(pixels, requires_grad=False)])
+        jitter = config.inversion.jitter
+        self._jitter = teacher.image_size // 8 if jitter is None else jitter
+        self._is_noise = True
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:
@@ -140,10 +144,12 @@ class InvertedBatches(AbstractInversion):
         return (self._holder,)
 
     def batch(self) -> Batch:
-        self._clip()
-        pixels, inversion = self._holder[0], self._config.inversion
-        seen = jitter(pixels, pixels=inversion.jitter, flip=inversion.flip, rng=self._jitter_rng)
-        return Batch(seen, self._labels, pixels)
+        if not self._is_noise:  # then a step has moved them
+            self._clip()
+        self._is_noise = False
+        pixels = self._holder[0]
+        seen = jitter(pixels, pixels=self._jitter, flip=self._config.inversion.flip, rng=self._jitter_rng)
+        return Batch(seen, self._labels, pixels if self._config.switches.image_prior == "plain" else seen)
 
     def end(self) -> None:
         self._clip()
@@ -151,6 +157,9 @@ class InvertedBatches(AbstractInversion):
 
     def _restart(self) -> None:
         self._holder[0].data.normal_(generator=self._latent_rng)
+        self._is_noise = True
+        if self._config.inversion.clip_noise:
+            self._clip()
 
     def _plain(self) -> Tensor:
         return self._holder[0].detach()

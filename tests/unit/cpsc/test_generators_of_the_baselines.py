@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from torch.nn import functional as F
 from cpsc.config import GeneratorConfig
 from cpsc.data.dataset import Normalisation
 from cpsc.errors import ConfigError
-from cpsc.generator import FAMILIES, ConditionalGenerator, Family, Generator, build_generator, initialise
+from cpsc.generator import FAMILIES, SPECTRAL_NORMS, ConditionalGenerator, Family, Generator, build_generator, initialise
 
 NORMALISATION = Normalisation(mean=(0.4, 0.6), std=(0.2, 0.3))
 COUNTS = [
@@ -28,7 +29,7 @@ COUNTS = [
 def full_size(family: str, latent_dim: int, image_size: int = 32) -> Generator:
     with torch.device("meta"):
         # Power iterations need numbers, and only the layers count here.
-        plain = replace(FAMILIES[family], spectral=False)
+        plain = replace(FAMILIES[family], spectral=None)
         return Generator(plain, latent_dim=latent_dim, width=128, channels=3, image_size=image_size, normalisation=NORMALISATION)
 
 
@@ -160,11 +161,84 @@ def test_the_pre_generators_three_convolutions_have_a_largest_singular_value_of_
     assert torch.linalg.matrix_norm(decoder.conv1.weight.flatten(1), 2).item() < 0.7
 
 
+def cold_pair(*, seed: int = 0) -> tuple[nn.Conv2d, nn.Conv2d]:
+    """A convolution under our cold spectral norm, and its twin under PyTorch's first implementation, from the same vectors."""
+    torch.manual_seed(seed)
+    ours = nn.Conv2d(6, 5, 3, padding=1)
+    theirs = copy.deepcopy(ours)
+    SPECTRAL_NORMS["cold"](ours)
+    torch.nn.utils.spectral_norm(theirs)
+    form = ours.parametrizations.weight[0]
+    theirs.weight_u.copy_(form.left)
+    theirs.weight_v.copy_(form.right)
+    return ours.double(), theirs.double()
+
+
+def test_the_cold_spectral_norm_computes_and_learns_what_pytorchs_first_one_does() -> None:
+    ours, theirs = cold_pair()
+    rng = torch.Generator().manual_seed(1)
+    for training in (True, True, False, True, False):
+        ours.train(training)
+        theirs.train(training)
+        images = torch.randn(3, 6, 4, 4, generator=rng, dtype=torch.float64)
+        outputs = [convolution(images) for convolution in (ours, theirs)]
+        torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
+        gradients = [
+            torch.autograd.grad(out.square().sum(), weight)[0]
+            for out, weight in zip(outputs, (ours.parametrizations.weight.original, theirs.weight_orig), strict=True)
+        ]
+        torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-10)
+        with torch.no_grad():
+            for weight, gradient in zip((ours.parametrizations.weight.original, theirs.weight_orig), gradients, strict=True):
+                weight -= 0.01 * gradient
+
+
+def test_two_passes_of_the_cold_spectral_norm_may_share_a_backward_pass() -> None:
+    ours, _ = cold_pair()
+    images = torch.randn(2, 6, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    (ours(images) - ours(2 * images)).square().sum().backward()
+    assert ours.parametrizations.weight.original.grad.isfinite().all()
+
+
+def test_a_cold_estimate_is_too_small_at_first_and_a_warmed_one_is_not() -> None:
+    def largest(form: str) -> list[float]:
+        torch.manual_seed(0)
+        convolution = nn.Conv2d(64, 32, 3)
+        weight = convolution.weight.detach().clone()
+        SPECTRAL_NORMS[form](convolution)
+        passes = [convolution.weight.detach() for _ in range(200)]  # each look is a pass
+        assert torch.equal(convolution.parametrizations.weight.original, weight)
+        return [torch.linalg.matrix_norm(one.flatten(1), 2).item() for one in (passes[0], passes[-1])]
+
+    first, last = largest("cold")
+    assert first > 1.1
+    assert last == pytest.approx(1.0, abs=0.01)
+    assert largest("warmed")[0] == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize(("form", "cls"), [("warmed", "_SpectralNorm"), ("cold", "ColdSpectralNorm")])
+def test_a_config_names_the_form_of_the_pre_generators_three_spectral_norms(form: str, cls: str) -> None:
+    config = GeneratorConfig(family="pre", latent_dim=8, width=4, spectral_norm=form)
+    torch.manual_seed(0)
+    generator = build_generator(config, num_classes=10, channels=2, image_size=8, normalisation=NORMALISATION)
+    for convolution in (generator.conv1, generator.conv2, generator.to_image):
+        assert [type(part).__name__ for part in convolution.parametrizations.weight] == [cls]
+    assert torch.equal(generator.project.weight, tiny("pre").project.weight)
+
+
+def test_a_cold_spectral_norm_is_in_the_precision_of_the_weights_under_autocast() -> None:
+    convolution, _ = cold_pair()
+    convolution.float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert convolution.weight.dtype == torch.float32
+        assert convolution(torch.randn(2, 6, 4, 4)).dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("family", ["pre", "pre_decoder"])
 def test_pres_weights_are_uniform_in_the_published_interval_and_biases_zero(family: str) -> None:
     torch.manual_seed(0)
     generator = Generator(
-        replace(FAMILIES[family], spectral=False), latent_dim=64, width=32, channels=2, image_size=8, normalisation=NORMALISATION
+        replace(FAMILIES[family], spectral=None), latent_dim=64, width=32, channels=2, image_size=8, normalisation=NORMALISATION
     )
     for layer in (generator.project, generator.conv1, generator.conv2):
         assert 0.079 < layer.weight.abs().max().item() <= 0.08

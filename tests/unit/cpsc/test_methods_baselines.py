@@ -16,6 +16,7 @@ from cpsc.losses.disagreement import (
     agreement_by_clamped_divergence,
     agreement_by_elementwise_divergence,
     agreement_by_jensen_shannon,
+    agreement_by_unbounded_divergence,
 )
 from cpsc.losses.distillation import distillation_kl
 from cpsc.losses.image_prior import image_norm, mean_total_variation, total_variation
@@ -295,7 +296,12 @@ ADI = {"kl": 1.0, "adversarial": 10.0, "batch_statistics": 5.0, "label": 1.0, "t
 
 
 @pytest.mark.parametrize(
-    ("form", "agreement"), [("jensen_shannon", agreement_by_jensen_shannon), ("clamped", agreement_by_clamped_divergence)]
+    ("form", "agreement"),
+    [
+        ("jensen_shannon", agreement_by_jensen_shannon),
+        ("clamped", agreement_by_clamped_divergence),
+        ("unbounded", agreement_by_unbounded_divergence),
+    ],
 )
 @pytest.mark.parametrize(("variation", "prior"), [("norm", total_variation), ("mean", mean_total_variation)])
 def test_adis_terms_are_label_statistics_priors_of_the_plain_pixels_and_disagreement(form, agreement, variation, prior) -> None:
@@ -568,7 +574,7 @@ def test_in_a_run_pool_and_bank_hold_the_same_step_of_each_turn(teacher) -> None
     distiller.method.generator_terms, distiller.method.observe = noted, judged
     distiller.run_epoch()
     best = [max(i for i in kept if i < 3), max(i for i in kept if i >= 3)]
-    expected = torch.cat([teacher.normalisation.to_pixels(steps[i][0]) for i in best])
+    expected = torch.cat([teacher.normalisation.to_pixels(steps[i][0], truncate=True) for i in best])
     assert torch.equal(pool._pool.images, expected)
     assert torch.equal(distiller.method.bank.features[:16, 0], torch.cat([steps[i][1] for i in best]))
 
@@ -632,6 +638,7 @@ SWITCHES = {
     "disagreement": "clamped",
     "statistics": "gaussian",
     "total_variation": "mean",
+    "image_prior": "jittered",
 }
 HAVE = {
     "kl_mean": {"zskt"},
@@ -639,6 +646,7 @@ HAVE = {
     "disagreement": {"pre_dfkd", "adi"},
     "statistics": {"dfq"},
     "total_variation": {"adi"},
+    "image_prior": {"adi"},
 }
 
 
@@ -732,6 +740,15 @@ def test_what_an_inversion_cannot_do_is_refused(method: str, changes: dict, rule
         ("dafl", {"contrast_temperature": 0.5}, "contrast_temperature must be left out for method dafl"),
         ("zskt", {"schedule.student_batch_size": 8}, "schedule.student_batch_size must be left out for method zskt"),
         ("cmi", {"inversion.jitter": 3}, "inversion.jitter must be left out for method cmi"),
+        ("cmi", {"inversion.jitter": None}, "inversion.jitter must be left out for method cmi"),
+        ("cmi", {"inversion.clip": True, "inversion.clip_noise": True}, "inversion.clip must be left out for method cmi"),
+        ("adi", {"inversion.clip_noise": True}, "inversion.clip must be true with inversion.clip_noise, got False"),
+        ("dafl", {"generator.spectral_norm": "cold"}, "generator.spectral_norm must be left out for generator.family dafl"),
+        (
+            "pre_dfkd",
+            {"switches.disagreement": "unbounded"},
+            "switches.disagreement must be one of jensen_shannon, clamped for method pre_dfkd, got 'unbounded'",
+        ),
         ("dafl", {"generator.embedding": "none"}, "generator.embedding must be left out for generator.family dafl"),
     ],
 )

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -225,6 +226,56 @@ def test_pixels_are_held_to_valid_values_after_every_step_only_where_wished(clip
         batch = synthesis.batch()
         inside = bool((batch.plain >= black - 1e-6).all() and (batch.plain <= white + 1e-6).all())
         assert inside == clips
+
+
+@pytest.mark.parametrize("clips_noise", [True, False])
+def test_the_first_step_sees_the_noise_as_it_was_drawn_unless_that_is_clipped_too(clips_noise: bool, settings, teacher) -> None:
+    synthesis = inverted(settings(inversion={"clip": True, "clip_noise": clips_noise, "jitter": 0}), teacher)
+    black, white = teacher.normalisation.bounds(torch.zeros(1))
+    for _ in range(2):  # of each turn
+        rng = torch.Generator()
+        rng.set_state(synthesis._latent_rng.get_state())
+        synthesis.begin()
+        noise = torch.empty_like(synthesis._holder[0]).normal_(generator=rng)
+        assert (noise > white).any()
+        assert torch.equal(synthesis.batch().plain, noise.clamp(black, white) if clips_noise else noise)
+        synthesis.observe(torch.zeros(()))
+        synthesis.end()
+
+
+def test_a_jitter_of_null_is_an_eighth_of_the_side(settings, teacher) -> None:
+    for size, shift in ((8, 1), (32, 4), (64, 8), (28, 3)):
+        synthesis = inverted(settings(inversion={"jitter": None}), replace(teacher, image_size=size))
+        synthesis.begin()
+        moved = set()
+        synthesis._holder[0].data.zero_()
+        synthesis._holder[0].data[..., 0, 0] = 1.0
+        for _ in range(200):
+            row, column = synthesis.batch().images[0, 0].nonzero()[0].tolist()
+            moved |= {(row + size // 2) % size - size // 2, (column + size // 2) % size - size // 2}
+        assert moved == set(range(-shift, shift + 1))
+
+
+@pytest.mark.parametrize(("prior", "seen"), [("plain", False), ("jittered", True)])
+def test_the_priors_judge_the_pixels_or_what_the_shift_made_of_them(prior: str, seen: bool, settings, teacher) -> None:
+    config = settings(method="adi", inversion={"jitter": 2, "flip": True}, switches={"image_prior": prior})
+    synthesis = inverted(config, teacher)
+    synthesis.begin()
+    batches = [synthesis.batch() for _ in range(6)]
+    assert all(torch.equal(batch.plain, batch.images if seen else synthesis._holder[0]) for batch in batches)
+    assert not all(torch.equal(batch.images, synthesis._holder[0]) for batch in batches)
+
+
+@pytest.mark.parametrize("build", [inverted, by_generator])
+@pytest.mark.parametrize(("quantise", "truncates"), [("round", False), ("truncate", True)])
+def test_the_pool_holds_the_nearest_grey_levels_or_the_next_lower(build, quantise: str, truncates: bool, settings, teacher) -> None:
+    synthesis = build(settings(generator={"family": "small"}, inversion={"quantise": quantise}), teacher)
+    synthesis.begin()
+    images = synthesis.batch().plain.detach().clone()
+    synthesis.observe(torch.zeros(()))
+    synthesis.end()
+    assert torch.equal(synthesis._pool.images, teacher.normalisation.to_pixels(images, truncate=truncates))
+    assert not torch.equal(synthesis._pool.images, teacher.normalisation.to_pixels(images, truncate=not truncates))
 
 
 def run_whose_loss_rises_at_the_end(synthesis: AbstractSynthesis, losses: list[float]) -> tuple[list[Tensor], list[Tensor | None]]:

@@ -6,6 +6,7 @@ import torch
 from cpsc.data import DatasetConfig, load_dataset
 from cpsc.data.dataset import Normalisation, Split, augment, measure_normalisation, of_any_images
 from cpsc.errors import ConfigError, DataError
+from cpsc.published import NORMALISATIONS
 
 NORMALISATION = Normalisation(mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 1.0))
 
@@ -35,6 +36,23 @@ def test_every_pixel_value_survives_the_way_there_and_back() -> None:
 def test_pixels_are_rounded_and_clamped() -> None:
     images = torch.tensor([[-9.0, 9.0, 0.5 / 255 + 1e-4]]).reshape(1, 3, 1, 1)
     assert NORMALISATION.to_pixels(images).flatten().tolist() == [0, 255, 1]
+
+
+def test_truncated_pixels_are_the_next_lower_level_half_a_level_darker_on_average() -> None:
+    pixels = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    written = (pixels.numpy() * 255).astype("uint8")  # as the toolbox makes its files
+    images = NORMALISATION.from_unit(pixels)
+    truncated, rounded = NORMALISATION.to_pixels(images, truncate=True), NORMALISATION.to_pixels(images)
+    assert (truncated.numpy() != written).mean() < 0.003
+    assert (rounded.int() - truncated.int()).unique().tolist() == [0, 1]
+    assert (rounded.float() - truncated.float()).mean().item() == pytest.approx(0.5, abs=0.01)
+    assert (255 * pixels - truncated.float()).mean().item() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("normalisation", [NORMALISATION, *NORMALISATIONS.values()])
+def test_every_level_stays_what_it_is_when_it_is_truncated_too(normalisation: Normalisation) -> None:
+    images = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16).repeat(2, len(normalisation.mean), 1, 1)
+    assert torch.equal(normalisation.to_pixels(normalisation.normalise(images), truncate=True), images)
 
 
 def test_bounds_are_black_and_white_in_the_normalised_space() -> None:

@@ -11,10 +11,11 @@ from cpsc.losses.disagreement import (
     agreement_by_clamped_divergence,
     agreement_by_elementwise_divergence,
     agreement_by_jensen_shannon,
+    agreement_by_unbounded_divergence,
 )
 
-ALL = [agreement_by_jensen_shannon, agreement_by_clamped_divergence, agreement_by_elementwise_divergence]
 CLAMPED = [agreement_by_clamped_divergence, agreement_by_elementwise_divergence]
+ALL = [agreement_by_jensen_shannon, *CLAMPED, agreement_by_unbounded_divergence]
 
 
 def logits(*, seed: int, rows: int = 6, classes: int = 5, scale: float = 4.0) -> Tensor:
@@ -100,18 +101,43 @@ def test_beyond_a_divergence_of_one_the_clamped_form_stops_and_has_no_gradient()
     assert student.grad.abs().max() == 0.0
 
 
+def test_beyond_a_divergence_of_one_the_unbounded_form_goes_on() -> None:
+    student, teacher = torch.tensor([[5.0, -5.0]], requires_grad=True), torch.tensor([[-9.0, 9.0]])
+    value = agreement_by_unbounded_divergence(student, teacher).mean()
+    value.backward()
+    assert value.item() < -1.0
+    assert student.grad.abs().max() > 1e-3
+    assert agreement_by_clamped_divergence(student, teacher).item() == 0.0
+
+
+def test_below_a_divergence_of_zero_too_which_a_clamped_one_reversed_can_be() -> None:
+    student = torch.zeros(32, 200, requires_grad=True)
+    teacher = torch.randn(32, 200, generator=torch.Generator().manual_seed(0))
+    value = agreement_by_unbounded_divergence(student, teacher).mean()
+    value.backward()
+    assert value.item() > 0.0
+    assert agreement_by_clamped_divergence(student, teacher).item() == 1.0
+    assert (student.grad != 0).any()
+
+
+def test_the_unbounded_form_is_the_clamped_one_less_one_where_the_clamp_is_not_met() -> None:
+    student, teacher = logits(seed=2), logits(seed=3)
+    expected = agreement_by_clamped_divergence(student, teacher) - 1.0
+    torch.testing.assert_close(agreement_by_unbounded_divergence(student, teacher).mean(), expected)
+
+
 @pytest.mark.parametrize("agreement", ALL)
-def test_the_teachers_side_carries_no_gradient(agreement) -> None:
+def test_both_sides_carry_gradients(agreement) -> None:
     student, teacher = logits(seed=6).requires_grad_(), logits(seed=7).requires_grad_()
     agreement(student, teacher).mean().backward()
-    assert teacher.grad is None
-    assert student.grad.abs().max() > 1e-4
+    assert min(teacher.grad.abs().max(), student.grad.abs().max()) > 1e-4
 
 
 @pytest.mark.parametrize("agreement", ALL)
 def test_equal_networks_agree_fully_and_a_step_down_the_gradient_makes_them_differ(agreement) -> None:
     student, teacher = logits(seed=8, scale=2.0).requires_grad_(), logits(seed=9, scale=2.0)
-    assert agreement(teacher, teacher).mean().item() == pytest.approx(1.0)
+    full = 0.0 if agreement is agreement_by_unbounded_divergence else 1.0
+    assert agreement(teacher, teacher).mean().item() == pytest.approx(full, abs=1e-12)
     before = agreement(student, teacher).mean()
     before.backward()
     assert agreement(student.detach() - 0.5 * student.grad, teacher).mean() < before
