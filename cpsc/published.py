@@ -107,7 +107,7 @@ def load_teacher(path: Path, config: PublishedConfig | None = None, *, say: Call
         teacher, remarks = _import(weights, config)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    if weights.name:
+    if config.weights is not None or weights.is_averaged or not weights.is_known:
         say(f"{path.name}: the weights under {weights.name} are taken")
     if unread:
         say(f"{path.name}: objects beside the weights are not read: {some(dict.fromkeys(unread))}")

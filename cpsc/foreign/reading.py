@@ -92,7 +92,8 @@ def read(path: Path) -> tuple[dict[Any, Any], list[str]]:
 
 def describe(found: Unread) -> str:
     """What stands in the file there, and what to do."""
-    return f"{_WHOLE if found.is_network else 'a Python object'} ({found.origin[:80]!r}), which only running that program's code brings back: {_SAVE}"
+    what = _WHOLE if found.is_network else "a Python object"
+    return f"{what} ({found.origin[:80]!r}), which only running that program's code brings back: {_SAVE}"
 
 
 def _read_safetensors(path: Path) -> dict[Any, Any]:
@@ -163,6 +164,8 @@ def _reason(path: Path, message: str) -> str:
         return f", it holds {_WHOLE}: {_SAVE}"
     if "Unsupported operand" in message and (protocol := pickle_protocol(path)) > TORCH_PROTOCOL:
         return f", it was saved with pickle protocol {protocol}: save it again without pickle_protocol, or as safetensors"
-    if "Can only" in message or "Trying to call" in message:
+    if "Trying to call" in message:
+        return ", it holds an object that is made by a call, and nothing is called: save tensors alone"
+    if "Can only" in message:
         return ", it holds an object in a form that cannot be passed over: save the state_dict() alone"
     return " (truncated, corrupt or of another kind)"
