@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cpsc.errors import CheckpointError
 from cpsc.foreign.reading import Unread
@@ -108,8 +108,8 @@ def _place(state: State, expected: Mapping[str, Tensor], where: str) -> tuple[st
     while True:
         needed = {name.removeprefix(cut): tensor for name, tensor in expected.items() if not name.endswith(COUNTER)}
         prefixes = [prefix for prefix in _prefixes(state, needed) if all(f"{prefix}{name}" in state for name in needed)]
-        if prefixes:
-            shaped = [prefix for prefix in prefixes if all(_is_shaped(state[f"{prefix}{name}"], needed[name]) for name in needed)]
+        shaped = [prefix for prefix in prefixes if all(_is_shaped(state[f"{prefix}{name}"], needed[name]) for name in needed)]
+        if shaped or len(set(prefixes)) == 1:
             return _only(shaped or prefixes, where), cut, True
         most = max(most, *((number, prefix, cut) for prefix, number in _hits(state, needed).items()), (0, "", ""))
         if not (part := _common_part(needed)):
@@ -196,6 +196,8 @@ def _converted(name: str, value: object, wanted: Tensor) -> Tensor:
 
 def _odd_kind(found: Tensor, wanted: Tensor) -> str:
     """What kind of tensor it is that no network computes with; "" where it is an ordinary one."""
+    if type(found) not in (Tensor, nn.Parameter):
+        return f"a {type(found).__name__}, not a plain tensor: gather shards and dequantize before it is saved"
     if found.is_quantized:
         return f"quantised ({found.dtype}): save the weights that it was made from, or dequantize() each"
     if found.layout != torch.strided or found.is_nested:

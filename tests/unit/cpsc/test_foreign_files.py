@@ -313,6 +313,96 @@ def test_a_planted_program_is_never_run(place: str, by_name: str, state: State, 
     assert not (tmp_path / "trace").exists()
 
 
+# Networks of the user's own
+
+
+class Mine(nn.Module):
+    """Its classifier is declared first, so the last matrix has not as many rows as there are classes."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(6, num_classes)
+        self.conv = nn.Conv2d(3, 5, 3)
+        self.norm = nn.BatchNorm2d(5)
+        self.hidden = nn.Linear(5, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.score(self.hidden(self.norm(self.conv(x)).mean(dim=(2, 3))).relu())
+
+
+class Holder(nn.Module):
+    """Has the network as an attribute, as a training script's module has."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.net = Mine(num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.student, self.teacher = Mine(4), Mine(4)
+
+
+MINE = f"{__name__}:Mine"
+HOLDER = f"{__name__}:Holder"
+
+
+@pytest.fixture
+def own() -> State:
+    torch.manual_seed(2)
+    network = Mine(4)
+    network(torch.randn(8, 3, 8, 8))
+    return network.state_dict()
+
+
+@pytest.mark.parametrize("factory", [MINE, HOLDER])
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "net.", "model.net.", "my.own."])
+def test_a_factorys_weights_are_found_under_every_prefix(prefix: str, factory: str, own: State, tmp_path: Path) -> None:
+    content = lightning(under(prefix, own) | {"criterion.weight": torch.ones(4), "val_acc.confmat": torch.zeros(4, 4)})
+    teacher, said = load(saved(content, tmp_path / "mine.ckpt"), factory=factory)
+    assert holds(teacher, under("network." if factory == MINE else "network.net.", own))
+    assert teacher.num_classes == 4
+    assert "criterion, val_acc left out, which the network does not compute with" in said
+
+
+@pytest.mark.parametrize("form", ["half", "double", "no counts", "safetensors", "averaged"])
+def test_a_factorys_weights_in_every_form(form: str, own: State, tmp_path: Path) -> None:
+    path, network = tmp_path / "mine", Mine(4)
+    network.load_state_dict(own)
+    counts = dict.fromkeys([name for name in own if name.endswith("num_batches_tracked")], torch.tensor(0))
+    expected = own
+    if form in ("half", "double"):
+        stored = floats_as(own, torch.float16 if form == "half" else torch.float64)
+        expected = floats_as(stored, torch.float32)
+        saved(stored, path)
+    elif form == "no counts":
+        expected = own | counts
+        saved({name: tensor for name, tensor in own.items() if name not in counts}, path)
+    elif form == "safetensors":
+        as_safetensors(own, path)
+    else:
+        saved(averaged(network), path)
+    assert holds(load(path, factory=MINE)[0], under("network.", expected))
+
+
+def test_a_factorys_layers_are_never_dropped_or_taken_from_two_unsaid(own: State, tmp_path: Path) -> None:
+    path = saved(under("m.", own) | {"se.weight": torch.ones(2, 2)}, tmp_path / "mine.pt")
+    assert refusal(path, factory=MINE).startswith("beside the network under m it has se.weight: where nothing computes with that")
+    path = saved(own | {"se.weight": torch.ones(2, 2)}, tmp_path / "mine.pt")
+    assert refusal(path, factory=MINE) == f"teacher weights do not fit {MINE}: network.se.weight is none of its"
+    path = saved(under("m.", {name: own[name] for name in own if name != "conv.bias"}), tmp_path / "mine.pt")
+    assert refusal(path, factory=MINE) == f"teacher weights do not fit {MINE}: network.conv.bias is missing"
+    twice = Twice().state_dict()
+    path = saved(twice, tmp_path / "mine.pt")
+    assert refusal(path, factory=MINE).startswith("holds several networks that fit (student, teacher): say which by weights")
+    expected = {name.removeprefix("teacher."): value for name, value in twice.items() if name.startswith("teacher.")}
+    assert holds(load(path, factory=MINE, weights="teacher")[0], under("network.", expected))
+
+
 # Refused by what it is
 
 
