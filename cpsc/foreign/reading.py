@@ -83,6 +83,8 @@ def read(path: Path) -> tuple[dict[Any, Any], list[str]]:
         raise CheckpointError(f"{path}: no such teacher file") from error
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if isinstance(content, list | tuple) and any(isinstance(part, Mapping) for part in content):
+        content = {str(index): part for index, part in enumerate(content)}
     if isinstance(content, Unread):
         raise CheckpointError(f"{path}: not a readable teacher file, it is {describe(content)}")
     if not isinstance(content, dict):
@@ -158,6 +160,8 @@ def _reason(path: Path, message: str) -> str:
     """Behind "not a readable teacher file": why."""
     if found := _BLOCKED.search(message):
         return f", it names {found[1][:80]!r}, which runs programs: nothing was run; no weights need it, take another file"
+    if "as_subclass" in message:
+        return ", it holds tensors of a class of its own: save plain tensors"
     if "DTensors" in message:
         return ", it holds shards of tensors (DTensor): gather the whole state_dict before it is saved"
     if "Only persistent_load of storage" in message:

@@ -176,6 +176,27 @@ def test_torchvisions_names_in_every_form(form: str, tmp_path: Path) -> None:
     assert load(path)[0].arch == "resnet18"
 
 
+def test_a_file_that_holds_a_pair(state: State, tmp_path: Path) -> None:
+    network = nn.Linear(2, 2)
+    pair = [state, torch.optim.SGD(network.parameters(), lr=0.1).state_dict()]
+    teacher, said = load(saved(pair, tmp_path / "pair.pt"))
+    assert holds(teacher, state)
+    assert said == ["the weights under 0 are taken"]
+
+
+def test_tensors_of_another_class_are_refused_as_such(state: State, tmp_path: Path) -> None:
+    shard = state["fc.weight"].as_subclass(Shard)
+    with torch.serialization.safe_globals([Shard]):
+        message = refusal(saved(state | {"fc.weight": shard}, tmp_path / "model.pt"))
+    assert message == "its weight fc.weight is a Shard, not a plain tensor: gather shards and dequantize before it is saved"
+    message = refusal(saved(state | {"fc.weight": shard}, tmp_path / "model.pt"))
+    assert message == "not a readable teacher file, it holds tensors of a class of its own: save plain tensors"
+
+
+class Shard(Tensor):
+    """Stands for DTensor and the tensors of quantisers, which need several processes or another library."""
+
+
 # Averages
 
 
