@@ -160,7 +160,7 @@ def _reason(path: Path, message: str) -> str:
     """Behind "not a readable teacher file": why."""
     if found := _BLOCKED.search(message):
         return f", it names {found[1][:80]!r}, which runs programs: nothing was run; no weights need it, take another file"
-    if "as_subclass" in message:
+    if "Tensor subclass" in message:
         return ", it holds tensors of a class of its own: save plain tensors"
     if "DTensors" in message:
         return ", it holds shards of tensors (DTensor): gather the whole state_dict before it is saved"
