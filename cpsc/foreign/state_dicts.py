@@ -1,6 +1,7 @@
 """Which weights in a file are meant: those of the one network in it, or those that its user names."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ MAX_NESTING = 3
 MOST_SHOWN = 3
 TOP = "."
 """The name of what lies at the top of a file, beside averages."""
+SAME_SHAPES = 0.8
 _AVERAGED = frozenset({"avg", "average", "averaged", "shadow", "polyak"})
 _OPTIMIZER = {"state", "param_groups"}
 
@@ -59,15 +61,11 @@ def choose(content: Mapping[Any, Any], chosen: str | None) -> Weights:
         raise CheckpointError(_no_weights(content))
     known = [weights for weights in found if weights.is_known and not weights.is_averaged]
     meant = known[0] if len(known) == 1 else found[0] if len(found) == 1 else None
-    averaged = sorted(_averages(content) - {meant.name if meant else ""})
-    rivals = [
-        weights
-        for weights in found
-        if meant is None or (weights is not meant and (weights.is_averaged or _is_like(weights.state, meant.state)))
-    ]
-    if meant is None or rivals or (averaged and not meant.is_averaged):
+    rivals = [weights for weights in found if meant is None or (weights is not meant and _is_like(weights.state, meant.state))]
+    nameless = [key for key in _averages(content) if not any(_lies_in(weights.name, key) for weights in found)]
+    if meant is None or rivals or (nameless and not meant.is_averaged):
         names = [weights.name or TOP for weights in found if weights is meant or weights in rivals]
-        names += [f"{name} (averages without names)" for name in averaged if not any(_lies_in(other, name) for other in names)]
+        names += [f"{name} (averages without names)" for name in nameless]
         raise CheckpointError(f"holds several networks ({', '.join(names)}): say which by weights, e.g. weights: {names[0]}")
     return meant
 
@@ -146,10 +144,10 @@ def _without_averages(state: State, name: str) -> Iterator[Weights]:
         yield Weights(name or TOP, rest)
 
 
-def _averages(content: Mapping[Any, Any]) -> set[str]:
-    """Under which keys the file keeps averages of weights, readable or not."""
+def _averages(content: Mapping[Any, Any]) -> list[str]:
+    """Under which keys the file keeps averages of weights, with names or without."""
     inner = {key: value for key, value in content.items() if isinstance(key, str) and not isinstance(value, Tensor)}
-    return {key for key, value in inner.items() if _is_averaged(key) and _holds_matrix(value)}
+    return [key for key, value in inner.items() if _is_averaged(key) and _holds_matrix(value)]
 
 
 def _holds_matrix(value: Any, depth: int = 0) -> bool:
@@ -168,12 +166,17 @@ def _is_averaged(name: str) -> bool:
 
 
 def _is_like(state: State, other: State) -> bool:
-    """Whether half of the one's names are the other's: two states of one network, or two of its kind.
+    """Whether half of the one's names are the other's, or most shapes: two states of one network, or two of its kind.
 
     Without dots, for in a buffer's name there can be none, and averages are kept as such.
     """
     ours, theirs = ({own_name(name).replace(".", "") for name in names} for names in (state, other))
-    return 2 * len(ours & theirs) >= min(len(ours), len(theirs)) > 0
+    shapes, others = (
+        Counter(value.shape for value in values.values() if isinstance(value, Tensor) and value.ndim > 1)
+        for values in (state, other)
+    )
+    most = max(shapes.total(), others.total())
+    return 2 * len(ours & theirs) >= min(len(ours), len(theirs)) > 0 or (shapes & others).total() > SAME_SHAPES * most
 
 
 def _lies_in(name: str, outer: str) -> bool:

@@ -221,6 +221,7 @@ def both(raw: State, ema: State) -> dict[str, tuple[dict[str, Any], str, str]]:
         "a shadow": ({"net": raw, "ema": {"decay": 0.99, "shadow": ema}}, "net", "ema.shadow"),
         "torch's": ({"model": raw, "swa_model": under("module.", ema) | {"n_averaged": torch.tensor(3)}}, "model", "swa_model"),
         "Lightning's": (lightning(ema, current_model_state=raw, averaging_state={}), "current_model_state", "state_dict"),
+        "under another prefix": ({"state_dict": under("model.", raw), "ema": ema}, "state_dict", "ema"),
         "flat": (flat, "model", "model_ema"),
         "flat in Lightning": (lightning(flat), "state_dict.model", "state_dict.model_ema"),
         "flat, the raw ones bare": (raw | under("ema.", ema), ".", "ema"),
@@ -241,6 +242,12 @@ def test_of_raw_and_averaged_weights_neither_is_taken_unsaid(kind: str, state: S
     teacher, said = load(path, weights=ema)
     assert holds(teacher, other)
     assert said[0] == f"the weights under {ema} are taken"
+
+
+def test_another_networks_average_is_no_rival(state: State, tmp_path: Path) -> None:
+    generator = {"conv1.weight": torch.zeros(9, 9, 3, 3), "up.weight": torch.zeros(9, 9), "up.bias": torch.zeros(9)}
+    content = {"student_state_dict": state, "generator_ema": generator, "generator_state_dict": generator}
+    assert holds(load(saved(content, tmp_path / "model.pt"))[0], state)
 
 
 def test_an_average_without_names_is_told_and_passed_over_on_ones_word(state: State, tmp_path: Path) -> None:
