@@ -90,7 +90,8 @@ def _by_own_names(state: Mapping[str, Any]) -> dict[str, Any]:
 def _outside(state: State, prefix: str, where: str) -> list[str]:
     """The names that do not begin with `prefix`; CheckpointError where one may belong to a layer that computes."""
     outside = [name for name in state if not name.startswith(prefix)]
-    if not _ADAPTER.issuperset(outside) and (layers := [name for name in outside if not _is_beside(name)]):
+    layers = [name for name in outside if not _is_beside(name)]
+    if not _ADAPTER.issuperset(layers):
         raise CheckpointError(
             f"beside the network under {prefix.rstrip('.')} it has {layers[0]}: where nothing computes with that, "
             f"take the network alone by weights: {_dotted(where, prefix)}"

@@ -153,7 +153,8 @@ def _needed(message: str) -> tuple[str, type[Unread]] | None:
 
 def _stand_in(name: str, base: type[Unread]) -> type[Unread]:
     module, _, own = name.rpartition(".")
-    return type(own, (base,), {"__module__": module, "origin": _MADE_BY.get(own, name)})
+    origin = _MADE_BY.get(own, name) if module.startswith("numpy.") else name
+    return type(own, (base,), {"__module__": module, "origin": origin})
 
 
 def _reason(path: Path, message: str) -> str:
