@@ -55,7 +55,7 @@ def load(path: Path, *, kind: str, needs: Sequence[str] = ()) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch remarks on the format of what it is about to refuse
-            _check_archive(path)
+            check_archive(path)
             payload = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a file of another kind fails in any of a dozen ways, none of which tells a user more
         raise CheckpointError(f"{path}: not a readable {kind} file (truncated, corrupt or of another kind)") from error
@@ -74,7 +74,7 @@ def check_version(payload: dict[str, Any], expected: int, *, path: Path | str, k
         raise CheckpointError(f"{path}: {kind} format {shown}, this version reads {expected}")
 
 
-def _check_archive(path: Path) -> None:
+def check_archive(path: Path) -> None:
     """Raise BadZipFile unless all content has the checksum it was written with: torch itself does not compare them."""
     with zipfile.ZipFile(path) as archive:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):

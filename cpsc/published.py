@@ -1,11 +1,9 @@
 """Teachers that other programs trained: weights files read safely, and recognised by their keys and shapes."""
 
-import argparse
+import contextlib
 import math
-import pickle
 import re
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -13,14 +11,16 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from cpsc import checkpoint
 from cpsc.config import FORBID_UNKNOWN, require
 from cpsc.data import cifar10, cifar100, tiny_imagenet
 from cpsc.data.dataset import Normalisation
 from cpsc.errors import CheckpointError, ConfigError
-from cpsc.models import MOBILENET_V2, RESNETS, VGGS, check_arch, check_import_path
-from cpsc.models.imported import PREFIX
-from cpsc.teacher import MAX_CHANNELS, MAX_IMAGE_SIZE, Teacher, check_fields, check_weights
+from cpsc.foreign import reading
+from cpsc.foreign.fitting import fit, is_fitted, stored_dtypes, unprefixed
+from cpsc.foreign.state_dicts import Weights, choose, some
+from cpsc.models import MOBILENET_V2, RESNETS, VGGS, build_imported, check_arch, check_import_path
+from cpsc.rng import seeded_init
+from cpsc.teacher import MAX_CHANNELS, MAX_IMAGE_SIZE, Teacher, check_fields, check_weights, expected_weights
 
 NORMALISATIONS = {
     "cifar10": cifar10.NORMALISATION,
@@ -34,14 +34,12 @@ NORMALISATIONS = {
 CIFAR-100's teachers of PRE-DFKD, DAFL and DFAD were trained with CIFAR-10's; Tiny-ImageNet's are ImageNet's.
 """
 NORMALISATION_RULE = f"one of {', '.join(NORMALISATIONS)} or {{mean: [...], std: [...]}}"
-WRAPPERS = ("state_dict", "model", "net", "teacher", "student", "model_state_dict", "student_state_dict")
-"""Under which training scripts keep the weights, beside optimizers, epochs and scores."""
-MAX_NESTING = 3
 MAX_CLASSES = 100_000
-MOST_SHOWN = 3
+MAX_GUESSES = 4
+"""How many matrices of a factory's network are taken for its classifier, from the last, until the weights fit."""
 KINDS = "ResNet-18/34, VGG-11 with batch norm, wide ResNets and MobileNet-v2, each with a 3x3 stem"
-_ZIP = b"PK\x03\x04"
-_REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)")
+ANCHORS = ("layer1.0.conv1.weight", "block0.0.weight", "block1.layer.0.conv1.weight", "features.0.0.weight")
+"""A weight of each family of ours, by which it is found under whatever name a script gave the network in its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +57,8 @@ class PublishedConfig:
     """``package.module:function`` that makes the user's own network; default: one of ours, recognised."""
     channels: int | None = None
     """Of the images a factory's network takes; default: as many as the normalisation has. Ours tell it by their weights."""
+    weights: str | None = None
+    """Where in the file they are, its keys with dots between, where it holds several: e.g. ``state_dict_ema``."""
 
     def __post_init__(self) -> None:
         given = self.normalisation
@@ -73,6 +73,12 @@ class PublishedConfig:
         require(size is None or (4 <= size <= MAX_IMAGE_SIZE and size % 4 == 0), "image_size", size, rule)
         require(channels is None or 1 <= channels <= MAX_CHANNELS, "channels", channels, f"in 1..{MAX_CHANNELS}")
         require(names is None or len(names) >= 2, "class_names", names, "two or more names")
+        require(
+            self.weights is None or (self.weights != "" and self.weights.isprintable()),
+            "weights",
+            self.weights,
+            "a name in the file",
+        )
         if self.factory is not None:
             check_import_path(self.factory)
         else:
@@ -83,36 +89,31 @@ class PublishedConfig:
         return [name for name, value in vars(self).items() if value is not None]
 
 
-def load_teacher(path: Path, config: PublishedConfig | None = None) -> Teacher:
+def load_teacher(path: Path, config: PublishedConfig | None = None, *, say: Callable[[str], None] = lambda text: None) -> Teacher:
     """The teacher in a file: a bundle of ours, or weights that another program saved and `config` explains.
 
-    Nothing in the file is executed. CheckpointError where it cannot be read, is not recognised, or `config` lacks what it
-    must say or says what a bundle says itself; ConfigError where the factory that it names cannot make the network.
+    Nothing in the file is executed. `say` is told what was chosen, converted or left out. CheckpointError where it cannot be
+    read, is not recognised, or `config` lacks what it must say or says what a bundle says itself; ConfigError where the
+    factory that it names cannot make the network.
     """
-    if config is None or not config.given():
-        return _load_bundle(path)
-    content = _read(path)
+    config = config or PublishedConfig()
+    content, unread = reading.read(path)
     if "version" in content and "class_names" in content:
         if extra := [name for name in config.given() if name != "factory"]:
             raise CheckpointError(f"{path}: a teacher bundle, it says itself what {', '.join(extra)} would: leave that out")
         return Teacher.load(path, factory=config.factory)
     try:
-        return _import(_unwrap(content), config)
+        weights = choose(content, config.weights)
+        teacher, remarks = _import(weights, config)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-
-
-def _load_bundle(path: Path) -> Teacher:
-    try:
-        return Teacher.load(path)
-    except CheckpointError as refusal:
-        try:
-            _unwrap(_read(path))
-        except _HoldsObjectError:
-            raise
-        except CheckpointError:
-            raise refusal from None
-        raise CheckpointError(f"{path}: {_missing('normalisation')}") from refusal
+    if config.weights is not None or weights.is_averaged or not weights.is_known:
+        say(f"{path.name}: the weights under {weights.name} are taken")
+    if unread:
+        say(f"{path.name}: objects beside the weights are not read: {some(dict.fromkeys(unread))}")
+    for remark in [*stored_dtypes(weights.state), *remarks]:
+        say(f"{path.name}: {remark}")
+    return teacher
 
 
 def _missing(name: str) -> str:
@@ -123,85 +124,6 @@ def _missing(name: str) -> str:
         "class_names": "as many as it has classes",
     }
     return f"no teacher bundle but bare weights, which need {name} beside the path: {what[name]}"
-
-
-# Reading
-
-
-class _HoldsObjectError(CheckpointError):
-    """The file pickles an object, of which only its own program can make weights."""
-
-
-def _read(path: Path) -> dict[Any, Any]:
-    """What torch saved, by any version and without executing anything. CheckpointError where that cannot be."""
-    try:
-        # Training scripts keep their arguments beside the weights; this class only holds attributes.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return _read_legacy(path) if _is_legacy(path) else checkpoint.load(path, kind="teacher")
-    except CheckpointError as error:
-        cause = error.__cause__
-        if isinstance(cause, pickle.UnpicklingError) and (found := _REFUSED_GLOBAL.search(str(cause))):
-            raise _HoldsObjectError(
-                f"{path}: not a readable teacher file, it holds a Python object ({found[1][:80]!r}) that would run code: "
-                "load it with the program that made it and save its state_dict()"
-            ) from error
-        raise
-
-
-def _is_legacy(path: Path) -> bool:
-    """Whether torch would read it as its format before 1.6, which is no archive and has no checksums."""
-    try:
-        with path.open("rb") as handle:
-            return handle.read(len(_ZIP)) != _ZIP
-    except OSError:
-        return False  # what reads archives says what is wrong
-
-
-def _read_legacy(path: Path) -> dict[Any, Any]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch remarks on the age of the format
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # as in `checkpoint.load`: a file of another kind fails in any of a dozen ways
-        raise CheckpointError(f"{path}: not a readable teacher file (truncated, corrupt or of another kind)") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: not a teacher file, it holds a {type(content).__name__}")
-    return content
-
-
-def _unwrap(content: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """The one state dict in a file, wherever its program keeps it."""
-    for _ in range(MAX_NESTING):
-        if content and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
-            if odd := [name for name in content if not name.isprintable()]:
-                raise CheckpointError(f"a weight is called {odd[0][:80]!r}")
-            return dict(content)
-        inner = [name for name in WRAPPERS if isinstance(content.get(name), Mapping)]
-        if len(inner) > 1:
-            raise CheckpointError(f"holds several networks ({', '.join(inner)}): save the state_dict of one")
-        if not inner:
-            break
-        content = content[inner[0]]
-    raise CheckpointError(f"holds no weights, neither bare nor under {', '.join(WRAPPERS)}: found {_some(content)}")
-
-
-def _some(names: Mapping[Any, Any]) -> str:
-    """The first few keys, as an error shows them."""
-    shown = ", ".join(repr(name)[:60] for name in list(names)[:MOST_SHOWN])
-    return f"{shown or 'nothing'}{', ...' if len(names) > MOST_SHOWN else ''}"
-
-
-def _strip(state: dict[str, Tensor], prefixes: Sequence[str]) -> dict[str, Tensor]:
-    """Without the prefixes that wrappers of the whole network put before every key."""
-    while prefix := next((prefix for prefix in prefixes if all(name.startswith(prefix) for name in state)), None):
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
-
-
-def _without_adapter(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the projection head that CPSC-DFKD's code saves with its students."""
-    bare = {name: tensor for name, tensor in state.items() if not name.startswith("head.")}
-    return bare if bare and all(name.startswith("model.") for name in bare) else state
 
 
 # Recognising
@@ -216,12 +138,18 @@ class _Found(NamedTuple):
     state: dict[str, Tensor]
 
 
-def _import(state: dict[str, Tensor], config: PublishedConfig) -> Teacher:
+def _import(weights: Weights, config: PublishedConfig) -> tuple[Teacher, list[str]]:
+    """The teacher, and remarks on what was left out."""
     if config.normalisation is None:
         raise CheckpointError(_missing("normalisation"))
     if config.image_size is None:
         raise CheckpointError(_missing("image_size"))
-    found = _of_factory(state, config) if config.factory else _recognise(state)
+    remarks: list[str] = []
+    if config.factory:
+        found = _of_factory(weights, config.factory, config)
+    else:
+        state, remarks = unprefixed(weights.state, ANCHORS, weights.name)
+        found = _recognise(state)
     if not 2 <= found.num_classes <= MAX_CLASSES:
         raise CheckpointError(f"its classifier tells {found.num_classes} classes apart, must be 2..{MAX_CLASSES}")
     names = config.class_names or tuple(map(str, range(found.num_classes)))
@@ -235,15 +163,17 @@ def _import(state: dict[str, Tensor], config: PublishedConfig) -> Teacher:
         normalisation=_resolve(config.normalisation, found.channels),
         dataset="unknown",
         test_accuracy=None,
-        state={name: tensor.detach() for name, tensor in found.state.items()},
+        state=found.state,
     )
     try:
         check_fields(teacher)
     except ValueError as error:
         raise CheckpointError(str(error)) from error
+    state, more = fit(found.state, expected_weights(teacher), weights.name)
+    teacher = replace(teacher, state={name: tensor.detach() for name, tensor in state.items()})
     check_weights(teacher)
     # Copies, for a view would carry along all of the storage that it looks at.
-    return replace(teacher, state={name: tensor.clone().contiguous() for name, tensor in teacher.state.items()})
+    return replace(teacher, state={name: tensor.clone().contiguous() for name, tensor in teacher.state.items()}), remarks + more
 
 
 def _resolve(given: Normalisation | str, channels: int) -> Normalisation:
@@ -255,30 +185,29 @@ def _resolve(given: Normalisation | str, channels: int) -> Normalisation:
     return normalisation
 
 
-def _of_factory(state: dict[str, Tensor], config: PublishedConfig) -> _Found:
-    """The user's own network: its classes are the rows of the last matrix, unless named."""
-    assert config.factory is not None
+def _of_factory(weights: Weights, factory: str, config: PublishedConfig) -> _Found:
+    """The user's own network: its classes, unless named, are the rows of the last matrix with which all weights fit."""
     assert config.normalisation is not None
-    state = _strip(state, ("module.", "_orig_mod."))
-    rows = [tensor.shape[0] for tensor in state.values() if tensor.ndim == 2]
-    if not config.class_names and not rows:
-        raise CheckpointError(_missing("class_names"))
+    assert config.image_size is not None
     given = config.normalisation
     constants = NORMALISATIONS[given] if isinstance(given, str) else given
-    fits_any = isinstance(given, str) and len(constants.mean) == 1
-    if config.channels is None and fits_any:
+    rows = [tensor.shape[0] for tensor in reversed(weights.state.values()) if isinstance(tensor, Tensor) and tensor.ndim == 2]
+    guesses = [len(config.class_names)] if config.class_names else list(dict.fromkeys(rows))[:MAX_GUESSES]
+    if not guesses:
+        raise CheckpointError(_missing("class_names"))
+    if config.channels is None and isinstance(given, str) and len(constants.mean) == 1:
         raise CheckpointError(_missing("channels"))
-    return _Found(
-        arch=config.factory,
-        num_classes=len(config.class_names) if config.class_names else rows[-1],
-        channels=config.channels or len(constants.mean),
-        state={f"{PREFIX}{name}": tensor for name, tensor in state.items()},
-    )
+    channels = config.channels or len(constants.mean)
+    for num_classes in guesses if len(guesses) > 1 else []:
+        with contextlib.suppress(ConfigError), seeded_init(0, "teacher"):  # a factory may refuse what is a wrong guess
+            network = build_imported(factory, num_classes=num_classes, channels=channels, image_size=config.image_size)
+            if is_fitted(weights.state, network.state_dict(), weights.name):
+                return _Found(factory, num_classes, channels, weights.state)
+    return _Found(factory, guesses[0], channels, weights.state)
 
 
 def _recognise(state: dict[str, Tensor]) -> _Found:
     """Family, depth, width, classes and channels by keys and shapes; whether all else fits is checked afterwards."""
-    state = _strip(_without_adapter(_strip(state, ("module.", "_orig_mod."))), ("module.", "_orig_mod.", "model."))
     if "layer1.0.conv1.weight" in state:
         state = {_as_ours(name): tensor for name, tensor in state.items()}
         arch, stem, classifier = _name_resnet(state), "conv1.weight", "linear.weight"
@@ -289,7 +218,7 @@ def _recognise(state: dict[str, Tensor]) -> _Found:
     elif "features.0.0.weight" in state and "features.18.0.weight" in state:
         arch, stem, classifier = MOBILENET_V2, "features.0.0.weight", "classifier.1.weight"
     else:
-        raise CheckpointError(f"no network that is known ({KINDS}), name your own by factory: found {_some(state)}")
+        raise CheckpointError(f"no network that is known ({KINDS}), name your own by factory: found {some(state)}")
     _, channels, height, width = _shape(state, stem, 4)
     if (height, width) != (3, 3):
         raise CheckpointError(f"its stem {stem} is {height}x{width}, made for large images: known are {KINDS}; or name a factory")
@@ -346,7 +275,7 @@ def _count(state: Mapping[str, Tensor], pattern: str) -> int:
 
 def _shape(state: Mapping[str, Tensor], name: str, ndim: int) -> torch.Size:
     if name not in state:
-        raise CheckpointError(f"its weights lack {name}: found {_some(state)}")
+        raise CheckpointError(f"its weights lack {name}: found {some(state)}")
     if state[name].ndim != ndim:
         raise CheckpointError(f"its weight {name} is {tuple(state[name].shape)}, must have {ndim} dimensions")
     return state[name].shape

@@ -214,13 +214,17 @@ def check_fields(teacher: Teacher) -> None:
         raise ValueError(str(error)) from error
 
 
+def expected_weights(teacher: Teacher) -> dict[str, Tensor]:
+    """Names, shapes and dtypes of the weights that the teacher's architecture has; their values mean nothing."""
+    if is_import_path(teacher.arch):
+        return teacher.build_untrained().state_dict()
+    with torch.device("meta"):  # shapes alone: nothing is allocated or drawn
+        return build_model(teacher.arch, num_classes=teacher.num_classes, channels=teacher.channels).state_dict()
+
+
 def check_weights(teacher: Teacher) -> None:
     """Raise CheckpointError unless the weights are those of the architecture, and compute numbers."""
-    if is_import_path(teacher.arch):
-        expected = teacher.build_untrained().state_dict()
-    else:
-        with torch.device("meta"):  # shapes alone: nothing is allocated or drawn
-            expected = build_model(teacher.arch, num_classes=teacher.num_classes, channels=teacher.channels).state_dict()
+    expected = expected_weights(teacher)
     if odd := expected.keys() ^ teacher.state.keys():
         name = min((name for name in odd if isinstance(name, str)), default="a key that is no name")
         raise CheckpointError(

@@ -14,10 +14,12 @@ from tuning.report.reading import read_launch
 from tuning.report.tables import TRIALS, trial_rows
 from tuning.report.writing import write_report
 from tuning.results import Launch, SweepSummary
+from tuning.user_code import look_in
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     """Read and check a study file; `overrides` as after ``--set``. ConfigError: file, path, value and rule in one line."""
+    look_in([Path(path).parent])
     return config.load_study(Path(path), list(overrides))
 
 

@@ -122,7 +122,7 @@ def obtain_teacher(
     Where labelled images are at hand its accuracy is measured anew, not believed.
     """
     if source.path is not None:
-        teacher, origin = _from_path(source.path, source.published)
+        teacher, origin = _from_path(source.path, source.published, display)
     else:
         teacher, origin = _from_recipe(source, dataset, storage, device, display, before_making)
     accuracy = teacher.test_accuracy
@@ -214,13 +214,13 @@ def _from_recipe(
         return Teacher.load(path), f"{storage}/{name}"
 
 
-def _from_path(text: str, published: PublishedConfig | None) -> tuple[Teacher, str]:
+def _from_path(text: str, published: PublishedConfig | None, display: Display) -> tuple[Teacher, str]:
     """A bundle, or weights that another program saved, at a path or URI."""
     if "://" not in text:
         path = folder_path(text, "config.teacher.path")
-        return load_teacher(path, published), str(path)
+        return load_teacher(path, published, say=display.say), str(path)
     folder, _, name = text.partition("?")[0].rpartition("/")
     query = text.partition("?")[2]
     storage = Storage(f"{folder}?{query}" if query else folder)
     with storage.reading(storage.path(name)) as path:
-        return load_teacher(path, published), redact(text)
+        return load_teacher(path, published, say=display.say), redact(text)

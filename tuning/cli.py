@@ -12,6 +12,7 @@ from rich.console import Console
 from cpsc.errors import ConfigError, CpscError
 from tuning.progress import Display
 from tuning.redaction import redact
+from tuning.user_code import look_in
 
 if TYPE_CHECKING:
     from tuning.results import SweepSummary
@@ -22,7 +23,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-StudyPath = Annotated[Path, typer.Argument(help="The study file (YAML).")]
+
+
+def _look_beside(study: Path) -> Path:
+    """A study's file, beside which the network of its teacher may be written."""
+    look_in([study.parent])
+    return study
+
+
+StudyPath = Annotated[Path, typer.Argument(help="The study file (YAML).", callback=_look_beside)]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override: path=value, e.g. weights.contrast=0.5.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -39,6 +48,7 @@ _ArgumentError = cast(type[Exception], next(kind for kind in typer.BadParameter.
 
 def main() -> None:
     """Run a verb; a mistake of the user is one line on stderr and exit status 2. CPSC_DEBUG=1 shows the traceback."""
+    look_in([Path.cwd()])  # as python -m does by itself
     try:
         sys.exit(app(standalone_mode=False))
     except (KeyboardInterrupt, typer.Abort):

@@ -1,6 +1,7 @@
 """A launch on disk: one folder with the study file, the journal and an attempt's folder for each time it was driven."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tuning.redaction import redact
 from tuning.storage import Storage
 from tuning.tracking import MlflowWriter
 from tuning.trainable import to_plain
+from tuning.user_code import code_folders
 
 STUDY_FILE = "study.yaml"
 SWITCHED_OFF = "switched_off"
@@ -113,8 +115,15 @@ def launch_start(study: Study, assets: Assets, launch_id: str) -> Event:
         "launch_id": launch_id,
         "params": {key: str(value) for key, value in params.items()},
         "inputs": inputs_of(study, assets),
+        "code_folders": list(code_folders()),
         "study": redact(yaml.safe_dump(to_plain(study.source), sort_keys=False)),
     }
+
+
+def recorded_code_folders(events: Iterable[Event]) -> list[str]:
+    """Where the driver that began a launch looked for its teacher's factory."""
+    folders = next((event for event in events if event["kind"] == "launch_start"), {}).get("code_folders")
+    return [folder for folder in folders if isinstance(folder, str)] if isinstance(folders, list) else []
 
 
 def shared_params(assets: Assets) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tuning.config import Study, check_searchable
 from tuning.history import LaunchHistory, check_resumable, fold
 from tuning.inputs import inputs_of
 from tuning.journal import DriverLock, Journal, JournalError
-from tuning.launch import launch_start, new_launch, open_launch, open_writer, shared_params
+from tuning.launch import launch_start, new_launch, open_launch, open_writer, recorded_code_folders, shared_params
 from tuning.network_cost import student_cost
 from tuning.preflight import MeetingPoint, check_nodes
 from tuning.progress import Display
@@ -35,6 +35,7 @@ from tuning.study_mirror import StudyMirror, mirroring
 from tuning.sweep_progress import SweepProgress
 from tuning.tracking import MlflowWriter, delivering
 from tuning.tuner import build_tuner, remove_ray_state, trial_context, without_snapshots
+from tuning.user_code import look_in
 
 
 class InterruptedSweepError(CpscError):
@@ -69,6 +70,7 @@ def resume_sweep(storage: str, name: str, display: Display, *, overrides: list[s
         journal = Journal(study.local / name)
         journal.drop_torn_line()
         check_resumable(fold(journal.events(), metric=study.metric), study.space)
+        look_in(recorded_code_folders(journal.events()))
         # The launch has accepted its teacher.
         assets = prepare(study, display, force=True, on_cluster=address is not None, before_making=session.start)
         return attempt.drive(name, assets)

@@ -27,6 +27,7 @@ from tuning.machine_load import machine_load
 from tuning.preflight import MeetingPoint
 from tuning.space import Point, Settings, build_config
 from tuning.storage import Storage
+from tuning.user_code import look_in
 
 STATE_FILE = "state.pt"
 BEST_STUDENT_FILE = "best_student.pt"
@@ -49,6 +50,8 @@ class TrialContext:
     device: str
     gpus: float
     storage: Storage
+    code_folders: tuple[str, ...] = ()
+    """Where the teacher's factory may lie, beside what is installed."""
     meeting_point: MeetingPoint | None = None
     """Tried by every worker of a cluster before its first trial."""
 
@@ -68,6 +71,7 @@ class DistillTrainable(Trainable):
     def setup(self, config: dict[str, Any], context: TrialContext | None = None) -> None:
         assert context is not None  # tune.with_parameters and run_locally both pass it
         self._context = context
+        look_in(context.code_folders)
         if context.meeting_point is not None:
             context.meeting_point.visit()
         cap_gpu_memory(context.gpus)

@@ -17,6 +17,7 @@ from tuning.preflight import MeetingPoint
 from tuning.search import ResumableAsha, StudySearch
 from tuning.storage import Storage
 from tuning.trainable import DistillTrainable, TrialContext
+from tuning.user_code import code_folders
 
 CHECKPOINTS_KEPT = 2
 """The last, and the one before for when the last was being written as the machine died."""
@@ -37,6 +38,7 @@ def trial_context(study: Study, assets: Assets, meeting_point: MeetingPoint | No
         device="cuda" if study.resources.gpus else "cpu",
         gpus=study.resources.gpus,
         storage=Storage(study.storage),
+        code_folders=code_folders(),
         meeting_point=meeting_point,
     )
 

@@ -3,8 +3,9 @@
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, NamedTuple
 
 import torch
@@ -41,10 +42,14 @@ def build_imported(path: str, *, num_classes: int, channels: int, image_size: in
     """
     factory = _import_factory(path)
     known = {"num_classes": num_classes, "channels": channels, "image_size": image_size}
+    positional, named = _arguments(factory, known, path)
     with _told_in_a_line(path, "fails when called"):
-        network = factory(**{name: known[name] for name in inspect.signature(factory).parameters if name in known})
+        network = _unwrapped(factory(*positional, **named))
+    if isinstance(network, torch.jit.ScriptModule):
+        raise ConfigError(f"factory {path}: returns TorchScript, whose layers cannot be observed: return the module it was made of")
     if not isinstance(network, nn.Module):
         raise ConfigError(f"factory {path}: must return a torch.nn.Module, got a {type(network).__name__}")
+    network = network.float().cpu()  # a teacher's weights are float32, wherever it is placed afterwards
     images = torch.zeros(PROBE_BATCH, channels, image_size, image_size)
     with _told_in_a_line(path, f"its network fails on images {tuple(images.shape)}"):
         returned, passes = _probe(network, images)
@@ -92,19 +97,67 @@ class PairedNetwork(nn.Module):
 def _import_factory(path: str) -> Callable[..., Any]:
     check_import_path(path)
     module_name, _, name = path.partition(":")
-    with _told_in_a_line(path, "must be importable, here and on every node that runs trials (PYTHONPATH)"):
-        factory = getattr(importlib.import_module(module_name), name)
+    with _told_in_a_line(path, f"its module {module_name} fails when imported"):
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+                raise  # a module that the user's own imports
+            raise _NotFoundError(_not_found(path, error.name)) from error
+    if not hasattr(module, name):
+        raise ConfigError(f"factory {path}: module {module_name} ({getattr(module, '__file__', None)}) has no {name!r}")
+    factory: Callable[..., Any] = getattr(module, name)
     if not callable(factory):
         raise ConfigError(f"factory {path}: must be a function or class that makes a network, got a {type(factory).__name__}")
     return factory
 
 
+class _NotFoundError(ConfigError):
+    """There is no module of the factory's name."""
+
+
+def _not_found(path: str, missing: str) -> str:
+    return (
+        f"factory {path}: there is no module {missing}: it must be importable, here and on every node that runs trials: "
+        "in the working directory, the study file's folder or PYTHONPATH"
+    )
+
+
+def _arguments(factory: Callable[..., Any], known: dict[str, int], path: str) -> tuple[list[int], dict[str, int]]:
+    """What of `known` the factory takes, by position and by name; ConfigError where it needs more than that."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"factory {path}: its arguments are not told, wrap it in a function of {', '.join(known)}") from error
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [given.name for given in parameters if given.default is given.empty and given.kind not in variadic]
+    if unknown := [name for name in needed if name not in known]:
+        raise ConfigError(
+            f"factory {path}: needs {', '.join(unknown)}, is given those of {', '.join(known)} that it names: "
+            "give the others defaults"
+        )
+    taken = [given for given in parameters if given.name in known and given.kind not in variadic]
+    positional = [known[given.name] for given in taken if given.kind is inspect.Parameter.POSITIONAL_ONLY]
+    named = {given.name: known[given.name] for given in taken if given.kind is not inspect.Parameter.POSITIONAL_ONLY}
+    return positional, named
+
+
+def _unwrapped(network: Any) -> Any:
+    """Without what compiles it or spreads it over devices: that is done here, where it is asked for."""
+    while isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel) or hasattr(network, "_orig_mod"):
+        network = network._orig_mod if hasattr(network, "_orig_mod") else network.module
+    return network
+
+
 @contextmanager
 def _told_in_a_line(path: str, what: str) -> Iterator[None]:
-    """Whatever the user's code raises, as a ConfigError."""
+    """Whatever the user's code raises, as a ConfigError; what it prints goes to stderr, for stdout may be a program's."""
     try:
-        yield
-    except Exception as error:
+        with redirect_stdout(sys.stderr):
+            yield
+    except _NotFoundError:
+        raise
+    except (Exception, SystemExit) as error:
         reason = (str(error).splitlines() or [""])[0][:200]
         raise ConfigError(f"factory {path}: {what}: {type(error).__name__} {reason}".rstrip()) from error
 

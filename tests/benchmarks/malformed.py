@@ -438,14 +438,17 @@ NOT_READABLE = "not a readable teacher file"
 OTHER_BIAS = torch.ones(10)
 TEACHERS: dict[str, tuple[Files, str]] = {
     "absent": (lambda path: None, "no such teacher file"),
-    "a folder": (lambda path: path.mkdir(), "no such teacher file"),
-    "empty": (_content(b""), NOT_READABLE),
+    "a folder": (lambda path: path.mkdir(), "a folder: name the file in it"),
+    "empty": (_content(b""), "an empty file: copy or download it again"),
     "text": (_content(b"PK\x03\x04 not a bundle"), NOT_READABLE),
     "cut short": (_damaged(_cut(0.7)), NOT_READABLE),
     "without its last byte": (_damaged(_cut(0.99999)), NOT_READABLE),
     "a bit turned in the weights": (_damaged(_flipped(0.5)), NOT_READABLE),
     "compressed": (_compressed, NOT_READABLE),
-    "pickle with code": (_content(pickle.dumps({"version": 1, "state": _Planted()})), NOT_READABLE),
+    "pickle with code": (
+        _content(pickle.dumps({"version": 1, "state": _Planted()})),
+        "a pickle that torch.save did not write",
+    ),
     "archive with code": (_saved({"version": 1, "state": _Planted()}), NOT_READABLE),
     "a tensor": (_saved(torch.zeros(2)), "not a teacher file, it holds a Tensor"),
     "of another version": (_bundle(version=2), "teacher bundle format 2, this version reads 1"),

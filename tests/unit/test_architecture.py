@@ -16,7 +16,7 @@ HEAVY = ("ray", "mlflow", "optuna", "pydantic", "typer", "rich")
 CPSC_LAYERS = (
     {"errors", "torchvision_cure"},
     {"config", "rng", "statistics", "checkpoint"},
-    {"losses", "device", "schedule", "gallery", "pictures", "presets"},
+    {"losses", "device", "schedule", "gallery", "pictures", "presets", "foreign"},
     {"metrics"},
     {"models", "cost", "data", "memory", "frechet", "norms"},
     {"methods", "teacher", "generator", "augmentation", "execution"},

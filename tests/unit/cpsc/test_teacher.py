@@ -169,7 +169,7 @@ def test_a_bundle_has_nothing_imported_that_the_user_has_not_named(teacher, tmp_
         ) as caught:
             Teacher.load(tmp_path / "teacher.pt", factory=factory)
         assert named in str(caught.value)
-    with pytest.raises(ConfigError, match=r"factory not_there\.at_all:make: must be importable"):
+    with pytest.raises(ConfigError, match=r"factory not_there\.at_all:make: there is no module not_there"):
         Teacher.load(tmp_path / "teacher.pt", factory="not_there.at_all:make")
 
 

@@ -70,6 +70,16 @@ def test_an_imported_teacher_is_told_with_its_classes_and_constants(path: Path, 
     assert said == f"teacher wrn_10_1 {teacher.digest[:12]}: {about} ({path})"
 
 
+def test_what_was_chosen_and_converted_is_told(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    half = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    path = tmp_path / "net.pth"
+    torch.save({"state_dict": state, "state_dict_ema": half}, path)
+    with pytest.raises(CheckpointError, match=r"net\.pth: holds several networks \(state_dict, state_dict_ema\): say which"):
+        obtain(source_of(path), tmp_path)
+    _, said = obtain(source_of(path, replace(SAID, weights="state_dict_ema")), tmp_path)
+    assert said.startswith("net.pth: the weights under state_dict_ema are taken\nnet.pth: 39 of 39 weights are float16, computed")
+
+
 def test_its_accuracy_is_measured_with_the_constants_it_was_trained_with(path: Path, tmp_path: Path) -> None:
     teacher, _ = obtain(source_of(path), tmp_path)
     dataset = labelled_by(teacher, wrong=10)

@@ -78,11 +78,12 @@ def test_a_teacher_of_a_file_needs_no_dataset(raw: Raw) -> None:
 
 
 def test_a_file_of_another_program_is_explained_beside_its_path(raw: Raw) -> None:
-    said = {"normalisation": "cifar10", "image_size": 32, "class_names": ["cat", "dog"]}
+    said = {"normalisation": "cifar10", "image_size": 32, "class_names": ["cat", "dog"], "weights": "state_dict_ema"}
     raw["config"] |= {"teacher": {"path": "net.pth", "min_accuracy": 0.5} | said}
     teacher = resolve_study(raw).teacher
     assert (teacher.path, teacher.recipe, teacher.min_accuracy) == ("net.pth", None, 0.5)
-    assert teacher.published == PublishedConfig(normalisation="cifar10", image_size=32, class_names=("cat", "dog"))
+    names = ("cat", "dog")
+    assert teacher.published == PublishedConfig(normalisation="cifar10", image_size=32, class_names=names, weights="state_dict_ema")
 
 
 def test_a_file_of_the_users_own_network_names_its_factory(raw: Raw) -> None:

@@ -1,6 +1,7 @@
 """Networks of the user's own: found by import path, their features found by themselves."""
 
-import textwrap
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -146,6 +147,47 @@ def of_its_size(image_size: int, num_classes: int, **others: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(CHANNELS, 2, 1), nn.Flatten(), nn.Linear(2 * image_size**2, num_classes))
 
 
+def of_depth(num_classes: int, depth: int, kind: str, width: int = 1) -> nn.Module:
+    return Small(num_classes)
+
+
+def ending_factory() -> nn.Module:
+    sys.exit(2)
+
+
+def a_class() -> object:
+    return Small
+
+
+def traced(num_classes: int) -> nn.Module:
+    return torch.jit.trace(Small(num_classes).eval(), torch.zeros(1, CHANNELS, SIZE, SIZE))
+
+
+def compiled(num_classes: int) -> object:
+    return torch.compile(Small(num_classes))
+
+
+def spread(num_classes: int) -> nn.Module:
+    return nn.DataParallel(Small(num_classes))
+
+
+def narrow(num_classes: int) -> nn.Module:
+    return Small(num_classes).to(torch.bfloat16)
+
+
+def wide(num_classes: int) -> nn.Module:
+    return Small(num_classes).double()
+
+
+def by_position(num_classes: int, channels: int, /) -> nn.Module:
+    return Small(num_classes, channels)
+
+
+def printing() -> nn.Module:
+    print("building")
+    return Small()
+
+
 NOT_CALLABLE = 3
 
 
@@ -206,6 +248,7 @@ def test_its_batch_norms_are_found_like_those_of_every_network() -> None:
     assert [type(module) for module in build("Small").modules()].count(nn.BatchNorm2d) == 1
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -219,7 +262,14 @@ def test_its_batch_norms_are_found_like_those_of_every_network() -> None:
         ("failing_factory", "fails when called: ValueError weights are away$"),
         ("no_network", r"must return a torch\.nn\.Module, got a str"),
         ("NOT_CALLABLE", "must be a function or class that makes a network, got a int"),
-        ("absent", "must be importable, here and on every node that runs trials.*absent"),
+        ("absent", r"module tests\.unit\.cpsc\.models\.test_imported \(.*test_imported\.py\) has no 'absent'"),
+        (
+            "of_depth",
+            "needs depth, kind, is given those of num_classes, channels, image_size that it names: give the others defaults",
+        ),
+        ("ending_factory", "fails when called: SystemExit 2$"),
+        ("a_class", r"must return a torch\.nn\.Module, got a type"),
+        ("traced", "returns TorchScript, whose layers cannot be observed: return the module it was made of"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line_that_names_the_factory(name: str, message: str) -> None:
@@ -240,20 +290,47 @@ def nine_classes() -> nn.Module:
 
 
 def test_a_module_that_is_not_there_is_refused_with_the_way_out() -> None:
-    with pytest.raises(ConfigError, match="factory not_there:make: must be importable, here and on every node") as caught:
+    with pytest.raises(
+        ConfigError, match="factory not_there:make: there is no module not_there: it must be importable, here"
+    ) as caught:
         build_imported("not_there:make", num_classes=CLASSES, channels=CHANNELS, image_size=SIZE)
     assert "PYTHONPATH" in str(caught.value)
 
 
-def test_a_module_that_fails_on_import_is_refused_in_one_line(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "broken_on_import.py").write_text(
-        textwrap.dedent("""
-        raise RuntimeError("first line\\nsecond line")
-    """)
-    )
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (r'raise RuntimeError("first line\nsecond line")', "RuntimeError first line"),
+        ("import a_library_that_is_away", "ModuleNotFoundError No module named 'a_library_that_is_away'"),
+        ("from textwrap import no_such_function", "ImportError cannot import name 'no_such_function' from 'textwrap'"),
+        ("def make(:", "SyntaxError invalid syntax"),
+        ("import sys; sys.exit('usage: train')", "SystemExit usage: train"),
+    ],
+)
+def test_a_module_that_fails_on_import_is_refused_in_one_line_with_the_reason(
+    source: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_on_import.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ConfigError, match=r"RuntimeError first line$"):
+    with pytest.raises(ConfigError) as caught:
         build_imported("broken_on_import:make", num_classes=CLASSES, channels=CHANNELS, image_size=SIZE)
+    beginning = f"factory broken_on_import:make: its module broken_on_import fails when imported: {reason}"
+    assert str(caught.value).startswith(beginning)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["compiled", "spread", "narrow", "wide", "by_position"])
+def test_what_a_factory_does_beside_the_network_is_undone(name: str) -> None:
+    wrapped = build(name, num_classes=5)
+    assert wrapped.state_dict().keys() == {f"network.{own}" for own in Small().state_dict()}
+    assert {value.dtype for value in wrapped.state_dict().values()} == {torch.float32, torch.int64}
+    assert wrapped(images()).logits.shape == (5, 5)
+
+
+def test_what_a_factory_prints_leaves_stdout_to_results(capsys: pytest.CaptureFixture[str]) -> None:
+    build("printing")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "building\n")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,21 @@
+"""Where a teacher's factory is looked for beside what is installed: the working directory, and the study file's folder."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+_FOLDERS: list[str] = []
+
+
+def look_in(folders: Iterable[str | Path]) -> None:
+    """Make what lies in `folders` importable, behind all that is installed: a file there hides no library."""
+    for folder in map(str, (Path(folder).absolute() for folder in folders)):
+        if folder not in _FOLDERS:
+            _FOLDERS.append(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)
+
+
+def code_folders() -> tuple[str, ...]:
+    """The folders that this process looks in, for those that run its trials."""
+    return tuple(_FOLDERS)
