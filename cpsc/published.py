@@ -18,6 +18,7 @@ from cpsc.config import FORBID_UNKNOWN, require
 from cpsc.data import cifar10, cifar100, tiny_imagenet
 from cpsc.data.dataset import Normalisation
 from cpsc.errors import CheckpointError, ConfigError
+from cpsc.kinds import of_stated_kinds
 from cpsc.models import MOBILENET_V2, RESNETS, VGGS, check_arch, check_import_path
 from cpsc.models.imported import PREFIX
 from cpsc.teacher import MAX_CHANNELS, MAX_IMAGE_SIZE, Teacher, check_fields, check_weights
@@ -45,6 +46,7 @@ _REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)")
 
 
 @dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("")
 class PublishedConfig:
     """What a file of another program's weights leaves unsaid. A bundle says all of it but the factory."""
 

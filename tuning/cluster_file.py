@@ -79,7 +79,7 @@ def check_cluster_file(path: Path) -> None:
     Nothing is started and no cloud is asked. The `node_config` of other clouds than AWS is left to them.
     """
     try:
-        cluster = read_mapping(path, keys="cluster_name and provider")
+        cluster = read_mapping(path, keys="cluster_name and provider", as_ray_does=True)
         for check in CHECKS:
             check(cluster)
     except ConfigError as error:

@@ -23,14 +23,14 @@ from tuning.space import (
     Range,
     Settings,
     build_config,
-    check_path,
-    flatten,
+    check_settings,
     grid_points,
     parse_space,
     parse_start,
 )
-from tuning.validation import shown, validate
+from tuning.validation import said_as_text, shown, validate
 
+_PROBE, _DATASET = TypeAdapter(ProbeConfig), TypeAdapter(DatasetConfig)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 TRACKING_URI = re.compile(
     r"https?://[^/\s]*[^/\s@:][^/\s]*(/\S*)?|(sqlite|postgresql|mysql|mssql)(\+\w+)?://\S+|databricks(://\S*)?"
@@ -38,7 +38,7 @@ TRACKING_URI = re.compile(
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class SearchConfig(_Section):
@@ -116,6 +116,9 @@ class StudyFile(_Section):
     """The driver's own disk: records while they are made, the SQLite store. Default: `storage`, or runs where that is a URI."""
 
 
+_STUDY_FILE = TypeAdapter(StudyFile)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TeacherSource:
     """A file's path, or the recipe to train one on the study's dataset; and the accuracy below which it is refused."""
@@ -182,7 +185,7 @@ def load_study(path: Path, overrides: list[str] | None = None) -> Study:
 
 def resolve_study(raw: Mapping[str, Any]) -> Study:
     """The study that a file's content describes."""
-    file = validate(TypeAdapter(StudyFile), raw, where="study")
+    file = validate(_STUDY_FILE, raw, where="study")
     if not NAME.fullmatch(file.name):
         raise ConfigError(
             f"name: must be letters, digits, '_', '.' or '-', at most 100, one of the first two in front, got {file.name!r}"
@@ -193,7 +196,7 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
     config = dict(file.config)
     dataset = _parse_dataset(config.pop("dataset", None))
     teacher = _parse_teacher(config.pop("teacher", None), dataset)
-    probe = validate(TypeAdapter(ProbeConfig), config.pop("probe", {}), where="config.probe")
+    probe = validate(_PROBE, config.pop("probe", {}), where="config.probe")
     num_classes = (dataset.num_classes if dataset else None) or 10  # only its being many matters, to the presets
     base = Settings(
         own=config,
@@ -259,7 +262,7 @@ def check_searchable(study: Study) -> None:
 def _parse_dataset(raw: Any) -> DatasetConfig | None:
     if raw is None:
         return None
-    return validate(TypeAdapter(DatasetConfig), {"name": raw} if isinstance(raw, str) else raw, where="config.dataset")
+    return validate(_DATASET, {"name": raw} if isinstance(raw, str) else raw, where="config.dataset")
 
 
 def _parse_teacher(raw: Any, dataset: DatasetConfig | None) -> TeacherSource:
@@ -268,7 +271,8 @@ def _parse_teacher(raw: Any, dataset: DatasetConfig | None) -> TeacherSource:
     rest = dict(raw)
     path, min_accuracy = rest.pop("path", None), rest.pop("min_accuracy", 0.0)
     if isinstance(min_accuracy, bool) or not isinstance(min_accuracy, int | float) or not 0 <= min_accuracy <= 1:
-        raise ConfigError(f"config.teacher.min_accuracy: must be in [0, 1], got {min_accuracy!r}")
+        text = said_as_text(min_accuracy)
+        raise ConfigError(f"config.teacher.min_accuracy: must be in [0, 1], got {min_accuracy!r}{text}")
     if path is not None:
         if not isinstance(path, str):
             raise ConfigError(f"config.teacher.path: must be a file's path, got {path!r}")
@@ -307,8 +311,7 @@ def _parse_by_method(raw: Any) -> dict[str, dict[str, Any]]:
     if odd := [name for name in raw if name not in PRESETS]:
         raise ConfigError(f"config.by_method.{odd[0]}: unknown method, use one of {', '.join(PRESETS)}")
     for method, settings in raw.items():
-        for path, _ in flatten(settings):
-            check_path(path, where=f"config.by_method.{method}")
+        check_settings(settings, where=f"config.by_method.{method}")
     return raw
 
 

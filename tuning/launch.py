@@ -5,8 +5,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cpsc.checkpoint import atomic_path
 from cpsc.errors import ConfigError
 from tuning.assets import Assets
@@ -16,6 +14,7 @@ from tuning.journal import FILE_NAME, Event, Journal
 from tuning.journal_copy import JournalCopy
 from tuning.network_cost import teacher_cost
 from tuning.redaction import redact
+from tuning.safe_yaml import dump_yaml
 from tuning.storage import Storage
 from tuning.tracking import MlflowWriter
 from tuning.trainable import to_plain
@@ -37,7 +36,7 @@ def new_launch(study: Study) -> str:
         name = f"{study.name}-{number}"
     folder = study.local / name
     folder.mkdir(parents=True)
-    text = yaml.safe_dump(to_plain(study.source), sort_keys=False)
+    text = dump_yaml(to_plain(study.source))
     file = folder / STUDY_FILE
     file.touch(mode=0o600)  # a URI in it may carry a password, which a resume needs
     file.write_text(text, encoding="utf-8")
@@ -111,7 +110,7 @@ def launch_start(study: Study, assets: Assets, launch_id: str) -> Event:
         "launch_id": launch_id,
         "params": {key: str(value) for key, value in params.items()},
         "inputs": inputs_of(study, assets),
-        "study": redact(yaml.safe_dump(to_plain(study.source), sort_keys=False)),
+        "study": redact(dump_yaml(to_plain(study.source))),
     }
 
 

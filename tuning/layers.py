@@ -24,7 +24,8 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         try:
             values[path.strip()] = load_yaml(text)
         except ConfigError as error:
-            raise ConfigError(f"--set {assignment}: the value is not valid YAML") from error
+            said = re.sub(r"^line \d+:? ", "", str(error))
+            raise ConfigError(f"--set {assignment}: {'the value is ' if said.startswith('not ') else ''}{said}") from error
     return values
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import psutil
 import ray
 import torch
 
 from cpsc.errors import ConfigError
+from cpsc.processors import num_processors
 from tuning.assets import study_device
 from tuning.config import Study
 
@@ -28,9 +28,9 @@ def check_resources(study: Study, address: str | None) -> int | None:
 def concurrency(study: Study) -> int:
     """Trials at a time on this machine; ConfigError where not even one fits."""
     resources = study.resources
-    cpus = psutil.cpu_count() or 1
+    cpus = num_processors()
     if resources.cpus > cpus:
-        raise ConfigError(f"resources.cpus: {resources.cpus} asked for per trial, this machine has {cpus}")
+        raise ConfigError(f"resources.cpus: {resources.cpus} asked for per trial, this process may use {cpus}")
     fitting = cpus // resources.cpus
     if resources.gpus:
         fitting = min(fitting, int(torch.cuda.device_count() / resources.gpus))
@@ -44,7 +44,7 @@ def ray_running(address: str | None) -> Iterator[None]:
     if address is not None:
         ray.init(address=address, **options)
     else:
-        ray.init(address="local", include_dashboard=False, num_cpus=psutil.cpu_count(), **options)
+        ray.init(address="local", include_dashboard=False, num_cpus=num_processors(), **options)
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from cpsc.data import cifar10, cifar100, digits, image_folder, parquet, tiny_ima
 from cpsc.data.dataset import Dataset, Normalisation, Split, augment
 from cpsc.data.decoding import OnFile, nobody_watches
 from cpsc.errors import ConfigError, DataError
+from cpsc.kinds import of_stated_kinds
 
 __all__ = ["Dataset", "DatasetConfig", "Normalisation", "Split", "augment", "load_dataset"]
 
@@ -37,6 +38,7 @@ _HAS_EFFECT_FOR = {
 
 
 @dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("dataset")
 class DatasetConfig:
     """Which labelled images: `digits` ships with scikit-learn, every other dataset needs its folder in `path`."""
 

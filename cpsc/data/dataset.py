@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cpsc.errors import DataError
+from cpsc.kinds import of_stated_kinds
 
 TEST_PARTS = ("test", "val", "valid", "validation")
 """What the part that no teacher trains on is called, most wanted first."""
@@ -26,6 +27,7 @@ class Split:
 
 
 @dataclass(frozen=True)
+@of_stated_kinds("normalisation")
 class Normalisation:
     """Per-channel mean and standard deviation of pixels in [0, 1]: the input space a teacher was trained in."""
 

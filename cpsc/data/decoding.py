@@ -1,7 +1,6 @@
 """Encoded images to one uint8 tensor, on all processors: Pillow decodes without holding the interpreter."""
 
 import io
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cpsc.errors import DataError
+from cpsc.processors import num_processors
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 """Those that Pillow decodes itself: for some others, PostScript among them, it would start a program."""
@@ -53,7 +53,7 @@ def decode_images(
             images[index] = pixels.transpose(2, 0, 1)
         return end
 
-    with ThreadPoolExecutor(_num_processors()) as pool:
+    with ThreadPoolExecutor(num_processors()) as pool:
         for done in pool.map(decode_chunk, range(0, len(sources), CHUNK)):
             on_file(done, len(sources))
     return torch.from_numpy(images)
@@ -87,8 +87,3 @@ def _size_rule(shape: tuple[int, ...], exactly: int | None) -> str:
     if exactly is not None:
         return f"must be {_size(shape)}"
     return f"the first image is {_size(shape)}: all must be alike, or give dataset.image_size to resize them"
-
-
-def _num_processors() -> int:
-    """Those this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
