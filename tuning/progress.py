@@ -8,6 +8,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from tuning.redaction import redact
+
 BRIEF_S = 3.0
 Item = TypeVar("Item")
 Advance = Callable[[int, str], None]
@@ -22,9 +24,9 @@ class Display:
         self.console = console or Console(stderr=True, highlight=False)
 
     def say(self, text: str) -> None:
-        """One line of news."""
+        """One line of news, without secrets."""
         if not self.quiet:
-            self.console.print(text, soft_wrap=True, markup=False)
+            self.console.print(redact(text), soft_wrap=True, markup=False)
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Advance]:

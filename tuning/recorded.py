@@ -159,7 +159,7 @@ def read_trial(client: MlflowClient, run: Run) -> RecordedTrial:
             launch_id=tags[LAUNCH_ID_TAG],
             number=int(tags[NUMBER_TAG]),
             outcome=None if outcome == RUNNING else Outcome(outcome),
-            reason=tags.get("reason", ""),
+            reason=redact(tags.get("reason", "")),
             point=json.loads(tags[POINT_TAG]),
             settings={path: _value(text) for path, text in params.items() if path in paths},
             facts={path: text for path, text in params.items() if path not in paths},

@@ -25,7 +25,6 @@ from tuning.preflight import MeetingPoint, check_nodes
 from tuning.progress import Display
 from tuning.ray_session import check_resources, ray_running, terminating_like_ctrl_c
 from tuning.recorder import Recorder, is_disk_full
-from tuning.redaction import redact
 from tuning.results import Launch, SweepSummary, launch_from_journal
 from tuning.search import ResumableAsha, StudySearch, build_scheduler, build_search, has_work
 from tuning.space import to_tune
@@ -206,7 +205,7 @@ class _Attempt:
                 return champion_uri(self._study.name)
             return self._register_newest(client, run_id, checkpoints, assets)
         except (MlflowException, OSError) as error:  # all is recorded: an outage now must not look like a failed sweep
-            self._display.say(redact(f"the chosen student is not registered ({error}); do it with: {resume}"))
+            self._display.say(f"the chosen student is not registered ({error}); do it with: {resume}")
             return None
 
     def _register_newest(self, client: MlflowClient, run_id: str, checkpoints: Sequence[str], assets: Assets) -> str:

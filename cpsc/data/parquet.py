@@ -11,6 +11,7 @@ import torch
 from cpsc.data.dataset import TEST_PARTS, Dataset, Normalisation, Split, of_any_images
 from cpsc.data.decoding import OnFile, decode_images, nobody_watches
 from cpsc.errors import DataError
+from cpsc.redaction import redact
 
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "fine_label")
@@ -50,9 +51,7 @@ class ParquetFolder:
         try:
             filesystem, root = fs.FileSystem.from_uri(str(location))
         except _troubles() as error:
-            raise DataError(
-                f"dataset.path: {_redact(str(location))!r} is no storage that Arrow knows ({_reason(error)})"
-            ) from error
+            raise DataError(f"dataset.path: {redact(str(location))!r} is no storage that Arrow knows ({_reason(error)})") from error
         return cls(filesystem, root.rstrip("/"))
 
     def __str__(self) -> str:
@@ -219,11 +218,6 @@ def _shown(filesystem: Any, path: str) -> str:
     return path if filesystem.type_name == "local" else f"{filesystem.type_name}://{path}"
 
 
-def _redact(text: str) -> str:
-    """`text` without what URIs in it carry before their host and in their query: names, passwords, keys."""
-    return re.sub(r"\?[^\s'\"]*", "?***", re.sub(r"(\w+://)[^\s'\"]*@", r"\1***@", text))
-
-
 def _reason(error: Exception) -> str:
-    lines = _redact(str(error)).strip().splitlines()
+    lines = redact(str(error)).strip().splitlines()
     return lines[0][:120] if lines else type(error).__name__

@@ -15,7 +15,7 @@ HEAVY = ("ray", "mlflow", "optuna", "pydantic", "typer", "rich")
 
 CPSC_LAYERS = (
     {"errors", "torchvision_cure"},
-    {"kinds", "processors"},
+    {"kinds", "processors", "redaction"},
     {"config", "rng", "statistics", "checkpoint"},
     {"losses", "device", "schedule", "gallery", "pictures", "presets"},
     {"metrics"},
@@ -151,6 +151,7 @@ def test_the_core_imports_downwards_only() -> None:
         ("errors", set()),
         ("kinds", {"errors"}),
         ("processors", set()),
+        ("redaction", set()),
         ("config", {"errors", "kinds"}),
         ("rng", {"errors"}),
         ("statistics", {"errors"}),
