@@ -1,10 +1,10 @@
 """The study file: what a user writes, validated whole before anything starts."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -17,6 +17,7 @@ from cpsc.probe import ProbeConfig
 from cpsc.published import NORMALISATION_RULE, PublishedConfig
 from cpsc.teacher import TeacherRecipe
 from tuning.layers import SCALE, overridden, parse_assignments, scaled
+from tuning.names import check_fits, check_study_name
 from tuning.redaction import redact
 from tuning.safe_yaml import read_mapping
 from tuning.space import (
@@ -28,13 +29,10 @@ from tuning.space import (
     parse_space,
     parse_start,
 )
+from tuning.tracking_uri import is_tracking_uri
 from tuning.validation import said_as_text, shown, validate
 
 _PROBE, _DATASET = TypeAdapter(ProbeConfig), TypeAdapter(DatasetConfig)
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-TRACKING_URI = re.compile(
-    r"https?://[^/\s]*[^/\s@:][^/\s]*(/\S*)?|(sqlite|postgresql|mysql|mssql)(\+\w+)?://\S+|databricks(://\S*)?"
-)
 
 
 class _Section(BaseModel):
@@ -174,23 +172,37 @@ class Study:
 def load_study(path: Path, overrides: list[str] | None = None) -> Study:
     """Read, override (``path=value``) and check a study file. ConfigError: file, path, value and rule in one line."""
     try:
-        raw = read_mapping(path, keys="name, config and space")
-        assignments = parse_assignments(overrides or [])
-        if SCALE in assignments:  # before all others, which lie over what it says
-            raw[SCALE] = assignments.pop(SCALE)
-        return resolve_study(overridden(scaled(raw, path), assignments, keys=StudyFile.model_fields.keys()))
+        raw, assignments = _layers(path, overrides or [])
+        return resolve_study(overridden(raw, assignments, keys=StudyFile.model_fields.keys()))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def searched_paths(path: Path, overrides: list[str]) -> set[str]:
+    """The parameters that the study searches, with these overrides, whatever else it may still lack."""
+    try:
+        raw, assignments = _layers(path, overrides)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    space = assignments.get("space", raw.get("space"))
+    added = {name.removeprefix("space.") for name in assignments if name.startswith("space.")}
+    return added | {name for name in space if isinstance(name, str)} if isinstance(space, dict) else added
+
+
+def _layers(path: Path, overrides: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The file's content over its scale, which the command line may name before all else it says, and what it says."""
+    raw = read_mapping(path, keys="name, config and space")
+    assignments = parse_assignments(overrides)
+    if SCALE in assignments:
+        raw[SCALE] = assignments.pop(SCALE)
+    return scaled(raw, path), assignments
 
 
 def resolve_study(raw: Mapping[str, Any]) -> Study:
     """The study that a file's content describes."""
     file = validate(_STUDY_FILE, raw, where="study")
-    if not NAME.fullmatch(file.name):
-        raise ConfigError(
-            f"name: must be letters, digits, '_', '.' or '-', at most 100, one of the first two in front, got {file.name!r}"
-        )
-    if file.tracking.uri is not None and not TRACKING_URI.fullmatch(file.tracking.uri):
+    check_study_name(file.name)
+    if file.tracking.uri is not None and not is_tracking_uri(file.tracking.uri):
         uri = redact(file.tracking.uri)
         raise ConfigError(f"tracking.uri: must be an MLflow server, e.g. http://127.0.0.1:5000, or a database's URI, got {uri!r}")
     config = dict(file.config)
@@ -215,6 +227,8 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
     points = _parse_points(file, space, base)
     _check_epochs(space, base)
     storage = _parse_storage(file.storage)
+    local = folder_path(file.local, "local") if file.local else Path("runs").absolute() if "://" in storage else Path(storage)
+    check_fits(local, file.name)
     return Study(
         name=file.name,
         base=base,
@@ -231,16 +245,21 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
         measure=file.measure,
         tracking=file.tracking,
         storage=storage,
-        local=folder_path(file.local, "local") if file.local else Path("runs").absolute() if "://" in storage else Path(storage),
+        local=local,
         source=raw,
     )
 
 
 def _parse_storage(text: str) -> str:
-    """An absolute path, or a URI as it is: whether Arrow knows it is asked when it is opened."""
-    if "://" in text and text.isprintable() and not text.startswith("file://"):
+    """An absolute path, or a URI as it is: whether Arrow knows it is asked when it is opened. A file's URI is a path, decoded."""
+    if "://" not in text or not text.isprintable():
+        return str(folder_path(text, "storage"))
+    if not text.startswith("file://"):
         return text
-    return str(folder_path(text.removeprefix("file://"), "storage"))
+    address = urlsplit(text)
+    if address.netloc not in ("", "localhost") or address.query or address.fragment:
+        raise ConfigError(f"storage: {text!r} is no folder of this machine, write its path as it is")
+    return str(folder_path(unquote(address.path), "storage"))
 
 
 def folder_path(text: str, where: str) -> Path:

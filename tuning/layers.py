@@ -53,6 +53,12 @@ def scaled(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return merge(under, raw) | {"name": f"{raw.get('name')}-{scale}"}
 
 
+def refuse_scale(assignments: list[str]) -> None:
+    """Raise ConfigError where a scale is named for a study that is recorded, and lies over whatever a scale says."""
+    if any(assignment.partition("=")[0].strip() == SCALE for assignment in assignments):
+        raise ConfigError("--set scale: the recorded study holds what its scale said, leave it out, or set the keys themselves")
+
+
 def overridden(raw: Mapping[str, Any], assignments: Mapping[str, Any], *, keys: Collection[str]) -> dict[str, Any]:
     """`raw` with each assignment applied: a path into the file, whose first level is `keys`, or, for short, into its `config`."""
     changed = merge(raw, {})

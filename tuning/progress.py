@@ -21,7 +21,7 @@ class Display:
 
     def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
         self.quiet = quiet
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or Console(stderr=True, highlight=False, emoji=False)
 
     def say(self, text: str) -> None:
         """One line of news, without secrets."""

@@ -11,8 +11,9 @@ from mlflow.entities import Run
 from scipy.stats import spearmanr
 
 from cpsc.errors import ConfigError
-from tuning.config import NAME, Study
+from tuning.config import Study
 from tuning.journal import Event
+from tuning.names import NAME
 from tuning.outcome import Outcome
 from tuning.redaction import redact
 from tuning.tracking import KIND_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, PARENT_TAG, POINT_TAG, RETRIES_METRIC, RUNNING

@@ -19,7 +19,7 @@ from tuning.config import Study, check_searchable
 from tuning.history import LaunchHistory, check_resumable, fold
 from tuning.inputs import inputs_of
 from tuning.journal import DriverLock, Journal, JournalError
-from tuning.launch import launch_start, new_launch, open_launch, open_writer, shared_params
+from tuning.launch import launch_start, new_launch, open_launch, open_writer, resume_command, shared_params
 from tuning.network_cost import student_cost
 from tuning.preflight import MeetingPoint, check_nodes
 from tuning.progress import Display
@@ -132,7 +132,7 @@ class _Attempt:
         return share
 
     def _interruption(self, name: str, reason: str) -> InterruptedSweepError:
-        return InterruptedSweepError(f"{reason}; go on with: cpsc-tune resume {name} --storage {self._study.local}")
+        return InterruptedSweepError(f"{reason}; go on with: {resume_command(self._study, name)}")
 
     @contextlib.contextmanager
     def _fit_nodes(self, name: str) -> Iterator[MeetingPoint | None]:
@@ -198,7 +198,7 @@ class _Attempt:
         number = launch.chosen.number
         checkpoints = fold(journal.events(), metric=self._study.metric).trials[number].checkpoints
         client = MlflowClient(tracking_uri=store_uri(self._study))
-        resume = f"cpsc-tune resume {journal.path.parent.name} --storage {self._study.local}"
+        resume = resume_command(self._study, journal.path.parent.name)
         try:
             run_id = writer.run_id(number)
             if not trained and is_champion(client, self._study.name, run_id):
