@@ -1,5 +1,6 @@
 """The study file: what a user writes, validated whole before anything starts."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from cpsc.probe import ProbeConfig
 from cpsc.published import NORMALISATION_RULE, PublishedConfig
 from cpsc.teacher import TeacherRecipe
 from tuning.layers import SCALE, overridden, parse_assignments, scaled
-from tuning.names import check_fits, check_study_name
+from tuning.names import MAX_NAME_BYTES, check_fits, check_study_name
 from tuning.redaction import redact
 from tuning.safe_yaml import read_mapping
 from tuning.space import (
@@ -267,9 +268,11 @@ def folder_path(text: str, where: str) -> Path:
     try:
         if not text or not text.isprintable() or "://" in text:
             raise RuntimeError("empty, a URI, or with characters that cannot be printed")
+        if (longest := max(len(os.fsencode(part)) for part in [*Path(text).parts, ""])) > MAX_NAME_BYTES:
+            raise RuntimeError(f"a name of {longest} bytes in it, at most {MAX_NAME_BYTES} are possible")
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
-        raise ConfigError(f"{where}: {text!r} is not a path ({error})") from error
+        raise ConfigError(f"{where}: {shown(text)} is not a path ({error})") from error
 
 
 def check_searchable(study: Study) -> None:

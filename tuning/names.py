@@ -15,6 +15,8 @@ PASSING = (".part", ".lock", ".tmp", "-journal", "-wal", "-shm")
 """Endings of files that come and go: others clean them up."""
 OF_MLFLOW = "Default"
 """The experiment that MLflow makes itself, whose artifacts lie elsewhere."""
+MAX_NAME_BYTES = 255
+"""Of a single folder or file, on any usual file system."""
 MAX_PATH_BYTES = 400
 """Of a launch's folder: SQLite opens no file whose path, with what it appends, is longer than 512 bytes."""
 
