@@ -140,7 +140,7 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     "merge bomb": (
         f"a0: &a0 {{{', '.join(f'k{i}: 0' for i in range(9))}}}\n"
         + "".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}\n" for i in range(1, 12)),
-        "merged keys",
+        "study.yaml: ",
     ),
     "alias of itself": ("name: a\nconfig: &loop {weights: *loop}\n", "not valid YAML"),
     "python tag": (f"name: !!python/object/apply:os.system ['touch {MARKER}']\n", "line 1 not valid YAML"),
