@@ -257,9 +257,12 @@ def _parse_storage(text: str) -> str:
         return str(folder_path(text, "storage"))
     if not text.startswith("file://"):
         return text
-    address = urlsplit(text)
-    if address.netloc not in ("", "localhost") or address.query or address.fragment:
-        raise ConfigError(f"storage: {text!r} is no folder of this machine, write its path as it is")
+    try:
+        address = urlsplit(text)
+        if address.netloc not in ("", "localhost") or address.query or address.fragment:
+            raise ValueError("it names more than a path")
+    except ValueError as error:
+        raise ConfigError(f"storage: {text!r} is no folder of this machine, write its path as it is") from error
     return str(folder_path(unquote(address.path), "storage"))
 
 

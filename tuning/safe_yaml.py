@@ -4,6 +4,7 @@ Plain values are read as people mean them, which is nearly YAML 1.2: PyYAML's 1.
 ``1:30`` for ninety and a date for an object. What two readers would read differently is refused.
 """
 
+import contextlib
 import math
 import re
 from collections.abc import Mapping
@@ -103,7 +104,8 @@ def unquoted(text: str) -> Any:
     """What `text` would be in a file without its quotes: a number, a truth value or null; `text` itself where it is text."""
     for tag in (_NULL_TAG, _BOOL_TAG, _INT_TAG, _FLOAT_TAG):
         if text and _PATTERNS[tag].match(text):
-            return _read(tag, text)
+            with contextlib.suppress(ConfigError):  # a number that floating point has not
+                return _read(tag, text)
     return text
 
 

@@ -349,10 +349,10 @@ def _parse_range(path: str, spec: Any) -> Range:
     if sampler == "choice":
         if len(arguments) < 2 or any(isinstance(option, list | dict) for option in arguments):
             raise ConfigError(f"{where}.choice: must list at least two plain values, got {shown(arguments)}")
-        if twice := [option for index, option in enumerate(arguments) if option in arguments[:index]]:
-            raise ConfigError(f"{where}.choice: lists {shown(twice[0])} twice, or a value equal to it")
         if len(arguments) > MAX_OPTIONS:
             raise ConfigError(f"{where}.choice: must list at most {MAX_OPTIONS} values, got {len(arguments)}")
+        if twice := [option for index, option in enumerate(arguments) if option in arguments[:index]]:
+            raise ConfigError(f"{where}.choice: lists {shown(twice[0])} twice, or a value equal to it")
         return Range(sampler, tuple(arguments))
     return Range(sampler, _check_numbers(f"{where}.{sampler}", sampler, arguments))
 

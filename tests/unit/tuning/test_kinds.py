@@ -172,6 +172,11 @@ def test_the_least_accuracy_is_a_number(value: Any) -> None:
         resolve_study(with_value("config.teacher.min_accuracy", value, {}))
 
 
+def test_a_quoted_number_beyond_floating_point_is_told_with_its_path() -> None:
+    with pytest.raises(ConfigError, match=r"^config\.weights\.kl: input should be a valid number, got '1e999'"):
+        resolve_study(with_value("config.weights.kl", "1e999", {}))
+
+
 @pytest.mark.parametrize("quoted", ["1e-3", "5", "no"])
 def test_a_quoted_number_is_told_as_the_text_that_it_is(quoted: str) -> None:
     path = "config.compile" if quoted == "no" else "config.weights.kl"

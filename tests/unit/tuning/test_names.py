@@ -56,7 +56,7 @@ def test_a_files_uri_is_decoded_and_a_path_is_not(uri: str, folder: str) -> None
     assert (study.storage, str(study.local)) == (folder, folder)
 
 
-@pytest.mark.parametrize("uri", ["file://host/runs", "file:///runs?a=b", "file:///runs#a", "file://runs"])
+@pytest.mark.parametrize("uri", ["file://host/runs", "file:///runs?a=b", "file:///runs#a", "file://runs", "file://[x"])
 def test_a_files_uri_that_names_no_folder_here_is_refused(uri: str) -> None:
     with pytest.raises(ConfigError, match=r"is no folder of this machine, write its path as it is$"):
         resolve_study(tiny_study() | {"storage": uri})
