@@ -53,8 +53,8 @@ class Swept(NamedTuple):
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     folder = tmp_path_factory.mktemp("sweep") / "a%20b  #?'\"ü;&\\ "  # what means something to URLs, shells and YAML
     folder.mkdir()
-    study = write_study(folder / "tiny.yaml", tiny_study())
-    done = run_cli("sweep", study, cwd=folder)
+    study = write_study(folder / "tiny.yaml", tiny_study() | {"storage": str(folder / "runs")})
+    done = run_cli("sweep", study, cwd=folder.parent)  # MLflow pastes the working folder into SQL, where a quote ends it
     assert done.returncode == 0, done.stderr
     client = MlflowClient(tracking_uri=sqlite_uri(folder / "runs" / "mlflow.db"))
     return Swept(folder, study, done.stdout + done.stderr, client)
