@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from cpsc.errors import ConfigError
+from cpsc.kinds import of_stated_kinds
 
 FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid"}
 
@@ -43,6 +44,7 @@ def _rising_epochs(path: str, epochs: tuple[int, ...]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("weights")
 class LossWeights:
     """Factors of the loss terms; a term of weight 0 is not computed. Which of them a method has, its file says."""
 
@@ -86,6 +88,7 @@ class LossWeights:
 
 
 @dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("student")
 class StudentConfig:
     """The student and how it is trained: SGD with linear warm-up and cosine decay, unless told otherwise."""
 
@@ -123,6 +126,7 @@ class StudentConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("generator")
 class GeneratorConfig:
     """What makes the images, and its Adam with milestones. For ADI the pixels themselves: only the Adam counts then."""
 
@@ -169,6 +173,7 @@ class GeneratorConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("schedule")
 class ScheduleConfig:
     """One epoch: `iterations` times (`generator_steps` updates of G, then `student_steps` updates of S)."""
 
@@ -211,6 +216,7 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("cpsc")
 class CpscConfig:
     """Choices on which the paper and its published code differ; the defaults are the paper's."""
 
@@ -237,6 +243,7 @@ class CpscConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("replay")
 class ReplayConfig:
     """PRE-DFKD's memory: a variational autoencoder that imitates all earlier images, for any method with a generator.
 
@@ -271,6 +278,7 @@ class ReplayConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("inversion")
 class InversionConfig:
     """Images made batch by batch and kept: what ADI and CMI do instead of training one generator."""
 
@@ -307,6 +315,7 @@ class InversionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("switches")
 class SwitchesConfig:
     """Forms in which papers and published codes state one and the same term, for the methods other than CPSC-DFKD."""
 
@@ -329,6 +338,7 @@ class SwitchesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("cmi")
 class CmiConfig:
     """CMI's contrast between images."""
 
@@ -347,6 +357,7 @@ class CmiConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("")
 class DistillConfig:
     """Everything that decides the numbers of one run, together with the teacher and the probe set."""
 

@@ -27,6 +27,7 @@ from cpsc.config import (
     require,
 )
 from cpsc.errors import CheckpointError
+from cpsc.kinds import of_stated_kinds
 from cpsc.loop import Phase, run_epoch
 from cpsc.methods.adi import Adi
 from cpsc.metrics import accuracy, predict
@@ -41,6 +42,7 @@ TERMS = ("label", "batch_statistics", "total_variation", "image_norm")
 
 
 @dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("probe")
 class ProbeConfig:
     """Size and objective of the inversion; the weights multiply the unweighted terms of `losses`."""
 

@@ -18,6 +18,7 @@ from cpsc.errors import CheckpointError, ConfigError
 from cpsc.foreign import reading
 from cpsc.foreign.fitting import fit, is_fitted, stored_dtypes, unprefixed
 from cpsc.foreign.state_dicts import Weights, choose, some
+from cpsc.kinds import of_stated_kinds
 from cpsc.models import MOBILENET_V2, RESNETS, VGGS, build_imported, check_arch, check_import_path
 from cpsc.rng import seeded_init
 from cpsc.teacher import MAX_CHANNELS, MAX_IMAGE_SIZE, Teacher, check_fields, check_weights, expected_weights
@@ -43,6 +44,7 @@ ANCHORS = ("layer1.0.conv1.weight", "block0.0.weight", "block1.layer.0.conv1.wei
 
 
 @dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("")
 class PublishedConfig:
     """What a file of another program's weights leaves unsaid. A bundle says all of it but the factory."""
 

@@ -17,6 +17,7 @@ from cpsc.config import FORBID_UNKNOWN, Precision, StudentConfig, require
 from cpsc.data.dataset import Dataset, Normalisation, augment
 from cpsc.device import autocast, place, resolve_precision
 from cpsc.errors import CheckpointError, ConfigError, DataError
+from cpsc.kinds import of_stated_kinds
 from cpsc.metrics import accuracy, predict
 from cpsc.models import build_imported, build_model, check_arch, check_import_path, is_import_path
 from cpsc.rng import seeded_init, stream
@@ -28,6 +29,7 @@ MAX_CHANNELS, MAX_IMAGE_SIZE = 64, 1024
 
 
 @dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("")
 class TeacherRecipe:
     """How a teacher is trained: SGD with warm-up and cosine, crop and flip where the dataset allows them.
 

@@ -64,7 +64,7 @@ def main() -> None:
 
 def _refuse(message: str) -> None:
     """Exit with `message` as one line in which nothing that a file or an argument holds can steer the terminal."""
-    line = " ".join(redact(message).split())
+    line = " ".join(part.strip() for part in redact(message).splitlines() if part.strip())
     line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
     if len(line) > MAX_LINE:
         line = f"{line[: MAX_LINE // 2]} ... {line[-MAX_LINE // 2 :]}"
@@ -102,7 +102,7 @@ def _show(summary: "SweepSummary", study: Path, *, json: bool, quiet: bool) -> N
     if json:
         typer.echo(to_json(sweep_figures(summary)))
     elif not quiet:
-        print_summary(summary, study, Console())
+        print_summary(summary, study, Console(emoji=False))
     trials = summary.launch.trials
     if trials and all(trial.outcome is Outcome.FAILED for trial in trials):
         raise CpscError(f"every trial failed, the first one with: {trials[0].reason}")

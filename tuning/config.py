@@ -1,10 +1,11 @@
 """The study file: what a user writes, validated whole before anything starts."""
 
-import re
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -18,28 +19,26 @@ from cpsc.published import NORMALISATION_RULE, PublishedConfig
 from cpsc.teacher import TeacherRecipe
 from tuning.class_count import class_count
 from tuning.layers import SCALE, overridden, parse_assignments, scaled
+from tuning.names import MAX_NAME_BYTES, check_fits, check_study_name
 from tuning.redaction import redact
 from tuning.safe_yaml import read_mapping
 from tuning.space import (
     Range,
     Settings,
     build_config,
-    check_path,
-    flatten,
+    check_settings,
     grid_points,
     parse_space,
     parse_start,
 )
-from tuning.validation import shown, validate
+from tuning.tracking_uri import is_tracking_uri
+from tuning.validation import said_as_text, shown, validate
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-TRACKING_URI = re.compile(
-    r"https?://[^/\s]*[^/\s@:][^/\s]*(/\S*)?|(sqlite|postgresql|mysql|mssql)(\+\w+)?://\S+|databricks(://\S*)?"
-)
+_PROBE, _DATASET = TypeAdapter(ProbeConfig), TypeAdapter(DatasetConfig)
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class SearchConfig(_Section):
@@ -117,6 +116,9 @@ class StudyFile(_Section):
     """The driver's own disk: records while they are made, the SQLite store. Default: `storage`, or runs where that is a URI."""
 
 
+_STUDY_FILE = TypeAdapter(StudyFile)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TeacherSource:
     """A file's path, or the recipe to train one on the study's dataset; and the accuracy below which it is refused."""
@@ -172,29 +174,43 @@ class Study:
 def load_study(path: Path, overrides: list[str] | None = None) -> Study:
     """Read, override (``path=value``) and check a study file. ConfigError: file, path, value and rule in one line."""
     try:
-        raw = read_mapping(path, keys="name, config and space")
-        assignments = parse_assignments(overrides or [])
-        if SCALE in assignments:  # before all others, which lie over what it says
-            raw[SCALE] = assignments.pop(SCALE)
-        return resolve_study(overridden(scaled(raw, path), assignments, keys=StudyFile.model_fields.keys()))
+        raw, assignments = _layers(path, overrides or [])
+        return resolve_study(overridden(raw, assignments, keys=StudyFile.model_fields.keys()))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
+def searched_paths(path: Path, overrides: list[str]) -> set[str]:
+    """The parameters that the study searches, with these overrides, whatever else it may still lack."""
+    try:
+        raw, assignments = _layers(path, overrides)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    space = assignments.get("space", raw.get("space"))
+    added = {name.removeprefix("space.") for name in assignments if name.startswith("space.")}
+    return added | {name for name in space if isinstance(name, str)} if isinstance(space, dict) else added
+
+
+def _layers(path: Path, overrides: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The file's content over its scale, which the command line may name before all else it says, and what it says."""
+    raw = read_mapping(path, keys="name, config and space")
+    assignments = parse_assignments(overrides)
+    if SCALE in assignments:
+        raw[SCALE] = assignments.pop(SCALE)
+    return scaled(raw, path), assignments
+
+
 def resolve_study(raw: Mapping[str, Any]) -> Study:
     """The study that a file's content describes."""
-    file = validate(TypeAdapter(StudyFile), raw, where="study")
-    if not NAME.fullmatch(file.name):
-        raise ConfigError(
-            f"name: must be letters, digits, '_', '.' or '-', at most 100, one of the first two in front, got {file.name!r}"
-        )
-    if file.tracking.uri is not None and not TRACKING_URI.fullmatch(file.tracking.uri):
+    file = validate(_STUDY_FILE, raw, where="study")
+    check_study_name(file.name)
+    if file.tracking.uri is not None and not is_tracking_uri(file.tracking.uri):
         uri = redact(file.tracking.uri)
         raise ConfigError(f"tracking.uri: must be an MLflow server, e.g. http://127.0.0.1:5000, or a database's URI, got {uri!r}")
     config = dict(file.config)
     dataset = _parse_dataset(config.pop("dataset", None))
     teacher = _parse_teacher(config.pop("teacher", None), dataset)
-    probe = validate(TypeAdapter(ProbeConfig), config.pop("probe", {}), where="config.probe")
+    probe = validate(_PROBE, config.pop("probe", {}), where="config.probe")
     num_classes = class_count(config.pop("num_classes", None), dataset, teacher.published)
     base = Settings(
         own=config,
@@ -213,6 +229,8 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
     points = _parse_points(file, space, base)
     _check_epochs(space, base)
     storage = _parse_storage(file.storage)
+    local = folder_path(file.local, "local") if file.local else Path("runs").absolute() if "://" in storage else Path(storage)
+    check_fits(local, file.name)
     return Study(
         name=file.name,
         base=base,
@@ -229,16 +247,24 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
         measure=file.measure,
         tracking=file.tracking,
         storage=storage,
-        local=folder_path(file.local, "local") if file.local else Path("runs").absolute() if "://" in storage else Path(storage),
+        local=local,
         source=raw,
     )
 
 
 def _parse_storage(text: str) -> str:
-    """An absolute path, or a URI as it is: whether Arrow knows it is asked when it is opened."""
-    if "://" in text and text.isprintable() and not text.startswith("file://"):
+    """An absolute path, or a URI as it is: whether Arrow knows it is asked when it is opened. A file's URI is a path, decoded."""
+    if "://" not in text or not text.isprintable():
+        return str(folder_path(text, "storage"))
+    if not text.startswith("file://"):
         return text
-    return str(folder_path(text.removeprefix("file://"), "storage"))
+    try:
+        address = urlsplit(text)
+        if address.netloc not in ("", "localhost") or address.query or address.fragment:
+            raise ValueError("it names more than a path")
+    except ValueError as error:
+        raise ConfigError(f"storage: {text!r} is no folder of this machine, write its path as it is") from error
+    return str(folder_path(unquote(address.path), "storage"))
 
 
 def folder_path(text: str, where: str) -> Path:
@@ -246,9 +272,11 @@ def folder_path(text: str, where: str) -> Path:
     try:
         if not text or not text.isprintable() or "://" in text:
             raise RuntimeError("empty, a URI, or with characters that cannot be printed")
+        if (longest := max(len(os.fsencode(part)) for part in [*Path(text).parts, ""])) > MAX_NAME_BYTES:
+            raise RuntimeError(f"a name of {longest} bytes in it, at most {MAX_NAME_BYTES} are possible")
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
-        raise ConfigError(f"{where}: {text!r} is not a path ({error})") from error
+        raise ConfigError(f"{where}: {shown(text)} is not a path ({error})") from error
 
 
 def check_searchable(study: Study) -> None:
@@ -260,7 +288,7 @@ def check_searchable(study: Study) -> None:
 def _parse_dataset(raw: Any) -> DatasetConfig | None:
     if raw is None:
         return None
-    return validate(TypeAdapter(DatasetConfig), {"name": raw} if isinstance(raw, str) else raw, where="config.dataset")
+    return validate(_DATASET, {"name": raw} if isinstance(raw, str) else raw, where="config.dataset")
 
 
 def _parse_teacher(raw: Any, dataset: DatasetConfig | None) -> TeacherSource:
@@ -269,7 +297,8 @@ def _parse_teacher(raw: Any, dataset: DatasetConfig | None) -> TeacherSource:
     rest = dict(raw)
     path, min_accuracy = rest.pop("path", None), rest.pop("min_accuracy", 0.0)
     if isinstance(min_accuracy, bool) or not isinstance(min_accuracy, int | float) or not 0 <= min_accuracy <= 1:
-        raise ConfigError(f"config.teacher.min_accuracy: must be in [0, 1], got {min_accuracy!r}")
+        text = said_as_text(min_accuracy)
+        raise ConfigError(f"config.teacher.min_accuracy: must be in [0, 1], got {min_accuracy!r}{text}")
     if path is not None:
         if not isinstance(path, str):
             raise ConfigError(f"config.teacher.path: must be a file's path, got {path!r}")
@@ -308,8 +337,7 @@ def _parse_by_method(raw: Any) -> dict[str, dict[str, Any]]:
     if odd := [name for name in raw if name not in PRESETS]:
         raise ConfigError(f"config.by_method.{odd[0]}: unknown method, use one of {', '.join(PRESETS)}")
     for method, settings in raw.items():
-        for path, _ in flatten(settings):
-            check_path(path, where=f"config.by_method.{method}")
+        check_settings(settings, where=f"config.by_method.{method}")
     return raw
 
 

@@ -3,12 +3,11 @@
 import math
 from dataclasses import asdict
 
-import yaml
-
 from tuning.assets import study_device
 from tuning.config import Study, check_searchable
 from tuning.ray_session import concurrency
 from tuning.redaction import redact
+from tuning.safe_yaml import dump_yaml
 from tuning.space import build_config
 from tuning.trainable import to_plain
 
@@ -32,7 +31,7 @@ def describe(study: Study) -> str:
         "storage": study.storage,
         "local": str(study.local),
     }
-    return redact(yaml.safe_dump(to_plain(resolved), sort_keys=False)) + "\n".join(f"# {line}" for line in _cost(study))
+    return redact(dump_yaml(to_plain(resolved))) + "\n".join(f"# {line}" for line in _cost(study))
 
 
 def _cost(study: Study) -> list[str]:

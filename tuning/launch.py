@@ -1,22 +1,24 @@
 """A launch on disk: one folder with the study file, the journal and an attempt's folder for each time it was driven."""
 
+import shlex
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cpsc.checkpoint import atomic_path
 from cpsc.errors import ConfigError
 from tuning.assets import Assets
-from tuning.config import NAME, Study, folder_path, load_study
+from tuning.config import Study, folder_path, load_study
 from tuning.inputs import inputs_of
 from tuning.journal import FILE_NAME, Event, Journal
 from tuning.journal_copy import JournalCopy
+from tuning.layers import refuse_scale
+from tuning.names import NAME, check_fits
 from tuning.network_cost import teacher_cost
 from tuning.redaction import redact
+from tuning.safe_yaml import dump_yaml
 from tuning.storage import Storage
 from tuning.tracking import MlflowWriter
 from tuning.trainable import to_plain
@@ -41,7 +43,7 @@ def new_launch(study: Study) -> str:
         name = f"{study.name}-{number}"
     folder = study.local / name
     folder.mkdir(parents=True)
-    text = yaml.safe_dump(to_plain(study.source), sort_keys=False)
+    text = dump_yaml(to_plain(study.source))
     file = folder / STUDY_FILE
     file.touch(mode=0o600)  # a URI in it may carry a password, which a resume needs
     file.write_text(text, encoding="utf-8")
@@ -58,6 +60,7 @@ def open_launch(storage: str, name: str, overrides: list[str]) -> Study:
     `storage`: the folder with its records, or the URI of the study's storage; from there they are fetched into the
     study's local folder where they are missing or behind, as on a driver's machine that is new.
     """
+    refuse_scale(overrides)
     if not NAME.fullmatch(name):
         raise ConfigError(f"launch {name!r}: is no launch's name, letters, digits, '_', '.' and '-' only")
     if "://" in storage:
@@ -67,6 +70,7 @@ def open_launch(storage: str, name: str, overrides: list[str]) -> Study:
     if not file.is_file():
         known = sorted(found.parent.name for found in folder.glob(f"*/{STUDY_FILE}"))
         raise ConfigError(f"launch {name!r}: not under {folder}, there is {', '.join(known) or 'none'}")
+    check_fits(folder, name)
     study = load_study(file, overrides)
     has_one_root = study.storage == str(study.local)  # and it may have been moved, or named relative to another folder
     return replace(study, local=folder, storage=str(folder) if has_one_root else study.storage)
@@ -97,6 +101,11 @@ def _fetch_journal(storage: Storage, name: str, folder: Path) -> None:
         fetched.write_bytes(copy.read_bytes())
 
 
+def resume_command(study: Study, name: str) -> str:
+    """What to type to go on with the launch `name`."""
+    return shlex.join(["cpsc-tune", "resume", name, "--storage", str(study.local)])
+
+
 def launch_start(study: Study, assets: Assets, launch_id: str) -> Event:
     """The journal's first event."""
     params = {
@@ -116,7 +125,7 @@ def launch_start(study: Study, assets: Assets, launch_id: str) -> Event:
         "params": {key: str(value) for key, value in params.items()},
         "inputs": inputs_of(study, assets),
         "code_folders": list(code_folders()),
-        "study": redact(yaml.safe_dump(to_plain(study.source), sort_keys=False)),
+        "study": redact(dump_yaml(to_plain(study.source))),
     }
 
 

@@ -24,7 +24,8 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
         try:
             values[path.strip()] = load_yaml(text)
         except ConfigError as error:
-            raise ConfigError(f"--set {assignment}: the value is not valid YAML") from error
+            said = re.sub(r"^line \d+:? ", "", str(error))
+            raise ConfigError(f"--set {assignment}: {'the value is ' if said.startswith('not ') else ''}{said}") from error
     return values
 
 
@@ -50,6 +51,12 @@ def scaled(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
         for own, _ in flatten(config):
             _forget_by_method(under, own)
     return merge(under, raw) | {"name": f"{raw.get('name')}-{scale}"}
+
+
+def refuse_scale(assignments: list[str]) -> None:
+    """Raise ConfigError where a scale is named for a study that is recorded, and lies over whatever a scale says."""
+    if any(assignment.partition("=")[0].strip() == SCALE for assignment in assignments):
+        raise ConfigError("--set scale: the recorded study holds what its scale said, leave it out, or set the keys themselves")
 
 
 def overridden(raw: Mapping[str, Any], assignments: Mapping[str, Any], *, keys: Collection[str]) -> dict[str, Any]:

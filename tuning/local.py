@@ -6,7 +6,7 @@ from typing import Any
 
 from cpsc.errors import ConfigError, DivergedError
 from tuning.assets import prepare
-from tuning.config import Study, load_study
+from tuning.config import Study, searched_paths
 from tuning.layers import parse_assignments
 from tuning.progress import Display, percent
 from tuning.trainable import DistillTrainable, local_trainable
@@ -18,13 +18,13 @@ def split_point(path: Path, assignments: list[str]) -> tuple[dict[str, Any], lis
 
     Here, unlike in a sweep, fixing a searched parameter is the purpose; any value the config allows will do.
     """
-    space = load_study(path).space
+    searched = searched_paths(path, assignments)
     point: dict[str, Any] = {}
     others: list[str] = []
     for assignment in assignments:
-        values = parse_assignments([assignment])
-        if values.keys() <= space.keys():
-            point |= values
+        ((name, value),) = parse_assignments([assignment]).items()
+        if (short := name.removeprefix("config.")) in searched:
+            point[short] = value
         else:
             others.append(assignment)
     return point, others

@@ -8,6 +8,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from tuning.redaction import redact
+
 BRIEF_S = 3.0
 Item = TypeVar("Item")
 Advance = Callable[[int, str], None]
@@ -19,12 +21,12 @@ class Display:
 
     def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
         self.quiet = quiet
-        self.console = console or Console(stderr=True, highlight=False)
+        self.console = console or Console(stderr=True, highlight=False, emoji=False)
 
     def say(self, text: str) -> None:
-        """One line of news."""
+        """One line of news, without secrets."""
         if not self.quiet:
-            self.console.print(text, soft_wrap=True, markup=False)
+            self.console.print(redact(text), soft_wrap=True, markup=False)
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Advance]:

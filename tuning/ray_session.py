@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
 import torch
 
 from cpsc.errors import ConfigError
+from cpsc.processors import num_processors
 from tuning.assets import study_device
 from tuning.config import Study
 from tuning.ray_compat import on_loopback_only
@@ -33,9 +33,9 @@ def check_resources(study: Study, address: str | None) -> int | None:
 def concurrency(study: Study) -> int:
     """Trials at a time on this machine; ConfigError where not even one fits."""
     resources = study.resources
-    cpus = psutil.cpu_count() or 1
+    cpus = num_processors()
     if resources.cpus > cpus:
-        raise ConfigError(f"resources.cpus: {resources.cpus} asked for per trial, this machine has {cpus}")
+        raise ConfigError(f"resources.cpus: {resources.cpus} asked for per trial, this process may use {cpus}")
     fitting = cpus // resources.cpus
     if resources.gpus:
         fitting = min(fitting, int(torch.cuda.device_count() / resources.gpus))
@@ -76,7 +76,7 @@ class RaySession:
         with on_loopback_only():
             # Ray's own metrics have no reader here, and their port asks for no token.
             metrics = {"enable_metrics_collection": False}
-            ray.init(address="local", include_dashboard=False, num_cpus=psutil.cpu_count(), _system_config=metrics, **options)
+            ray.init(address="local", include_dashboard=False, num_cpus=num_processors(), _system_config=metrics, **options)
 
     def _what(self) -> str:
         return "start on this machine" if self._address is None else f"join the cluster at {self._address}"

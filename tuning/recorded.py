@@ -14,14 +14,17 @@ from mlflow.entities import Run
 from mlflow.exceptions import RESOURCE_DOES_NOT_EXIST, MlflowException
 
 from cpsc.errors import ConfigError
-from tuning.config import NAME, TRACKING_URI, Study, folder_path, load_study
+from tuning.config import Study, folder_path, load_study
 from tuning.environment import ENVIRONMENT_TAG, from_tag
 from tuning.journal import Journal
 from tuning.launch import STUDY_FILE, open_launch
+from tuning.layers import refuse_scale
+from tuning.names import NAME
 from tuning.outcome import Outcome
 from tuning.redaction import reason, redact
 from tuning.safe_yaml import read_mapping
 from tuning.space import parameter_paths
+from tuning.sqlite import sqlite_uri
 from tuning.storage import Storage
 from tuning.store import FAILURES, asking, set_http_limits
 from tuning.tracking import (
@@ -35,6 +38,7 @@ from tuning.tracking import (
     RETRIES_METRIC,
     RUNNING,
 )
+from tuning.tracking_uri import is_tracking_uri
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 BY_NUMBER = re.compile(rf"(?P<launch>{NAME.pattern}):(?P<number>[0-9]{{1,9}})")
@@ -159,7 +163,7 @@ def read_trial(client: MlflowClient, run: Run) -> RecordedTrial:
             launch_id=tags[LAUNCH_ID_TAG],
             number=int(tags[NUMBER_TAG]),
             outcome=None if outcome == RUNNING else Outcome(outcome),
-            reason=tags.get("reason", ""),
+            reason=redact(tags.get("reason", "")),
             point=json.loads(tags[POINT_TAG]),
             settings={path: _value(text) for path, text in params.items() if path in paths},
             facts={path: text for path, text in params.items() if path not in paths},
@@ -172,6 +176,7 @@ def read_trial(client: MlflowClient, run: Run) -> RecordedTrial:
 
 def study_of(trial: RecordedTrial, storage: str, overrides: list[str]) -> Study:
     """The study that the trial belongs to: its launch's own file under `storage`, or else the one kept with the launch's run."""
+    refuse_scale(overrides)
     if "://" not in storage:
         folder = folder_path(storage, "--storage")
         if (folder / trial.launch / STUDY_FILE).is_file() and _launch_id(folder / trial.launch) == trial.launch_id:
@@ -203,7 +208,7 @@ def _stores(storage: str) -> list[str]:
     else:
         folder = folder_path(storage, "--storage")
         database = folder / "mlflow.db"
-        stores = [f"sqlite:///{database}"] if database.exists() else []
+        stores = [sqlite_uri(database)] if database.exists() else []
         for file in sorted(folder.glob(f"*/{STUDY_FILE}")):
             stores += _named_store(file)
         hint = "no mlflow.db and no launch that names one"
@@ -219,11 +224,11 @@ def _named_store(file: Path) -> list[str]:
     except ConfigError:
         return []  # another launch's file is no reason not to find this run
     uri = section.get("uri") if isinstance(section, dict) else None
-    return [uri] if isinstance(uri, str) and TRACKING_URI.fullmatch(uri) else []
+    return [uri] if isinstance(uri, str) and is_tracking_uri(uri) else []
 
 
 def _checked_uri(uri: str) -> str:
-    if not TRACKING_URI.fullmatch(uri):
+    if not is_tracking_uri(uri):
         raise ConfigError(
             f"--tracking: must be an MLflow server, e.g. http://127.0.0.1:5000, or a database's URI, got {redact(uri)!r}"
         )

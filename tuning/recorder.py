@@ -21,6 +21,7 @@ from tuning.history import LaunchHistory
 from tuning.journal import Journal
 from tuning.outcome import Outcome, outcome_of
 from tuning.preflight import UnfitNodeError
+from tuning.redaction import redact
 from tuning.space import Settings, build_config, flatten
 from tuning.trainable import to_plain
 
@@ -60,7 +61,7 @@ class Recorder(Callback):
         if epoch <= self._last_epoch.get(number, 0):
             return  # repeated since the last checkpoint, bit for bit
         self._last_epoch[number] = epoch
-        words = {key: result.get(key, "") for key in ("note", "node", "environment")}
+        words = {key: redact(result.get(key, "")) for key in ("note", "node", "environment")}
         self._append(trial, "epoch", epoch=epoch, metrics=loggable_metrics(result), **words)
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Checkpoint, **info: Any) -> None:
@@ -125,7 +126,7 @@ class Recorder(Callback):
 def trial_end(outcome: Outcome, reason: str, epoch: int, checkpoint: Any) -> dict[str, Any]:
     """The fields of a trial's last event."""
     path = checkpoint if isinstance(checkpoint, str | None) else checkpoint.path
-    return {"outcome": outcome.value, "reason": reason, "epoch": epoch, "checkpoint": path}
+    return {"outcome": outcome.value, "reason": redact(reason), "epoch": epoch, "checkpoint": path}
 
 
 def number_of(trial: Trial) -> int:
@@ -148,7 +149,7 @@ def is_disk_full(error: BaseException | str) -> bool:
 
 
 def last_line(file: str | None) -> str:
-    """What the error file of a trial ends with; empty where there is none."""
+    """What the error file of a trial ends with, as it may be shown; empty where there is none."""
     path = Path(file) if file else None
     lines = path.read_text().strip().splitlines() if path and path.exists() else []
-    return lines[-1] if lines else ""
+    return redact(lines[-1]) if lines else ""

@@ -1,17 +1,8 @@
-"""What must not reach a log, a record or an error message."""
+"""What an error may say in a message, a log or a record."""
 
-import re
+from cpsc.redaction import redact
 
-# Up to the last @ : a password may hold one, and hiding too much harms nobody.
-_USER_INFO = re.compile(r"(\w+://)[^\s'\"]*@")
-_QUERY = re.compile(
-    r"([?&][^=&\s'\"]*(?:token|secret|password|passwd|credential|signature|sig|key)[^=&\s'\"]*=)[^&\s'\"]+", re.IGNORECASE
-)
-
-
-def redact(text: str) -> str:
-    """`text` without the names, passwords and tokens that URIs in it carry before their host or in their query."""
-    return _QUERY.sub(r"\1***", _USER_INFO.sub(r"\1***@", text))
+__all__ = ["reason", "redact"]
 
 
 def reason(error: BaseException) -> str:

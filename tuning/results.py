@@ -11,9 +11,11 @@ from mlflow.entities import Run
 from scipy.stats import spearmanr
 
 from cpsc.errors import ConfigError
-from tuning.config import NAME, Study
+from tuning.config import Study
 from tuning.journal import Event
+from tuning.names import NAME
 from tuning.outcome import Outcome
+from tuning.redaction import redact
 from tuning.tracking import KIND_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, PARENT_TAG, POINT_TAG, RETRIES_METRIC, RUNNING
 
 CURVES = ("probe_agreement", "probe_kl", "test_accuracy")
@@ -177,7 +179,7 @@ def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
             number=number,
             run_id=None,
             outcome=Outcome(ends[number]["outcome"]) if number in ends else None,
-            reason=ends[number]["reason"] if number in ends else "",
+            reason=redact(ends[number]["reason"]) if number in ends else "",
             params=params[number],
             point=points[number],
             curves=curves[number],
@@ -261,7 +263,7 @@ def _read_trial(client: MlflowClient, run: Run, names: Sequence[str] | None) -> 
         number=int(tags[NUMBER_TAG]),
         run_id=run.info.run_id,
         outcome=outcome,
-        reason=tags.get("reason", ""),
+        reason=redact(tags.get("reason", "")),
         params=run.data.params,
         curves={name: {point.step: point.value for point in history} for name, history in histories.items()},
         point=json.loads(tags.get(POINT_TAG, "{}")),

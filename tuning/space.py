@@ -8,14 +8,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from cpsc.config import DistillConfig
 from cpsc.errors import ConfigError
 from cpsc.methods import check_method
 from cpsc.models import check_arch
 from cpsc.presets import PRESETS, preset
-from tuning.validation import shown, validate
+from tuning.validation import said_as_text, shown, validate
 
 Point = Mapping[str, Any]
 """Values by dotted path, e.g. ``{"weights.contrast": 0.5}``."""
@@ -167,6 +167,24 @@ def check_path(path: str, *, where: str) -> None:
     raise ConfigError(f"{where}.{path}: unknown parameter, {hint}")
 
 
+def check_settings(settings: Mapping[str, Any], *, where: str, prefix: str = "") -> None:
+    """Raise ConfigError where a nested key is no parameter, or its value of another kind; whether they go together is not asked."""
+    known = parameter_paths()
+    for key, value in settings.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and any(name.startswith(f"{path}.") for name in known):
+            check_settings(value, where=where, prefix=f"{path}.")
+            continue
+        check_path(path, where=where)
+        alone: dict[str, Any] = {}
+        set_path(alone, path, value)
+        try:
+            validate(_ADAPTER, alone, where=where)
+        except ConfigError as error:
+            if isinstance(error.__cause__, ValidationError):
+                raise
+
+
 def parse_space(raw: Mapping[str, Any], settings: Settings, *, is_grid: bool = False) -> dict[str, Range]:
     """The searched ranges, each checked at its edges against the rules of `DistillConfig`; those with conditions come last."""
     space = {path: _parse_parameter(path, spec, is_grid=is_grid) for path, spec in raw.items()}
@@ -235,12 +253,12 @@ def _beside(context: Point) -> str:
 
 
 def _examples(domain: Range) -> tuple[Any, ...]:
-    """The edges, and a value in between that is not whole where fractions can be drawn."""
+    """The edges, and a value in between that is not whole where fractions can be drawn; of the kind that is drawn."""
     if domain.sampler in ("uniform", "loguniform"):
         lower, upper = domain.arguments
-        return (*domain.edges, lower + (upper - lower) / math.pi)
+        return (*map(float, domain.edges), lower + (upper - lower) / math.pi)
     if domain.sampler == "quniform":
-        return (*domain.edges, domain.arguments[0] + domain.arguments[2])
+        return (*map(float, domain.edges), float(domain.arguments[0] + domain.arguments[2]))
     return domain.edges
 
 
@@ -270,7 +288,8 @@ def parse_start(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Range], se
 def _checked(point: dict[str, Any], space: Mapping[str, Range], where: str) -> dict[str, Any]:
     for path, value in point.items():
         if not space[path].contains(value):
-            raise ConfigError(f"{where}.{path}: {shown(value)} lies outside {space[path]}, start points must lie inside")
+            rule = said_as_text(value) or f" lies outside {space[path]}, start points must lie inside"
+            raise ConfigError(f"{where}.{path}: {shown(value)}{rule}")
     return point
 
 
@@ -332,6 +351,8 @@ def _parse_range(path: str, spec: Any) -> Range:
             raise ConfigError(f"{where}.choice: must list at least two plain values, got {shown(arguments)}")
         if len(arguments) > MAX_OPTIONS:
             raise ConfigError(f"{where}.choice: must list at most {MAX_OPTIONS} values, got {len(arguments)}")
+        if twice := [option for index, option in enumerate(arguments) if option in arguments[:index]]:
+            raise ConfigError(f"{where}.choice: lists {shown(twice[0])} twice, or a value equal to it")
         return Range(sampler, tuple(arguments))
     return Range(sampler, _check_numbers(f"{where}.{sampler}", sampler, arguments))
 
@@ -354,7 +375,8 @@ def _check_numbers(where: str, sampler: str, arguments: list[Any]) -> tuple[Any,
         raise ConfigError(f"{where}: takes {NUM_ARGUMENTS[sampler]} numbers, got {shown(arguments)}")
     for value in arguments:
         if isinstance(value, bool) or not isinstance(value, kind) or not abs(value) <= sys.float_info.max:
-            raise ConfigError(f"{where}: takes {'integers' if kind is int else 'finite numbers'}, got {shown(value)}")
+            rule = "integers" if kind is int else "finite numbers"
+            raise ConfigError(f"{where}: takes {rule}, got {shown(value)}{said_as_text(value)}")
     lower, upper = arguments[:2]
     if not lower < upper:
         raise ConfigError(f"{where}: lower must be below upper, got [{lower}, {upper}]")

@@ -156,8 +156,8 @@ class Storage:
 
 def _check_folder(folder: Path) -> None:
     """ConfigError unless files can be made in `folder`, or, where it is not there yet, in the nearest one above that is."""
-    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
+        nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
         with tempfile.TemporaryFile(dir=nearest) as handle:
             handle.write(b"written")
     except OSError as error:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cpsc.errors import CheckpointError, ConfigError
 from tuning.config import Study
 from tuning.redaction import reason, redact
+from tuning.sqlite import sqlite_uri
 
 HTTP_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 ARTIFACT_TIMEOUT_S = 120
@@ -27,7 +28,7 @@ def store_uri(study: Study) -> str:
 
     Trials run in folders of their own, where a relative address would make a store of its own.
     """
-    return study.tracking.uri or f"sqlite:///{study.local / 'mlflow.db'}"
+    return study.tracking.uri or sqlite_uri(study.local / "mlflow.db")
 
 
 def existing_store_uri(study: Study) -> str:

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from tuning.journal import Event, Journal, pause_after
 from tuning.outcome import Outcome
 from tuning.redaction import reason
+from tuning.sqlite import sqlite_uri
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ class _StudyFile:
 
     def __init__(self, path: Path, study_name: str, metric: str) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)  # it narrates the making of a study
-        self._storage = RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": BUSY_S}})
+        self._storage = RDBStorage(sqlite_uri(path), engine_kwargs={"connect_args": {"timeout": BUSY_S}})
         sqlalchemy.event.listen(self._storage.engine, "connect", _without_waiting_for_the_disk)
         self._storage.engine.dispose()  # of connections from before
         study = optuna.create_study(storage=self._storage, study_name=study_name, direction="maximize", load_if_exists=True)

@@ -19,13 +19,20 @@ from tuning.config import Study, check_searchable
 from tuning.history import LaunchHistory, check_resumable, fold
 from tuning.inputs import inputs_of
 from tuning.journal import DriverLock, Journal, JournalError
-from tuning.launch import launch_start, new_launch, open_launch, open_writer, recorded_code_folders, shared_params
+from tuning.launch import (
+    launch_start,
+    new_launch,
+    open_launch,
+    open_writer,
+    recorded_code_folders,
+    resume_command,
+    shared_params,
+)
 from tuning.network_cost import student_cost
 from tuning.preflight import MeetingPoint, check_nodes
 from tuning.progress import Display
 from tuning.ray_session import RaySession, check_resources, terminating_like_ctrl_c
 from tuning.recorder import Recorder, is_disk_full
-from tuning.redaction import redact
 from tuning.results import Launch, SweepSummary, launch_from_journal
 from tuning.search import ResumableAsha, StudySearch, build_scheduler, build_search, has_work
 from tuning.space import to_tune
@@ -141,7 +148,7 @@ class _Attempt:
         return share
 
     def _interruption(self, name: str, reason: str) -> InterruptedSweepError:
-        return InterruptedSweepError(f"{reason}; go on with: cpsc-tune resume {name} --storage {self._study.local}")
+        return InterruptedSweepError(f"{reason}; go on with: {resume_command(self._study, name)}")
 
     @contextlib.contextmanager
     def _fit_nodes(self, name: str) -> Iterator[MeetingPoint | None]:
@@ -207,14 +214,14 @@ class _Attempt:
         number = launch.chosen.number
         checkpoints = fold(journal.events(), metric=self._study.metric).trials[number].checkpoints
         client = MlflowClient(tracking_uri=store_uri(self._study))
-        resume = f"cpsc-tune resume {journal.path.parent.name} --storage {self._study.local}"
+        resume = resume_command(self._study, journal.path.parent.name)
         try:
             run_id = writer.run_id(number)
             if not trained and is_champion(client, self._study.name, run_id):
                 return champion_uri(self._study.name)
             return self._register_newest(client, run_id, checkpoints, assets)
         except (MlflowException, OSError) as error:  # all is recorded: an outage now must not look like a failed sweep
-            self._display.say(redact(f"the chosen student is not registered ({error}); do it with: {resume}"))
+            self._display.say(f"the chosen student is not registered ({error}); do it with: {resume}")
             return None
 
     def _register_newest(self, client: MlflowClient, run_id: str, checkpoints: Sequence[str], assets: Assets) -> str:

@@ -11,7 +11,6 @@ from tuning.history import LaunchHistory
 from tuning.outcome import Outcome, outcome_of
 from tuning.progress import bar_columns, percent
 from tuning.recorder import last_line, number_of
-from tuning.redaction import redact
 
 
 class SweepProgress(Callback):
@@ -54,7 +53,7 @@ class SweepProgress(Callback):
             checkpoint = "its last checkpoint" if trial.checkpoint else "the start"
             reason = last_line(trial.error_file) or "its worker died"
             self._console.print(
-                f"trial {number_of(trial):3d} goes on from {checkpoint}: {redact(reason)[:200]}", markup=False, soft_wrap=True
+                f"trial {number_of(trial):3d} goes on from {checkpoint}: {reason[:200]}", markup=False, soft_wrap=True
             )
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

@@ -14,6 +14,7 @@ from cpsc.data.dataset import Dataset, Normalisation, Split, augment
 from cpsc.data.decoding import OnFile, Say, nobody_listens, nobody_watches
 from cpsc.data.labels import say_absent
 from cpsc.errors import ConfigError, DataError
+from cpsc.kinds import of_stated_kinds
 
 __all__ = ["Dataset", "DatasetConfig", "Normalisation", "Split", "augment", "load_dataset"]
 
@@ -40,6 +41,7 @@ _HAS_EFFECT_FOR = {
 
 
 @dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("dataset")
 class DatasetConfig:
     """Which labelled images: `digits` ships with scikit-learn, every other dataset needs its folder in `path`."""
 

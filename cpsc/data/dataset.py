@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from cpsc.data.decoding import Say
 from cpsc.errors import DataError
+from cpsc.kinds import of_stated_kinds
 
 MIN_CLASSES = 2
 
@@ -32,6 +33,7 @@ class Split:
 
 
 @dataclass(frozen=True)
+@of_stated_kinds("normalisation")
 class Normalisation:
     """Per-channel mean and standard deviation of pixels in [0, 1]: the input space a teacher was trained in."""
 

@@ -1,7 +1,6 @@
 """Encoded images to one uint8 tensor, on all processors: Pillow decodes without holding the interpreter."""
 
 import io
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from cpsc.data.litter import HEAD_BYTES, stand_in
 from cpsc.errors import DataError
+from cpsc.processors import num_processors
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -77,7 +77,7 @@ def decode_images(
         return end, remarks
 
     remarked: dict[str, list[int]] = {}
-    with ThreadPoolExecutor(_num_processors()) as pool:
+    with ThreadPoolExecutor(num_processors()) as pool:
         for done, remarks in pool.map(decode_chunk, range(0, len(sources), CHUNK)):
             on_file(done, len(sources))
             for remark, index in remarks:
@@ -168,8 +168,3 @@ def _size_rule(shape: tuple[int, ...], exactly: int | None) -> str:
     if exactly is not None:
         return f"must be {_size(shape)}"
     return f"the first image is {_size(shape)}: all must be alike, or give dataset.image_size to resize them"
-
-
-def _num_processors() -> int:
-    """Those this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

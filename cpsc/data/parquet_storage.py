@@ -9,6 +9,7 @@ from typing import Any
 from cpsc.data.litter import HEAD_BYTES, is_litter, is_unfinished, stand_in
 from cpsc.data.shards import check_shards
 from cpsc.errors import DataError
+from cpsc.redaction import redact
 
 SUFFIX = ".parquet"
 
@@ -53,7 +54,7 @@ class ParquetFolder:
         try:
             filesystem, root = fs.FileSystem.from_uri(str(location))
         except troubles() as error:
-            raise DataError(f"dataset.path: {_redact(str(location))!r} is no storage that Arrow knows ({reason(error)})") from error
+            raise DataError(f"dataset.path: {redact(str(location))!r} is no storage that Arrow knows ({reason(error)})") from error
         return cls(filesystem, root.rstrip("/"))
 
     def __str__(self) -> str:
@@ -151,7 +152,7 @@ def troubles() -> tuple[type[Exception], ...]:
 
 def reason(error: Exception) -> str:
     """The first line of what it says, without credentials."""
-    lines = _redact(str(error)).strip().splitlines()
+    lines = redact(str(error)).strip().splitlines()
     return lines[0][:120] if lines else type(error).__name__
 
 
@@ -162,8 +163,3 @@ def _awaited(name: str) -> str:
 
 def _shown(filesystem: Any, path: str) -> str:
     return path if filesystem.type_name == "local" else f"{filesystem.type_name}://{path}"
-
-
-def _redact(text: str) -> str:
-    """`text` without what URIs in it carry before their host and in their query: names, passwords, keys."""
-    return re.sub(r"\?[^\s'\"]*", "?***", re.sub(r"(\w+://)[^\s'\"]*@", r"\1***@", text))

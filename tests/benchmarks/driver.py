@@ -26,7 +26,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -200,11 +199,10 @@ def measure(num_trials: int, profile: Path | None) -> dict[str, Any]:
     raw["config"]["epochs"] = EPOCHS
     study = resolve_study(raw | {"search": {"num_trials": num_trials, "max_concurrent": AT_A_TIME}})
     MlflowClient(tracking_uri=store_uri(study)).search_experiments()  # makes the tables
-    processors = SimpleNamespace(cpu_count=lambda: AT_A_TIME)
     profiler = cProfile.Profile(time.thread_time)
     with (
         mock.patch("tuning.tuner.DistillTrainable", CurveTrainable),
-        mock.patch("tuning.ray_session.psutil", processors),
+        mock.patch("tuning.ray_session.num_processors", return_value=AT_A_TIME),
         meter.watching(),
     ):
         if profile:

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -27,6 +28,7 @@ from tuning.history import fold
 from tuning.journal import Journal
 from tuning.progress import Display
 from tuning.results import Course, launch_from_journal, load_launch
+from tuning.sqlite import sqlite_uri
 from tuning.sweep import resume_sweep
 
 pytestmark = pytest.mark.ray
@@ -49,12 +51,19 @@ class Swept(NamedTuple):
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
-    folder = tmp_path_factory.mktemp("sweep")
-    study = write_study(folder / "tiny.yaml", tiny_study())
-    done = run_cli("sweep", study, cwd=folder)
+    folder = tmp_path_factory.mktemp("sweep") / "a%20b  #?'\"ü;&\\ "  # what means something to URLs, shells and YAML
+    folder.mkdir()
+    study = write_study(folder / "tiny.yaml", tiny_study() | {"storage": str(folder / "runs")})
+    done = run_cli("sweep", study, cwd=folder.parent)  # MLflow pastes the working folder into SQL, where a quote ends it
     assert done.returncode == 0, done.stderr
-    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
+    client = MlflowClient(tracking_uri=sqlite_uri(folder / "runs" / "mlflow.db"))
     return Swept(folder, study, done.stdout + done.stderr, client)
+
+
+def test_whatever_the_folder_is_called_all_lies_in_it(swept: Swept) -> None:
+    assert [found.name for found in swept.folder.parent.iterdir()] == [swept.folder.name]
+    assert {"mlflow.db", "mlflow-artifacts", "teachers", "probes", "tiny"} <= {found.name for found in swept.folder.glob("runs/*")}
+    assert f"cpsc-tune ui {shlex.quote(str(swept.study))}" in swept.output
 
 
 def test_every_trial_is_a_run_nested_under_the_launch(swept: Swept) -> None:

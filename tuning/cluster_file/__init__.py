@@ -52,7 +52,7 @@ def check_cluster_file(path: Path) -> list[str]:
     not be told from the file, a line each.
     """
     try:
-        cluster = read_mapping(path, keys="cluster_name and provider")
+        cluster = read_mapping(path, keys="cluster_name and provider", as_ray_does=True)
         for check in CHECKS:
             check(cluster)
         return [f"{path}: {line}" for doubt in DOUBTS for line in doubt(cluster)]

@@ -1,5 +1,6 @@
 """What a person reads when a sweep is over: leaderboard, what pruning saved, how good the blind choice was."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cpsc.errors import ConfigError
+from tuning.launch import resume_command
 from tuning.outcome import Outcome
 from tuning.progress import percent
 from tuning.redaction import redact
@@ -49,8 +51,8 @@ def print_summary(summary: SweepSummary, study_file: Path, console: Console) -> 
 def _where(summary: SweepSummary, study_file: Path) -> list[str]:
     store = redact(store_uri(summary.study))
     if not summary.num_undelivered:
-        return [f"every trial is in MLflow at {store}", f"look at it with: cpsc-tune ui {study_file}"]
-    resume = f"cpsc-tune resume {summary.launch.name} --storage {summary.study.local}"
+        return [f"every trial is in MLflow at {store}", f"look at it with: {shlex.join(['cpsc-tune', 'ui', str(study_file)])}"]
+    resume = resume_command(summary.study, summary.launch.name)
     return [
         f"MLflow at {store} is away: {summary.num_undelivered} records wait in the journal",
         f"deliver them, and register the chosen student, with: {resume}",

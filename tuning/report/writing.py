@@ -9,8 +9,9 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from cpsc.errors import ConfigError
-from tuning.config import NAME, Study, load_study
+from tuning.config import Study, load_study
 from tuning.launch import STUDY_FILE
+from tuning.names import NAME
 from tuning.progress import Display
 from tuning.redaction import reason
 from tuning.report.compare import write_comparison

@@ -10,8 +10,14 @@ from cpsc.config import (
     LossWeights,
     ScheduleConfig,
     StudentConfig,
+    SwitchesConfig,
 )
+from cpsc.data import DatasetConfig
+from cpsc.data.dataset import Normalisation
 from cpsc.errors import ConfigError
+from cpsc.probe import ProbeConfig
+from cpsc.published import PublishedConfig
+from cpsc.teacher import TeacherRecipe
 
 BROKEN = [
     (lambda: LossWeights(kl=-1.0), "weights.kl must be >= 0, got -1.0"),
@@ -81,6 +87,38 @@ def test_a_broken_rule_is_named_with_its_path_and_value_in_one_line(build, messa
 )
 def test_values_on_the_right_side_of_the_rules_are_accepted(build) -> None:
     assert build() == build()
+
+
+WRONG_KINDS = [
+    (lambda: LossWeights(kl=True), "weights.kl must be a number, got True"),
+    (lambda: LossWeights(kl="1"), "weights.kl must be a number, got '1'"),
+    (lambda: StudentConfig(nesterov=1), "student.nesterov must be True or False, got 1"),
+    (lambda: StudentConfig(optimizer="sdg"), "student.optimizer must be one of sgd, adam, got 'sdg'"),
+    (lambda: StudentConfig(milestones=(1, True)), "student.milestones must be a list, each a whole number, got (1, True)"),
+    (lambda: StudentConfig(clip_norm="1"), "student.clip_norm must be a number or None, got '1'"),
+    (lambda: StudentConfig(arch=18), "student.arch must be a text, got 18"),
+    (lambda: SwitchesConfig(balance_base=10), "switches.balance_base must be one of e, 10, got 10"),
+    (lambda: DistillConfig(epochs=20.0), "epochs must be a whole number, got 20.0"),
+    (lambda: DistillConfig(seed=False), "seed must be a whole number, got False"),
+    (lambda: DistillConfig(weights={"kl": 1}), "weights must be a LossWeights, got {'kl': 1}"),
+    (lambda: Normalisation((True,), (1.0,)), "normalisation.mean must be a list, each a number, got (True,)"),
+    (lambda: ProbeConfig(steps=True), "probe.steps must be a whole number, got True"),
+    (lambda: TeacherRecipe(arch="wrn_10_1", lr="0.1"), "lr must be a number, got '0.1'"),
+    (lambda: DatasetConfig(name="digits", flip=1), "dataset.flip must be True or False or None, got 1"),
+    (lambda: PublishedConfig(channels=True), "channels must be a whole number or None, got True"),
+]
+
+
+@pytest.mark.parametrize(("build", "message"), WRONG_KINDS, ids=[message for _, message in WRONG_KINDS])
+def test_no_value_is_taken_for_one_of_another_kind(build, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build()
+    assert str(caught.value) == message
+
+
+def test_a_whole_number_is_a_number_and_a_list_does_for_a_tuple() -> None:
+    assert LossWeights(kl=1).kl == 1
+    assert StudentConfig(milestones=[2, 4]).milestones == [2, 4]
 
 
 def test_defaults_are_the_papers() -> None:

@@ -1,5 +1,6 @@
 """What a sweep would do, printed without doing it."""
 
+import os
 from typing import Any
 
 import pytest
@@ -96,8 +97,20 @@ def test_a_study_without_a_rung_says_so(raw: Raw, prune: Raw) -> None:
 
 
 def test_more_processors_than_there_are_is_refused(raw: Raw) -> None:
-    with pytest.raises(ConfigError, match=r"^resources\.cpus: 100000 asked for per trial, this machine has \d+$"):
+    with pytest.raises(ConfigError, match=r"^resources\.cpus: 100000 asked for per trial, this process may use \d+$"):
         describe(resolve_study(raw | {"resources": {"cpus": 100_000}}))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processor affinity")
+def test_a_sweep_held_to_one_processor_runs_one_trial_at_a_time(raw: Raw) -> None:
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        assert "1 at a time on this machine, 1 CPU" in cost(raw)[0]
+        with pytest.raises(ConfigError, match=r"^resources\.cpus: 2 asked for per trial, this process may use 1$"):
+            describe(resolve_study(raw | {"resources": {"cpus": 2}}))
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def test_more_gpus_than_there_are_is_refused(raw: Raw) -> None:

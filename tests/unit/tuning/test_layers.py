@@ -8,6 +8,8 @@ import yaml
 
 from cpsc.errors import ConfigError
 from tuning.config import load_study
+from tuning.launch import open_launch
+from tuning.local import split_point
 
 SCALE: dict[str, Any] = {
     "config": {
@@ -85,3 +87,27 @@ def test_a_broken_scale_is_named(path: Path) -> None:
     scale.write_text("config: [")
     with pytest.raises(ConfigError, match=r"scale: .*small.yaml: line 1 not valid YAML"):
         load_study(path)
+
+
+def test_a_trial_takes_a_scale_on_the_command_line_as_a_sweep_does(path: Path) -> None:
+    bare = {key: value for key, value in STUDY.items() if key != "scale"}
+    path.write_text(yaml.safe_dump(bare))  # which lacks its networks without one
+    assignments = ["scale=small", "weights.l2=2", "config.weights.l2=3", "epochs=5", "weights.kl=0.5"]
+    point, others = split_point(path, assignments)
+    assert point == {"weights.l2": 3}
+    assert others == ["scale=small", "epochs=5", "weights.kl=0.5"]
+    assert load_study(path, others).name == "mine-small"
+    with pytest.raises(ConfigError, match=r"study\.yaml: config\.teacher"):
+        load_study(path)
+
+
+def test_a_trial_knows_what_its_own_command_line_searches(path: Path) -> None:
+    assignments = ["space.student.lr={uniform: [0.1, 0.3]}", "student.lr=0.2"]
+    assert split_point(path, assignments) == ({"student.lr": 0.2}, assignments[:1])
+    assert split_point(path, ["space={}", "weights.l2=2"]) == ({}, ["space={}", "weights.l2=2"])
+
+
+@pytest.mark.parametrize("assignment", ["scale=small", " scale = small"])
+def test_a_recorded_study_takes_no_scale(tmp_path: Path, assignment: str) -> None:
+    with pytest.raises(ConfigError, match=r"^--set scale: the recorded study holds what its scale said"):
+        open_launch(str(tmp_path), "mine-small", [assignment])

@@ -282,7 +282,7 @@ def test_a_published_value_outside_the_range_is_refused_too() -> None:
     ("point", "message"),
     [
         ({"weights.contrast": 6.0}, "start[1].weights.contrast: 6.0 lies outside uniform(0.05, 5)"),
-        ({"weights.contrast": "1.0"}, "start[1].weights.contrast: '1.0' lies outside"),
+        ({"weights.contrast": "1.0"}, "start[1].weights.contrast: '1.0', a text: write it without quotes"),
         ({"weights.contrast": None}, "start[1].weights.contrast: None lies outside"),
         ({"weights.contrast": float("nan")}, "start[1].weights.contrast: nan lies outside"),
         ({"schedule.student_steps": 6}, "start[1].schedule.student_steps: 6 lies outside randint(1, 6)"),

@@ -21,3 +21,18 @@ def test_a_retry_is_written_with_its_count_over_all_attempts(tmp_path: Path) -> 
         recorder.on_trial_recover(0, [], cast(Trial, trial))
     written: list[dict[str, Any]] = [event for event in Journal(tmp_path).events() if event["kind"] == "retry"]
     assert [(event["number"], event["epoch"], event["count"]) for event in written] == [(3, 2, 2), (3, 2, 3), (4, 0, 1)]
+
+
+def test_what_a_trial_failed_with_is_recorded_without_its_secrets(tmp_path: Path) -> None:
+    (tmp_path / "error.txt").write_text("Traceback ...\nOSError: Authorization: Bearer hidden1234, AWS_SECRET_ACCESS_KEY=hidden\n")
+    recorder = Recorder(Journal(tmp_path), LaunchHistory(), resolve_study(tiny_study()).base, epochs=3, shared={})
+    trial = SimpleNamespace(
+        config={"number": 0, "point": {}}, error_file=str(tmp_path / "error.txt"), checkpoint=None, trial_id="a", last_result={}
+    )
+    recorder.on_trial_error(0, [], cast(Trial, trial))
+    result = {"epoch": 1, "best_probe_agreement": 0.5, "note": "http://me:hidden@host is away"}
+    recorder.on_trial_result(0, [], cast(Trial, trial), result)
+    text = Journal(tmp_path).path.read_text()
+    assert "trial_end" in text
+    assert "***" in text
+    assert "hidden" not in text

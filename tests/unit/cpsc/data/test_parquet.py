@@ -212,7 +212,7 @@ def test_the_files_of_a_part_may_have_a_folder_of_their_own_or_no_number(tmp_pat
 
 def test_a_storage_that_arrow_does_not_know_is_refused_without_its_credentials() -> None:
     with pytest.raises(
-        DataError, match=r"dataset.path: 'nowhere://\*\*\*@at/all\?\*\*\*' is no storage that Arrow knows"
+        DataError, match=r"dataset.path: 'nowhere://\*\*\*@at/all\?secret_key=\*\*\*' is no storage that Arrow knows"
     ) as refused:
         parquet.ParquetFolder.at("nowhere://name:hidden@at/all?secret_key=hidden")
     assert "hidden" not in str(refused.value)

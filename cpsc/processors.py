@@ -1,0 +1,61 @@
+"""How many processors this process may use: those of the machine, less what its affinity and its container's quota leave."""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+UNLIMITED_V2 = "max"
+
+
+def num_processors(*, root: Path = Path("/")) -> int:
+    """Whole ones, at least 1. `root`: where ``/proc`` and ``/sys`` lie."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([allowed, *map(math.floor, _quotas(root))]))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """In processors, of every control group that this process lies in: each limits those below it."""
+    for controllers, group in _groups(root):
+        is_v2 = not controllers
+        if is_v2:
+            mounts = [root / "sys/fs/cgroup", root / "sys/fs/cgroup/unified"]
+        elif "cpu" in controllers:
+            mounts = [root / "sys/fs/cgroup/cpu", root / "sys/fs/cgroup/cpu,cpuacct"]
+        else:
+            continue
+        for mount in mounts:
+            # Within a container the group's own path may not be there, for its root is the mount's.
+            for level in (group, *group.parents):
+                folder = mount / level.relative_to("/")
+                quota = _quota_v2(folder) if is_v2 else _quota_v1(folder)
+                if quota is not None:
+                    yield quota
+
+
+def _groups(root: Path) -> Iterator[tuple[list[str], PurePosixPath]]:
+    """Controllers, none for version 2, and path of each of this process's groups."""
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        yield controllers.split(",") if controllers else [], PurePosixPath("/") / path
+
+
+def _quota_v2(folder: Path) -> float | None:
+    words = _text(folder / "cpu.max").split()
+    return _share(*words) if len(words) == 2 and words[0] != UNLIMITED_V2 else None
+
+
+def _quota_v1(folder: Path) -> float | None:
+    return _share(_text(folder / "cpu.cfs_quota_us").strip(), _text(folder / "cpu.cfs_period_us").strip())
+
+
+def _share(quota: str, period: str) -> float | None:
+    """None where there is no limit, which version 1 writes as -1."""
+    return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() and int(quota) and int(period) else None
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):  # no control groups here, or none that we may see
+        return ""
