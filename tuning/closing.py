@@ -10,7 +10,8 @@ from cpsc.errors import CpscError
 from tuning.config import Study
 from tuning.history import LaunchHistory, TrialHistory, fold
 from tuning.journal import DriverLock, Journal
-from tuning.launch import STUDY_FILE, open_launch, open_writer
+from tuning.launch import open_launch, open_writer
+from tuning.launch_folder import clear_forgotten, launches_in
 from tuning.outcome import Outcome
 from tuning.recorder import trial_end
 from tuning.redaction import redact
@@ -36,14 +37,14 @@ def settle(journal: Journal, study: Study, scheduler: ResumableAsha | FIFOSchedu
 
 def close_dead_launches(local: Path) -> None:
     """Record the end of launches whose driver died without a word, so that nothing shows as running forever."""
-    for file in sorted(local.glob(f"*/{STUDY_FILE}")):
-        lock = DriverLock(file.parent)
-        if not lock.try_acquire():
-            continue  # it is alive
+    clear_forgotten(local)
+    for folder in launches_in(local):
+        lock = DriverLock(folder, closing=True)
         try:
-            _close_if_dead(open_launch(str(local), file.parent.name, []), file.parent.name)
-        except CpscError as error:  # written by another version, say: no reason to refuse a new sweep
-            logger.warning("%s: its records are left as they are (%s)", file.parent, redact(str(error)))
+            if lock.try_acquire():  # or else it is alive
+                _close_if_dead(open_launch(str(local), folder.name, []), folder.name)
+        except CpscError as error:  # written by another version, or where nobody may write: no reason to refuse a new sweep
+            logger.warning("%s: its records are left as they are (%s)", folder, redact(str(error)))
         finally:
             lock.release()
 

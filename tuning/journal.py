@@ -4,18 +4,23 @@ It is the one truth that everything else is made from: MLflow is told what it sa
 from it. Nothing in it is executed when it is read.
 """
 
-import fcntl
 import json
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from cpsc.errors import ConfigError, CpscError
+from tuning.file_lock import FileLock
 
 Event = dict[str, Any]
 FILE_NAME = "journal.jsonl"
+ACKNOWLEDGED_NAME = "journal.acknowledged"
+LOCK_NAME = "driver.lock"
+CLOSING = "records the end of a dead launch"
+NOTE_WAIT_S, CLOSING_WAIT_S = 1.0, 30.0
+"""How long a driver waits for the lock: whoever holds it may not have said yet what for; a dead launch is soon recorded."""
 WAY_OUT = "restore the file from a copy, or start a new launch"
 """What to do about a journal that cannot be read."""
 MIN_PAUSE_S = 0.2
@@ -45,7 +50,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
-        self._acknowledged_path = folder / "journal.acknowledged"
+        self._acknowledged_path = folder / ACKNOWLEDGED_NAME
         self._lock = threading.Lock()
         self._synced = 0
 
@@ -149,33 +154,19 @@ def _write_whole(handle: BinaryIO, line: bytes) -> None:
         raise
 
 
-class DriverLock:
-    """Held by the process that drives a launch; the system releases it however that process ends."""
+class DriverLock(FileLock):
+    """Held by the process that drives a launch; the system releases it however that process ends.
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "driver.lock"
-        self._handle: IO[str] | None = None
+    `closing`: to record the end of a launch whose driver died, which is brief, so that whoever would drive it waits for that.
+    """
 
-    def try_acquire(self) -> bool:
-        """Whether this process drives the launch now; False while another one does."""
-        handle = self._path.open("w")
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.close()
-            return False
-        self._handle = handle
-        return True
-
-    def release(self) -> None:
-        """Let another process drive."""
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
+    def __init__(self, folder: Path, *, closing: bool = False) -> None:
+        super().__init__(folder / LOCK_NAME, note=CLOSING if closing else "drives this launch")
 
     def __enter__(self) -> "DriverLock":
-        if not self.try_acquire():
-            raise ConfigError(f"{self._path.parent}: another process is running this launch, wait for it or stop it")
+        if not self.acquire(NOTE_WAIT_S) and not (CLOSING in self.note() and self.acquire(CLOSING_WAIT_S)):
+            folder, holder = self.path.parent, self.note()
+            raise ConfigError(f"{folder}: another process is running this launch ({holder}), wait for it or stop it")
         return self
 
     def __exit__(self, *error: object) -> None:

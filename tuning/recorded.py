@@ -17,7 +17,8 @@ from cpsc.errors import ConfigError
 from tuning.config import NAME, TRACKING_URI, Study, folder_path, load_study
 from tuning.environment import ENVIRONMENT_TAG, from_tag
 from tuning.journal import Journal
-from tuning.launch import STUDY_FILE, open_launch
+from tuning.launch import open_launch
+from tuning.launch_folder import STUDY_FILE
 from tuning.outcome import Outcome
 from tuning.redaction import reason, redact
 from tuning.safe_yaml import read_mapping

@@ -51,9 +51,7 @@ def run_sweep(study: Study, display: Display, *, address: str | None = None, for
     check_tracking(study)
     assets = prepare(study, display, force=force, on_cluster=address is not None)
     close_dead_launches(study.local)
-    name = new_launch(study)
-    with DriverLock(study.local / name):
-        Journal(study.local / name).append(launch_start(study, assets, uuid.uuid4().hex))
+    with new_launch(study, launch_start(study, assets, uuid.uuid4().hex)) as name:
         return attempt.drive(name, assets)
 
 
