@@ -1,12 +1,12 @@
 """Truthful ends: for trials and launches whose driver died before it could say how they ended."""
 
 import logging
-import time
 from pathlib import Path
 
 from ray.tune.schedulers import FIFOScheduler
 
 from cpsc.errors import CpscError
+from tuning.clock import DRIVER_DIED
 from tuning.config import Study
 from tuning.history import LaunchHistory, TrialHistory, fold
 from tuning.journal import DriverLock, Journal
@@ -29,9 +29,9 @@ def settle(journal: Journal, study: Study, scheduler: ResumableAsha | FIFOSchedu
         if trial.is_over:
             continue
         if trial.last_epoch >= study.config.epochs:
-            _append_end(journal, trial, Outcome.COMPLETED, "")
+            _append_end(journal, trial, Outcome.COMPLETED, "", history.last_sign)
         elif trial.number in stopped:
-            _append_end(journal, trial, Outcome.PRUNED, "")
+            _append_end(journal, trial, Outcome.PRUNED, "", history.last_sign)
     return fold(journal.events(), metric=study.metric)
 
 
@@ -51,19 +51,21 @@ def close_dead_launches(local: Path) -> None:
 
 def _close_if_dead(study: Study, name: str) -> None:
     journal = Journal(study.local / name)
-    journal.drop_torn_line()
+    for remark in journal.repair():
+        logger.warning("%s", remark)
     history = fold(journal.events(), metric=study.metric)
     if history.is_over or not history.launch_id:
         return
     for trial in history.trials.values():
         if trial.outcome is None:
-            _append_end(journal, trial, Outcome.INTERRUPTED, "the driver died")
-    journal.append({"kind": "launch_end", "time": time.time(), "status": "KILLED", "metrics": {}})
+            _append_end(journal, trial, Outcome.INTERRUPTED, DRIVER_DIED, history.last_sign)
+    journal.append({"kind": "launch_end", "time": history.last_sign, "status": "KILLED", "metrics": {}})
     with delivering(open_writer(study, name, history.launch_id), deadline_s=10):
         pass  # what cannot be delivered now stays in the journal
 
 
-def _append_end(journal: Journal, trial: TrialHistory, outcome: Outcome, reason: str) -> None:
+def _append_end(journal: Journal, trial: TrialHistory, outcome: Outcome, reason: str, time: float) -> None:
+    """`time`: when the driver was last heard of, for nobody knows more of the trial's own."""
     checkpoint = trial.checkpoints[-1] if trial.checkpoints else None
     end = trial_end(outcome, reason, trial.last_epoch, checkpoint)
-    journal.append({"kind": "trial_end", "time": time.time(), "number": trial.number, **end})
+    journal.append({"kind": "trial_end", "time": time, "number": trial.number, **end})

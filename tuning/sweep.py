@@ -64,8 +64,11 @@ def resume_sweep(storage: str, name: str, display: Display, *, overrides: list[s
     attempt = _Attempt(study, display, address)
     with DriverLock(study.local / name):
         journal = Journal(study.local / name)
-        journal.drop_torn_line()
-        check_resumable(fold(journal.events(), metric=study.metric), study.space)
+        remarks = journal.repair()
+        history = fold(journal.events(), metric=study.metric)
+        check_resumable(history, study.space)
+        for remark in (*remarks, *(f"{journal.path}: {text}" for text in history.remarks)):
+            display.say(remark)
         assets = prepare(study, display, force=True, on_cluster=address is not None)  # the launch has accepted its teacher
         return attempt.drive(name, assets)
 
