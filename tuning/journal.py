@@ -125,7 +125,7 @@ class Journal:
             return []
         self.acknowledge(0)  # positions move: all is delivered again, which does no harm
         with atomic_path(self.path) as path:
-            path.write_bytes(b"".join(sorted(first, key=lambda line: first[line])))
+            path.write_bytes(b"".join(line for number, line in enumerate(lines, start=1) if first[line] == number))
         return repeated
 
     def since(self, position: int) -> Iterator[tuple[Event, int]]:

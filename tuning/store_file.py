@@ -39,9 +39,9 @@ def ensure_store_file(path: Path, uri_in: Callable[[Path], str], *, artifacts: P
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_name(f"{NEW_PREFIX}lock"), note="makes the MLflow store").held(LOCK_WAIT_S):
+        _remove_remains(path.parent)
         if holds_anything(path) or is_whole(path):  # another sweep may have made it meanwhile
             return
-        _remove_remains(path.parent)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=NEW_PREFIX) as folder:
             _make(uri_in(Path(folder)), artifacts)
             if path.exists():

@@ -102,13 +102,13 @@ def end_by_itself(process: subprocess.Popen[bytes]) -> int | str:
         return f"no end after {TIMEOUT_S:.0f} s"
 
 
-def run(count: int, seed: int, within_s: float) -> list[Round]:
-    """So many rounds, each with a moment of its own within the first `within_s` seconds."""
+def run(count: int, seed: int, first_s: float, last_s: float) -> list[Round]:
+    """So many rounds, each with a moment of its own between these seconds of the process's life."""
     rng, rounds = random.Random(seed), []
     print("| kill | after, s | left behind | later sweep and resume |\n|---|---|---|---|", flush=True)
     for index in range(count):
         with tempfile.TemporaryDirectory(prefix="start-kills-") as folder:
-            rounds.append(kill_one(Path(folder) / "round", rng.uniform(0, within_s), index))
+            rounds.append(kill_one(Path(folder) / "round", rng.uniform(first_s, last_s), index))
         print(rounds[-1], flush=True)
     return rounds
 
@@ -117,12 +117,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", "--count", type=int, default=40, help="kills")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--within", type=float, default=20.0, help="seconds of the process's life that moments are drawn from")
+    parser.add_argument("--first", type=float, default=0.0, help="the earliest moment, in seconds of the process's life")
+    parser.add_argument("--last", type=float, default=20.0, help="the latest")
     options = parser.parse_args(arguments)
     started = time.monotonic()
-    rounds = run(options.count, options.seed, options.within)
+    rounds = run(options.count, options.seed, options.first, options.last)
     good = sum(not one.wrong for one in rounds)
-    print(f"{good} of {len(rounds)} storages work, kills within {options.within:.0f} s, {time.monotonic() - started:.0f} s in all")
+    span = f"{options.first:.0f} to {options.last:.0f} s"
+    print(f"{good} of {len(rounds)} storages work, killed after {span}; {time.monotonic() - started:.0f} s in all")
 
 
 if __name__ == "__main__":
