@@ -357,7 +357,7 @@ def be_another_launch(path: Path) -> None:
     (journal.path.parent / "optuna.db").rename(path)
 
 
-def empty(path: Path) -> None:
+def of_no_bytes(path: Path) -> None:
     path.write_bytes(b"")
 
 
@@ -381,7 +381,7 @@ def is_of_no_version(path: Path) -> None:
         connection.execute("UPDATE alembic_version SET version_num = 'v0.0.0.z'")
 
 
-@pytest.mark.parametrize("damage", [empty, half_made, lacks_a_table, is_of_no_version])
+@pytest.mark.parametrize("damage", [of_no_bytes, half_made, lacks_a_table, is_of_no_version])
 def test_a_file_that_was_not_made_to_the_end_is_made_whole(told: Journal, path: Path, damage: Callable[[Path], None]) -> None:
     damage(path)
     mirror_once(told)
