@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import replace
+from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
@@ -38,10 +38,14 @@ def ensure_store(study: Study) -> None:
 
     OSError or ConfigError where it cannot be written.
     """
-    if study.tracking.uri is None:
+    uri = store_uri(study)
+    if not uri.startswith("sqlite"):
+        return
+    url = make_url(uri)
+    if url.database and url.database != ":memory:":
         ensure_store_file(
-            study.local / STORE_FILE,
-            lambda folder: store_uri(replace(study, local=folder)),
+            Path(url.database),
+            lambda path: url.set(database=str(path)).render_as_string(hide_password=False),
             artifacts=study.local / "mlflow-artifacts",
         )
 

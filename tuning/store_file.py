@@ -4,6 +4,7 @@ MLflow makes its tables in place, in many transactions that take seconds, and ca
 """
 
 import contextlib
+import glob
 import logging
 import os
 import sqlite3
@@ -22,35 +23,40 @@ FILE_NAME = "mlflow.db"
 COMPANIONS = ("-journal", "-wal", "-shm")
 """Files of SQLite's beside a database: what they hold is replayed into whatever is opened under its name."""
 HALF_MADE = "half-made"
-NEW_PREFIX = f".{FILE_NAME}-"
 SETTLED_S = 5.0
 """So long a file without content must not have changed: somebody else's MLflow may be making its tables in it."""
 LOCK_WAIT_S = 120.0
 BUSY_S = 20.0
 
 
-def ensure_store_file(path: Path, uri_in: Callable[[Path], str], *, artifacts: Path) -> None:
+def ensure_store_file(path: Path, uri_of: Callable[[Path], str], *, artifacts: Path) -> None:
     """Make the store at `path` where there is none; put aside one that was left half-made, and make it anew.
 
-    One that holds anything at all is left as it is. `uri_in`: the store's address where it lies in a given folder; `artifacts`:
-    where runs without an experiment of their own keep files. OSError or ConfigError where it cannot be written or locked.
+    One that holds anything at all is left as it is. `uri_of`: how a store at a path is addressed; `artifacts`: where runs
+    without an experiment of their own keep files. OSError or ConfigError where it cannot be written or locked.
     """
     if holds_anything(path):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f"{NEW_PREFIX}lock"), note="makes the MLflow store").held(LOCK_WAIT_S):
-        _remove_remains(path.parent)
+    with FileLock(path.with_name(f"{prefix(path)}lock"), note="makes the MLflow store").held(LOCK_WAIT_S):
+        _remove_remains(path)
         if holds_anything(path) or is_whole(path):  # another sweep may have made it meanwhile
             return
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=NEW_PREFIX) as folder:
-            _make(uri_in(Path(folder)), artifacts)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix(path)) as folder:
+            new = Path(folder) / path.name
+            _make(uri_of(new), artifacts)
             if path.exists():
                 _wait_until_settled(path)
                 if holds_anything(path) or is_whole(path):
                     return
                 aside = _put_aside(path)
                 logger.warning("%s was left half-made and holds nothing, it is put aside as %s and made anew", path, aside.name)
-            _put_in_place(Path(folder) / FILE_NAME, path)
+            _put_in_place(new, path)
+
+
+def prefix(path: Path) -> str:
+    """How names of what serves the making of the store at `path` begin, beside it."""
+    return f".{path.name}-"
 
 
 def holds_anything(path: Path) -> bool:
@@ -111,7 +117,7 @@ def _wait_until_settled(path: Path) -> None:
 
 def _put_aside(path: Path) -> Path:
     """Rename the database, first itself, then its companions -> its new name."""
-    names = (path.with_name(f"{FILE_NAME}.{HALF_MADE}{f'-{number}' if number > 1 else ''}") for number in range(1, 10_000))
+    names = (path.with_name(f"{path.name}.{HALF_MADE}{f'-{number}' if number > 1 else ''}") for number in range(1, 10_000))
     aside = next(name for name in names if not name.exists())
     path.rename(aside)
     for suffix in COMPANIONS:
@@ -138,9 +144,9 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _remove_remains(folder: Path) -> None:
+def _remove_remains(path: Path) -> None:
     """What a maker that was killed has left; under the lock nobody else is making one."""
-    for remains in folder.glob(f"{NEW_PREFIX}*"):
+    for remains in path.parent.glob(f"{glob.escape(prefix(path))}*"):
         if remains.is_dir():
             for file in remains.iterdir():
                 file.unlink(missing_ok=True)

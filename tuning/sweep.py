@@ -123,6 +123,7 @@ class _Attempt:
             num_undelivered=writer.undelivered,
             elapsed_s=self._elapsed_s(),
             tracking_share=share,
+            earlier_s=history.elapsed_s,
         )
 
     def _record_end(self, journal: Journal, status: str, trackers: Sequence[Recorder | MlflowWriter | StudyMirror]) -> float:

@@ -23,7 +23,7 @@ from tuning.journal import DriverLock, Journal
 from tuning.launch import new_launch, open_launch
 from tuning.launch_folder import FORGOTTEN_S, claim, clear_forgotten, launches_in
 from tuning.storage import Storage
-from tuning.store_file import FILE_NAME, ensure_store_file, holds_anything, is_whole
+from tuning.store_file import FILE_NAME, ensure_store_file, holds_anything, is_whole, prefix
 
 START = {"kind": "launch_start", "time": 0.0}
 
@@ -179,7 +179,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ensure(path: Path) -> None:
-    ensure_store_file(path, lambda folder: f"sqlite:///{folder / FILE_NAME}", artifacts=path.parent / "mlflow-artifacts")
+    ensure_store_file(path, lambda new: f"sqlite:///{new}", artifacts=path.parent / "mlflow-artifacts")
 
 
 @pytest.fixture
@@ -226,7 +226,7 @@ def test_a_making_that_is_killed_in_the_midst_of_the_tables_leaves_no_store(tmp_
 
     assert dies_at(10_000, make_and_die, within=tmp_path)
     assert not (tmp_path / FILE_NAME).exists()
-    assert next(tmp_path.glob(f"{store_file.NEW_PREFIX}*/{FILE_NAME}")).stat().st_size > 0
+    assert next(tmp_path.glob(f"{prefix(Path(FILE_NAME))}*/{FILE_NAME}")).stat().st_size > 0
 
 
 @pytest.mark.usefixtures("quickly")
@@ -244,7 +244,7 @@ def test_a_store_is_whole_or_not_there_however_often_its_making_is_killed(
     assert step > (8 if tables is None else 2)
     assert is_whole(path)
     left = {name.name for name in tmp_path.iterdir()}
-    assert left <= {FILE_NAME, f"{store_file.NEW_PREFIX}lock", f"{FILE_NAME}.half-made"}
+    assert left <= {FILE_NAME, f"{prefix(Path(FILE_NAME))}lock", f"{FILE_NAME}.half-made"}
     MlflowClient(f"sqlite:///{path}").create_experiment("small")
 
 
@@ -294,7 +294,7 @@ def test_of_two_that_make_a_store_at_once_neither_treads_on_the_other(tmp_path: 
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
     assert is_whole(path)
-    assert sorted(name.name for name in tmp_path.iterdir()) == [f"{store_file.NEW_PREFIX}lock", FILE_NAME]
+    assert sorted(name.name for name in tmp_path.iterdir()) == [f"{prefix(Path(FILE_NAME))}lock", FILE_NAME]
 
 
 # Files

@@ -357,10 +357,6 @@ def be_another_launch(path: Path) -> None:
     (journal.path.parent / "optuna.db").rename(path)
 
 
-def of_no_bytes(path: Path) -> None:
-    path.write_bytes(b"")
-
-
 def half_made(path: Path) -> None:
     """As Optuna leaves it where it is killed while it makes its tables."""
     with sqlite3.connect(path) as connection:
@@ -381,7 +377,7 @@ def is_of_no_version(path: Path) -> None:
         connection.execute("UPDATE alembic_version SET version_num = 'v0.0.0.z'")
 
 
-@pytest.mark.parametrize("damage", [of_no_bytes, half_made, lacks_a_table, is_of_no_version])
+@pytest.mark.parametrize("damage", [empty, half_made, lacks_a_table, is_of_no_version])
 def test_a_file_that_was_not_made_to_the_end_is_made_whole(told: Journal, path: Path, damage: Callable[[Path], None]) -> None:
     damage(path)
     mirror_once(told)
