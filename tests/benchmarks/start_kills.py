@@ -23,6 +23,7 @@ from tests.killing import end, start, statuses
 from tuning.launch_folder import launches_in
 
 TIMEOUT_S = 900.0
+RAY_IS_SLOW, TRIES = "timed out during startup", 5
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,9 @@ def kill_one(folder: Path, after_s: float, index: int) -> Round:
     wrong = _run(folder, "sweep", study)
     for name in begun:
         wrong += _run(folder, "resume", name, "--storage", storage)
-    expected = dict.fromkeys((begun or []) + (["tiny-2"] if begun else ["tiny"]), "FINISHED")
     found = statuses(storage) if not wrong else {}
-    wrong += [] if wrong or expected.items() <= found.items() else [f"MLflow says {found}"]
-    wrong += [] if "RUNNING" not in found.values() else ["MLflow shows a run as running"]
+    wrong += [f"MLflow says {name} is {status}" for name, status in found.items() if status not in ("FINISHED", "FAILED")]
+    wrong += [f"{name} is not finished in MLflow" for name in begun if not wrong and found.get(name) != "FINISHED"]
     return Round(index, after_s, left, wrong)
 
 
@@ -87,10 +87,15 @@ def _left(storage: Path) -> str:
 
 
 def _run(folder: Path, *arguments: str | Path) -> list[str]:
-    verb = start(*arguments, "--quiet", cwd=folder)
-    status = end_by_itself(verb)
-    said = (folder / "driver.log").read_text(errors="replace").strip().splitlines()
-    return [] if status == 0 else [f"{arguments[0]} ended with {status}: {said[-1] if said else ''}"]
+    """What went wrong. Ray gives up where its own processes take 30 s to start, as on a machine that is overloaded: tried again."""
+    for _ in range(TRIES):
+        status = end_by_itself(start(*arguments, "--quiet", cwd=folder))
+        said = "".join((folder / "driver.log").read_text(errors="replace").strip().splitlines()[-1:])
+        if status == 0:
+            return []
+        if RAY_IS_SLOW not in said:
+            break
+    return [f"{arguments[0]} ended with {status}: {said}"]
 
 
 def end_by_itself(process: subprocess.Popen[bytes]) -> int | str:
