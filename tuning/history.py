@@ -26,6 +26,8 @@ class TrialHistory:
     num_starts: int = 0
     is_running: bool = False
     """Started in the latest attempt, and not ended."""
+    was_retried: bool = False
+    """Since it last started."""
 
     @property
     def last_epoch(self) -> int:
@@ -203,22 +205,39 @@ def _missing(first: int, last: int) -> str:
     return f"epoch {first} is missing" if first == last else f"epochs {first} to {last} are missing"
 
 
+def _oddity(event: Event, history: LaunchHistory) -> str | None:
+    """What is odd about `event` where it follows upon `history`, though no number is wrong for it, in words."""
+    if event["kind"] == "trial_start":
+        trial = history.trials[event["number"]]
+        return (
+            f"trial {trial.number} starts twice without a retry, it counts once"
+            if trial.is_running and not trial.was_retried
+            else None
+        )
+    if event["kind"] == "launch_end" and event["status"] == "FINISHED":
+        running = [number for number, trial in history.trials.items() if trial.is_running]
+        return f"the end of trial {running[0]} is missing, its epochs tell whether it goes on" if running else None
+    return None
+
+
 def fold(events: Iterable[Event], *, metric: str) -> LaunchHistory:
     """The history that `events`, a journal from its start, tell; `metric` names the value that search and scheduler look at.
 
     ConfigError, naming the journal's line, where an event is not what a sweep writes, or not where it writes it.
     """
     history = LaunchHistory()
-    clock = Clock()
+    clock, odd = Clock(), []
     for line, event in enumerate(events, start=1):
         fault = _form_fault(event, metric)
         fault = fault or (_trial_fault if "number" in FIELDS[event["kind"]] else _launch_fault)(event, history)
         if fault is not None:
             raise ConfigError(f"{FILE_NAME} line {line}: {fault}; {WAY_OUT}")
         clock.hear(event, line)
+        if (oddity := _oddity(event, history)) is not None:
+            odd.append(f"line {line}: {oddity}")
         _take_in(event, history, metric)
     clock.finish()
-    history.elapsed_s, history.last_sign, history.remarks = clock.elapsed_s, clock.last_sign, clock.remarks
+    history.elapsed_s, history.last_sign, history.remarks = clock.elapsed_s, clock.last_sign, clock.remarks + odd
     return history
 
 
@@ -242,7 +261,7 @@ def _take_in(event: Event, history: LaunchHistory, metric: str) -> None:
 def _take_in_of_trial(event: Event, history: LaunchHistory, trial: TrialHistory, metric: str) -> None:
     kind = event["kind"]
     if kind == "trial_start":
-        trial.outcome, trial.is_running = None, True
+        trial.outcome, trial.is_running, trial.was_retried = None, True, False
         trial.num_starts += 1
     elif kind == "epoch":
         value = event["metrics"][metric]
@@ -251,6 +270,6 @@ def _take_in_of_trial(event: Event, history: LaunchHistory, trial: TrialHistory,
     elif kind == "checkpoint":
         trial.checkpoints.append(event["path"])
     elif kind == "retry":
-        trial.num_retries = event["count"]
+        trial.num_retries, trial.was_retried = event["count"], True
     elif kind == "trial_end":
         trial.outcome, trial.is_running = Outcome(event["outcome"]), False

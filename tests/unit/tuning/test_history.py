@@ -225,7 +225,7 @@ def test_a_trial_that_is_proposed_twice_or_missing_among_others_is_refused() -> 
 
 CHECKPOINT: Event = {"kind": "checkpoint", "number": 0, "path": "a"}
 RETRY: Event = {"kind": "retry", "number": 0}
-CLOSED: list[Event] = [end(0, "interrupted") | {"reason": DRIVER_DIED}, {"kind": "launch_end", "metrics": {}}]
+CLOSED: list[Event] = [end(0, "interrupted") | {"reason": DRIVER_DIED}, {"kind": "launch_end", "status": "KILLED", "metrics": {}}]
 STARTED: list[Event] = [{"kind": "launch_start"}, {"kind": "attempt_start"}]
 RUN: list[Event] = [start(0), epoch(0, 1, 0.5), CHECKPOINT, epoch(0, 2, 0.6), CHECKPOINT | {"path": "b"}]
 
@@ -248,6 +248,17 @@ RUN: list[Event] = [start(0), epoch(0, 1, 0.5), CHECKPOINT, epoch(0, 2, 0.6), CH
 def test_what_sweeps_write_is_taken(events: list[Event]) -> None:
     """Deaths, retries that repeat epochs unrecorded, ends told by the next attempt or by another sweep."""
     assert folded(*events).remarks == []
+
+
+@pytest.mark.parametrize(
+    ("events", "remark"),
+    [
+        ([*STARTED, *RUN, start(0)], "line 9: trial 0 starts twice without a retry, it counts once"),
+        ([*STARTED, *RUN, {"kind": "launch_end"}], "line 9: the end of trial 0 is missing, its epochs tell whether it goes on"),
+    ],
+)
+def test_what_is_odd_and_changes_no_number_is_remarked_on(events: list[Event], remark: str) -> None:
+    assert folded(*events).remarks == [remark]
 
 
 @pytest.mark.parametrize(
