@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,31 @@ def repeat_alone(study: Study, point: dict[str, Any], *, epochs: int) -> dict[st
         torch.set_num_threads(threads)
     names = {name for result in results for name in result}  # some are measured in the last epoch only
     return {name: [result[name] for result in results if name in result] for name in names}
+
+
+STEPS = ("open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.truncate", "fcntl.flock", "sqlite3.connect")
+"""What Python tells of before it does it: each makes or changes something that outlives the process."""
+
+
+def dies_at(step: int, action: Callable[[], object], *, within: Path) -> bool:
+    """Run `action` in a process that is killed before its `step`-th change below `within`, from 0; whether it came so far."""
+    child = os.fork()
+    if child == 0:
+        left = itertools.count(step, -1)
+
+        def kill_in_time(event: str, arguments: tuple[object, ...]) -> None:
+            if event in STEPS and (event == "fcntl.flock" or str(within) in str(arguments[0])) and next(left) == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(kill_in_time)
+        status = 1
+        try:
+            action()
+            status = 0
+        finally:
+            os._exit(status)
+    _, how = os.waitpid(child, 0)
+    if os.WIFEXITED(how):
+        assert os.WEXITSTATUS(how) == 0, "the action failed before it could be killed"
+        return False
+    return os.WTERMSIG(how) == signal.SIGKILL

@@ -13,7 +13,7 @@ import yaml
 from cpsc.pictures import save_grid
 from tuning.config import Study
 from tuning.journal import Event, Journal
-from tuning.launch import STUDY_FILE
+from tuning.launch_folder import STUDY_FILE
 from tuning.space import build_config, flatten
 from tuning.tracking import MlflowWriter, delivering
 from tuning.trainable import GALLERY_FILE, SAMPLES_FILE, to_plain

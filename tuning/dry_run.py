@@ -1,6 +1,5 @@
 """What a sweep would do, without doing it."""
 
-import math
 from dataclasses import asdict
 
 from tuning.assets import study_device
@@ -8,6 +7,7 @@ from tuning.config import Study, check_searchable
 from tuning.ray_session import concurrency
 from tuning.redaction import redact
 from tuning.safe_yaml import dump_yaml
+from tuning.search import rungs_of
 from tuning.space import build_config
 from tuning.trainable import to_plain
 
@@ -37,7 +37,7 @@ def describe(study: Study) -> str:
 def _cost(study: Study) -> list[str]:
     config, trials = study.config, study.search.num_trials
     check_searchable(study)
-    rungs = _rungs(study)
+    rungs = rungs_of(study.prune, config.epochs)
     study_device(study)
     return [
         f"{trials} trials of up to {config.epochs} epochs, {concurrency(study)} at a time on this machine, "
@@ -52,13 +52,3 @@ def _images(study: Study) -> str:
     points = study.start if study.search.sampler == "grid" else [{}]
     images = sorted({build_config(study.base, point).schedule.images_per_epoch for point in points})
     return f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,} to {images[-1]:,}"
-
-
-def _rungs(study: Study) -> list[int]:
-    if study.prune.scheduler == "none":
-        return []
-    rungs, epoch = set(), float(study.prune.grace_epochs)
-    while math.ceil(epoch) < study.config.epochs:
-        rungs.add(math.ceil(epoch))
-        epoch *= study.prune.reduction_factor
-    return sorted(rungs)

@@ -76,7 +76,8 @@ def check_folder(output: Path) -> None:
     """Raise ConfigError where files of an export would replace files that no export has written."""
     if output.exists() and not output.is_dir():
         raise ConfigError(f"--output: {output} is a file, name a folder")
-    foreign = [file for file in FILES if (output / file).exists()] if not (output / JSON_FILE).exists() else []
+    is_ours = (output / JSON_FILE).exists() or any(output.glob(f".{JSON_FILE}.*"))  # the second where an export was killed
+    foreign = [] if is_ours else [file for file in FILES if (output / file).exists()]
     if foreign:
         raise ConfigError(f"--output: {output} holds a {foreign[0]} that no export wrote, name another folder")
 
@@ -122,9 +123,10 @@ class StudentExport:
             self._agreement = agreement(self._expected, torch.cat([answers(batch).logits for batch in _batches(normalised)]))
 
     def write(self, formats: Sequence[str] | None) -> list[str]:
-        """Write, verify, and only then put in place."""
+        """Write, verify, and only then put in place: what names the files goes first and comes last, so that all fit."""
         written: dict[str, str] = {}
         with ExitStack() as stack:
+            facts_file = stack.enter_context(atomic_path(self._output / JSON_FILE))
             with self._display.bar("export", len(FORMATS)) as advance:
                 for done, (name, kind) in enumerate(FORMATS.items(), start=1):
                     if formats is None or name in formats:
@@ -134,9 +136,10 @@ class StudentExport:
                 stack.enter_context(atomic_path(self._output / NETWORK_FILE)).write_text(self._network, encoding="utf-8")
                 written[NETWORK_FILE] = "builds the network of the weights"
             facts = self._facts(written)
-            stack.enter_context(atomic_path(self._output / JSON_FILE)).write_text(json.dumps(facts, indent=2) + "\n")
+            facts_file.write_text(json.dumps(facts, indent=2) + "\n")
             text = readme(facts, list(written))
             stack.enter_context(atomic_path(self._output / README_FILE)).write_text(text, encoding="utf-8")
+            (self._output / JSON_FILE).unlink(missing_ok=True)
         for file in set(FILES) - written.keys() - {JSON_FILE, README_FILE}:
             (self._output / file).unlink(missing_ok=True)  # of an earlier export: another student's
         return [*(f"{file}: {verdict}" for file, verdict in written.items()), self._summary()]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cpsc.errors import ConfigError
+from tuning.clock import Clock
 from tuning.journal import FILE_NAME, WAY_OUT, Event
 from tuning.outcome import Outcome
 from tuning.space import Range
@@ -22,10 +23,15 @@ class TrialHistory:
     checkpoints: list[str] = field(default_factory=list)
     num_retries: int = 0
     outcome: Outcome | None = None
+    num_starts: int = 0
+    is_running: bool = False
+    """Started in the latest attempt, and not ended."""
+    was_retried: bool = False
+    """Since it last started."""
 
     @property
     def last_epoch(self) -> int:
-        return max(self.values, default=0)
+        return next(reversed(self.values), 0)  # they come in their order
 
     @property
     def is_over(self) -> bool:
@@ -43,7 +49,11 @@ class LaunchHistory:
     num_attempts: int = 0
     is_over: bool = False
     elapsed_s: float = 0.0
-    """Time under way, over all attempts."""
+    """Time under way, over all attempts, each up to its last sign of life."""
+    last_sign: float = 0.0
+    """When a driver was last heard of."""
+    remarks: list[str] = field(default_factory=list)
+    """What is odd in the journal and changes no result."""
 
     @property
     def num_epochs(self) -> int:
@@ -52,6 +62,8 @@ class LaunchHistory:
 
 def check_resumable(history: LaunchHistory, space: Mapping[str, Range]) -> None:
     """Raise ConfigError unless a launch with this past can go on: it was begun, and its points are points of `space`."""
+    if not history.launch_id and (history.trials or history.num_attempts):
+        raise ConfigError(f"{FILE_NAME} line 1: launch_start is missing; {WAY_OUT}")
     if not history.launch_id:
         raise ConfigError(f"{FILE_NAME}: holds no launch_start, so nothing of this launch was begun; run its study anew")
     for trial in history.trials.values():
@@ -101,8 +113,8 @@ FIELDS: dict[str, tuple[str, ...]] = {
 """What whoever reads a journal may count on, by kind of event."""
 
 
-def _fault(event: Event, history: LaunchHistory, metric: str) -> str | None:
-    """What is wrong with `event` where it follows upon `history`, in words."""
+def _form_fault(event: Event, metric: str) -> str | None:
+    """What is wrong with `event` by itself, in words."""
     kind = event.get("kind")
     if not isinstance(kind, str) or kind not in FIELDS:
         return f"kind {str(kind)[:40]!r} is unknown"
@@ -113,47 +125,151 @@ def _fault(event: Event, history: LaunchHistory, metric: str) -> str | None:
         return "launch_start does not tell objective and epochs"
     if kind == "epoch" and metric not in event["metrics"]:
         return f"epoch has no {metric}, was this launch's objective another?"
-    if "number" in FIELDS[kind] and (event["number"] in history.trials) == (kind == "proposed"):
-        return f"trial {event['number']} is proposed twice" if kind == "proposed" else f"trial {event['number']} was never proposed"
+    return None
+
+
+def _launch_fault(event: Event, history: LaunchHistory) -> str | None:
+    """What is wrong with an event of the launch itself where it follows upon `history`, in words."""
+    kind, attempts = event["kind"], history.num_attempts
+    if kind == "launch_start" and history.launch_id:
+        return "launch_start stands twice, are these two journals in one file?"
+    if kind == "launch_start" and (history.trials or attempts):
+        return "launch_start stands after other records"
+    if kind == "attempt_start" and event["attempt"] != attempts:
+        return f"attempt {event['attempt']} follows upon {attempts}, lines are missing, stand twice or in another order"
+    if kind == "launch_end" and history.is_over:
+        return "launch_end stands twice, an attempt_start is missing"
+    return None
+
+
+def _trial_fault(event: Event, history: LaunchHistory) -> str | None:
+    """The same for an event of a trial."""
+    kind, number = event["kind"], event["number"]
+    trial = history.trials.get(number)
+    if history.launch_id and not history.num_attempts:
+        return f"{kind} of trial {number} stands before the first attempt, an attempt_start is missing"
+    if history.is_over and kind != "trial_end":
+        return f"{kind} of trial {number} stands after the launch's end, an attempt_start is missing"
+    if kind == "proposed":
+        if trial is not None:
+            return f"trial {number} is proposed twice"
+        expected = len(history.trials)
+        return None if number == expected else f"trial {number} is proposed, but trial {expected} was not: lines are missing"
+    if trial is None:
+        return f"trial {number} was never proposed"
+    if kind == "trial_end":
+        return _end_fault(event, trial)
+    if kind == "epoch":
+        return _epoch_fault(event, trial)
+    if kind == "checkpoint":
+        return _checkpoint_fault(trial)
+    if trial.is_over:
+        return f"{kind} of trial {number} stands after its end"
+    if kind == "retry" and event["count"] <= trial.num_retries:
+        return f"retry {event['count']} of trial {number} follows upon {trial.num_retries}"
+    return None
+
+
+def _epoch_fault(event: Event, trial: TrialHistory) -> str | None:
+    number, epoch, last = trial.number, event["epoch"], trial.last_epoch
+    if trial.outcome is not None:
+        return f"epoch {epoch} of trial {number} stands after its end, a trial_start is missing"
+    if not trial.is_running:
+        return f"epoch {epoch} of trial {number} stands before its start, a trial_start is missing"
+    if epoch <= last:
+        return f"epoch {epoch} of trial {number} stands twice" if epoch in trial.values else f"trial {number} has an epoch {epoch}"
+    return None if epoch == last + 1 else f"epoch {epoch} of trial {number} follows upon {last}: {_missing(last + 1, epoch - 1)}"
+
+
+def _checkpoint_fault(trial: TrialHistory) -> str | None:
+    """One may come after the trial's end, written as that was noted; only a trial that went back repeats epochs unrecorded."""
+    number, checkpoints, epochs = trial.number, len(trial.checkpoints) + 1, trial.last_epoch
+    if epochs and (checkpoints <= epochs or trial.num_starts > 1 or trial.num_retries):
+        return None
+    return f"trial {number} has its checkpoint {checkpoints} after {epochs} epochs, an epoch is missing"
+
+
+def _end_fault(event: Event, trial: TrialHistory) -> str | None:
+    number, epoch, last, outcome = trial.number, event["epoch"], trial.last_epoch, Outcome(event["outcome"])
+    if trial.is_over or trial.outcome is outcome:
+        return f"trial {number} ends twice"
+    if epoch != last:
+        gap = _missing(last + 1, epoch) if epoch > last else "its end is another's"
+        return f"trial {number} ends after epoch {epoch}, but has {last or 'none'}: {gap}"
+    if outcome not in (Outcome.FAILED, Outcome.INTERRUPTED) and not last:
+        return f"trial {number} is {outcome} without an epoch"
+    return None
+
+
+def _missing(first: int, last: int) -> str:
+    return f"epoch {first} is missing" if first == last else f"epochs {first} to {last} are missing"
+
+
+def _oddity(event: Event, history: LaunchHistory) -> str | None:
+    """What is odd about `event` where it follows upon `history`, though no number is wrong for it, in words."""
+    if event["kind"] == "trial_start":
+        trial = history.trials[event["number"]]
+        return (
+            f"trial {trial.number} starts twice without a retry, it counts once"
+            if trial.is_running and not trial.was_retried
+            else None
+        )
+    if event["kind"] == "launch_end" and event["status"] == "FINISHED":
+        running = [number for number, trial in history.trials.items() if trial.is_running]
+        return f"the end of trial {running[0]} is missing, its epochs tell whether it goes on" if running else None
     return None
 
 
 def fold(events: Iterable[Event], *, metric: str) -> LaunchHistory:
     """The history that `events`, a journal from its start, tell; `metric` names the value that search and scheduler look at.
 
-    ConfigError, naming the journal's line, where an event is not what a sweep writes.
+    ConfigError, naming the journal's line, where an event is not what a sweep writes, or not where it writes it.
     """
     history = LaunchHistory()
-    previous_time = 0.0
+    clock, odd = Clock(), []
     for line, event in enumerate(events, start=1):
-        if (fault := _fault(event, history, metric)) is not None:
+        fault = _form_fault(event, metric)
+        fault = fault or (_trial_fault if "number" in FIELDS[event["kind"]] else _launch_fault)(event, history)
+        if fault is not None:
             raise ConfigError(f"{FILE_NAME} line {line}: {fault}; {WAY_OUT}")
-        kind = event["kind"]
-        if kind in ("launch_start", "attempt_start"):
-            previous_time = event["time"]  # the pause before it does not count
-        history.elapsed_s += event["time"] - previous_time
-        previous_time = event["time"]
-        if kind == "launch_start":
-            history.launch_id = event["launch_id"]
-        elif kind == "attempt_start":
-            history.num_attempts += 1
-            history.is_over = False
-        elif kind == "launch_end":
-            history.is_over = True
-        elif kind == "proposed":
-            history.trials[event["number"]] = TrialHistory(event["number"], event["point"])
-        elif kind == "trial_start":
-            history.trials[event["number"]].outcome = None
-        elif kind == "epoch":
-            value = event["metrics"][metric]
-            history.trials[event["number"]].values[event["epoch"]] = value
-            history.results.append((event["number"], event["epoch"], value))
-        elif kind == "checkpoint":
-            history.trials[event["number"]].checkpoints.append(event["path"])
-        elif kind == "retry":
-            history.trials[event["number"]].num_retries = event["count"]
-        elif kind == "trial_end":
-            history.trials[event["number"]].outcome = Outcome(event["outcome"])
-    if (lost := next((number for number in range(len(history.trials)) if number not in history.trials), None)) is not None:
-        raise ConfigError(f"{FILE_NAME}: trial {lost} is not in it although later ones are; {WAY_OUT}")
+        clock.hear(event, line)
+        if (oddity := _oddity(event, history)) is not None:
+            odd.append(f"line {line}: {oddity}")
+        _take_in(event, history, metric)
+    clock.finish()
+    history.elapsed_s, history.last_sign, history.remarks = clock.elapsed_s, clock.last_sign, clock.remarks + odd
     return history
+
+
+def _take_in(event: Event, history: LaunchHistory, metric: str) -> None:
+    kind = event["kind"]
+    if kind == "launch_start":
+        history.launch_id = event["launch_id"]
+    elif kind == "attempt_start":
+        history.num_attempts += 1
+        history.is_over = False
+        for trial in history.trials.values():
+            trial.is_running = False
+    elif kind == "launch_end":
+        history.is_over = True
+    elif kind == "proposed":
+        history.trials[event["number"]] = TrialHistory(event["number"], event["point"])
+    else:
+        _take_in_of_trial(event, history, history.trials[event["number"]], metric)
+
+
+def _take_in_of_trial(event: Event, history: LaunchHistory, trial: TrialHistory, metric: str) -> None:
+    kind = event["kind"]
+    if kind == "trial_start":
+        trial.outcome, trial.is_running, trial.was_retried = None, True, False
+        trial.num_starts += 1
+    elif kind == "epoch":
+        value = event["metrics"][metric]
+        trial.values[event["epoch"]] = value
+        history.results.append((trial.number, event["epoch"], value))
+    elif kind == "checkpoint":
+        trial.checkpoints.append(event["path"])
+    elif kind == "retry":
+        trial.num_retries, trial.was_retried = event["count"], True
+    elif kind == "trial_end":
+        trial.outcome, trial.is_running = Outcome(event["outcome"]), False

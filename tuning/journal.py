@@ -4,18 +4,25 @@ It is the one truth that everything else is made from: MLflow is told what it sa
 from it. Nothing in it is executed when it is read.
 """
 
-import fcntl
 import json
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
+from cpsc.checkpoint import atomic_path
 from cpsc.errors import ConfigError, CpscError
+from tuning.file_lock import FileLock
 
 Event = dict[str, Any]
 FILE_NAME = "journal.jsonl"
+ACKNOWLEDGED_NAME = "journal.acknowledged"
+LOCK_NAME = "driver.lock"
+CLOSING = "records the end of a dead launch"
+NOTE_WAIT_S, CLOSING_WAIT_S = 1.0, 30.0
+"""How long a driver waits for the lock: whoever holds it may not have said yet what for; a dead launch is soon recorded."""
 WAY_OUT = "restore the file from a copy, or start a new launch"
 """What to do about a journal that cannot be read."""
 MIN_PAUSE_S = 0.2
@@ -45,7 +52,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
-        self._acknowledged_path = folder / "journal.acknowledged"
+        self._acknowledged_path = folder / ACKNOWLEDGED_NAME
         self._lock = threading.Lock()
         self._synced = 0
 
@@ -81,19 +88,51 @@ class Journal:
         temporary.write_text(str(position))
         temporary.replace(self._acknowledged_path)
 
-    def drop_torn_line(self) -> None:
-        """Cut off a last line that a dying process left half-written."""
-        if not self.path.exists():
-            return
-        with self.path.open("rb+") as handle:
-            content = handle.read()
-            handle.truncate(content.rfind(b"\n") + 1)
+    def repair(self) -> list[str]:
+        """Undo what can be undone exactly -> what that was, in a line each. ConfigError where the file cannot be read or written.
+
+        Only for whoever drives the launch: a line that a dying process left half-written is cut off, and lines that stand twice,
+        time and all, stand once again.
+        """
+        remarks = []
+        if self.drop_torn_line():
+            remarks.append(f"{self.path}: its last line was cut short by the death of its writer, it is left out")
+        if repeated := self.drop_repeated_lines():
+            lines = f"line {repeated[0]}" if len(repeated) == 1 else f"{len(repeated)} lines from {repeated[0]} to {repeated[-1]}"
+            remarks.append(f"{self.path}: {lines} repeated earlier ones to the letter, they are left out")
+        return remarks
+
+    def drop_torn_line(self) -> bool:
+        """Cut off a last line that a dying process left half-written; whether there was one."""
+        content = self._content()
+        end = content.rfind(b"\n") + 1
+        if end == len(content):
+            return False
+        try:
+            os.truncate(self.path, end)
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path}: cannot be written ({error.strerror}), a launch goes on where its records can be"
+            ) from error
+        return True
+
+    def drop_repeated_lines(self) -> list[int]:
+        """Leave out lines that are equal to earlier ones, as in a file whose tail was copied twice -> their numbers."""
+        lines = [line + b"\n" for line in self._content().split(b"\n")[:-1]]
+        first = {line: number for number, line in reversed([*enumerate(lines, start=1)])}
+        repeated = [number for number, line in enumerate(lines, start=1) if first[line] != number]
+        if not repeated:
+            return []
+        self.acknowledge(0)  # positions move: all is delivered again, which does no harm
+        with atomic_path(self.path) as path:
+            path.write_bytes(b"".join(line for number, line in enumerate(lines, start=1) if first[line] == number))
+        return repeated
 
     def since(self, position: int) -> Iterator[tuple[Event, int]]:
         """Events from `position` on. ConfigError, with the line's number, where a line is not one."""
-        if not self.path.exists():
+        if not self._is_there():
             return
-        with self.path.open("rb") as handle:
+        with self._opened() as handle:
             handle.seek(position)
             while (line := handle.readline()).endswith(b"\n"):  # a line without its end is being written
                 try:
@@ -102,6 +141,32 @@ class Journal:
                     number = self.path.read_bytes()[: handle.tell()].count(b"\n")
                     raise ConfigError(f"{self.path} line {number}: {error}; {WAY_OUT}") from error
                 yield event, handle.tell()
+
+    def _is_there(self) -> bool:
+        """ConfigError where there is something that is no file: opening it might wait forever."""
+        try:
+            mode = self.path.stat().st_mode
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise ConfigError(f"{self.path}: cannot be read ({error.strerror}); {WAY_OUT}") from error
+        if not stat.S_ISREG(mode):
+            raise ConfigError(
+                f"{self.path}: is {'a folder' if stat.S_ISDIR(mode) else 'no regular file'}, not a journal; {WAY_OUT}"
+            )
+        return True
+
+    def _opened(self) -> BinaryIO:
+        try:
+            return self.path.open("rb")
+        except OSError as error:
+            raise ConfigError(f"{self.path}: cannot be read ({error.strerror}), its reader needs leave to") from error
+
+    def _content(self) -> bytes:
+        if not self._is_there():
+            return b""
+        with self._opened() as handle:
+            return handle.read()
 
     def _acknowledged(self) -> int:
         """The position that was acknowledged; 0 where its record is damaged, for delivering twice does no harm."""
@@ -149,33 +214,19 @@ def _write_whole(handle: BinaryIO, line: bytes) -> None:
         raise
 
 
-class DriverLock:
-    """Held by the process that drives a launch; the system releases it however that process ends."""
+class DriverLock(FileLock):
+    """Held by the process that drives a launch; the system releases it however that process ends.
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "driver.lock"
-        self._handle: IO[str] | None = None
+    `closing`: to record the end of a launch whose driver died, which is brief, so that whoever would drive it waits for that.
+    """
 
-    def try_acquire(self) -> bool:
-        """Whether this process drives the launch now; False while another one does."""
-        handle = self._path.open("w")
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            handle.close()
-            return False
-        self._handle = handle
-        return True
-
-    def release(self) -> None:
-        """Let another process drive."""
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
+    def __init__(self, folder: Path, *, closing: bool = False) -> None:
+        super().__init__(folder / LOCK_NAME, note=CLOSING if closing else "drives this launch")
 
     def __enter__(self) -> "DriverLock":
-        if not self.try_acquire():
-            raise ConfigError(f"{self._path.parent}: another process is running this launch, wait for it or stop it")
+        if not self.acquire(NOTE_WAIT_S) and not (CLOSING in self.note() and self.acquire(CLOSING_WAIT_S)):
+            folder, holder = self.path.parent, self.note()
+            raise ConfigError(f"{folder}: another process is running this launch ({holder}), wait for it or stop it")
         return self
 
     def __exit__(self, *error: object) -> None:

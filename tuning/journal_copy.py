@@ -1,9 +1,11 @@
 """A launch's journal where it outlives the driver's machine."""
 
 import time
+from contextlib import suppress
 
+from cpsc.errors import ConfigError
 from tuning.journal import FILE_NAME, Journal
-from tuning.storage import Storage
+from tuning.storage import PART, Storage
 
 PAUSE_S = 5.0
 """Between two copies: each takes the whole file."""
@@ -32,7 +34,17 @@ class JournalCopy:
             return size
         if size > self._copied and (at_once or time.monotonic() >= self._next):
             started = time.monotonic()
+            if not self._copied:
+                self._remove_remains(self._storage)
             self._storage.put(self._journal.path, self._name)
             self._copied = size
             self._next = time.monotonic() + max(PAUSE_S, PAUSE_TO_COPY * (time.monotonic() - started))
         return self._copied
+
+    def _remove_remains(self, storage: Storage) -> None:
+        """What drivers of this launch have left that were killed as they copied; now no other one does."""
+        folder, _, file = self._name.rpartition("/")
+        with suppress(ConfigError):  # if the storage is away, the copy says so
+            for name in storage.names(folder):
+                if name.startswith(f"{file}.") and name.endswith(PART):
+                    storage.delete(f"{folder}/{name}")

@@ -17,7 +17,8 @@ from cpsc.errors import ConfigError
 from tuning.config import Study, folder_path, load_study
 from tuning.environment import ENVIRONMENT_TAG, from_tag
 from tuning.journal import Journal
-from tuning.launch import STUDY_FILE, open_launch
+from tuning.launch import open_launch
+from tuning.launch_folder import STUDY_FILE
 from tuning.layers import refuse_scale
 from tuning.names import NAME
 from tuning.outcome import Outcome

@@ -151,6 +151,8 @@ class SweepSummary:
     elapsed_s: float
     tracking_share: float
     """Share of the sweep's wall time that tracking calls took, in callbacks and in the delivering thread."""
+    earlier_s: float = 0.0
+    """What earlier attempts took, each up to its last sign of life; `elapsed_s` and `tracking_share` are this one's."""
 
 
 def launch_from_journal(events: Iterable[Event], name: str) -> Launch:

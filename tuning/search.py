@@ -1,6 +1,7 @@
 """Optuna proposes, ASHA prunes: what the libraries do not tell each other, and forget when killed, is told here."""
 
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
-from tuning.config import Study
+from tuning.config import PruneConfig, Study
 from tuning.history import LaunchHistory, TrialHistory
 from tuning.journal import Journal
 from tuning.outcome import Outcome, outcome_of
@@ -169,6 +170,23 @@ class ResumableAsha(ASHAScheduler):
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
         super().on_trial_remove(tune_controller, _by_number(trial))
 
+    @property
+    def rungs(self) -> list[int]:
+        """The epochs at which a trial that reports all of them is compared with others.
+
+        Ray's rungs are no whole numbers. At each epoch it looks at the highest that the trial has passed and was not compared at:
+        where several lie within an epoch, the lower ones wait for an epoch that has none of its own.
+        """
+        milestones = deque(sorted(milestone for milestone, _ in self._brackets[0]._rungs))
+        compared, passed = [], []
+        for epoch in range(1, self._max_t):
+            while milestones and milestones[0] <= epoch:
+                passed.append(milestones.popleft())
+            if passed:
+                passed.pop()
+                compared.append(epoch)
+        return compared
+
     def replay(self, history: LaunchHistory) -> set[int]:
         """Fill the rungs from `history` -> the trials that a result of theirs says to stop."""
         stopped = set()
@@ -237,11 +255,22 @@ def build_scheduler(study: Study) -> ResumableAsha | FIFOScheduler:
     """ASHA over epochs, or none."""
     if study.prune.scheduler == "none":
         return FIFOScheduler()
+    return _asha(study.prune, study.config.epochs, study.metric)
+
+
+def rungs_of(prune: PruneConfig, epochs: int) -> list[int]:
+    """The epochs after which the scheduler of a study with trials of so many epochs may stop one."""
+    if prune.scheduler == "none" or prune.grace_epochs >= epochs:
+        return []
+    return _asha(prune, epochs, "").rungs
+
+
+def _asha(prune: PruneConfig, epochs: int, metric: str) -> ResumableAsha:
     return ResumableAsha(
         time_attr="epoch",
-        metric=study.metric,
+        metric=metric,
         mode="max",
-        max_t=study.config.epochs,
-        grace_period=study.prune.grace_epochs,
-        reduction_factor=study.prune.reduction_factor,
+        max_t=epochs,
+        grace_period=prune.grace_epochs,
+        reduction_factor=prune.reduction_factor,
     )

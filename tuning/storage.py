@@ -3,7 +3,7 @@
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +12,8 @@ from pyarrow import fs
 from cpsc.errors import CheckpointError, ConfigError
 from tuning.redaction import reason, redact
 
+PART = ".part"
+"""How a file is called that is being copied, or whose copying was killed."""
 TROUBLE = (pa.ArrowException, OSError, ValueError)
 
 
@@ -104,12 +106,14 @@ class Storage:
 
     def put(self, local: Path, name: str) -> None:
         """Copy the file `local` to `name`: a half-written one is never seen under that name."""
-        path, partial = self.path(name), self.path(f"{name}.{uuid.uuid4().hex}.part")
+        path, partial = self.path(name), self.path(f"{name}.{uuid.uuid4().hex}{PART}")
         try:
             self.filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
             fs.copy_files(str(local), partial, destination_filesystem=self.filesystem)
             self.filesystem.move(partial, path)
         except TROUBLE as error:
+            with suppress(*TROUBLE):  # it may never have been there, or the storage be away
+                self.filesystem.delete_file(partial)
             raise CheckpointError(f"{self}/{name}: cannot be written ({reason(error)}), what was there is intact") from error
 
     def delete(self, name: str) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
@@ -14,6 +15,8 @@ from cpsc.errors import CheckpointError, ConfigError
 from tuning.config import Study
 from tuning.redaction import reason, redact
 from tuning.sqlite import sqlite_uri
+from tuning.store_file import FILE_NAME as STORE_FILE
+from tuning.store_file import ensure_store_file, holds_anything
 
 HTTP_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 ARTIFACT_TIMEOUT_S = 120
@@ -28,12 +31,29 @@ def store_uri(study: Study) -> str:
 
     Trials run in folders of their own, where a relative address would make a store of its own.
     """
-    return study.tracking.uri or sqlite_uri(study.local / "mlflow.db")
+    return study.tracking.uri or sqlite_uri(study.local / STORE_FILE)
+
+
+def ensure_store(study: Study) -> None:
+    """Make the study's store where that is a file and there is none, or one that was left half-made.
+
+    OSError or ConfigError where it cannot be written.
+    """
+    uri = store_uri(study)
+    if not uri.startswith("sqlite"):
+        return
+    url = make_url(uri)
+    if url.database and url.database != ":memory:":
+        ensure_store_file(
+            Path(url.database),
+            lambda path: url.set(database=str(path)).render_as_string(hide_password=False),
+            artifacts=study.local / "mlflow-artifacts",
+        )
 
 
 def existing_store_uri(study: Study) -> str:
     """The same, for reading: ConfigError where no sweep has written a store yet, instead of making an empty one."""
-    if study.tracking.uri is None and not (study.local / "mlflow.db").exists():
+    if study.tracking.uri is None and not holds_anything(study.local / STORE_FILE):  # where it was left half-made, too
         raise ConfigError(f"storage: {study.local} holds no MLflow store yet, run the study's sweep first")
     return store_uri(study)
 
@@ -49,10 +69,11 @@ def check_tracking(study: Study) -> None:
 
     One that is away is no reason to refuse: what it misses is delivered later.
     """
-    if study.tracking.uri is None and not (study.local / "mlflow.db").exists():
+    if study.tracking.uri is None and not (study.local / STORE_FILE).exists():
         return
     uri = store_uri(study)
     try:
+        ensure_store(study)
         experiment = _experiment_at_hand(uri, study.name)
     except (MlflowException, SQLAlchemyError, ImportError, ValueError, OSError) as error:
         raise ConfigError(f"tracking.uri: {redact(uri)} is nothing that MLflow can write to ({reason(error)})") from error

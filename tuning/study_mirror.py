@@ -128,8 +128,7 @@ class StudyMirror(threading.Thread):
 
     def _open(self) -> "_StudyFile":
         existed = self.path.exists()
-        if existed and _is_sound(self.path):
-            file = self._study_file(self.path)
+        if existed and _is_sound(self.path) and (file := self._opened()) is not None:
             if all(self._agrees(trial) for trial in file.trials.values()):
                 return file
             file.close()
@@ -137,6 +136,15 @@ class StudyMirror(threading.Thread):
         if existed:
             logger.warning("%s was damaged or not this launch's, it was written anew from the journal", self.path)
         return self._study_file(self.path)
+
+    def _opened(self) -> "_StudyFile | None":
+        """The file that is there; None where it is no study, as one whose tables were not all made. Raises where it is locked."""
+        try:
+            return self._study_file(self.path)
+        except Exception as error:  # Optuna fails in many ways on what it has not made
+            if isinstance(error.__cause__ or error, sqlalchemy.exc.OperationalError) and "locked" in str(error.__cause__ or error):
+                raise
+            return None
 
     def _make(self) -> None:
         """Write the file in another place and move it here: who opens one that has no tables yet makes them too."""

@@ -60,9 +60,7 @@ def run_sweep(study: Study, display: Display, *, address: str | None = None, for
         attempt = _Attempt(study, display, address, session)
         assets = prepare(study, display, force=force, on_cluster=address is not None, before_making=session.start)
         close_dead_launches(study.local)
-        name = new_launch(study)
-        with DriverLock(study.local / name):
-            Journal(study.local / name).append(launch_start(assets.fit(study), assets, uuid.uuid4().hex))
+        with new_launch(study, launch_start(assets.fit(study), assets, uuid.uuid4().hex)) as name:
             return attempt.drive(name, assets)
 
 
@@ -75,8 +73,11 @@ def resume_sweep(storage: str, name: str, display: Display, *, overrides: list[s
     with terminating_like_ctrl_c(), RaySession(address) as session, DriverLock(study.local / name):
         attempt = _Attempt(study, display, address, session)
         journal = Journal(study.local / name)
-        journal.drop_torn_line()
-        check_resumable(fold(journal.events(), metric=study.metric), study.space)
+        remarks = journal.repair()
+        history = fold(journal.events(), metric=study.metric)
+        check_resumable(history, study.space)
+        for remark in (*remarks, *(f"{journal.path}: {text}" for text in history.remarks)):
+            display.say(remark)
         look_in(recorded_code_folders(journal.events()))
         # The launch has accepted its teacher.
         assets = prepare(study, display, force=True, on_cluster=address is not None, before_making=session.start)
@@ -137,6 +138,7 @@ class _Attempt:
             num_undelivered=writer.undelivered,
             elapsed_s=self._elapsed_s(),
             tracking_share=share,
+            earlier_s=history.elapsed_s,
         )
 
     def _record_end(self, journal: Journal, status: str, trackers: Sequence[Recorder | MlflowWriter | StudyMirror]) -> float:

@@ -24,7 +24,7 @@ from tuning.outcome import MLFLOW_STATUS, Outcome
 from tuning.redaction import reason, redact
 from tuning.refusal import is_refusal
 from tuning.storage import Storage
-from tuning.store import FAILURES, artifact_location, in_the_bin, set_http_limits, store_uri, storing_artifacts
+from tuning.store import FAILURES, artifact_location, ensure_store, in_the_bin, set_http_limits, store_uri, storing_artifacts
 from tuning.trainable import BEST_STUDENT_FILE, CONFIG_FILE, GALLERY_FILE, SAMPLES_FILE, STATE_FILE
 from tuning.views import VIEW_TAG, view_tag
 
@@ -114,6 +114,7 @@ class MlflowWriter(threading.Thread):
 
     @functools.cached_property
     def _client(self) -> MlflowClient:
+        ensure_store(self._study)
         return MlflowClient(tracking_uri=store_uri(self._study))  # which connects where that is a database: not before the thread
 
     def run(self) -> None:

@@ -39,8 +39,10 @@ def print_comparison(launch: Launch, by: Sequence[str], console: Console, *, tar
 def print_summary(summary: SweepSummary, study_file: Path, console: Console) -> None:
     """The report of a sweep that has just ended, what it cost, and where everything is."""
     print_report(summary.launch, list(summary.study.space), console)
+    what = "this attempt" if summary.earlier_s else "the sweep"
+    earlier = f"; with those before it {summary.elapsed_s + summary.earlier_s:.0f} s" if summary.earlier_s else ""
     for line in (
-        f"the sweep took {summary.elapsed_s:.0f} s, {percent(summary.tracking_share)} of it in tracking calls",
+        f"{what} took {summary.elapsed_s:.0f} s, {percent(summary.tracking_share)} of it in tracking calls{earlier}",
         f"the chosen student is registered as {summary.model_uri}" if summary.model_uri else "",
         *_where(summary, study_file),
     ):

@@ -1,6 +1,5 @@
 """The page's figures: curves, choice, timeline as Plotly draws them; importances, slices, parallel coordinates as Optuna does."""
 
-import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,7 +9,6 @@ import plotly.graph_objects as go
 from optuna import visualization
 from optuna.trial import TrialState
 
-from tuning.config import PruneConfig
 from tuning.outcome import Outcome
 from tuning.results import Launch, TrialRecord
 
@@ -61,14 +59,6 @@ def _curve(trial: TrialRecord, curve: Mapping[int, float], *, is_chosen: bool, i
         opacity=FADED if is_faded else 1,
         line={"color": CHOSEN_COLOUR if is_chosen else COLOURS[_ending(trial)], "width": 3 if is_chosen else 1.2},
     )
-
-
-def rungs_of(prune: PruneConfig, epochs: int) -> list[int]:
-    """The epochs at which ASHA compares trials."""
-    if prune.scheduler == "none":
-        return []
-    steps = (int(prune.grace_epochs * prune.reduction_factor**k) for k in itertools.count())
-    return list(dict.fromkeys(itertools.takewhile(lambda epoch: epoch < epochs, steps)))
 
 
 def blind_choice(launch: Launch) -> go.Figure:

@@ -16,6 +16,7 @@ from tuning.report.page import PageTable, Section, texts, write_page
 from tuning.report.pictures import pictures_of
 from tuning.report.tables import Row, trial_rows
 from tuning.results import Launch
+from tuning.search import rungs_of
 from tuning.space import to_tune
 
 LEADERBOARD = ("trial", "outcome", "epochs", "best_epoch", "probe_agreement", "probe_kl", "test_accuracy", "seconds")
@@ -80,7 +81,7 @@ def _choice(launch: Launch) -> Iterator[Section]:
 
 
 def _curves(study: Study, launch: Launch) -> Iterator[Section]:
-    rungs = figures.rungs_of(study.prune, launch.epochs)
+    rungs = rungs_of(study.prune, launch.epochs)
     metrics = dict.fromkeys((launch.objective, launch.accuracy_metric))
     hint = "Pruned trials are faded, the chosen one is thick."
     for metric in metrics:

@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from cpsc.errors import ConfigError
 from tuning.config import Study, load_study
-from tuning.launch import STUDY_FILE
+from tuning.launch_folder import STUDY_FILE
 from tuning.names import NAME
 from tuning.progress import Display
 from tuning.redaction import reason

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from cpsc.errors import ConfigError
+from tuning.clock import DRIVER_DIED
 from tuning.history import FIELDS, LaunchHistory, check_resumable, fold
 from tuning.outcome import Outcome
 from tuning.space import Range
@@ -27,27 +28,33 @@ def end(number: int, outcome: str) -> Event:
 
 REST: dict[str, Event] = {
     "launch_start": {"launch_id": "x", "params": {"objective": "probe_agreement", "epochs": "9"}, "study": ""},
-    "attempt_start": {"attempt": 0},
+    "attempt_start": {},
     "proposed": {},
     "trial_start": {"point": {}, "params": {}, "ray_trial_id": "r"},
     "epoch": {"note": ""},
     "checkpoint": {},
     "retry": {"epoch": 1, "count": 1},
-    "trial_end": {"reason": "", "epoch": 1, "checkpoint": None},
-    "launch_end": {"status": "FINISHED", "metrics": {}},
+    "trial_end": {"reason": "", "checkpoint": None},
+    "launch_end": {"status": "FINISHED", "metrics": {"elapsed_s": 1.0}},
 }
 """What a sweep writes besides, and no test here looks at."""
 
 
 def complete(*events: Event) -> list[Event]:
     """`events`, one a second, as a sweep writes them; each trial is proposed when it first starts."""
-    timed, proposed = [], set()
+    timed, proposed, attempts = [], set(), 0
+    last: dict[int, int] = {}
     for second, event in enumerate(events):
+        if event["kind"] == "epoch":
+            last[event["number"]] = event["epoch"]
         if event["kind"] == "trial_start" and event["number"] not in proposed:
             proposed.add(event["number"])
             point = {"student.lr": 0.1 * (event["number"] + 1)}
-            timed.append({"time": float(second), "kind": "proposed", "number": event["number"], "point": point})
-        timed.append({"time": float(second)} | REST[event["kind"]] | event)
+            timed.append({"time": event.get("time", float(second)), "kind": "proposed", "number": event["number"], "point": point})
+        told: Event = {"attempt": attempts} if event["kind"] == "attempt_start" else {}
+        told |= {"epoch": last.get(event["number"], 0)} if event["kind"] == "trial_end" else {}
+        attempts += event["kind"] == "attempt_start"
+        timed.append({"time": float(second)} | REST[event["kind"]] | told | event)
     return timed
 
 
@@ -82,13 +89,15 @@ def test_a_trial_has_its_point_values_checkpoints_and_end() -> None:
 
 
 def test_results_keep_the_order_in_which_they_arrived() -> None:
-    history = folded(start(1), start(0), epoch(1, 1, 0.2), epoch(0, 1, 0.4), epoch(1, 2, 0.6))
+    history = folded(start(0), start(1), epoch(1, 1, 0.2), epoch(0, 1, 0.4), epoch(1, 2, 0.6))
     assert history.results == [(1, 1, 0.2), (0, 1, 0.4), (1, 2, 0.6)]
     assert history.num_epochs == 3
 
 
 def test_an_interrupted_or_unfinished_trial_is_not_over_and_a_failed_one_is() -> None:
-    history = folded(start(0), end(0, "interrupted"), start(1), start(2), end(2, "failed"), start(3), end(3, "diverged"))
+    history = folded(
+        start(0), end(0, "interrupted"), start(1), start(2), end(2, "failed"), start(3), epoch(3, 1, 0), end(3, "diverged")
+    )
     assert [history.trials[number].is_over for number in range(4)] == [False, False, True, True]
 
 
@@ -118,10 +127,37 @@ def test_the_time_of_every_attempt_counts_and_the_pauses_between_do_not() -> Non
         {"kind": "attempt_start", "time": 11.0},
         start(0) | {"time": 13.0},
         {"kind": "attempt_start", "time": 1000.0},
+        start(0) | {"time": 1000.0},
         epoch(0, 1, 0.5) | {"time": 1002.0},
         {"kind": "launch_end", "time": 1005.0},
     )
     assert history.elapsed_s == 2.0 + 5.0
+
+
+BEGUN: list[Event] = [{"kind": "launch_start", "time": 0.0}, {"kind": "attempt_start", "time": 0.0}, start(0) | {"time": 0.0}]
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize(
+    ("later", "elapsed_s"),
+    [
+        ([end(0, "interrupted") | {"time": DAY, "reason": DRIVER_DIED}, {"kind": "launch_end", "time": DAY, "metrics": {}}], 600.0),
+        ([end(0, "completed") | {"time": DAY}, {"kind": "attempt_start", "time": DAY + 0.1}], 600.0),
+        ([end(0, "completed") | {"time": 603.0}, {"kind": "attempt_start", "time": DAY}], 603.0),
+        ([end(0, "completed") | {"time": 603.0}], 603.0),
+        ([{"kind": "launch_end", "time": 605.0}, {"kind": "attempt_start", "time": DAY}], 605.0),
+        ([{"kind": "checkpoint", "number": 0, "path": "a", "time": 500.0}], 600.0),
+        ([{"kind": "checkpoint", "number": 0, "path": "a", "time": 500.0}, {"kind": "launch_end", "time": 510.0}], 610.0),
+    ],
+    ids=["closed later", "ended by the next attempt", "ended by itself", "last record", "in order", "clock back", "clock back, on"],
+)
+def test_a_launch_took_what_passed_up_to_its_last_sign_of_life(later: list[Event], elapsed_s: float) -> None:
+    assert folded(*BEGUN, epoch(0, 1, 0.5) | {"time": 600.0}, *later).elapsed_s == pytest.approx(elapsed_s)
+
+
+def test_a_clock_that_runs_backwards_is_remarked_on() -> None:
+    (remark,) = folded(*BEGUN, epoch(0, 1, 0.5) | {"time": -3.0}).remarks
+    assert remark == "line 5 is 3 s older than what stands before it, as where a clock was set back"
 
 
 # What no sweep writes
@@ -169,8 +205,8 @@ def test_an_event_that_no_sweep_writes_is_refused_by_its_line(line: int, changes
 
 @pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind, fields in FIELDS.items() for field in ("time", *fields)])
 def test_an_event_that_lacks_a_field_is_refused(kind: str, field: str) -> None:
-    rest = ({"kind": "checkpoint", "number": 0, "path": "a"}, {"kind": "retry", "number": 0}, {"kind": "launch_end"})
-    events = complete(*SOUND, *rest)
+    rest = ({"kind": "checkpoint", "number": 0, "path": "a"}, {"kind": "retry", "number": 0}, SOUND[-1], {"kind": "launch_end"})
+    events = complete(*SOUND[:-1], *rest)
     fold(events, metric=METRIC)
     del next(event for event in events if event["kind"] == kind)[field]
     with pytest.raises(ConfigError, match=rf"{kind} has no valid {field}"):
@@ -181,8 +217,101 @@ def test_a_trial_that_is_proposed_twice_or_missing_among_others_is_refused() -> 
     events = complete(*SOUND)
     with pytest.raises(ConfigError, match=r"line 7: trial 0 is proposed twice"):
         fold([*events, events[2]], metric=METRIC)
-    with pytest.raises(ConfigError, match=r"journal\.jsonl: trial 1 is not in it although later ones are"):
+    with pytest.raises(ConfigError, match=r"line 7: trial 2 is proposed, but trial 1 was not: lines are missing"):
         fold([*events, events[2] | {"number": 2}], metric=METRIC)
+
+
+# The order in which a sweep writes
+
+CHECKPOINT: Event = {"kind": "checkpoint", "number": 0, "path": "a"}
+RETRY: Event = {"kind": "retry", "number": 0}
+CLOSED: list[Event] = [end(0, "interrupted") | {"reason": DRIVER_DIED}, {"kind": "launch_end", "status": "KILLED", "metrics": {}}]
+STARTED: list[Event] = [{"kind": "launch_start"}, {"kind": "attempt_start"}]
+RUN: list[Event] = [start(0), epoch(0, 1, 0.5), CHECKPOINT, epoch(0, 2, 0.6), CHECKPOINT | {"path": "b"}]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [],
+        [STARTED[0]],
+        [STARTED[0], {"kind": "launch_end"}, STARTED[1]],
+        [*STARTED, *RUN, RETRY | {"epoch": 2}, start(0), CHECKPOINT, CHECKPOINT, epoch(0, 3, 0.7), end(0, "completed")],
+        [*STARTED, *RUN, RETRY | {"epoch": 2}, RETRY | {"epoch": 2, "count": 2}, end(0, "failed"), CHECKPOINT],
+        [*STARTED, *RUN, STARTED[1], start(0), CHECKPOINT, epoch(0, 3, 0.7), end(0, "pruned"), {"kind": "launch_end"}],
+        [*STARTED, *RUN, *CLOSED, STARTED[1], start(0), epoch(0, 3, 0.7), end(0, "pruned"), {"kind": "launch_end"}, STARTED[1]],
+        [*STARTED, *RUN, *CLOSED, end(0, "pruned"), STARTED[1], {"kind": "launch_end"}],
+        [*STARTED, *RUN, end(0, "completed"), STARTED[1], STARTED[1]],
+        [*STARTED, start(0), end(0, "failed"), start(1), epoch(1, 1, 0.0), end(1, "diverged"), start(2), *CLOSED[1:]],
+    ],
+)
+def test_what_sweeps_write_is_taken(events: list[Event]) -> None:
+    """Deaths, retries that repeat epochs unrecorded, ends told by the next attempt or by another sweep."""
+    assert folded(*events).remarks == []
+
+
+@pytest.mark.parametrize(
+    ("events", "remark"),
+    [
+        ([*STARTED, *RUN, start(0)], "line 9: trial 0 starts twice without a retry, it counts once"),
+        ([*STARTED, *RUN, {"kind": "launch_end"}], "line 9: the end of trial 0 is missing, its epochs tell whether it goes on"),
+    ],
+)
+def test_what_is_odd_and_changes_no_number_is_remarked_on(events: list[Event], remark: str) -> None:
+    assert folded(*events).remarks == [remark]
+
+
+@pytest.mark.parametrize(
+    ("events", "line", "fault"),
+    [
+        ([*STARTED, STARTED[0]], 3, "launch_start stands twice"),
+        ([STARTED[1], STARTED[0]], 2, "launch_start stands after other records"),
+        ([*STARTED, {"kind": "attempt_start", "attempt": 0}], 3, "attempt 0 follows upon 1"),
+        ([*STARTED, {"kind": "attempt_start", "attempt": 2}], 3, "attempt 2 follows upon 1"),
+        ([*STARTED, {"kind": "launch_end"}, {"kind": "launch_end"}], 4, "launch_end stands twice, an attempt_start is missing"),
+        ([STARTED[0], start(0)], 2, "proposed of trial 0 stands before the first attempt"),
+        ([*STARTED, start(0), epoch(0, 2, 0.5)], 5, "epoch 2 of trial 0 follows upon 0: epoch 1 is missing"),
+        ([*STARTED, *RUN, epoch(0, 5, 0.5)], 9, "epoch 5 of trial 0 follows upon 2: epochs 3 to 4 are missing"),
+        ([*STARTED, *RUN, epoch(0, 2, 0.6)], 9, "epoch 2 of trial 0 stands twice"),
+        ([*STARTED, start(0), epoch(0, 0, 0.6)], 5, "trial 0 has an epoch 0"),
+        ([*STARTED, *RUN, end(0, "pruned"), epoch(0, 3, 0.7)], 10, "epoch 3 of trial 0 stands after its end"),
+        (
+            [*STARTED, *RUN, STARTED[1], epoch(0, 3, 0.7)],
+            10,
+            "epoch 3 of trial 0 stands before its start, a trial_start is missing",
+        ),
+        ([*STARTED, *RUN, *CLOSED, epoch(0, 3, 0.7)], 11, "epoch of trial 0 stands after the launch's end"),
+        ([*STARTED, *RUN, *CLOSED, start(1)], 11, "proposed of trial 1 stands after the launch's end"),
+        ([*STARTED, *RUN, end(0, "pruned"), end(0, "pruned")], 10, "trial 0 ends twice"),
+        ([*STARTED, *RUN, end(0, "pruned"), end(0, "completed")], 10, "trial 0 ends twice"),
+        ([*STARTED, *RUN, end(0, "interrupted"), end(0, "interrupted")], 10, "trial 0 ends twice"),
+        ([*STARTED, *RUN, end(0, "pruned"), start(0)], 10, "trial_start of trial 0 stands after its end"),
+        ([*STARTED, *RUN, end(0, "pruned"), RETRY], 10, "retry of trial 0 stands after its end"),
+        ([*STARTED, *RUN, RETRY, RETRY], 10, "retry 1 of trial 0 follows upon 1"),
+        ([*STARTED, *RUN, end(0, "completed") | {"epoch": 3}], 9, "trial 0 ends after epoch 3, but has 2: epoch 3 is missing"),
+        (
+            [*STARTED, start(0), end(0, "completed") | {"epoch": 3}],
+            5,
+            "ends after epoch 3, but has none: epochs 1 to 3 are missing",
+        ),
+        ([*STARTED, *RUN, end(0, "completed") | {"epoch": 1}], 9, "trial 0 ends after epoch 1, but has 2: its end is another's"),
+        ([*STARTED, start(0), end(0, "completed")], 5, "trial 0 is completed without an epoch"),
+        ([*STARTED, start(0), end(0, "diverged")], 5, "trial 0 is diverged without an epoch"),
+        ([*STARTED, start(0), CHECKPOINT], 5, "trial 0 has its checkpoint 1 after 0 epochs, an epoch is missing"),
+        ([*STARTED, *RUN[:3], CHECKPOINT | {"path": "b"}], 7, "trial 0 has its checkpoint 2 after 1 epochs, an epoch is missing"),
+    ],
+)
+def test_what_is_missing_twice_or_in_another_order_is_refused_by_its_line(events: list[Event], line: int, fault: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        folded(*events)
+    assert str(caught.value).startswith(f"journal.jsonl line {line}: ")
+    assert fault in str(caught.value)
+    assert str(caught.value).endswith("; restore the file from a copy, or start a new launch")
+
+
+def test_a_launch_whose_first_line_is_missing_cannot_go_on() -> None:
+    with pytest.raises(ConfigError, match="line 1: launch_start is missing"):
+        check_resumable(folded(*SOUND[1:]), SPACE)
 
 
 SPACE = {"student.lr": Range("uniform", (0.05, 0.5))}

@@ -1,7 +1,10 @@
 """Events on disk: in order, delivered at least once, never lost to a restart; and one driver at a time."""
 
+import os
 import pickle
+import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -208,3 +211,97 @@ def test_whoever_follows_a_journal_works_one_part_in_a_hundred_of_the_time_but_k
     work_s: float, pause_s: float
 ) -> None:
     assert pause_after(work_s) == pytest.approx(pause_s)
+
+
+# What is no journal, and what can be repaired
+
+
+def as_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def as_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def as_loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def as_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as ours:
+        ours.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("deed", "reason"),
+    [
+        (as_folder, "is a folder, not a journal"),
+        (as_fifo, "is no regular file, not a journal"),
+        (as_socket, "is no regular file, not a journal"),
+        (as_loop, "cannot be read (Too many levels of symbolic links)"),
+    ],
+)
+def test_what_is_no_file_is_refused_and_not_waited_for(deed: Callable[[Path], None], reason: str, journal: Journal) -> None:
+    deed(journal.path)
+    for read in (lambda: list(journal.events()), lambda: list(journal.pending()), journal.repair):
+        with pytest.raises(ConfigError) as refused:
+            read()
+        assert str(refused.value) == f"{journal.path}: {reason}; restore the file from a copy, or start a new launch"
+
+
+def test_a_journal_that_may_not_be_read_is_refused(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal.append({"number": 0})
+
+    def refuse(path: Path, *arguments: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)  # whoever runs the tests as root may read anything
+    with pytest.raises(ConfigError, match=r"cannot be read \(Permission denied\)"):
+        list(journal.events())
+
+
+def test_a_mark_of_utf8_and_line_ends_of_another_system_change_nothing(journal: Journal) -> None:
+    journal.path.write_bytes(b'\xef\xbb\xbf{"number": 0}\r\n{"number": 1}\r\n')
+    assert journal.repair() == []
+    journal.append({"number": 2})
+    assert list(journal.events()) == [{"number": 0}, {"number": 1}, {"number": 2}]
+
+
+def test_a_sound_journal_is_not_touched_by_repairs(journal: Journal) -> None:
+    for number in range(3):
+        journal.append({"number": number})
+    (_, first), *_ = journal.pending()
+    journal.acknowledge(first)
+    before = journal.path.stat()
+    assert journal.repair() == []
+    assert journal.path.stat() == before
+    assert len(events(journal)) == 2
+
+
+@pytest.mark.parametrize("tail", [b'{"number": 2', b"\x00" * 4096])
+def test_a_torn_tail_is_cut_off_and_said(journal: Journal, tail: bytes) -> None:
+    journal.append({"number": 0})
+    with journal.path.open("ab") as handle:
+        handle.write(tail)
+    assert journal.repair() == [f"{journal.path}: its last line was cut short by the death of its writer, it is left out"]
+    assert list(journal.events()) == [{"number": 0}]
+    assert journal.repair() == []
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ([0, 1, 1, 2], "line 3 repeated earlier ones to the letter"),
+        ([0, 1, 2, 1, 2], "2 lines from 4 to 5 repeated earlier ones to the letter"),
+        ([0, 1, 2, 0, 1, 2], "3 lines from 4 to 6 repeated earlier ones to the letter"),
+    ],
+)
+def test_lines_that_stand_twice_are_left_out_and_said(journal: Journal, numbers: list[int], said: str) -> None:
+    for number in numbers:
+        journal.append({"number": number})
+    for _, position in journal.pending():
+        journal.acknowledge(position)
+    assert journal.repair() == [f"{journal.path}: {said}, they are left out"]
+    assert list(journal.events()) == [{"number": 0}, {"number": 1}, {"number": 2}]
+    assert events(journal) == [{"number": 0}, {"number": 1}, {"number": 2}], "positions have moved: all is delivered again"

@@ -40,3 +40,12 @@ def test_a_storage_that_is_away_is_an_error_and_nothing_is_called_safe(journal: 
     copy = JournalCopy(journal, Storage(str(tmp_path / "file")), "launch")
     with pytest.raises(CheckpointError, match="cannot be written"):
         copy.secure(at_once=True)
+
+
+def test_parts_of_copies_that_were_killed_are_removed(journal: Journal, tmp_path: Path) -> None:
+    folder = tmp_path / "storage" / "launch"
+    folder.mkdir(parents=True)
+    for name in ("journal.jsonl.0123.part", "other.part"):
+        (folder / name).write_text("")
+    JournalCopy(journal, Storage(str(tmp_path / "storage")), "launch").secure(at_once=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["journal.jsonl", "other.part"]

@@ -7,19 +7,26 @@ import pytest
 import yaml
 
 from cpsc.errors import ConfigError
-from tuning.config import resolve_study
+from tuning.config import Study, resolve_study
 from tuning.journal import Journal
 from tuning.launch import new_launch, open_launch, records_copy
 
+START = {"kind": "launch_start"}
 SECRET = "http://user:hidden@127.0.0.1:5000"
+
+
+def begun(study: Study) -> str:
+    """A launch that was begun, and is driven no more."""
+    with new_launch(study, START) as name:
+        return name
 
 
 def test_names_are_not_taken_twice_here_or_in_the_storage(raw: dict[str, Any], tmp_path: Path) -> None:
     study = resolve_study(raw | {"storage": str(tmp_path / "shared"), "local": str(tmp_path / "local")})
-    assert new_launch(study) == "small"
-    assert new_launch(study) == "small-2"
+    assert begun(study) == "small"
+    assert begun(study) == "small-2"
     elsewhere = resolve_study(raw | {"storage": str(tmp_path / "shared"), "local": str(tmp_path / "other")})
-    assert new_launch(elsewhere) == "small-3"
+    assert begun(elsewhere) == "small-3"
 
 
 def test_a_study_with_one_root_needs_no_copy(raw: dict[str, Any], tmp_path: Path) -> None:
@@ -29,14 +36,14 @@ def test_a_study_with_one_root_needs_no_copy(raw: dict[str, Any], tmp_path: Path
 
 
 def test_a_root_that_was_moved_is_found_where_it_is(raw: dict[str, Any], tmp_path: Path) -> None:
-    new_launch(resolve_study(raw | {"storage": str(tmp_path / "old")}))
+    begun(resolve_study(raw | {"storage": str(tmp_path / "old")}))
     (tmp_path / "old").rename(tmp_path / "new")
     study = open_launch(str(tmp_path / "new"), "small", [])
     assert (study.storage, study.local) == (str(tmp_path / "new"), tmp_path / "new")
 
 
 def test_a_storage_apart_from_the_records_stays_where_it_is(raw: dict[str, Any], tmp_path: Path) -> None:
-    new_launch(resolve_study(raw | {"storage": str(tmp_path / "shared"), "local": str(tmp_path / "local")}))
+    begun(resolve_study(raw | {"storage": str(tmp_path / "shared"), "local": str(tmp_path / "local")}))
     study = open_launch(str(tmp_path / "local"), "small", ["search.num_trials=99"])
     assert (study.storage, study.local) == (str(tmp_path / "shared"), tmp_path / "local")
     assert study.search.num_trials == 99
@@ -45,7 +52,7 @@ def test_a_storage_apart_from_the_records_stays_where_it_is(raw: dict[str, Any],
 def test_records_are_fetched_from_the_storage_where_the_local_ones_are_behind(raw: dict[str, Any], tmp_path: Path) -> None:
     shared, local = tmp_path / "shared", tmp_path / "local"
     written = resolve_study(raw | {"storage": str(shared), "local": str(local), "tracking": {"uri": SECRET}})
-    new_launch(written)
+    begun(written)
     (shared / "small" / "journal.jsonl").write_text('{"kind": "a"}\n{"kind": "b"}\n')
     (local / "small" / "journal.jsonl").write_text('{"kind": "a"}\n')
     study = open_launch(shared.as_uri(), "small", [])
@@ -61,7 +68,7 @@ def test_records_are_fetched_from_the_storage_where_the_local_ones_are_behind(ra
 
 def test_the_storages_copy_of_a_study_holds_no_password_and_the_local_one_is_private(raw: dict[str, Any], tmp_path: Path) -> None:
     study = resolve_study(raw | {"storage": str(tmp_path / "shared"), "local": "runs", "tracking": {"uri": SECRET}})
-    new_launch(resolve_study(dict(study.source) | {"local": str(tmp_path / "local")}))
+    begun(resolve_study(dict(study.source) | {"local": str(tmp_path / "local")}))
     assert "hidden" not in (tmp_path / "shared" / "small" / "study.yaml").read_text()
     private = tmp_path / "local" / "small" / "study.yaml"
     assert yaml.safe_load(private.read_text())["tracking"]["uri"] == SECRET
@@ -76,7 +83,7 @@ def test_names_cannot_leave_the_folder(name: str, tmp_path: Path) -> None:
 
 
 def test_an_unknown_launch_is_named_with_those_that_exist(raw: dict[str, Any], tmp_path: Path) -> None:
-    new_launch(resolve_study(raw | {"storage": str(tmp_path)}))
+    begun(resolve_study(raw | {"storage": str(tmp_path)}))
     for storage in (str(tmp_path), tmp_path.as_uri()):
         with pytest.raises(ConfigError, match=r"launch 'absent': not under .*, there is small"):
             open_launch(storage, "absent", [])

@@ -1,20 +1,22 @@
 """What Optuna hears of a trial's end, whose points come first, what a resumed search remembers, when ASHA stops a trial."""
 
+import math
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
-from tuning.config import Study, resolve_study
+from tuning.config import PruneConfig, Study, resolve_study
 from tuning.history import LaunchHistory, TrialHistory, fold
 from tuning.journal import Journal
 from tuning.outcome import Outcome
-from tuning.search import ResumableAsha, StudySearch, build_scheduler, build_search
+from tuning.search import ResumableAsha, StudySearch, build_scheduler, build_search, rungs_of
 
 Raw = dict[str, Any]
 Result = dict[str, Any]
@@ -282,21 +284,44 @@ def test_asha_stops_nobody_before_the_grace_is_over(raw: Raw) -> None:
     assert decisions(build_scheduler(study), [0.9, 0.1, 0.05], epoch=3) == [CONTINUE, STOP, STOP]
 
 
-@pytest.mark.parametrize(("factor", "rungs"), [(3, [1, 3]), (2, [1, 2, 4, 8])])
-def test_asha_looks_at_the_rungs_of_its_reduction_factor(raw: Raw, factor: float, rungs: list[int]) -> None:
-    study = resolve_study(raw | {"prune": {"reduction_factor": factor}})
-    stopping = []
-    for epoch in range(1, 9):
-        scheduler = build_scheduler(study)
-        good, bad = new_trial(0), new_trial(1)
-        for trial in (good, bad):
-            scheduler.on_trial_add(None, trial)
-        for passed in range(1, epoch + 1):  # equal until the epoch in question
-            value = 0.5
-            scheduler.on_trial_result(None, good, result(value + (passed == epoch) * 0.4, passed))
-            if scheduler.on_trial_result(None, bad, result(value, passed)) == STOP:
-                stopping.append(passed)
-    assert stopping == rungs
+def stopped_after(prune: PruneConfig, epochs: int) -> list[int]:
+    """The epochs after which Ray's own scheduler says to stop a trial that is always worse than another."""
+    scheduler = AsyncHyperBandScheduler(
+        time_attr="epoch",
+        metric="value",
+        mode="max",
+        max_t=epochs,
+        grace_period=prune.grace_epochs,
+        reduction_factor=prune.reduction_factor,
+    )
+    good, bad = SimpleNamespace(trial_id="good"), SimpleNamespace(trial_id="bad")
+    for trial in (good, bad):
+        scheduler.on_trial_add(None, trial)
+    found = []
+    for epoch in range(1, epochs):
+        scheduler.on_trial_result(None, good, {"epoch": epoch, "value": 0.9})
+        if scheduler.on_trial_result(None, bad, {"epoch": epoch, "value": 0.1}) == STOP:
+            found.append(epoch)
+    return found
+
+
+@pytest.mark.parametrize("factor", [1.1, 1.2, 1.5, math.sqrt(2), 2, 2.5, math.e, 2.9, 3, 4, 10, 999.5])
+@pytest.mark.parametrize(("grace", "epochs"), [(1, 1), (1, 2), (1, 27), (1, 40), (2, 33), (3, 10), (7, 30), (10, 10), (39, 40)])
+def test_the_rungs_are_those_at_which_rays_own_scheduler_stops_trials(factor: float, grace: int, epochs: int) -> None:
+    prune = PruneConfig(reduction_factor=factor, grace_epochs=grace)
+    assert rungs_of(prune, epochs) == stopped_after(prune, epochs)
+
+
+@pytest.mark.parametrize(
+    ("factor", "epochs", "rungs"),
+    [(2.5, 30, [1, 3, 7, 16]), (3, 9, [1, 3]), (2, 9, [1, 2, 4, 8]), (10, 1000, [1, 10, 100]), (3, 243, [1, 3, 9, 27, 81])],
+)
+def test_rungs_by_name(factor: float, epochs: int, rungs: list[int]) -> None:
+    assert rungs_of(PruneConfig(reduction_factor=factor), epochs) == rungs
+
+
+def test_without_a_scheduler_there_are_no_rungs() -> None:
+    assert rungs_of(PruneConfig(scheduler="none"), 9) == []
 
 
 def test_a_trial_that_has_reached_its_last_epoch_is_stopped(raw: Raw) -> None:

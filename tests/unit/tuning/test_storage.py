@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cpsc.errors import ConfigError
+from cpsc.errors import CheckpointError, ConfigError
 from tuning.storage import Storage
 
 
@@ -40,6 +40,14 @@ def test_put_replaces_whole_files_and_leaves_no_part(storage: Storage, tmp_path:
         storage.put(tmp_path / "file", "launch/journal.jsonl")
     assert (tmp_path / "storage" / "launch" / "journal.jsonl").read_bytes() == b"second"
     assert storage.names("launch") == ["journal.jsonl"]
+
+
+def test_a_copy_that_cannot_take_its_name_leaves_no_part(storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "storage" / "journal.jsonl" / "in the way").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"journal\.jsonl: cannot be written"):
+        storage.put(tmp_path / "file", "journal.jsonl")
+    assert storage.names() == ["journal.jsonl"]
 
 
 def test_checking_leaves_nothing_behind(storage: Storage, tmp_path: Path) -> None:

@@ -357,6 +357,34 @@ def be_another_launch(path: Path) -> None:
     (journal.path.parent / "optuna.db").rename(path)
 
 
+def half_made(path: Path) -> None:
+    """As Optuna leaves it where it is killed while it makes its tables."""
+    with sqlite3.connect(path) as connection:
+        statements = [text for (text,) in connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table'")]
+    path.unlink()
+    with sqlite3.connect(path) as connection:
+        for statement in statements[:4]:
+            connection.execute(statement)
+
+
+def lacks_a_table(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE trial_params")
+
+
+def is_of_no_version(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'v0.0.0.z'")
+
+
+@pytest.mark.parametrize("damage", [empty, half_made, lacks_a_table, is_of_no_version])
+def test_a_file_that_was_not_made_to_the_end_is_made_whole(told: Journal, path: Path, damage: Callable[[Path], None]) -> None:
+    damage(path)
+    mirror_once(told)
+    assert seen(path) == TOLD
+    assert sorted(file.name for file in path.parent.iterdir()) == ["journal.jsonl", "optuna.db"]
+
+
 @pytest.mark.parametrize("damage", [truncate, overwrite, scramble])
 def test_a_damaged_file_is_written_anew(
     told: Journal, path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None]
