@@ -1,22 +1,24 @@
-"""The study's result as MLflow keeps models: logged with a signature, registered, and carrying the alias `champion`."""
+"""The study's result as MLflow keeps models: a network with a signature, and what a person reads beside it."""
 
+import hashlib
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import mlflow.pytorch
-from mlflow import MlflowClient
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
+import torch
+from mlflow.entities import LoggedModel, Run
 from mlflow.models import Model, infer_signature
+from torch import Tensor
 
 from cpsc import checkpoint
-from cpsc.deploy import build_deployed
+from cpsc.deploy import DeployedStudent, build_deployed
 from cpsc.teacher import Teacher
 from tuning.assets import Assets
-from tuning.tracking import LAUNCH_TAG, NUMBER_TAG
+from tuning.tags import DIGEST_TAG, LAUNCH_TAG, NUMBER_TAG
 from tuning.trainable import BEST_STUDENT_FILE
 
 ALIAS = "champion"
@@ -30,69 +32,76 @@ def champion_uri(name: str) -> str:
     return f"models:/{name}@{ALIAS}"
 
 
-def is_champion(client: MlflowClient, name: str, run_id: str) -> bool:
-    """Whether the study's champion is, already, the student of the run `run_id`."""
-    try:
-        return bool(client.get_model_version_by_alias(name, ALIAS).run_id == run_id)
-    except MlflowException as error:
-        if error.error_code in ABSENT:
-            return False
-        raise
+@dataclass(frozen=True)
+class Champion:
+    """The best student of the study `name`, in the run of the trial that made it.
 
-
-def register_champion(client: MlflowClient, name: str, run_id: str, checkpoint_folder: Path, assets: Assets) -> str:
-    """Log the best student in `checkpoint_folder` to its trial's run and register it as `name` -> its model URI.
-
-    The example that its signature is read from comes from the probe set: there is no real image to take.
+    `saved`: what the trial's checkpoint holds of it; `example`: pixels in 0 to 1, float32 [N, C, H, W], for its signature.
     """
-    saved = checkpoint.load(checkpoint_folder / BEST_STUDENT_FILE, kind="best student", needs=("arch", "student"))
-    model = build_deployed(saved["arch"], saved["student"], assets.teacher)
-    example = assets.probe.images[:EXAMPLE_IMAGES].float().div(255.0)
-    run = client.get_run(run_id)
-    # Made here and not by Model.log, which would put it, and its files, into the default experiment in the current folder.
-    entry = client.create_logged_model(run.info.experiment_id, name="student", source_run_id=run_id, params=run.data.params)
-    mlflow.set_tracking_uri(client.tracking_uri)  # Model.log offers no other way to name the store
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.export and MLflow warn about each other
-        logged = Model.log(
-            artifact_path=None,
-            model_id=entry.model_id,
-            flavor=mlflow.pytorch,
-            run_id=run_id,
-            pytorch_model=model,
-            signature=infer_signature(example.numpy(), model(example).detach().numpy()),
-            input_example=example.numpy(),
-            pip_requirements=["torch"],
+
+    name: str
+    run: Run
+    saved: Mapping[str, Any]
+    model: DeployedStudent
+    teacher: Teacher
+    example: Tensor
+
+    @classmethod
+    def load(cls, name: str, run: Run, checkpoint_folder: Path, assets: Assets) -> "Champion":
+        """The best student in `checkpoint_folder`; CheckpointError where it cannot be read.
+
+        Its example comes from the probe set: there is no real image to take.
+        """
+        saved = checkpoint.load(checkpoint_folder / BEST_STUDENT_FILE, kind="best student", needs=("arch", "student"))
+        model = build_deployed(saved["arch"], saved["student"], assets.teacher)
+        return cls(name, run, saved, model, assets.teacher, assets.probe.images[:EXAMPLE_IMAGES].float().div(255.0))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of architecture and weights: what tells this student from the same trial's at another epoch."""
+        digest = hashlib.sha256(self.saved["arch"].encode())
+        for name, tensor in self.saved["student"].items():
+            digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def save(self, entry: LoggedModel, folder: Path) -> None:
+        """Write the files of the logged model `entry` to `folder`, which must not exist."""
+        pixels = self.example.numpy()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.export and MLflow warn about each other
+            mlflow.pytorch.save_model(
+                self.model,
+                folder,
+                mlflow_model=Model(
+                    artifact_path=entry.artifact_location,
+                    model_uuid=entry.model_id,
+                    run_id=self.run.info.run_id,
+                    model_id=entry.model_id,
+                ),
+                signature=infer_signature(pixels, self.model(self.example).detach().numpy()),
+                input_example=pixels,
+                pip_requirements=["torch"],
+            )
+
+    def how_to_use(self) -> str:
+        """What the registry says of all of the study's students."""
+        teacher, side = self.teacher, self.teacher.image_size
+        return (
+            f"Students that the study *{self.name}* has distilled without data; `{ALIAS}` is the one that its last sweep has "
+            f"chosen.\n\nTakes pixels in 0 to 1, float32 [N, {teacher.channels}, {side}, {side}]; answers logits "
+            f"[N, {teacher.num_classes}] of the teacher's classes. It is loaded by "
+            f'`mlflow.pytorch.load_model("{champion_uri(self.name)}")`.'
         )
-    if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name, description=_how_to_use(name, assets.teacher))
-    version = client.create_model_version(
-        name,
-        source=logged.model_uri,
-        run_id=run_id,
-        model_id=logged.model_id,
-        tags=_labels(run, saved),
-        description=_origin(run, saved),
-    )
-    client.set_registered_model_alias(name, ALIAS, version.version)
-    return champion_uri(name)
 
+    def origin(self) -> str:
+        """What the registry says of this one."""
+        of_epoch = f" after epoch {self.saved['epoch']}" if "epoch" in self.saved else ""  # earlier versions did not save it
+        return f"The student of {self.run.info.run_name}{of_epoch}, launch {self.run.data.tags[LAUNCH_TAG]}."
 
-def _how_to_use(name: str, teacher: Teacher) -> str:
-    side = teacher.image_size
-    return (
-        f"Students that the study *{name}* has distilled without data; `{ALIAS}` is the one that its last sweep has chosen.\n\n"
-        f"Takes pixels in 0 to 1, float32 [N, {teacher.channels}, {side}, {side}]; answers logits [N, {teacher.num_classes}] of "
-        f'the teacher\'s classes. It is loaded by `mlflow.pytorch.load_model("{champion_uri(name)}")`.'
-    )
-
-
-def _origin(run: Run, saved: Mapping[str, Any]) -> str:
-    of_epoch = f" after epoch {saved['epoch']}" if "epoch" in saved else ""  # earlier versions did not save it
-    return f"The student of {run.info.run_name}{of_epoch}, launch {run.data.tags[LAUNCH_TAG]}."
-
-
-def _labels(run: Run, saved: Mapping[str, Any]) -> dict[str, str]:
-    """What a person tells versions apart by: `launch`, `trial`, `arch`, and what was measured of this student."""
-    measured = {metric: f"{value:.4f}" for metric, value in saved.get("measured", {}).items()}
-    return {"launch": run.data.tags[LAUNCH_TAG], "trial": run.data.tags[NUMBER_TAG], "arch": saved["arch"]} | measured
+    def labels(self) -> dict[str, str]:
+        """What a person tells versions apart by: `launch`, `trial`, `arch`, and what was measured of this student."""
+        tags = self.run.data.tags
+        measured = {metric: f"{value:.4f}" for metric, value in self.saved.get("measured", {}).items()}
+        named = {"launch": tags[LAUNCH_TAG], "trial": tags[NUMBER_TAG], "arch": self.saved["arch"]}
+        return named | measured | {DIGEST_TAG: self.digest}

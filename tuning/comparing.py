@@ -7,7 +7,7 @@ from tuning.machine_load import SYSTEM
 from tuning.outcome import Outcome
 from tuning.recorded import RecordedTrial
 from tuning.recorder import loggable_metrics
-from tuning.tracking import MAX_TAG, RETRIES_METRIC
+from tuning.tags import MAX_TAG, RETRIES_METRIC
 
 _OF_THE_MOMENT = frozenset({"train_s", "epoch_s", "images_per_s", "peak_memory_bytes", RETRIES_METRIC})
 

@@ -13,8 +13,8 @@ from tuning.config import Study
 from tuning.recorded import RecordedTrial
 from tuning.storage import Storage
 from tuning.store import FAILURES
-from tuning.tracking import ARTIFACT_FOLDERS
 from tuning.trainable import BEST_STUDENT_FILE, STATE_FILE
+from tuning.translation import ARTIFACT_FOLDERS
 
 LAST, BEST = "last", "best"
 

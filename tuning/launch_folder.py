@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tuning.config import NAME
 from tuning.journal import ACKNOWLEDGED_NAME, FILE_NAME, LOCK_NAME, DriverLock
+from tuning.names import NAME
 from tuning.storage import Storage
 
 STUDY_FILE = "study.yaml"

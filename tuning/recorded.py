@@ -23,12 +23,13 @@ from tuning.layers import refuse_scale
 from tuning.names import NAME
 from tuning.outcome import Outcome
 from tuning.redaction import reason, redact
+from tuning.runs import all_runs, one_each
 from tuning.safe_yaml import read_mapping
 from tuning.space import parameter_paths
 from tuning.sqlite import sqlite_uri
 from tuning.storage import Storage
 from tuning.store import FAILURES, asking, set_http_limits
-from tuning.tracking import (
+from tuning.tags import (
     KIND_TAG,
     LAUNCH_ID_TAG,
     LAUNCH_TAG,
@@ -136,7 +137,7 @@ def _get_run(client: MlflowClient, run_id: str) -> Run:
     query = (
         f"tags.{KIND_TAG} = 'trial' AND tags.`{LAUNCH_TAG}` = '{named['launch']}' AND tags.{NUMBER_TAG} = '{int(named['number'])}'"
     )
-    found = client.search_runs(experiments, query, max_results=1, order_by=["attributes.start_time DESC"])
+    found = one_each(all_runs(client, experiments, query, order_by=["attributes.start_time DESC"]))
     if not found:
         raise MlflowException(f"no trial {run_id}", RESOURCE_DOES_NOT_EXIST)
     return found[0]

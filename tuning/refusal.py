@@ -10,8 +10,11 @@ MINE = (401, 403, 407, 408, 425, 429, 499)
 def is_refusal(error: Exception) -> bool:
     """Whether `error` is an answer that the same request would get again and again.
 
-    No answer, 5xx, and answers that are not MLflow's own (a proxy before it knows no such path) are none.
+    No answer, 5xx, and answers that are not MLflow's own (a proxy before it knows no such path) are none; nor is what MLflow's
+    client makes of one of them, as where it calls a model absent that it could not ask for.
     """
+    if isinstance(error.__cause__, (MlflowException, OSError)) and not is_refusal(error.__cause__):
+        return False
     if isinstance(error, requests.HTTPError):
         return error.response is not None and _is_final(error.response.status_code)
     if isinstance(error, MlflowException):

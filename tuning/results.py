@@ -16,7 +16,8 @@ from tuning.journal import Event
 from tuning.names import NAME
 from tuning.outcome import Outcome
 from tuning.redaction import redact
-from tuning.tracking import KIND_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, PARENT_TAG, POINT_TAG, RETRIES_METRIC, RUNNING
+from tuning.runs import all_runs, one_each
+from tuning.tags import KIND_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, PARENT_TAG, POINT_TAG, RETRIES_METRIC, RUNNING
 
 CURVES = ("probe_agreement", "probe_kl", "test_accuracy")
 COST_CURVES = ("epoch_s", "replay_bytes")
@@ -217,7 +218,7 @@ def load_launch(
     if launch is not None and not NAME.fullmatch(launch):
         raise ConfigError(f"study {study!r}: launch {launch!r} is not recorded")
     query = f"tags.{KIND_TAG} = 'launch'" + (f" AND tags.`{LAUNCH_TAG}` = '{launch}'" if launch else "")
-    parents = client.search_runs([experiment.experiment_id], query, order_by=["attributes.start_time DESC"], max_results=1)
+    parents = one_each(all_runs(client, [experiment.experiment_id], query, order_by=["attributes.start_time DESC"]))
     if not parents:
         raise ConfigError(
             f"study {study!r}: launch {launch!r} is not recorded" if launch else f"study {study!r}: no launch is recorded"
@@ -225,7 +226,7 @@ def load_launch(
     parent = parents[0]
     objective = parent.data.params["objective"]
     query = f"tags.{KIND_TAG} = 'trial' AND tags.`{PARENT_TAG}` = '{parent.info.run_id}'"
-    runs = _all_runs(client, experiment.experiment_id, query)
+    runs = one_each(all_runs(client, [experiment.experiment_id], query))
     with ThreadPoolExecutor(READERS) as pool:  # a server is asked once a curve: not one after another
         trials = list(track(pool.map(lambda run: _read_trial(client, run, curves), runs), len(runs)))
     return Launch(
@@ -241,16 +242,6 @@ def load_launch(
 def _rank(trial: TrialRecord, objective: str) -> tuple[float, float, int]:
     value, kl = trial.at_best(objective, objective), trial.at_best("probe_kl", objective)
     return (-value if value is not None else 1.0, kl if kl is not None else 0.0, trial.number)
-
-
-def _all_runs(client: MlflowClient, experiment_id: str, query: str) -> list[Run]:
-    runs, token = [], None
-    while True:
-        page = client.search_runs([experiment_id], query, max_results=1000, page_token=token)
-        runs += list(page)
-        token = page.token
-        if not token:
-            return runs
 
 
 def _read_trial(client: MlflowClient, run: Run, names: Sequence[str] | None) -> TrialRecord:

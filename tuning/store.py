@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from google.protobuf.json_format import ParseError
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import InvalidUrlException, MlflowException
@@ -12,6 +13,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from cpsc.errors import CheckpointError, ConfigError
+from tuning.answers import check_answers
 from tuning.config import Study
 from tuning.redaction import reason, redact
 from tuning.sqlite import sqlite_uri
@@ -93,12 +95,14 @@ def _experiment_at_hand(uri: str, name: str) -> Experiment | None:
         return client.get_experiment_by_name(name)
     except InvalidUrlException:
         raise
-    except FAILURES:
+    except (*FAILURES, ParseError):
         return None
 
 
 def set_http_limits() -> None:
-    # One attempt: this thread has its own patience, and a request that is sent twice makes two runs.
+    """What MLflow's client keeps to in this process when it asks a server: one attempt, a time limit, and answers that are some."""
+    check_answers()
+    # One attempt: whoever asks has a patience of its own, and a request that is sent twice makes two runs.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault(HTTP_TIMEOUT, "10")
 
@@ -110,6 +114,17 @@ def asking(uri: str) -> Iterator[None]:
         yield
     except (*FAILURES, ImportError, KeyError, ValueError) as error:  # it may be any database, and any server
         raise ConfigError(f"tracking: {redact(uri)} cannot be read as an MLflow store ({reason(error)})") from error
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """An answer that MLflow's client stumbles over is a failure like one that did not come."""
+    try:
+        yield
+    except FAILURES:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, ParseError) as error:
+        raise MlflowException(f"the answer cannot be read ({reason(error)})") from error
 
 
 @contextlib.contextmanager

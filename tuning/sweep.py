@@ -6,13 +6,10 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from ray.tune.schedulers import FIFOScheduler
 
-from cpsc.errors import CheckpointError, CpscError
+from cpsc.errors import CpscError
 from tuning.assets import Assets, prepare
-from tuning.champion import champion_uri, is_champion, register_champion
 from tuning.closing import close_dead_launches, settle
 from tuning.cluster_address import check_cluster
 from tuning.config import Study, check_searchable
@@ -33,11 +30,12 @@ from tuning.preflight import MeetingPoint, check_nodes
 from tuning.progress import Display
 from tuning.ray_session import RaySession, check_resources, terminating_like_ctrl_c
 from tuning.recorder import Recorder, is_disk_full
-from tuning.results import Launch, SweepSummary, launch_from_journal
+from tuning.registration import register_result
+from tuning.results import SweepSummary, launch_from_journal
 from tuning.search import ResumableAsha, StudySearch, build_scheduler, build_search, has_work
 from tuning.space import to_tune
 from tuning.storage import Storage
-from tuning.store import check_tracking, store_uri
+from tuning.store import check_tracking
 from tuning.study_mirror import StudyMirror, mirroring
 from tuning.sweep_progress import SweepProgress
 from tuning.tracking import MlflowWriter, delivering
@@ -130,11 +128,11 @@ class _Attempt:
             share = self._record_end(journal, "KILLED" if interrupted else "FINISHED", [recorder, writer, mirror])
         if interrupted:
             raise self._interruption(name, recorder.stopped_by or "the sweep was interrupted")
-        launch = launch_from_journal(journal.events(), name)
+        launch, say = launch_from_journal(journal.events(), name), self._display.say
         return SweepSummary(
             study=study,
             launch=launch,
-            model_uri=None if writer.undelivered else self._register(launch, journal, writer, assets, trained=trained),
+            model_uri=None if writer.undelivered else register_result(study, launch, writer, assets, say, trained=trained),
             num_undelivered=writer.undelivered,
             elapsed_s=self._elapsed_s(),
             tracking_share=share,
@@ -204,42 +202,6 @@ class _Attempt:
                 progress.close()
                 remove_ray_state(storage, name)
         return progress.interrupted
-
-    def _register(self, launch: Launch, journal: Journal, writer: MlflowWriter, assets: Assets, *, trained: bool) -> str | None:
-        """The champion's URI; None where no trial has a result, or where it cannot be registered now, which is said.
-
-        An attempt that only delivered what a server had missed registers no second version of the same student.
-        CheckpointError where none of its checkpoints can be read.
-        """
-        if launch.chosen is None:
-            return None
-        number = launch.chosen.number
-        checkpoints = fold(journal.events(), metric=self._study.metric).trials[number].checkpoints
-        client = MlflowClient(tracking_uri=store_uri(self._study))
-        resume = resume_command(self._study, journal.path.parent.name)
-        try:
-            run_id = writer.run_id(number)
-            if not trained and is_champion(client, self._study.name, run_id):
-                return champion_uri(self._study.name)
-            return self._register_newest(client, run_id, checkpoints, assets)
-        except (MlflowException, OSError) as error:  # all is recorded: an outage now must not look like a failed sweep
-            self._display.say(f"the chosen student is not registered ({error}); do it with: {resume}")
-            return None
-
-    def _register_newest(self, client: MlflowClient, run_id: str, checkpoints: Sequence[str], assets: Assets) -> str:
-        """Register the best student in the newest of `checkpoints` that can be read; CheckpointError where none can."""
-        storage, failures = Storage(self._study.storage), []
-        for path in reversed(checkpoints):
-            try:
-                with storage.reading(path) as folder:
-                    uri = register_champion(client, self._study.name, run_id, folder, assets)
-            except CheckpointError as error:
-                failures.append(error)
-            else:
-                for failure in failures:
-                    self._display.say(f"{failure}; an earlier checkpoint's student is registered instead")
-                return uri
-        raise failures[0] if failures else CheckpointError("the chosen trial has no checkpoint")
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._started

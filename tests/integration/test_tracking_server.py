@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 
 from tests.conftest import run_cli, tiny_study, write_study
 from tests.killing import count_epochs, end, slow_study, start, wait_for_epochs
+from tests.misbehaving import misbehaving, not_once
 from tests.servers import MlflowServer, Postgres, differences, mlflow_server, postgres
 from tuning import tracking
 from tuning.champion import ALIAS
@@ -166,6 +167,19 @@ def test_postgresql_the_server_and_the_driver_die_one_after_another(folder: Path
         assert done.returncode == 0, done.stderr
         check_complete(server, launch)
     check_no_secret(folder)
+
+
+def test_a_server_of_which_one_answer_in_ten_is_wrong_gets_everything_once(
+    folder: Path, server: MlflowServer, ray_folder: Path
+) -> None:
+    server.ensure()
+    with misbehaving(server, p=0.1, seed=2) as proxy:
+        study = study_file(folder, "misbehaves", proxy.uri, tiny_study())
+        assert sweep(study).wait(300) == 0, said(study)
+    assert len(proxy.given) > 5, "the usual ways, or most of them"
+    assert "the chosen student is registered as models:/misbehaves@champion" in said(study)
+    assert "Traceback" not in said(study)
+    assert not_once(MlflowClient(tracking_uri=server.uri), folder / "runs" / "misbehaves") == []
 
 
 def test_a_server_that_hangs_while_a_run_is_made_makes_one_and_stops_nobody(

@@ -12,6 +12,7 @@ from cpsc.errors import ConfigError
 from tuning.config import Study, load_study
 from tuning.launch_folder import STUDY_FILE
 from tuning.names import NAME
+from tuning.patience import PATIENCE_S, Patience
 from tuning.progress import Display
 from tuning.redaction import reason
 from tuning.report.compare import write_comparison
@@ -82,10 +83,11 @@ def recorded_study(study: Study, launch: Launch, client: MlflowClient) -> Study:
 
 
 def _log(client: MlflowClient, launch: Launch, files: Sequence[Path]) -> str:
+    patience = Patience(PATIENCE_S)
     try:
         with storing_artifacts():
             for file in files:
-                client.log_artifact(launch.run_id, str(file), ARTIFACT_FOLDER)
+                patience.ask(client.log_artifact, launch.run_id, str(file), ARTIFACT_FOLDER)
     except FAILURES as error:
         return reason(error)
     return ""

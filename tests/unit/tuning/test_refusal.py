@@ -2,7 +2,7 @@
 
 import pytest
 import requests
-from mlflow.exceptions import MlflowException, RestException
+from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException, RestException
 
 from cpsc.errors import CheckpointError
 from tuning.refusal import is_refusal
@@ -48,3 +48,13 @@ def test_no_answer_is_none() -> None:
 
 def test_a_path_that_some_other_server_does_not_know_is_none() -> None:
     assert not is_refusal(RestException({"error_code": 404, "message": "nginx"}))
+
+
+@pytest.mark.parametrize("cause", [MlflowException("API request failed"), requests.ConnectionError("reset"), http_error(503)])
+def test_what_the_client_itself_concludes_from_no_answer_is_none(cause: Exception) -> None:
+    with pytest.raises(MlflowException) as concluded:
+        raise MlflowException("you may not have access to the logged model", INVALID_PARAMETER_VALUE) from cause
+    assert not is_refusal(concluded.value)
+    with pytest.raises(MlflowException) as told:
+        raise MlflowException("there is no such model", INVALID_PARAMETER_VALUE) from http_error(404)
+    assert is_refusal(told.value)

@@ -10,7 +10,7 @@ from mlflow.entities import Metric, Param
 from cpsc.errors import ConfigError
 from tuning.outcome import Outcome
 from tuning.results import Launch, TrialRecord, load_launch
-from tuning.tracking import KIND_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, RUNNING
+from tuning.tags import KIND_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, RUNNING
 
 Curve = dict[int, float]
 

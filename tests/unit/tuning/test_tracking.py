@@ -5,9 +5,11 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -18,13 +20,15 @@ from mlflow.exceptions import INVALID_PARAMETER_VALUE, UNAUTHENTICATED, MlflowEx
 
 from cpsc.errors import ConfigError
 from tests.conftest import tiny_study
-from tuning import tracking
+from tuning import patience, tracking
 from tuning.config import Study, TrackingConfig, resolve_study
 from tuning.journal import Event, Journal
+from tuning.patience import Patience
 from tuning.redaction import reason
 from tuning.results import load_launch
 from tuning.store import HTTP_TIMEOUT, check_tracking, store_uri
 from tuning.tracking import MlflowWriter, delivering
+from tuning.translation import Translator
 
 SECRET = "hidden-secret"
 
@@ -39,6 +43,8 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def study(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    monkeypatch.setattr(patience, "RETRY_S", 0.01)
+    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(tracking, "RETRY_S", 0.01)
     (tmp_path / "runs" / "tiny").mkdir(parents=True)
     shutil.copy(empty_store, tmp_path / "runs" / "mlflow.db")
@@ -76,6 +82,13 @@ def deliver(journal: Journal, study: Study, *, deadline_s: float = 0.0) -> Mlflo
     return writer
 
 
+def wait_until(condition: Callable[[], bool], *, timeout_s: float = 20) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def client(study: Study) -> MlflowClient:
     return MlflowClient(tracking_uri=store_uri(study))
 
@@ -92,9 +105,10 @@ def curve(study: Study, run: Run) -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in client(study).get_metric_history(run.info.run_id, "probe_kl")]
 
 
-def check_all_there(study: Study) -> None:
-    found = runs(study)
-    assert {name: run.info.status for name, run in found.items()} == dict.fromkeys(("tiny", "trial-000", "trial-001"), "FINISHED")
+def check_all_there(study: Study, beside: Mapping[str, str] = MappingProxyType({})) -> None:
+    """`beside`: more runs, with their status."""
+    found, expected = runs(study), dict.fromkeys(("tiny", "trial-000", "trial-001"), "FINISHED")
+    assert {name: run.info.status for name, run in found.items()} == expected | beside
     for name in ("trial-000", "trial-001"):
         assert curve(study, found[name]) == [(1, 1.0), (2, 2.0)]
 
@@ -165,7 +179,7 @@ def test_a_tag_that_a_run_has_is_not_sent_again_unless_its_arrival_is_in_doubt(
     for epoch in (3, 4, 5):
         journal.append(event("epoch", number=1, epoch=epoch, metrics={"probe_kl": 1.0}, note="", node="here"))
         if epoch == 5:
-            writer._note_failure(no_answer())
+            fail(monkeypatch, "log_batch", MlflowException("never", INVALID_PARAMETER_VALUE), times=1)
         assert writer._deliver_pending()
     assert [(steps, tags) for _, steps, _, tags in seen] == [({3}, {"node"}), ({4}, set()), ({5}, {"node"})]
 
@@ -226,7 +240,7 @@ def test_the_journal_is_on_the_disk_before_mlflow_is_told(study: Study, journal:
     order: list[str] = []
     size = journal.path.stat().st_size
     monkeypatch.setattr(Journal, "sync", lambda self: order.append("sync") or size)
-    monkeypatch.setattr(MlflowWriter, "_deliver", lambda self, events: order.append(events[0]["kind"]))
+    monkeypatch.setattr(Translator, "tell", lambda self, events: order.append(events[0]["kind"]))
     deliver(journal, study)
     assert order[:2] == ["sync", "launch_start"]
 
@@ -266,16 +280,124 @@ def test_a_run_that_a_hung_server_makes_late_is_found_again(
             raise no_answer()
         return original(self, *arguments, **named)
 
-    def wait_and_finish(seconds: float) -> None:
-        if len(late) == 1 and seconds == 7:
+    def wait_and_finish(self: Patience) -> None:
+        if len(late) == 1:
             late.append(original(client(study), *late[0][0], **late[0][1]))
 
     monkeypatch.setattr(MlflowClient, "create_run", hang)
-    monkeypatch.setattr(tracking, "RETRY_S", 7)
-    monkeypatch.setattr(tracking.time, "sleep", wait_and_finish)
-    monkeypatch.setattr(MlflowWriter, "_run", lambda self: [self._deliver_pending() for _ in range(2)])
+    monkeypatch.setattr(Patience, "pause", wait_and_finish)
+    deliver(journal, study, deadline_s=20)
+    check_all_there(study)
+
+
+CALLS = ("get_experiment_by_name", "create_experiment", "set_experiment_tag", "create_run", "search_runs", "log_inputs")
+CALLS += ("log_batch", "log_artifact", "set_terminated", "update_run")
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("method", CALLS)
+def test_a_call_that_is_not_answered_is_repeated_by_itself(
+    study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch, method: str, after: bool
+) -> None:
+    """Not with all that was told since the last acknowledgement: of a hundred calls one would always fail."""
+    entry = {"name": "probe-set", "digest": "abc", "source": "{}", "profile": "{}", "context": "probe"}
+    journal.append(event("proposed", number=2, point={}))
+    journal.append(event("trial_start", number=2, point={}, params={}, ray_trial_id="a", inputs=[entry]))
+    called: Counter[str] = Counter()
+    for name in CALLS:
+        original = getattr(MlflowClient, name)
+
+        def counting(*arguments: Any, original: Any = original, name: str = name, **named: Any) -> Any:
+            called[name] += 1
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(MlflowClient, name, counting)
+    deliver(journal, study)
+    undisturbed, told = Counter(called), client(study).get_experiment_by_name(study.name)
+    client(study).rename_experiment(told.experiment_id, "before")
+    called.clear()
+    journal.acknowledge(0)
+    fail(monkeypatch, method, no_answer(), times=3, after=after)
+    writer = deliver(journal, study, deadline_s=20)
+    extra = {name: count - undisturbed[name] for name, count in called.items() if count != undisturbed[name]}
+    assert (writer.undelivered, writer.num_refused) == (0, 0)
+    check_all_there(study, beside={"trial-002": "RUNNING"})
+    assert len(runs(study)["trial-002"].inputs.dataset_inputs) == 1
+    assert extra.pop(method, 0) <= 3
+    assert set(extra) <= {"search_runs", "get_experiment_by_name", "update_run"}, "to look for what may have been made"
+
+
+def test_a_server_that_answers_questions_but_takes_nothing_is_given_up(
+    study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(journal, study)
+    journal.append(event("epoch", number=1, epoch=3, metrics={"probe_kl": 3.0}, note=""))
+    for method in ("log_batch", "update_run", "set_terminated"):
+        fail(monkeypatch, method, no_answer(), times=10**9)
+    started = time.monotonic()
+    assert deliver(journal, study, deadline_s=0.3).undelivered == 1
+    assert time.monotonic() - started < 10
+
+
+def test_runs_that_a_server_makes_late_are_deleted_at_the_end(
+    study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although each was looked for: the request that was given up is done after the one that took its place."""
+    original = MlflowClient.create_run
+
+    def make_two(self: MlflowClient, *arguments: Any, **named: Any) -> Run:
+        made = original(self, *arguments, **named)
+        original(self, *arguments, **named)
+        return made
+
+    monkeypatch.setattr(MlflowClient, "create_run", make_two)
+    *events, end = journal.events()
+    journal.path.unlink()
+    for known in events:
+        journal.append(known)
+    deliver(journal, study)
+    launch = load_launch(client(study), study.name)
+    assert [trial.num_epochs for trial in sorted(launch.trials, key=lambda trial: trial.number)] == [2, 2], "before they are"
+    journal.append(end)
     deliver(journal, study)
     check_all_there(study)
+
+
+def test_what_a_server_does_late_reopens_no_run(study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, late = MlflowClient.set_terminated, []
+
+    def reopen_the_first(self: MlflowClient, run_id: str, *arguments: Any, **named: Any) -> None:
+        original(self, run_id, *arguments, **named)
+        if not late:
+            late.append(run_id)
+            self.update_run(run_id, status="RUNNING")  # a request of long ago, given up and only now done
+
+    monkeypatch.setattr(MlflowClient, "set_terminated", reopen_the_first)
+    deliver(journal, study)
+    assert len(late) == 1
+    check_all_there(study)
+
+
+def test_more_metrics_than_a_request_may_hold_travel_in_several(
+    study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = batches(monkeypatch)
+    metrics = {f"metric.{index}": 1.0 for index in range(30)}
+    for epoch in range(3, 103):
+        journal.append(event("epoch", number=1, epoch=epoch, metrics=metrics, note="", node="here"))
+    original, sizes = MlflowClient.log_batch, []
+
+    def sizing(self: MlflowClient, run_id: str, **named: Any) -> None:
+        sizes.append(sum(len(items) for items in named.values()))
+        original(self, run_id, **named)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", sizing)
+    deliver(journal, study)
+    check_all_there(study)
+    assert max(sizes) <= 1000
+    assert len([steps for _, steps, _, _ in seen if len(steps) > 30]) == 3
+    history = client(study).get_metric_history(runs(study)["trial-001"].info.run_id, "metric.29")
+    assert [point.step for point in history] == list(range(3, 103))
 
 
 def test_wrong_credentials_are_waited_out(study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,14 +453,14 @@ def test_a_storage_of_artifacts_that_fails_in_its_own_way_is_waited_for(
 def test_a_run_that_somebody_has_deleted_holds_up_no_other(
     study: Study, journal: Journal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = MlflowWriter._epoch
+    original = Translator._epoch
 
-    def delete_before(self: MlflowWriter, event: Event, batch: Any) -> None:
+    def delete_before(self: Translator, event: Event, batch: Any) -> None:
         if event["number"] == 0 and event["epoch"] == 1:
-            client(study).delete_run(self.run_id(0))
+            client(study).delete_run(self._runs.run_id(0))
         original(self, event, batch)
 
-    monkeypatch.setattr(MlflowWriter, "_epoch", delete_before)
+    monkeypatch.setattr(Translator, "_epoch", delete_before)
     assert deliver(journal, study).undelivered == 0
     found = runs(study)
     assert sorted(found) == ["tiny", "trial-001"]
@@ -412,14 +534,15 @@ def test_a_database_that_cannot_be_opened_is_waited_for(study: Study, journal: J
 def test_an_experiment_that_is_deleted_in_mid_sweep_is_waited_for(study: Study, journal: Journal) -> None:
     writer = MlflowWriter(journal, study, "tiny", "launch")
     for known, position in list(journal.pending())[:5]:
-        writer._deliver([known])
+        writer._translator.tell([known])
         journal.acknowledge(position)
     experiment = client(study).get_experiment_by_name(study.name).experiment_id
     client(study).delete_experiment(experiment)
-    assert not writer._deliver_pending()
-    client(study).restore_experiment(experiment)
-    assert writer._deliver_pending()
-    assert writer.num_refused == 0
+    with delivering(writer, deadline_s=20):
+        wait_until(lambda: writer._patience.waited_s > 0.05)
+        assert len(list(journal.pending())) > 0
+        client(study).restore_experiment(experiment)
+    assert (writer.num_refused, writer.undelivered) == (0, 0)
     check_all_there(study)
 
 
@@ -443,10 +566,10 @@ def test_a_server_that_loses_its_database_in_mid_sweep_is_told_everything_again(
 ) -> None:
     writer = MlflowWriter(journal, study, "tiny", "launch")
     for known, position in list(journal.pending())[:5]:
-        writer._deliver([known])
+        writer._translator.tell([known])
         journal.acknowledge(position)
     shutil.copy(empty_store, study.local / "other.db")
-    writer._client = MlflowClient(tracking_uri=f"sqlite:///{study.local / 'other.db'}")
+    writer._runs.client = MlflowClient(tracking_uri=f"sqlite:///{study.local / 'other.db'}")
     assert writer._deliver_pending()
     assert writer.num_refused == 0
     check_all_there(replace(study, tracking=TrackingConfig(uri=f"sqlite:///{study.local / 'other.db'}")))

@@ -1,0 +1,11 @@
+"""The names by which a launch, its trials and what they measured are known in MLflow."""
+
+LAUNCH_TAG, LAUNCH_ID_TAG, NUMBER_TAG, OUTCOME_TAG, KIND_TAG = "launch", "launch_id", "number", "outcome", "kind"
+POINT_TAG, PARENT_TAG = "point", "mlflow.parentRunId"
+RETRIES_METRIC = "retries"
+"""How often a trial was begun again after a failure, each time with its moment. Of the cluster, not of the trial's numbers."""
+RUNNING = "running"
+"""Outcome tag of a trial that has none yet."""
+MAX_TAG = 500
+DIGEST_TAG = "student.digest"
+"""Of a logged model and its versions: which student they hold. One student of one run is one model."""
