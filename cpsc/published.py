@@ -18,7 +18,7 @@ from cpsc.config import FORBID_UNKNOWN, require
 from cpsc.data import cifar10, cifar100, tiny_imagenet
 from cpsc.data.dataset import Normalisation
 from cpsc.errors import CheckpointError, ConfigError
-from cpsc.models import MOBILENET_V2, RESNETS, VGGS, check_arch, check_import_path
+from cpsc.models import MOBILENET_V2, RESNETS, VGGS, check_arch, check_import_path, named_variant
 from cpsc.models.imported import PREFIX
 from cpsc.teacher import MAX_CHANNELS, MAX_IMAGE_SIZE, Teacher, check_fields, check_weights
 
@@ -57,6 +57,8 @@ class PublishedConfig:
     """Default: the classes' numbers."""
     factory: str | None = None
     """``package.module:function`` that makes the user's own network; default: one of ours, recognised."""
+    variant: str | None = None
+    """Which of the networks that share a recognised one's keys and shapes, see `models.VARIANTS`; default: ours, `standard`."""
     channels: int | None = None
     """Of the images a factory's network takes; default: as many as the normalisation has. Ours tell it by their weights."""
 
@@ -75,6 +77,7 @@ class PublishedConfig:
         require(names is None or len(names) >= 2, "class_names", names, "two or more names")
         if self.factory is not None:
             check_import_path(self.factory)
+            require(self.variant is None, "variant", self.variant, "left out with a factory, which makes one network")
         else:
             require(channels is None, "channels", channels, "left out without a factory: the weights tell them")
 
@@ -221,7 +224,7 @@ def _import(state: dict[str, Tensor], config: PublishedConfig) -> Teacher:
         raise CheckpointError(_missing("normalisation"))
     if config.image_size is None:
         raise CheckpointError(_missing("image_size"))
-    found = _of_factory(state, config) if config.factory else _recognise(state)
+    found = _of_factory(state, config) if config.factory else _recognise(state, config.variant)
     if not 2 <= found.num_classes <= MAX_CLASSES:
         raise CheckpointError(f"its classifier tells {found.num_classes} classes apart, must be 2..{MAX_CLASSES}")
     names = config.class_names or tuple(map(str, range(found.num_classes)))
@@ -276,8 +279,11 @@ def _of_factory(state: dict[str, Tensor], config: PublishedConfig) -> _Found:
     )
 
 
-def _recognise(state: dict[str, Tensor]) -> _Found:
-    """Family, depth, width, classes and channels by keys and shapes; whether all else fits is checked afterwards."""
+def _recognise(state: dict[str, Tensor], variant: str | None) -> _Found:
+    """Family, depth, width, classes and channels by keys and shapes; whether all else fits is checked afterwards.
+
+    The variant is the caller's word: neither keys nor shapes tell it.
+    """
     state = _strip(_without_adapter(_strip(state, ("module.", "_orig_mod."))), ("module.", "_orig_mod.", "model."))
     if "layer1.0.conv1.weight" in state:
         state = {_as_ours(name): tensor for name, tensor in state.items()}
@@ -293,7 +299,14 @@ def _recognise(state: dict[str, Tensor]) -> _Found:
     _, channels, height, width = _shape(state, stem, 4)
     if (height, width) != (3, 3):
         raise CheckpointError(f"its stem {stem} is {height}x{width}, made for large images: known are {KINDS}; or name a factory")
-    return _Found(arch, _shape(state, classifier, 2)[0], channels, state)
+    return _Found(_name_variant(arch, variant), _shape(state, classifier, 2)[0], channels, state)
+
+
+def _name_variant(arch: str, variant: str | None) -> str:
+    try:
+        return arch if variant is None else named_variant(arch, variant)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _as_ours(name: str) -> str:
