@@ -47,13 +47,15 @@ class _Share(NamedTuple):
 
 @torch.no_grad()
 def tell_borders(network: nn.Module, images: Tensor, stored: Stored) -> list[Borders]:
-    """Of every run of up to `WINDOW` layers in the network's deeper half, whose shares natural noise can tell.
+    """Of every run of `WINDOW` layers among the deepest third of those that noise can tell of.
+
+    The first ones tell of the images as well: where those have a border of their own, such as black, by far another share.
 
     Each batch norm normalises by the batch, so that every layer sees what the one before has stored, whatever the images.
     """
     found = _tell_shares(network, images, stored)
     runs: list[list[_Share]] = []
-    for share in found[len(found) // 2 :]:
+    for share in found[2 * len(found) // 3 :]:
         if runs and runs[-1][-1].size == share.size:
             runs[-1].append(share)
         else:

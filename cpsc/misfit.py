@@ -23,7 +23,7 @@ from cpsc.teacher import Teacher
 
 BORDER_LIMIT = 1.22
 """Factor, up or down, between the border's share that a network's maps have and the one that it has stored."""
-LIMIT = 0.035
+LIMIT = 0.075
 """Nats a channel between stored and seen, after the inversion, in the layer that is furthest off."""
 HOPELESS = 20 * LIMIT
 """Beyond it after the first steps, all of them do not come below the limit."""

