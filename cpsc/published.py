@@ -19,7 +19,7 @@ from cpsc.foreign import reading
 from cpsc.foreign.fitting import fit, is_fitted, stored_dtypes, unprefixed
 from cpsc.foreign.state_dicts import Weights, choose, some
 from cpsc.kinds import of_stated_kinds
-from cpsc.models import MOBILENET_V2, RESNETS, VGGS, build_imported, check_arch, check_import_path
+from cpsc.models import MOBILENET_V2, RESNETS, VGGS, build_imported, check_arch, check_import_path, named_variant
 from cpsc.rng import seeded_init
 from cpsc.teacher import MAX_CHANNELS, MAX_IMAGE_SIZE, Teacher, check_fields, check_weights, expected_weights
 
@@ -57,6 +57,8 @@ class PublishedConfig:
     """Default: the classes' numbers."""
     factory: str | None = None
     """``package.module:function`` that makes the user's own network; default: one of ours, recognised."""
+    variant: str | None = None
+    """Which of the networks that share a recognised one's keys and shapes, see `models.VARIANTS`; default: ours, `standard`."""
     channels: int | None = None
     """Of the images a factory's network takes; default: as many as the normalisation has. Ours tell it by their weights."""
     weights: str | None = None
@@ -83,6 +85,7 @@ class PublishedConfig:
         )
         if self.factory is not None:
             check_import_path(self.factory)
+            require(self.variant is None, "variant", self.variant, "left out with a factory, which makes one network")
         else:
             require(channels is None, "channels", channels, "left out without a factory: the weights tell them")
 
@@ -151,7 +154,7 @@ def _import(weights: Weights, config: PublishedConfig) -> tuple[Teacher, list[st
         found = _of_factory(weights, config.factory, config)
     else:
         state, remarks = unprefixed(weights.state, ANCHORS, weights.name)
-        found = _recognise(state)
+        found = _recognise(state, config.variant)
     if not 2 <= found.num_classes <= MAX_CLASSES:
         raise CheckpointError(f"its classifier tells {found.num_classes} classes apart, must be 2..{MAX_CLASSES}")
     names = config.class_names or tuple(map(str, range(found.num_classes)))
@@ -208,8 +211,11 @@ def _of_factory(weights: Weights, factory: str, config: PublishedConfig) -> _Fou
     return _Found(factory, guesses[0], channels, weights.state)
 
 
-def _recognise(state: dict[str, Tensor]) -> _Found:
-    """Family, depth, width, classes and channels by keys and shapes; whether all else fits is checked afterwards."""
+def _recognise(state: dict[str, Tensor], variant: str | None) -> _Found:
+    """Family, depth, width, classes and channels by keys and shapes; whether all else fits is checked afterwards.
+
+    The variant is the caller's word: neither keys nor shapes tell it.
+    """
     if "layer1.0.conv1.weight" in state:
         state = {_as_ours(name): tensor for name, tensor in state.items()}
         arch, stem, classifier = _name_resnet(state), "conv1.weight", "linear.weight"
@@ -224,7 +230,14 @@ def _recognise(state: dict[str, Tensor]) -> _Found:
     _, channels, height, width = _shape(state, stem, 4)
     if (height, width) != (3, 3):
         raise CheckpointError(f"its stem {stem} is {height}x{width}, made for large images: known are {KINDS}; or name a factory")
-    return _Found(arch, _shape(state, classifier, 2)[0], channels, state)
+    return _Found(_name_variant(arch, variant), _shape(state, classifier, 2)[0], channels, state)
+
+
+def _name_variant(arch: str, variant: str | None) -> str:
+    try:
+        return arch if variant is None else named_variant(arch, variant)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _as_ours(name: str) -> str:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -135,6 +135,10 @@ class Teacher:
                 f"teacher was trained on {ours[0]} classes of {ours[1]}x{ours[2]}x{ours[2]} images, dataset "
                 f"{dataset.name} has {theirs[0]} classes of {theirs[1]}x{theirs[2]}x{theirs[2]}: use the teacher's dataset"
             )
+
+    def named(self, arch: str) -> "Teacher":
+        """The same weights in the network `arch`, which has their keys and shapes."""
+        return replace(self, arch=arch)
 
     def save(self, path: Path) -> None:
         """Write the bundle atomically."""

@@ -17,6 +17,7 @@ from cpsc.teacher import Teacher, measure, train_teacher
 from tuning.class_count import check_class_count
 from tuning.config import Study, TeacherSource, folder_path
 from tuning.fitting import fitted, survey_teacher, switched_off
+from tuning.network_check import check_above_chance, settle_network
 from tuning.progress import Display, percent
 from tuning.redaction import redact
 from tuning.storage import Storage
@@ -119,12 +120,15 @@ def obtain_teacher(
 ) -> Teacher:
     """The teacher that `source` names, loaded or trained and kept; refused below `min_accuracy` unless forced.
 
+    One from a file is also refused where its network is not the one that its weights were trained in: see `network_check`.
     Where labelled images are at hand its accuracy is measured anew, not believed.
     """
     if source.path is not None:
         teacher, origin = _from_path(source.path, source.published, display)
+        teacher, found = settle_network(teacher, source, origin, device, display, force=force)
     else:
         teacher, origin = _from_recipe(source, dataset, storage, device, display, before_making)
+        found = ""
     accuracy = teacher.test_accuracy
     if dataset is not None:
         teacher.check_dataset(dataset)
@@ -132,10 +136,13 @@ def obtain_teacher(
         accuracy = measure(teacher.build(device), seen, device)
     display.say(
         f"teacher {teacher.arch} {teacher.digest[:12]}: {teacher.num_classes} classes, {_spoken(teacher.normalisation)}, "
-        f"test accuracy {percent(accuracy) if accuracy is not None else 'unknown'} ({origin})"
+        f"test accuracy {percent(accuracy) if accuracy is not None else 'unknown'} ({origin}){found and f'; {found}'}"
     )
     if about := str(survey_teacher(teacher)):
         display.say(f"this teacher: {about}")
+    if source.path is not None and dataset is not None and not force:
+        assert accuracy is not None
+        check_above_chance(teacher, accuracy, len(dataset.test), origin)
     if source.min_accuracy > 0 and not force:
         _check_accuracy(accuracy, source.min_accuracy, origin)
     return teacher

@@ -35,7 +35,7 @@ StudyPath = Annotated[Path, typer.Argument(help="The study file (YAML).", callba
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override: path=value, e.g. weights.contrast=0.5.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-Force = Annotated[bool, typer.Option("--force", help="Use a teacher below min_accuracy all the same.")]
+Force = Annotated[bool, typer.Option("--force", help="Use a teacher all the same whose accuracy or batch statistics are refused.")]
 USAGE_ERROR = 2
 DIFFERENT = 1
 INTERRUPTED = 130

@@ -14,7 +14,7 @@ from torch import Tensor
 from cpsc.data import Normalisation
 from cpsc.deploy import DeployedStudent
 from cpsc.errors import CheckpointError, ConfigError
-from cpsc.models import MOBILENET_V2, RESNETS, VGGS, build_model, output
+from cpsc.models import output, recipe_of
 
 JSON_FILE, README_FILE, NETWORK_FILE = "student.json", "README.md", "network.py"
 WEIGHTS, PROGRAM, ONNX = "weights", "program", "onnx"
@@ -108,8 +108,7 @@ FORMATS: Mapping[str, Format] = {
 
 def network_source(arch: str, *, num_classes: int, channels: int) -> str:
     """A module that builds the network `arch` with torch alone: this package's sources of it, and ``build_network()``."""
-    with torch.device("meta"):  # its class is all that is asked for
-        kind = type(build_model(arch, num_classes=num_classes, channels=channels))
+    kind = recipe_of(arch).kind
     parts = [inspect.getsource(module) for module in (output, sys.modules[kind.__module__])]
     lines = [line for part in parts for line in part.splitlines() if not line.startswith("from cpsc.")]
     call = f"{kind.__name__}({_own_arguments(arch)}num_classes={num_classes}, channels={channels})"
@@ -128,12 +127,8 @@ def network_source(arch: str, *, num_classes: int, channels: int) -> str:
 
 def _own_arguments(arch: str) -> str:
     """What the class of `arch` takes beside classes and channels, as source."""
-    if arch == MOBILENET_V2:
-        return ""
-    if arch in RESNETS or arch in VGGS:
-        return f"{RESNETS.get(arch) or VGGS.get(arch)}, "
-    depth, width = arch.split("_")[1:]
-    return f"{depth}, {width}, "
+    _, arguments, options = recipe_of(arch)
+    return "".join([*(f"{value!r}, " for value in arguments), *(f"{name}={value!r}, " for name, value in options.items())])
 
 
 SNIPPETS = {

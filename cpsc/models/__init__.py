@@ -1,7 +1,8 @@
 """Classifiers by name. Every model returns ``Output(features, logits)`` and has ``feature_dim`` and ``stages``."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -16,6 +17,7 @@ from cpsc.models.wide_resnet import WideResNet
 __all__ = [
     "MobileNetV2",
     "Output",
+    "Recipe",
     "ResNet",
     "Vgg",
     "WideResNet",
@@ -24,41 +26,100 @@ __all__ = [
     "check_arch",
     "check_import_path",
     "is_import_path",
+    "named_variant",
+    "recipe_of",
+    "variants_of",
 ]
 
 RESNETS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 VGGS = {"vgg11": ((64,), (128,), (256, 256), (512, 512), (512, 512))}
 MOBILENET_V2 = "mobilenet_v2"
+STANDARD = "standard"
+VARIANTS: Mapping[type[nn.Module], Mapping[str, Mapping[str, Any]]] = {
+    ResNet: {
+        "max_pool": {"max_pool": True},
+        "stem_stride_2": {"stem_stride": 2},
+        "stem_stride_2_max_pool": {"stem_stride": 2, "max_pool": True},
+        "last_stride_1": {"strides": (1, 2, 2, 1)},
+    },
+    WideResNet: {"stem_stride_2": {"stem_stride": 2}},
+    Vgg: {"four_pools": {"num_pools": 4}},
+    MobileNetV2: {
+        "stage_2_stride_1": {"strides": (1, 1, 2, 2, 1, 2, 1)},
+        "stages_2_3_stride_1": {"strides": (1, 1, 1, 2, 1, 2, 1)},
+        "stem_stride_2": {"stem_stride": 2},
+        "stem_stride_2_stage_2_stride_1": {"stem_stride": 2, "strides": (1, 1, 2, 2, 1, 2, 1)},
+    },
+}
+"""Networks that others train under the keys and shapes of ours, by family and name; ours is the variant `STANDARD`.
+
+A ResNet that keeps torchvision's max-pool behind a 3x3 stem, MobileNet-v2 with stride 1 in the second stage (both of CIFAR-10
+zoos) or with torchvision's own strides; the others are what is made of a network for images of another size.
+"""
 _WRN = re.compile(r"wrn_([0-9]{1,4})_([0-9]{1,4})")
 MAX_DEPTH, MAX_WIDTH = 100, 32
 """The largest published is 40 deep, another 20 wide; a typing mistake beyond would take the machine's memory."""
 
 
+class Recipe(NamedTuple):
+    """How a network of ours is made, but for classes and channels."""
+
+    kind: type[nn.Module]
+    arguments: tuple[Any, ...]
+    options: Mapping[str, Any]
+    """In which a variant differs; empty for the standard network."""
+
+
 def build_model(arch: str, *, num_classes: int, channels: int) -> nn.Module:
-    """The classifier called `arch` (``wrn_16_2``, ``resnet18``, ...) for images of `channels` channels.
+    """The classifier called `arch` (``wrn_16_2``, ``resnet18``, ``resnet18-max_pool``, ...) for images of `channels` channels.
 
     An import path is refused: what calls this may have `arch` from a file. `build_imported` is for a person's own word.
     """
-    return _builder(arch)(num_classes, channels)
+    recipe = recipe_of(arch)
+    return recipe.kind(*recipe.arguments, **recipe.options, num_classes=num_classes, channels=channels)
 
 
 def check_arch(arch: str) -> None:
     """Raise ConfigError unless `arch` names a network this package builds."""
-    _builder(arch)
+    recipe_of(arch)
 
 
-def _builder(arch: str) -> Callable[[int, int], nn.Module]:
+def recipe_of(arch: str) -> Recipe:
+    """What `arch`, a name with or without ``-<variant>``, stands for; ConfigError where it names no network."""
+    base, _, variant = arch.partition("-")
+    kind, arguments = _standard(base)
+    if not variant:
+        return Recipe(kind, arguments, {})
+    if variant not in VARIANTS[kind]:
+        raise ConfigError(f"arch {arch[:80]!r}: {base} has the variants {', '.join(VARIANTS[kind])}")
+    return Recipe(kind, arguments, VARIANTS[kind][variant])
+
+
+def variants_of(arch: str) -> tuple[str, ...]:
+    """Every network that has the keys and shapes of the standard network `arch`: that one, then its variants."""
+    return (arch, *(f"{arch}-{variant}" for variant in VARIANTS[recipe_of(arch).kind]))
+
+
+def named_variant(arch: str, variant: str) -> str:
+    """The variant of the standard network `arch` that is called so. ConfigError where it has none of that name."""
+    known = [STANDARD, *VARIANTS[recipe_of(arch).kind]]
+    if variant not in known:
+        raise ConfigError(f"variant must be one of {', '.join(known)} for a {arch}, got {variant[:40]!r}")
+    return arch if variant == STANDARD else f"{arch}-{variant}"
+
+
+def _standard(arch: str) -> tuple[type[nn.Module], tuple[Any, ...]]:
     if arch in RESNETS:
-        return lambda classes, channels: ResNet(RESNETS[arch], num_classes=classes, channels=channels)
+        return ResNet, (RESNETS[arch],)
     if arch in VGGS:
-        return lambda classes, channels: Vgg(VGGS[arch], num_classes=classes, channels=channels)
+        return Vgg, (VGGS[arch],)
     if arch == MOBILENET_V2:
-        return lambda classes, channels: MobileNetV2(num_classes=classes, channels=channels)
+        return MobileNetV2, ()
     if match := _WRN.fullmatch(arch):
         depth, width = int(match[1]), int(match[2])
         if not 10 <= depth <= MAX_DEPTH or (depth - 4) % 6 or not 1 <= width <= MAX_WIDTH:
             rule = f"depth must be 6n + 4 in 10..{MAX_DEPTH} and width in 1..{MAX_WIDTH}"
             raise ConfigError(f"arch {arch!r}: {rule}, e.g. wrn_16_2")
-        return lambda classes, channels: WideResNet(depth, width, num_classes=classes, channels=channels)
+        return WideResNet, (depth, width)
     known = ", ".join([*RESNETS, *VGGS, MOBILENET_V2])
     raise ConfigError(f"arch {arch[:40]!r}: unknown network, use wrn_<depth>_<width> or one of {known}")

@@ -8,6 +8,7 @@ from cpsc.models.output import Output
 STEM_WIDTH, FEATURE_DIM = 32, 1280
 BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """Table 2 of the paper: expansion, width, number of blocks, stride of the first."""
+STRIDES = tuple(stride for *_, stride in BLOCKS)
 
 
 class InvertedResidual(nn.Module):
@@ -33,15 +34,17 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Module):
     """A stem of stride 1 (torchvision's has 2, with equal keys), seventeen inverted residuals, a 1x1 to 1280, a classifier.
 
+    `strides`: of each stage's first block; default: those of table 2.
+
     The dropout of 0.2 before the classifier is left out: it would draw from torch's global generator, which a run neither
     seeds nor saves, so an interrupted run would no longer equal an uninterrupted one. Evaluated, there is no difference.
     """
 
-    def __init__(self, *, num_classes: int, channels: int) -> None:
+    def __init__(self, *, num_classes: int, channels: int, stem_stride: int = 1, strides: tuple[int, ...] = STRIDES) -> None:
         super().__init__()
-        layers: list[nn.Module] = [_conv_norm_relu(channels, STEM_WIDTH, kernel=3)]
+        layers: list[nn.Module] = [_conv_norm_relu(channels, STEM_WIDTH, kernel=3, stride=stem_stride)]
         in_channels = STEM_WIDTH
-        for expansion, width, num_blocks, first_stride in BLOCKS:
+        for (expansion, width, num_blocks, _), first_stride in zip(BLOCKS, strides, strict=True):
             for index in range(num_blocks):
                 stride = first_stride if index == 0 else 1
                 layers.append(InvertedResidual(in_channels, width, expansion=expansion, stride=stride))

@@ -28,16 +28,29 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Stem, four stages of widths 64/128/256/512 and strides 1/2/2/2, average pool, linear classifier."""
+    """Stem, four stages of widths 64/128/256/512 and, by default, strides 1/2/2/2, average pool, linear classifier.
 
-    def __init__(self, blocks_per_stage: tuple[int, int, int, int], *, num_classes: int, channels: int) -> None:
+    `max_pool`: torchvision's 3x3 one of stride 2 behind the stem, which networks for small images leave out.
+    """
+
+    def __init__(
+        self,
+        blocks_per_stage: tuple[int, int, int, int],
+        *,
+        num_classes: int,
+        channels: int,
+        stem_stride: int = 1,
+        max_pool: bool = False,
+        strides: tuple[int, int, int, int] = (1, 2, 2, 2),
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(channels, 64, 3, stride=stem_stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = _stage(64, 64, blocks_per_stage[0], stride=1)
-        self.layer2 = _stage(64, 128, blocks_per_stage[1], stride=2)
-        self.layer3 = _stage(128, 256, blocks_per_stage[2], stride=2)
-        self.layer4 = _stage(256, 512, blocks_per_stage[3], stride=2)
+        self.has_max_pool = max_pool
+        self.layer1 = _stage(64, 64, blocks_per_stage[0], stride=strides[0])
+        self.layer2 = _stage(64, 128, blocks_per_stage[1], stride=strides[1])
+        self.layer3 = _stage(128, 256, blocks_per_stage[2], stride=strides[2])
+        self.layer4 = _stage(256, 512, blocks_per_stage[3], stride=strides[3])
         self.linear = nn.Linear(512, num_classes)
         self.feature_dim = 512
 
@@ -48,6 +61,8 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Output:
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        if self.has_max_pool:
+            out = F.max_pool2d(out, 3, stride=2, padding=1)
         out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
         features = F.adaptive_avg_pool2d(out, 1).flatten(1)
         return Output(features, self.linear(features))

@@ -15,11 +15,13 @@ LARGE_IMAGE = 64
 class Vgg(nn.Module):
     """Five groups of 3x3 convolutions, a 2x2 max-pool between them, average pool, one linear classifier.
 
-    `groups`: the widths of each group's convolutions. The pool after group 3 is for images of `LARGE_IMAGE` pixels only.
+    `groups`: the widths of each group's convolutions. The pool after group 3 is for images of `LARGE_IMAGE` pixels only,
+    unless `num_pools` says how many groups have one behind them.
     """
 
-    def __init__(self, groups: Sequence[Sequence[int]], *, num_classes: int, channels: int) -> None:
+    def __init__(self, groups: Sequence[Sequence[int]], *, num_classes: int, channels: int, num_pools: int | None = None) -> None:
         super().__init__()
+        self.num_pools = num_pools
         first, second, third, fourth, fifth = groups
         self.block0 = _group(channels, first)
         self.block1 = _group(first[-1], second)
@@ -47,7 +49,7 @@ class Vgg(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Output:
-        num_pools = 4 if x.shape[-1] >= LARGE_IMAGE else 3
+        num_pools = self.num_pools or (4 if x.shape[-1] >= LARGE_IMAGE else 3)
         out = x
         for index, group in enumerate(self.stages):
             out = group(out)

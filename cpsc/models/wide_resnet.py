@@ -44,10 +44,10 @@ class Group(nn.Module):
 class WideResNet(nn.Module):
     """WRN-`depth`-`width`: three groups of (depth - 4) / 6 blocks, widths 16k, 32k, 64k, strides 1, 2, 2."""
 
-    def __init__(self, depth: int, width: int, *, num_classes: int, channels: int) -> None:
+    def __init__(self, depth: int, width: int, *, num_classes: int, channels: int, stem_stride: int = 1) -> None:
         super().__init__()
         num_blocks = (depth - 4) // 6
-        self.conv1 = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(channels, 16, 3, stride=stem_stride, padding=1, bias=False)
         self.block1 = Group(16, 16 * width, num_blocks, stride=1)
         self.block2 = Group(16 * width, 32 * width, num_blocks, stride=2)
         self.block3 = Group(32 * width, 64 * width, num_blocks, stride=2)

@@ -9,12 +9,13 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from cpsc.data import digits
 from cpsc.data.dataset import Dataset, Normalisation, Split
 from cpsc.errors import CheckpointError, ConfigError
 from cpsc.metrics import predict
 from cpsc.models import build_model
 from cpsc.published import PublishedConfig
-from cpsc.teacher import Teacher, measure
+from cpsc.teacher import Teacher, TeacherRecipe, measure, train_teacher
 from tuning.assets import obtain_teacher
 from tuning.config import TeacherSource
 from tuning.progress import Display
@@ -67,7 +68,7 @@ def test_an_imported_teacher_is_told_with_its_classes_and_constants(path: Path, 
     teacher, said = obtain(source_of(path), tmp_path)
     assert (teacher.arch, teacher.normalisation, teacher.test_accuracy) == ("wrn_10_1", HALF, None)
     about = "3 classes, normalised by mean 0.5 and std 0.5, test accuracy unknown"
-    assert said == f"teacher wrn_10_1 {teacher.digest[:12]}: {about} ({path})"
+    assert said.startswith(f"teacher wrn_10_1 {teacher.digest[:12]}: {about} ({path}); its batch norms fit (")
 
 
 def test_what_was_chosen_and_converted_is_told(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
@@ -163,3 +164,67 @@ def test_a_teachers_batch_norms_that_cannot_be_compared_are_told(make: type[nn.M
     )
     _, told = obtain(source_of(tmp_path / "own.pth", said), tmp_path)
     assert told.splitlines()[1:] == [f"this teacher: {about}"]
+
+
+# Whether its network is the one that its weights were trained in
+
+
+@pytest.fixture(scope="module")
+def strided(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a network with stride 2 in its stem, trained on digits; keys and shapes are the standard one's."""
+    recipe = TeacherRecipe(arch="wrn_10_1-stem_stride_2", epochs=4, batch_size=64, warmup_epochs=1)
+    path = tmp_path_factory.mktemp("weights") / "strided.pth"
+    torch.save(train_teacher(recipe, digits.load(), CPU).state, path)
+    return path
+
+
+def digits_said(variant: str | None = None) -> PublishedConfig:
+    return PublishedConfig(normalisation=digits.load().normalisation, image_size=digits.IMAGE_SIZE, variant=variant)
+
+
+def test_the_only_variant_that_fits_is_taken_and_said(strided: Path, tmp_path: Path) -> None:
+    teacher, said = obtain(source_of(strided, digits_said()), tmp_path, digits.load())
+    assert teacher.arch == "wrn_10_1-stem_stride_2"
+    assert "of the variants standard, stem_stride_2 those of stem_stride_2 alone" in said
+    assert measure(teacher.build(CPU), digits.load(), CPU) > 0.8
+    teacher.save(tmp_path / "bundle.pt")
+    assert obtain(source_of(tmp_path / "bundle.pt", None), tmp_path)[0].arch == teacher.arch
+
+
+def test_another_variant_is_refused_with_the_layer_and_the_one_that_fits_unless_forced(strided: Path, tmp_path: Path) -> None:
+    source = source_of(strided, digits_said("standard"))
+    with pytest.raises(ConfigError) as caught:
+        obtain(source, tmp_path)
+    message = str(caught.value)
+    assert message.startswith(f"config.teacher: {strided} was not trained in this wrn_10_1: block")
+    assert message.endswith("; its statistics fit variant: stem_stride_2; name that, or pass --force")
+    teacher, said = obtain(source, tmp_path, force=True)
+    assert teacher.arch == "wrn_10_1"
+    assert "its batch norms do not fit" in said
+    teacher.save(tmp_path / "wrong.pt")
+    with pytest.raises(ConfigError, match="was not trained in this wrn_10_1"):
+        obtain(source_of(tmp_path / "wrong.pt", None), tmp_path)
+
+
+def test_a_variant_that_the_network_has_not_is_refused(strided: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="variant must be one of standard, stem_stride_2 for a wrn_10_1, got 'max_pool'"):
+        obtain(source_of(strided, digits_said("max_pool")), tmp_path)
+
+
+def test_what_nothing_tells_is_asked_for(tmp_path: Path) -> None:
+    network = build_model("wrn_10_1", num_classes=3, channels=1)
+    network(torch.randn(8, 1, 8, 8))
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    with pytest.raises(ConfigError, match=r"its batch norms have seen too few .*: name one by variant \(standard, stem_stride_2\)"):
+        obtain(source_of(tmp_path / "net.pth"), tmp_path)
+    teacher, said = obtain(source_of(tmp_path / "net.pth", replace(SAID, variant="standard")), tmp_path)
+    assert teacher.arch == "wrn_10_1"
+    assert "not checked whether this is its network, for its batch norms have seen too few batches" in said
+
+
+def test_a_teacher_from_a_file_that_guesses_is_refused_unless_forced(path: Path, tmp_path: Path) -> None:
+    teacher, _ = obtain(source_of(path), tmp_path)
+    dataset = labelled_by(teacher, wrong=30)
+    with pytest.raises(ConfigError, match=rf"{path} scores 25.00 % on 40 test images, guessing scores up to 55.69 %"):
+        obtain(source_of(path), tmp_path, dataset)
+    assert obtain(source_of(path), tmp_path, dataset, force=True)[0].digest == teacher.digest

@@ -4,7 +4,7 @@ from torch import nn
 
 from cpsc.cost import count_macs, count_parameters
 from cpsc.errors import ConfigError
-from cpsc.models import Output, build_model, check_arch
+from cpsc.models import VARIANTS, Output, build_model, check_arch, named_variant, recipe_of, variants_of
 from cpsc.statistics import StatisticsRecorder
 from cpsc.torchvision_cure import import_torchvision
 from tests.unit.cpsc.models.published_keys import published_keys
@@ -254,3 +254,27 @@ def test_mobilenet_computes_what_torchvisions_does_with_a_stem_of_stride_1() -> 
     x = 3 * torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(network.eval()(x).logits, theirs.eval()(x))
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet34", "vgg11", "wrn_10_1", "mobilenet_v2"])
+def test_variants_have_the_keys_and_shapes_of_the_standard_network_and_compute_something_else(arch: str) -> None:
+    with torch.device("meta"):
+        shapes = [
+            {name: tensor.shape for name, tensor in build_model(name, num_classes=3, channels=1).state_dict().items()}
+            for name in variants_of(arch)
+        ]
+        costs = [count_macs(build_model(name, num_classes=3, channels=1), 1, 32) for name in variants_of(arch)]
+    assert all(shape == shapes[0] for shape in shapes)
+    assert len(shapes) == 1 + len(VARIANTS[recipe_of(arch).kind])
+    assert costs.count(costs[0]) == 1
+
+
+def test_a_variant_is_named_after_its_network() -> None:
+    assert named_variant("resnet18", "standard") == "resnet18"
+    assert named_variant("resnet18", "max_pool") == "resnet18-max_pool"
+    with pytest.raises(
+        ConfigError, match=r"variant must be one of standard, max_pool, stem_stride_2, .* for a resnet18, got 'pool'"
+    ):
+        named_variant("resnet18", "pool")
+    with pytest.raises(ConfigError, match="arch 'vgg11-max_pool': vgg11 has the variants four_pools"):
+        check_arch("vgg11-max_pool")

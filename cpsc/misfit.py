@@ -1,0 +1,236 @@
+"""Whether a network is the one that its weights were trained in, told without data by what its batch norms have stored.
+
+Keys and shapes do not tell strides, pools and paddings; the statistics do, in two ways. The size of its maps: see `borders`.
+And images exist (those it was trained on) that give the right network its stored statistics in all layers at once, so images
+inverted towards them come near within a few steps. In another network some layer stays behind.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from cpsc.borders import tell_borders
+from cpsc.errors import DivergedError
+from cpsc.loop import Phase, run_epoch
+from cpsc.models import is_import_path, variants_of
+from cpsc.rng import stream
+from cpsc.statistics import ChannelStatistics, channel_statistics
+from cpsc.teacher import Teacher
+
+BORDER_LIMIT = 1.22
+"""Factor, up or down, between the border's share that a network's maps have and the one that it has stored."""
+LIMIT = 0.075
+"""Nats a channel between stored and seen, after the inversion, in the layer that is furthest off."""
+HOPELESS = 20 * LIMIT
+"""Beyond it after the first steps, all of them do not come below the limit."""
+STEPS_A_LOOK, MAX_LOOKS = 5, 4
+LR, LR_DECAY, BETA1, BETA2 = 0.2, 0.8, 0.5, 0.9
+SAMPLES, FEWEST_IMAGES, MOST_IMAGES = 512, 32, 64
+"""Values a channel that the smallest map has over the batch, which the number of images follows."""
+MOST_LEFT = 0.2
+"""Of what batch norms start with, in what they have stored: below, they have seen enough to be compared with."""
+
+
+class Verdict(NamedTuple):
+    """What the check found; both figures are None where nothing could be compared."""
+
+    border_factor: float | None
+    """Furthest from 1; None where no map is large enough to have an inside."""
+    distance: float | None
+    """Nats a channel; None, too, where the borders have given the network away already."""
+    fault: str | None
+    """The layer that gives the network away, the figure and the limit."""
+    obstacle: str | None = None
+    """Why nothing could be compared."""
+
+    @property
+    def is_sound(self) -> bool:
+        """Compared, and found to fit."""
+        return self.fault is None and self.obstacle is None
+
+
+def examine(teacher: Teacher, device: torch.device) -> Verdict:
+    """Compare what the batch norms of `teacher` have stored with what its network gives. Deterministic; needs no data.
+
+    A pass of noise, then up to 20 steps of inversion.
+    """
+    network = teacher.build(device)
+    return examine_network(network, channels=teacher.channels, image_size=teacher.image_size, device=device)
+
+
+def examine_network(network: nn.Module, *, channels: int, image_size: int, device: torch.device) -> Verdict:
+    """The same of a network in eval mode, frozen, on `device`."""
+    layers = [layer for layer in network.modules() if _keeps_statistics(layer)]
+    if not layers:
+        return Verdict(None, None, None, "it has no batch norm with statistics to compare")
+    if max(share_left(layer) for layer in layers) > MOST_LEFT:
+        return Verdict(None, None, None, "its batch norms have seen too few batches to be compared")
+    noise = natural_noise(MOST_IMAGES, channels, image_size).to(device).contiguous(memory_format=torch.channels_last)
+    factor, fault = _examine_borders(network, noise)
+    if fault is not None:
+        return Verdict(factor, None, fault)
+    try:
+        misfit = _settle(Inversion(network, noise))
+    except DivergedError:
+        return Verdict(factor, math.inf, "no images give its batch norms what they have stored: what they see is not finite")
+    if misfit is None:
+        return Verdict(factor, None, None, None if factor is not None else "no batch norm runs once in a pass")
+    if misfit.distance < LIMIT:
+        return Verdict(factor, misfit.distance, None)
+    fault = (
+        f"{misfit.layer} gives it away: no images give all layers the batch statistics that they have stored, "
+        f"it stays {misfit.distance:.2g} nats a channel from its own, limit {LIMIT:g}"
+    )
+    return Verdict(factor, misfit.distance, fault)
+
+
+def fitting_variants(teacher: Teacher, device: torch.device) -> list[tuple[Teacher, Verdict]]:
+    """Of the networks of ours that the weights of `teacher` could be of, those whose batch norms fit; and what was found."""
+    if is_import_path(teacher.arch):
+        return []
+    candidates = [teacher.named(arch) for arch in variants_of(teacher.arch.partition("-")[0])]
+    examined = [(candidate, examine(candidate, device)) for candidate in candidates]
+    return [(candidate, verdict) for candidate, verdict in examined if verdict.is_sound]
+
+
+def _examine_borders(network: nn.Module, noise: Tensor) -> tuple[float | None, str | None]:
+    """The factor that is furthest from 1, and what is wrong with it."""
+    told = tell_borders(network, noise, stored_statistics)
+    worst = max(told, key=lambda borders: abs(borders.log_factor), default=None)
+    if worst is None:
+        return None, None
+    factor = math.exp(worst.log_factor)
+    if abs(worst.log_factor) < math.log(BORDER_LIMIT):
+        return factor, None
+    sizes = "smaller" if worst.log_factor > 0 else "larger"
+    return factor, (
+        f"{worst.layer} gives it away: it was trained on {sizes} maps than the {worst.size}x{worst.size} it has here, its batch "
+        f"statistics tell {factor:.2f} times the share of border pixels, limit {BORDER_LIMIT:g} or its inverse"
+    )
+
+
+class Misfit(NamedTuple):
+    """The layer that is furthest off, and how far: KL(seen || stored) of normal distributions, mean over channels, in nats."""
+
+    layer: str
+    distance: float
+
+
+class Inversion:
+    """Images for one network, on their way to the statistics that its batch norms have stored.
+
+    `network` is in eval mode and frozen, and begins with `noise`, or the first of it, [`MOST_IMAGES`, K, H, W].
+    """
+
+    def __init__(self, network: nn.Module, noise: Tensor) -> None:
+        self._network = network
+        self._layers = {name: layer for name, layer in network.named_modules() if _keeps_statistics(layer)}
+        self._seen: dict[str, list[tuple[Tensor, int]]] = {}
+        num_images = min(max(FEWEST_IMAGES, math.ceil(SAMPLES / self._smallest_map(noise[:2]))), MOST_IMAGES)
+        self._holder = nn.ParameterList([nn.Parameter(noise[:num_images].clone(), requires_grad=False)])
+        self._optimizer = Adam([self._holder[0]], lr=LR, betas=(BETA1, BETA2))
+        self._phase = Phase(
+            name="misfit",
+            steps=STEPS_A_LOOK,
+            modules=(self._holder,),
+            terms=lambda: {"statistics": torch.stack(list(self._distances(self._holder[0]).values())).mean()},
+            weights={"statistics": 1.0},
+            optimizers=lambda: [self._optimizer],
+            scaler=torch.amp.GradScaler(noise.device.type, enabled=False),
+        )
+
+    def improve(self) -> None:
+        """Some steps nearer."""
+        run_epoch([self._phase], iterations=1, check_each_iteration=True, diverged_above=math.inf)
+        self._optimizer.param_groups[0]["lr"] *= LR_DECAY
+
+    @torch.no_grad()
+    def misfit(self) -> Misfit | None:
+        """Of the images as they are; None where no batch norm runs once in a pass."""
+        distances = {name: distance.item() for name, distance in self._distances(self._holder[0]).items()}
+        # not a number is the largest of all
+        layer = max(distances, key=lambda name: (math.isnan(distances[name]), distances[name]), default=None)
+        return None if layer is None else Misfit(layer, distances[layer])
+
+    @torch.no_grad()
+    def _smallest_map(self, images: Tensor) -> int:
+        """Pixels."""
+        self._distances(images)
+        return min((pixels for found in self._seen.values() for _, pixels in found), default=1)
+
+    def _distances(self, images: Tensor) -> dict[str, Tensor]:
+        """Of each layer that runs once in a pass, [] each: what runs twice has stored a mixture."""
+        self._seen = {name: [] for name in self._layers}
+        handles = [layer.register_forward_pre_hook(self._note(name)) for name, layer in self._layers.items()]
+        try:
+            self._network(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        self._seen = {name: found for name, found in self._seen.items() if len(found) == 1}
+        return {name: found[0][0] for name, found in self._seen.items()}
+
+    def _note(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            assert isinstance(layer, nn.BatchNorm2d)
+            self._seen[name].append((_distance(inputs[0], layer), inputs[0].shape[2] * inputs[0].shape[3]))
+
+        return hook
+
+
+def _keeps_statistics(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None
+
+
+def stored_statistics(layer: nn.BatchNorm2d) -> ChannelStatistics:
+    """What a batch norm has seen: without the share, in the running averages of a short training, of what it started with."""
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    left = share_left(layer)
+    if left == 0.0:
+        return ChannelStatistics(layer.running_mean, layer.running_var)
+    return ChannelStatistics(layer.running_mean / (1.0 - left), ((layer.running_var - left) / (1.0 - left)).clamp_min(0.0))
+
+
+def share_left(layer: nn.Module) -> float:
+    """Of mean 0 and variance 1 in the running averages; 0 where the number of batches is not known."""
+    assert isinstance(layer, nn.BatchNorm2d)
+    if layer.num_batches_tracked is None or layer.momentum is None:
+        return 0.0
+    batches = int(layer.num_batches_tracked)
+    left = (1.0 - layer.momentum) ** batches if batches else 0.0
+    return float(left) if left > 1e-4 else 0.0
+
+
+def _distance(activations: Tensor, layer: nn.BatchNorm2d) -> Tensor:
+    """Mean over channels of KL(N(seen) || N(stored)) -> []; the variances with the layer's own epsilon, as it divides by them."""
+    seen, kept = channel_statistics(activations), stored_statistics(layer)
+    stored_var = kept.var + layer.eps
+    ratio = (seen.var + layer.eps) / stored_var
+    shift = (seen.mean - kept.mean).square() / stored_var
+    return (0.5 * (ratio - 1.0 - ratio.log() + shift)).mean()
+
+
+def natural_noise(num_images: int, channels: int, size: int) -> Tensor:
+    """With the spectrum of natural images, whose amplitude falls as 1 / frequency; mean 0 and variance 1."""
+    rng = stream(0, "misfit/images", torch.device("cpu"))
+    frequency = (torch.fft.fftfreq(size)[:, None].square() + torch.fft.rfftfreq(size).square()).sqrt()
+    frequency[0, 0] = 1.0 / size
+    spectrum = torch.fft.rfft2(torch.randn(num_images, channels, size, size, generator=rng)) / frequency
+    images = torch.fft.irfft2(spectrum, s=(size, size))
+    return (images - images.mean()) / images.std()
+
+
+def _settle(inversion: Inversion) -> Misfit | None:
+    """The misfit as soon as it is below the limit, or hopeless, or when the steps are over."""
+    misfit = inversion.misfit()
+    for look in range(MAX_LOOKS):
+        if misfit is None or misfit.distance < LIMIT or (look > 0 and misfit.distance > HOPELESS):
+            break
+        inversion.improve()
+        misfit = inversion.misfit()
+    return misfit
