@@ -37,6 +37,8 @@ class Patience:
         self.limit_s = limit_s
         """Another thread may lower it at any time."""
         self.waited_s = 0.0
+        self.is_spent = False
+        """Whether a call was given up."""
         self._about = about
         self._num_failures = 0
         self._failing_since = 0.0
@@ -53,6 +55,7 @@ class Patience:
                     raise
                 self._note(error)
                 if time.monotonic() - self._failing_since > self.limit_s:
+                    self.is_spent = True
                     raise
                 self.wait(max(self._pause_s(), min(retry_after_s(error), MAX_WISH_S)))
             else:

@@ -69,7 +69,7 @@ class MlflowWriter(threading.Thread):
                 if closing:
                     return
                 self._closing.wait(self._pause_s)
-            elif closing:
+            elif closing or self._patience.is_spent:
                 self.undelivered = sum(1 for _ in self._journal.pending())
                 return
             else:

@@ -585,6 +585,17 @@ def test_a_server_that_takes_nothing_at_all_is_given_up_and_the_records_are_coun
     assert 0.3 < time.monotonic() - started < 3
 
 
+def test_an_outage_that_outlasts_the_sweep_is_said_once(
+    study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fail(monkeypatch, "get_experiment_by_name", no_answer(), times=10**9)
+    writer = MlflowWriter(journal, study, "tiny", "launch")
+    with delivering(writer, deadline_s=0.1):
+        wait_until(lambda: len(caplog.records) > 0)
+    assert writer.undelivered == len(list(journal.events()))
+    assert len(caplog.records) == 1
+
+
 def test_as_long_as_records_arrive_the_end_waits_for_the_rest(
     study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
