@@ -6,7 +6,7 @@ inverted towards them come near within a few steps. In another network some laye
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -31,6 +31,8 @@ STEPS_A_LOOK, MAX_LOOKS = 5, 4
 LR, LR_DECAY, BETA1, BETA2 = 0.2, 0.8, 0.5, 0.9
 SAMPLES, FEWEST_IMAGES, MOST_IMAGES = 512, 32, 64
 """Values a channel that the smallest map has over the batch, which the number of images follows."""
+RIVAL = 2.0
+"""A network fits as well as another whose distance, after all steps, is at most so many times smaller."""
 MOST_LEFT = 0.2
 """Of what batch norms start with, in what they have stored: below, they have seen enough to be compared with."""
 
@@ -53,16 +55,16 @@ class Verdict(NamedTuple):
         return self.fault is None and self.obstacle is None
 
 
-def examine(teacher: Teacher, device: torch.device) -> Verdict:
+def examine(teacher: Teacher, device: torch.device, *, thorough: bool = False) -> Verdict:
     """Compare what the batch norms of `teacher` have stored with what its network gives. Deterministic; needs no data.
 
-    A pass of noise, then up to 20 steps of inversion.
+    A pass of noise, then up to 20 steps of inversion; all of them, if `thorough`, also where the first ones find a fit.
     """
     network = teacher.build(device)
-    return examine_network(network, channels=teacher.channels, image_size=teacher.image_size, device=device)
+    return examine_network(network, channels=teacher.channels, image_size=teacher.image_size, device=device, thorough=thorough)
 
 
-def examine_network(network: nn.Module, *, channels: int, image_size: int, device: torch.device) -> Verdict:
+def examine_network(network: nn.Module, *, channels: int, image_size: int, device: torch.device, thorough: bool = False) -> Verdict:
     """The same of a network in eval mode, frozen, on `device`."""
     layers = [layer for layer in network.modules() if _keeps_statistics(layer)]
     if not layers:
@@ -74,7 +76,7 @@ def examine_network(network: nn.Module, *, channels: int, image_size: int, devic
     if fault is not None:
         return Verdict(factor, None, fault)
     try:
-        misfit = _settle(Inversion(network, noise))
+        misfit = _settle(Inversion(network, noise), thorough=thorough)
     except DivergedError:
         return Verdict(factor, math.inf, "no images give its batch norms what they have stored: what they see is not finite")
     if misfit is None:
@@ -89,11 +91,27 @@ def examine_network(network: nn.Module, *, channels: int, image_size: int, devic
 
 
 def fitting_variants(teacher: Teacher, device: torch.device) -> list[tuple[Teacher, Verdict]]:
-    """Of the networks of ours that the weights of `teacher` could be of, those whose batch norms fit; and what was found."""
+    """Of the networks of ours that the weights of `teacher` could be of, those whose batch norms fit; and what was found.
+
+    Where several do, they are compared: one that another fits `RIVAL` times better than is left out.
+    """
     if is_import_path(teacher.arch):
         return []
     candidates = [teacher.named(arch) for arch in variants_of(teacher.arch.partition("-")[0])]
-    examined = [(candidate, examine(candidate, device)) for candidate in candidates]
+    fitting = _sound(candidates, device)
+    if len(fitting) < 2:
+        return fitting
+    fitting = _sound([candidate for candidate, _ in fitting], device, thorough=True)
+    distances = [verdict.distance for _, verdict in fitting if verdict.distance is not None]
+    return [
+        (candidate, verdict)
+        for candidate, verdict in fitting
+        if verdict.distance is None or verdict.distance <= RIVAL * min(distances)
+    ]
+
+
+def _sound(candidates: Iterable[Teacher], device: torch.device, *, thorough: bool = False) -> list[tuple[Teacher, Verdict]]:
+    examined = [(candidate, examine(candidate, device, thorough=thorough)) for candidate in candidates]
     return [(candidate, verdict) for candidate, verdict in examined if verdict.is_sound]
 
 
@@ -197,8 +215,12 @@ def stored_statistics(layer: nn.BatchNorm2d) -> ChannelStatistics:
 
 
 def share_left(layer: nn.Module) -> float:
-    """Of mean 0 and variance 1 in the running averages; 0 where the number of batches is not known."""
+    """Of mean 0 and variance 1 in the running averages: all where that is what they hold; 0 where nothing else tells."""
     assert isinstance(layer, nn.BatchNorm2d)
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    if not layer.running_mean.any() and (layer.running_var == 1.0).all():
+        return 1.0
     if layer.num_batches_tracked is None or layer.momentum is None:
         return 0.0
     batches = int(layer.num_batches_tracked)
@@ -225,11 +247,12 @@ def natural_noise(num_images: int, channels: int, size: int) -> Tensor:
     return (images - images.mean()) / images.std()
 
 
-def _settle(inversion: Inversion) -> Misfit | None:
-    """The misfit as soon as it is below the limit, or hopeless, or when the steps are over."""
+def _settle(inversion: Inversion, *, thorough: bool) -> Misfit | None:
+    """The misfit as soon as it is below the limit, unless it is `thorough`, or hopeless, or when the steps are over."""
     misfit = inversion.misfit()
     for look in range(MAX_LOOKS):
-        if misfit is None or misfit.distance < LIMIT or (look > 0 and misfit.distance > HOPELESS):
+        is_settled = misfit is None or (misfit.distance < LIMIT and not thorough)
+        if misfit is None or is_settled or (look > 0 and misfit.distance > HOPELESS):
             break
         inversion.improve()
         misfit = inversion.misfit()

@@ -252,6 +252,12 @@ def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.layout, str]:
     return tensor.shape, tensor.dtype, tensor.layout, tensor.device.type
 
 
+def check_trainable(dataset: Dataset) -> None:
+    """Raise DataError where no teacher can be trained on `dataset`."""
+    if len(dataset.train) < 2:
+        raise DataError(f"dataset {dataset.name}: one image trains no teacher, batch norm needs two")
+
+
 def train_teacher(
     recipe: TeacherRecipe,
     dataset: Dataset,
@@ -260,8 +266,7 @@ def train_teacher(
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
 ) -> Teacher:
     """Train on the dataset's training part, measure on its test part; `on_epoch(epoch, mean loss)` for progress."""
-    if len(dataset.train) < 2:
-        raise DataError(f"dataset {dataset.name}: one image trains no teacher, batch norm needs two")
+    check_trainable(dataset)
     with seeded_init(recipe.seed, "teacher"):
         network = build_model(recipe.arch, num_classes=dataset.num_classes, channels=dataset.channels)
     place(network, device)

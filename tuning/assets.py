@@ -13,7 +13,7 @@ from cpsc.measurement import InceptionReference
 from cpsc.norms import NormSurvey
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
 from cpsc.published import PublishedConfig, load_teacher
-from cpsc.teacher import Teacher, measure, train_teacher
+from cpsc.teacher import Teacher, check_trainable, measure, train_teacher
 from tuning.class_count import check_class_count
 from tuning.config import Study, TeacherSource, folder_path
 from tuning.fitting import fitted, survey_teacher, switched_off
@@ -210,6 +210,7 @@ def _from_recipe(
     assert dataset is not None
     name = f"teachers/{dataset.name}-{recipe.arch}-{dataset.digest[:8]}-{recipe.digest}.pt"
     if not storage.exists(name):
+        check_trainable(dataset)
         before_making()
         with display.bar(f"teacher {recipe.arch}", recipe.epochs) as advance:
             teacher = train_teacher(

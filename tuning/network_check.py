@@ -5,7 +5,7 @@ import math
 import torch
 
 from cpsc.errors import ConfigError
-from cpsc.misfit import Verdict, examine, fitting_variants
+from cpsc.misfit import RIVAL, Verdict, examine, fitting_variants
 from cpsc.models import STANDARD, is_import_path, variants_of
 from cpsc.teacher import Teacher
 from tuning.config import TeacherSource
@@ -28,8 +28,16 @@ def settle_network(
     if is_open:
         return _choose(teacher, origin, device, display, force=force)
     verdict = examine(teacher, device)
+    fitting = [] if verdict.obstacle else fitting_variants(teacher, device)
     if verdict.fault is not None:
-        _refuse(f"{_fault(teacher, origin, verdict)}; {_remedy(teacher, fitting_variants(teacher, device))}", display, force=force)
+        _refuse(f"{_fault(teacher, origin, verdict)}; {_remedy(teacher, fitting)}", display, force=force)
+    elif fitting and teacher.arch not in [candidate.arch for candidate, _ in fitting]:
+        _refuse(
+            f"config.teacher: {origin} fits {_variant(teacher.arch)} (distance {verdict.distance:.2g} after some steps), but "
+            f"{RIVAL:g} times better after all of them: {_remedy(teacher, fitting)}",
+            display,
+            force=force,
+        )
     return teacher, _finding(verdict)
 
 

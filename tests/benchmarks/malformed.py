@@ -641,13 +641,13 @@ JOURNALS: dict[str, tuple[bytes, str]] = {
     "with a metric in words": (_with(5, metrics={"best_probe_agreement": "good"}), "epoch has no valid metrics"),
     "with a negative number": (_with(4, number=-1), "journal.jsonl line 4: trial_start has no valid number"),
     "of a trial never proposed": (_with(5, number=7), "journal.jsonl line 5: trial 7 was never proposed"),
-    "of a trial proposed twice": (_inserted(json.dumps(sound_journal()[2]).encode()), "trial 0 is proposed twice"),
+    "of a trial proposed twice": (_inserted(json.dumps(sound_journal()[2] | {"time": 9.0}).encode()), "trial 0 is proposed twice"),
     "with an unknown outcome": (
         _inserted(b'{"kind": "trial_end", "time": 1, "number": 0, "outcome": "won", "reason": "", "epoch": 1, "checkpoint": null}'),
         "journal.jsonl line 5: trial_end has no valid outcome",
     ),
     "without its start": (b"".join(_lines(lambda events: None).splitlines(keepends=True)[1:]), "journal.jsonl"),
-    "that is empty": (b"", "journal.jsonl"),
+    "that is empty": (b"", "has no record, so nothing of it was begun"),
     "of points of another space": (_with(3, point={"weights.kl": 1.0}), "journal.jsonl"),
     "of points outside the range": (_with(3, point={"weights.l2": -5.0, "contrast_temperature": 0.07}), "journal.jsonl"),
 }
@@ -922,7 +922,7 @@ def drawn_cases() -> list[Case]:
         for text in _drawn(st.text(alphabet="ab.c d:[]{}!&*%\u00e9", min_size=1, max_size=20), 6)
     ]
     found += [("random teacher", _with_teacher(_content(content)), NOT_READABLE) for content in _drawn(junk, 6)]
-    found += [("cut teacher", _with_teacher(_damaged(_cut(kept))), NOT_READABLE) for kept in _drawn(SMALL_PLACES, 6)]
+    found += [("cut teacher", _with_teacher(_damaged(_cut(kept))), NOT_READABLE if kept else "an empty file") for kept in _drawn(SMALL_PLACES, 6)]
     found += [("bit of a teacher", _with_teacher(_damaged(_flipped(at))), NOT_READABLE) for at in _drawn(PLACES, 12)]
     found += [("cut probe set", _with_probe(_damaged_probe(_cut(kept))), ANEW) for kept in _drawn(SMALL_PLACES, 4)]
     found += [("bit of a probe set", _with_probe(_damaged_probe(_flipped(at))), ANEW) for at in _drawn(PLACES, 8)]

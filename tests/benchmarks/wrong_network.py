@@ -84,7 +84,8 @@ def _dataset(folder: Path | None, num_images: int) -> Dataset:
     if folder is None:
         return load_dataset(DatasetConfig(name="digits"))
     whole = load_dataset(DatasetConfig(name="cifar10", path=str(folder)))
-    return replace(whole, train=Split(whole.train.images[:num_images], whole.train.labels[:num_images]))
+    train, test = (Split(part.images[:size], part.labels[:size]) for part, size in ((whole.train, num_images), (whole.test, 1000)))
+    return replace(whole, train=train, test=test)
 
 
 def _trained(arch: str, dataset: Dataset, epochs: int, dtype: torch.dtype) -> Teacher:
