@@ -6,7 +6,8 @@ inverted towards them come near within a few steps. In another network some laye
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -72,6 +73,11 @@ def examine_network(network: nn.Module, *, channels: int, image_size: int, devic
     if max(share_left(layer) for layer in layers) > MOST_LEFT:
         return Verdict(None, None, None, "its batch norms have seen too few batches to be compared")
     noise = natural_noise(MOST_IMAGES, channels, image_size).to(device).contiguous(memory_format=torch.channels_last)
+    with _one_thread():
+        return _compare(network, noise, thorough=thorough)
+
+
+def _compare(network: nn.Module, noise: Tensor, *, thorough: bool) -> Verdict:
     factor, fault = _examine_borders(network, noise)
     if fault is not None:
         return Verdict(factor, None, fault)
@@ -88,6 +94,17 @@ def examine_network(network: nn.Module, *, channels: int, image_size: int, devic
         f"it stays {misfit.distance:.2g} nats a channel from its own, limit {LIMIT:g}"
     )
     return Verdict(factor, misfit.distance, fault)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The same figures on every machine; and beside other work several threads wait for each other at each of many small steps."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def fitting_variants(teacher: Teacher, device: torch.device) -> list[tuple[Teacher, Verdict]]:

@@ -21,7 +21,7 @@ from cpsc.foreign.state_dicts import Weights, choose, some
 from cpsc.kinds import of_stated_kinds
 from cpsc.models import MOBILENET_V2, RESNETS, VGGS, build_imported, check_arch, check_import_path, named_variant
 from cpsc.rng import seeded_init
-from cpsc.teacher import MAX_CHANNELS, MAX_IMAGE_SIZE, Teacher, check_fields, check_weights, expected_weights
+from cpsc.teacher import MAX_CHANNELS, MAX_IMAGE_SIZE, UNKNOWN, Teacher, check_fields, check_weights, expected_weights
 
 NORMALISATIONS = {
     "cifar10": cifar10.NORMALISATION,
@@ -166,7 +166,7 @@ def _import(weights: Weights, config: PublishedConfig) -> tuple[Teacher, list[st
         channels=found.channels,
         image_size=config.image_size,
         normalisation=_resolve(config.normalisation, found.channels),
-        dataset="unknown",
+        dataset=UNKNOWN,
         test_accuracy=None,
         state=found.state,
     )

@@ -24,6 +24,8 @@ from cpsc.rng import seeded_init, stream
 from cpsc.schedule import student_lr
 
 BUNDLE_VERSION = 1
+UNKNOWN = "unknown"
+"""The dataset of a teacher that was not trained here."""
 MAX_CHANNELS, MAX_IMAGE_SIZE = 64, 1024
 """Beyond any use; a damaged number must not take the machine's memory."""
 

@@ -7,7 +7,7 @@ import torch
 from cpsc.errors import ConfigError
 from cpsc.misfit import RIVAL, Verdict, examine, fitting_variants
 from cpsc.models import STANDARD, is_import_path, variants_of
-from cpsc.teacher import Teacher
+from cpsc.teacher import UNKNOWN, Teacher
 from tuning.config import TeacherSource
 from tuning.progress import Display, percent
 
@@ -20,9 +20,11 @@ def settle_network(
 ) -> tuple[Teacher, str]:
     """`teacher` in the network that its batch norms fit: the one named or, of bare weights of ours, the only one that does.
 
-    Also what was found, in a few words.
+    Also what was found, in a few words; nothing of a bundle that was trained here, which says itself in which network.
     ConfigError, unless forced, where the one named does not fit, or none does, or several do and none is named.
     """
+    if teacher.dataset != UNKNOWN:
+        return teacher, ""
     said = source.published
     is_open = said is not None and said.normalisation is not None and said.variant is None and not is_import_path(teacher.arch)
     if is_open:

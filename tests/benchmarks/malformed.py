@@ -922,7 +922,10 @@ def drawn_cases() -> list[Case]:
         for text in _drawn(st.text(alphabet="ab.c d:[]{}!&*%\u00e9", min_size=1, max_size=20), 6)
     ]
     found += [("random teacher", _with_teacher(_content(content)), NOT_READABLE) for content in _drawn(junk, 6)]
-    found += [("cut teacher", _with_teacher(_damaged(_cut(kept))), NOT_READABLE if kept else "an empty file") for kept in _drawn(SMALL_PLACES, 6)]
+    found += [
+        ("cut teacher", _with_teacher(_damaged(_cut(kept))), NOT_READABLE if kept else "an empty file")
+        for kept in _drawn(SMALL_PLACES, 6)
+    ]
     found += [("bit of a teacher", _with_teacher(_damaged(_flipped(at))), NOT_READABLE) for at in _drawn(PLACES, 12)]
     found += [("cut probe set", _with_probe(_damaged_probe(_cut(kept))), ANEW) for kept in _drawn(SMALL_PLACES, 4)]
     found += [("bit of a probe set", _with_probe(_damaged_probe(_flipped(at))), ANEW) for at in _drawn(PLACES, 8)]
