@@ -51,19 +51,29 @@ class Swept(NamedTuple):
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
-    folder = tmp_path_factory.mktemp("sweep") / "a%20b  #?'\"ü;&\\ "  # what means something to URLs, shells and YAML
-    folder.mkdir()
-    study = write_study(folder / "tiny.yaml", tiny_study() | {"storage": str(folder / "runs")})
-    done = run_cli("sweep", study, cwd=folder.parent)  # MLflow pastes the working folder into SQL, where a quote ends it
+    folder = tmp_path_factory.mktemp("sweep")
+    study = write_study(folder / "tiny.yaml", tiny_study())
+    done = run_cli("sweep", study, cwd=folder)
     assert done.returncode == 0, done.stderr
-    client = MlflowClient(tracking_uri=sqlite_uri(folder / "runs" / "mlflow.db"))
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
     return Swept(folder, study, done.stdout + done.stderr, client)
 
 
-def test_whatever_the_folder_is_called_all_lies_in_it(swept: Swept) -> None:
-    assert [found.name for found in swept.folder.parent.iterdir()] == [swept.folder.name]
-    assert {"mlflow.db", "mlflow-artifacts", "teachers", "probes", "tiny"} <= {found.name for found in swept.folder.glob("runs/*")}
-    assert f"cpsc-tune ui {shlex.quote(str(swept.study))}" in swept.output
+def test_whatever_the_folder_is_called_all_lies_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "a%20b  #?'\"ü;&\\ "  # what means something to URLs, shells, YAML and SQL
+    folder.mkdir()
+    short = {"search": {"num_trials": 1}, "storage": str(folder / "runs")}
+    study = write_study(folder / "tiny.yaml", tiny_study() | short)
+    done = run_cli("sweep", study, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert [found.name for found in tmp_path.iterdir()] == [folder.name]
+    assert {found.name for found in folder.iterdir()} == {"tiny.yaml", "runs"}
+    assert {"mlflow.db", "mlflow-artifacts", "teachers", "probes", "tiny"} <= {found.name for found in folder.glob("runs/*")}
+    assert f"cpsc-tune ui {shlex.quote(str(study))}" in done.stdout
+    client = MlflowClient(tracking_uri=sqlite_uri(folder / "runs" / "mlflow.db"))
+    experiment = client.get_experiment_by_name("tiny")
+    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FINISHED", "FINISHED"]
+    assert client.get_model_version_by_alias("tiny", "champion").status == "READY"
 
 
 def test_every_trial_is_a_run_nested_under_the_launch(swept: Swept) -> None:
