@@ -34,7 +34,7 @@ SMALL = {
 FEWER = {"20": "4", "8": "1"}
 """Trials that a resume extends a study to, and the epoch that a replay goes on from, in the README and here."""
 VERBS_OF_A_STUDY = {"sweep", "teacher", "probe", "trial", "report", "ui", "export", "compare"}
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 
 def readme_commands() -> list[str]:
