@@ -45,7 +45,7 @@ def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=cwd, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
 
 
-def wait_for_epochs(folder: Path, count: int, driver: subprocess.Popen[bytes], *, timeout_s: float = 120) -> None:
+def wait_for_epochs(folder: Path, count: int, driver: subprocess.Popen[bytes], *, timeout_s: float = 300) -> None:
     """Return when the launch in `folder` has recorded so many epochs, or its driver has ended."""
     deadline = time.monotonic() + timeout_s
     while driver.poll() is None and count_epochs(folder) < count:
@@ -54,7 +54,7 @@ def wait_for_epochs(folder: Path, count: int, driver: subprocess.Popen[bytes], *
         time.sleep(0.02)
 
 
-def wait_for_record(folder: Path, driver: subprocess.Popen[bytes], *, timeout_s: float = 120) -> None:
+def wait_for_record(folder: Path, driver: subprocess.Popen[bytes], *, timeout_s: float = 300) -> None:
     """Return when the launch in `folder` has its first record, or its driver has ended."""
     deadline = time.monotonic() + timeout_s
     while driver.poll() is None and time.monotonic() < deadline and not any(Journal(folder).events()):
