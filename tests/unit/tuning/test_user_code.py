@@ -63,7 +63,7 @@ def test_the_installed_script_finds_a_factory(place: str, tmp_path: Path) -> Non
     study = write_study(studies / "tiny.yaml", tiny_study() | {"config": tiny_study()["config"] | {"teacher": teacher}})
     # As the script does: without the working directory on the path, which -m would put there.
     done = subprocess.run(
-        [sys.executable, "-P", "-c", SCRIPT, "teacher", str(study)],
+        [sys.executable, "-P", "-c", SCRIPT, "teacher", str(study), "--force"],  # its weights are drawn, not trained
         cwd=here,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))},
         capture_output=True,
