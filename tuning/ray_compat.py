@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ray._private import ray_constants
+from ray._private import ray_constants, utils
 
 
 @contextmanager
@@ -19,3 +19,14 @@ def on_loopback_only() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def no_sigterm_handler_of_ray() -> Iterator[None]:
+    """Within the block Ray puts no handler of SIGTERM in the place of the program's: its own end the process at once."""
+    before = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = before

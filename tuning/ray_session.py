@@ -18,7 +18,7 @@ from cpsc.errors import ConfigError
 from cpsc.processors import num_processors
 from tuning.assets import study_device
 from tuning.config import Study
-from tuning.ray_compat import on_loopback_only
+from tuning.ray_compat import no_sigterm_handler_of_ray, on_loopback_only
 from tuning.redaction import reason
 
 
@@ -50,23 +50,20 @@ class RaySession:
         self._is_up = False
 
     def start(self) -> None:
-        """Start or join Ray, once. ConfigError, in a line, where it refuses; KeyboardInterrupt where SIGTERM arrives meanwhile.
+        """Start or join Ray, once. ConfigError, in a line, where it refuses; KeyboardInterrupt, once it is up, after a signal.
 
         Called before anything that takes long is begun, for what Ray refuses must not be learnt after the work.
         """
         if self._is_up:
             return
-        handler = signal.getsignal(signal.SIGTERM)
-        try:
-            self._init()
-        except SystemExit as end:  # of Ray's own handlers, which stand while it starts
-            raise KeyboardInterrupt from end
-        except Exception as error:  # of Ray, gRPC, or the system
-            raise ConfigError(f"Ray cannot {self._what()}: {reason(error)}{_way_out(error)}") from error
-        finally:
-            if is_main_thread():
-                signal.signal(signal.SIGTERM, handler)
+        with _signals_noted() as noted:
+            try:
+                self._init()
+            except Exception as error:  # of Ray, gRPC, or the system
+                raise ConfigError(f"Ray cannot {self._what()}: {reason(error)}{_way_out(error)}") from error
         self._is_up = True
+        if noted:
+            raise KeyboardInterrupt
 
     def _init(self) -> None:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -87,6 +84,22 @@ class RaySession:
     def __exit__(self, *error: object) -> None:
         gc.collect()  # a reference to Ray's objects that is dropped after the shutdown ends the process at once, with status 1
         ray.shutdown()
+
+
+@contextmanager
+def _signals_noted() -> Iterator[list[int]]:
+    """Yields a list of the SIGINT and SIGTERM that arrive within the block: what they would raise there, Ray may swallow."""
+    noted: list[int] = []
+    if not is_main_thread():
+        yield noted
+        return
+    before = {which: signal.signal(which, lambda signum, frame: noted.append(signum)) for which in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with no_sigterm_handler_of_ray():
+            yield noted
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
 
 
 def _way_out(error: Exception) -> str:
