@@ -7,7 +7,7 @@ answer that never came; none is taken as done before it is read back.
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import mlflow
 from mlflow import MlflowClient
@@ -25,7 +25,7 @@ from tuning.launch import resume_command
 from tuning.patience import PATIENCE_S, Patience
 from tuning.redaction import reason
 from tuning.results import Launch
-from tuning.runs import EXISTS
+from tuning.runs import EXISTS, on_all_pages
 from tuning.storage import Storage
 from tuning.store import FAILURES, set_http_limits, store_uri, storing_artifacts
 from tuning.tags import DIGEST_TAG
@@ -120,7 +120,7 @@ class Registry:
         """Every logged model of this student, the one to keep first: one that is ready, or the oldest."""
         run = champion.run.info
         query = f"source_run_id = '{run.run_id}'"
-        pages = _pages(
+        pages = on_all_pages(
             lambda token: self._client.search_logged_models([run.experiment_id], query, max_results=PAGE, page_token=token)
         )
         same = [model for model in pages if model.tags.get(DIGEST_TAG) == champion.digest]
@@ -194,7 +194,7 @@ class Registry:
     def _versions(self, champion: Champion, model: LoggedModel) -> list[ModelVersion]:
         """Every version that is this logged model, the first one first."""
         query = f"name = '{champion.name}' AND run_id = '{champion.run.info.run_id}'"
-        pages = _pages(lambda token: self._client.search_model_versions(query, max_results=PAGE, page_token=token))
+        pages = on_all_pages(lambda token: self._client.search_model_versions(query, max_results=PAGE, page_token=token))
         return sorted((found for found in pages if found.source == model.model_uri), key=lambda found: int(found.version))
 
     def _look(self, what: str, look: Callable[[], list[Found]]) -> list[Found]:
@@ -272,17 +272,6 @@ def register_result(
     except FAILURES as error:  # all is recorded: an outage now must not look like a failed sweep
         say(f"the chosen student is not registered ({reason(error)}); do it with: {resume}")
         return None
-
-
-def _pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:
-    """Every item that `ask`, which is given the token of a page, answers with."""
-    token: str | None = None
-    while True:
-        page = ask(token)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _files(folder: Path) -> list[str]:

@@ -1,7 +1,7 @@
 """The MLflow runs of one launch: found by their tags, made once, and one of two kept where an answer was lost."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from mlflow import MlflowClient
@@ -137,26 +137,33 @@ class LaunchRuns:
 
 def all_runs(client: MlflowClient, experiment_ids: list[str], query: str, *, order_by: list[str] | None = None) -> list[Run]:
     """Every run that `query` finds, over as many pages as it takes."""
-    runs: list[Run] = []
-    token: Any = None
+    return list(
+        on_all_pages(lambda token: client.search_runs(experiment_ids, query, max_results=PAGE, order_by=order_by, page_token=token))
+    )
+
+
+def on_all_pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:
+    """Every item that `ask`, which is given the token of a page, answers with."""
+    token: str | None = None
     while True:
-        page = client.search_runs(experiment_ids, query, max_results=PAGE, order_by=order_by, page_token=token)
-        runs += list(page)
+        page = ask(token)
+        yield from page
         token = page.token
         if not token:
-            return runs
+            return
 
 
 def one_each(runs: Iterable[Run], known: Iterable[str] = ()) -> list[Run]:
     """Of the runs of one trial, or of one launch, that of which more is told; in the order in which they come.
 
-    A run that was made twice is told about under one id, the one in `known` where that says; the other stays bare.
+    A run that was made twice is told about under one id, the one in `known` where that says; the other stays bare. One that
+    names no launch's id, as those of earlier versions, is nobody's twin.
     """
-    chosen: dict[tuple[str | None, str | None], Run] = {}
+    chosen: dict[tuple[str, str | None], Run] = {}
     mine = set(known)
     for run in runs:
         tags = run.data.tags
-        whose = (tags.get(LAUNCH_ID_TAG), tags.get(NUMBER_TAG))
+        whose = (tags.get(LAUNCH_ID_TAG, run.info.run_id), tags.get(NUMBER_TAG))
         chosen[whose] = max(
             (other for other in (chosen.get(whose), run) if other is not None),
             key=lambda run: (run.info.run_id in mine, len(run.data.metrics) > 0, len(run.data.params) > 0, run.info.run_id),

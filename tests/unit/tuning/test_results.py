@@ -5,12 +5,13 @@ from typing import NamedTuple
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
 from cpsc.errors import ConfigError
 from tuning.outcome import Outcome
 from tuning.results import Launch, TrialRecord, load_launch
-from tuning.tags import KIND_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, RUNNING
+from tuning.runs import one_each
+from tuning.tags import KIND_TAG, LAUNCH_ID_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, RUNNING
 
 Curve = dict[int, float]
 
@@ -229,3 +230,19 @@ def test_the_studies_of_the_store_are_named_where_another_is_asked_for(store: St
     with pytest.raises(ConfigError) as caught:
         load_launch(store.client, "other")
     assert set(str(caught.value).split("it has ")[1].split(", ")) == {"small", "empty"}
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_runs_that_name_no_launchs_id_are_never_taken_for_one(first: str) -> None:
+    """Those of earlier versions; which of two was kept hung on their random ids."""
+    runs = [bare_run(first), bare_run("b" if first == "a" else "a")]
+    assert one_each(runs) == runs
+    twins = [bare_run(run.info.run_id, **{LAUNCH_ID_TAG: "same"}) for run in runs]
+    assert len(one_each(twins)) == 1
+
+
+def bare_run(run_id: str, **tags: str) -> Run:
+    info = RunInfo(
+        run_id=run_id, experiment_id="0", user_id="", status="FINISHED", start_time=0, end_time=1, lifecycle_stage="active"
+    )
+    return Run(info, RunData(tags=[RunTag(key, value) for key, value in tags.items()]))
