@@ -1,11 +1,19 @@
-"""A small valid study, as content and as a file."""
+"""A small valid study, as content and as a file; and what a small teacher's trials share."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+
+from cpsc.data.dataset import Normalisation
+from cpsc.models import build_model
+from cpsc.probe import ProbeSet
+from cpsc.rng import seeded_init
+from cpsc.teacher import Teacher
+from tuning.assets import Assets
 
 Write = Callable[[Any], Path]
 
@@ -43,3 +51,23 @@ def write(tmp_path: Path) -> Write:
         return path
 
     return write_study
+
+
+@pytest.fixture(scope="session")
+def assets() -> Assets:
+    """An untrained teacher of three classes of 8x8 images in two channels, and twenty probe images."""
+    with seeded_init(0, "teacher"):
+        network = build_model("wrn_10_1", num_classes=3, channels=2)
+    teacher = Teacher(
+        arch="wrn_10_1",
+        class_names=("a", "b", "c"),
+        channels=2,
+        image_size=8,
+        normalisation=Normalisation(mean=(0.3, 0.6), std=(0.2, 0.5)),
+        dataset="none",
+        test_accuracy=None,
+        state=network.state_dict(),
+    )
+    images = torch.randint(0, 256, (20, 2, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    probe = ProbeSet(images=images, labels=torch.arange(20) % 3, teacher_digest=teacher.digest, teacher_accuracy=1.0)
+    return Assets(teacher, probe, None)

@@ -12,9 +12,7 @@ import torch
 from cpsc.data.dataset import Normalisation
 from cpsc.errors import CheckpointError, ConfigError
 from cpsc.models import build_model
-from cpsc.probe import ProbeSet
 from cpsc.rng import seeded_init
-from cpsc.teacher import Teacher
 from tests.bare import FOREIGN, run_bare
 from tests.records import recorded_trial
 from tuning import exported
@@ -24,26 +22,6 @@ from tuning.exported import FORMATS, ONNX, PROGRAM, WEIGHTS, network_source
 from tuning.progress import Display
 
 ARCHS = ("wrn_10_1", "wrn_16_2", "resnet18", "vgg11", "mobilenet_v2")
-
-
-@pytest.fixture(scope="module")
-def assets() -> Assets:
-    """An untrained teacher of three classes of 8x8 images in two channels, and twenty probe images."""
-    with seeded_init(0, "teacher"):
-        network = build_model("wrn_10_1", num_classes=3, channels=2)
-    teacher = Teacher(
-        arch="wrn_10_1",
-        class_names=("a", "b", "c"),
-        channels=2,
-        image_size=8,
-        normalisation=Normalisation(mean=(0.3, 0.6), std=(0.2, 0.5)),
-        dataset="none",
-        test_accuracy=None,
-        state=network.state_dict(),
-    )
-    images = torch.randint(0, 256, (20, 2, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    probe = ProbeSet(images=images, labels=torch.arange(20) % 3, teacher_digest=teacher.digest, teacher_accuracy=1.0)
-    return Assets(teacher, probe, None)
 
 
 def student(arch: str = "wrn_10_1") -> dict[str, torch.Tensor]:

@@ -13,12 +13,9 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelStatus
 
 from cpsc import checkpoint
-from cpsc.data import Normalisation
 from cpsc.errors import CheckpointError
 from cpsc.models import build_model
-from cpsc.probe import ProbeSet
 from cpsc.rng import seeded_init
-from cpsc.teacher import Teacher
 from tuning import patience
 from tuning.assets import Assets
 from tuning.champion import ALIAS, Champion
@@ -82,24 +79,6 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "data" / "model.bin").write_bytes(b"weights")
 
     monkeypatch.setattr(Champion, "save", save)
-
-
-@pytest.fixture(scope="module")
-def assets() -> Assets:
-    with seeded_init(0, "teacher"):
-        network = build_model("wrn_10_1", num_classes=3, channels=2)
-    teacher = Teacher(
-        arch="wrn_10_1",
-        class_names=("a", "b", "c"),
-        channels=2,
-        image_size=8,
-        normalisation=Normalisation(mean=(0.3, 0.6), std=(0.2, 0.5)),
-        dataset="none",
-        test_accuracy=None,
-        state=network.state_dict(),
-    )
-    images = torch.randint(0, 256, (20, 2, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    return Assets(teacher, ProbeSet(images=images, labels=torch.arange(20) % 3, teacher_digest="", teacher_accuracy=1.0), None)
 
 
 def checkpoint_of(folder: Path, seed: int = 1) -> str:
