@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cpsc.statistics import ChannelStatistics
+from cpsc.statistics import ChannelStatistics, keeps_statistics
 
 SMALLEST_MAP = 4
 """Without an inside there is nothing to compare its border with."""
@@ -43,6 +43,12 @@ class _Share(NamedTuple):
     size: int
     log_factor: float
     error: float
+
+
+def image_norms(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
+    """The batch norms of maps that keep statistics, by name, in the order of declaration."""
+    norms = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.BatchNorm2d)}
+    return {name: layer for name, layer in norms.items() if keeps_statistics(layer)}
 
 
 @torch.no_grad()
@@ -90,11 +96,11 @@ def _tell_shares(network: nn.Module, images: Tensor, stored: Stored) -> list[_Sh
         return hook
 
     with ExitStack() as stack:
-        for name, layer in network.named_modules():
+        for layer in network.modules():
             if isinstance(layer, nn.Conv2d):
                 stack.callback(layer.register_forward_hook(note_conv).remove)
-            elif isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None:
-                stack.callback(layer.register_forward_hook(note_norm(name)).remove)
+        for name, norm in image_norms(network).items():
+            stack.callback(norm.register_forward_hook(note_norm(name)).remove)
         network(images)
     names = [share.layer for share in found]
     return [share for share in found if names.count(share.layer) == 1]  # what runs twice has stored a mixture

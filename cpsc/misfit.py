@@ -6,7 +6,7 @@ inverted towards them come near within a few steps. In another network some laye
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from cpsc.borders import tell_borders
+from cpsc.borders import image_norms, tell_borders
 from cpsc.errors import DivergedError
 from cpsc.loop import Phase, run_epoch
 from cpsc.models import is_import_path, variants_of
@@ -67,7 +67,7 @@ def examine(teacher: Teacher, device: torch.device, *, thorough: bool = False) -
 
 def examine_network(network: nn.Module, *, channels: int, image_size: int, device: torch.device, thorough: bool = False) -> Verdict:
     """The same of a network in eval mode, frozen, on `device`."""
-    layers = [layer for layer in network.modules() if _keeps_statistics(layer)]
+    layers = image_norms(network).values()
     if not layers:
         return Verdict(None, None, None, "it has no batch norm with statistics to compare")
     if max(share_left(layer) for layer in layers) > MOST_LEFT:
@@ -107,29 +107,22 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def fitting_variants(teacher: Teacher, device: torch.device) -> list[tuple[Teacher, Verdict]]:
-    """Of the networks of ours that the weights of `teacher` could be of, those whose batch norms fit; and what was found.
+def examine_variants(teacher: Teacher, device: torch.device) -> dict[str, Verdict]:
+    """What is found of each network, by its arch, that the weights of `teacher` could be of; of a user's own, of that alone.
 
-    Where several do, they are compared: one that another fits `RIVAL` times better than is left out.
+    Where several fit, they are examined to the last step, so that they can be compared.
     """
-    if is_import_path(teacher.arch):
-        return []
-    candidates = [teacher.named(arch) for arch in variants_of(teacher.arch.partition("-")[0])]
-    fitting = _sound(candidates, device)
-    if len(fitting) < 2:
-        return fitting
-    fitting = _sound([candidate for candidate, _ in fitting], device, thorough=True)
-    distances = [verdict.distance for _, verdict in fitting if verdict.distance is not None]
-    return [
-        (candidate, verdict)
-        for candidate, verdict in fitting
-        if verdict.distance is None or verdict.distance <= RIVAL * min(distances)
-    ]
+    archs = (teacher.arch,) if is_import_path(teacher.arch) else variants_of(teacher.arch.partition("-")[0])
+    examined = {arch: examine(teacher.named(arch), device) for arch in archs}
+    sound = [arch for arch, verdict in examined.items() if verdict.is_sound]
+    return examined if len(sound) < 2 else examined | {arch: examine(teacher.named(arch), device, thorough=True) for arch in sound}
 
 
-def _sound(candidates: Iterable[Teacher], device: torch.device, *, thorough: bool = False) -> list[tuple[Teacher, Verdict]]:
-    examined = [(candidate, examine(candidate, device, thorough=thorough)) for candidate in candidates]
-    return [(candidate, verdict) for candidate, verdict in examined if verdict.is_sound]
+def fitting(examined: Mapping[str, Verdict]) -> list[str]:
+    """The networks that fit; one that another fits `RIVAL` times better than is left out."""
+    sound = {arch: verdict.distance for arch, verdict in examined.items() if verdict.is_sound}
+    nearest = min((distance for distance in sound.values() if distance is not None), default=0.0)
+    return [arch for arch, distance in sound.items() if distance is None or distance <= RIVAL * nearest]
 
 
 def _examine_borders(network: nn.Module, noise: Tensor) -> tuple[float | None, str | None]:
@@ -163,7 +156,7 @@ class Inversion:
 
     def __init__(self, network: nn.Module, noise: Tensor) -> None:
         self._network = network
-        self._layers = {name: layer for name, layer in network.named_modules() if _keeps_statistics(layer)}
+        self._layers = image_norms(network)
         self._seen: dict[str, list[tuple[Tensor, int]]] = {}
         num_images = min(max(FEWEST_IMAGES, math.ceil(SAMPLES / self._smallest_map(noise[:2]))), MOST_IMAGES)
         self._holder = nn.ParameterList([nn.Parameter(noise[:num_images].clone(), requires_grad=False)])
@@ -217,10 +210,6 @@ class Inversion:
         return hook
 
 
-def _keeps_statistics(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None
-
-
 def stored_statistics(layer: nn.BatchNorm2d) -> ChannelStatistics:
     """What a batch norm has seen: without the share, in the running averages of a short training, of what it started with."""
     assert layer.running_mean is not None
@@ -231,9 +220,8 @@ def stored_statistics(layer: nn.BatchNorm2d) -> ChannelStatistics:
     return ChannelStatistics(layer.running_mean / (1.0 - left), ((layer.running_var - left) / (1.0 - left)).clamp_min(0.0))
 
 
-def share_left(layer: nn.Module) -> float:
+def share_left(layer: nn.BatchNorm2d) -> float:
     """Of mean 0 and variance 1 in the running averages: all where that is what they hold; 0 where nothing else tells."""
-    assert isinstance(layer, nn.BatchNorm2d)
     assert layer.running_mean is not None
     assert layer.running_var is not None
     if not layer.running_mean.any() and (layer.running_var == 1.0).all():

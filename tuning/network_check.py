@@ -1,12 +1,13 @@
 """Whether a teacher from a file is loaded into the network that it was trained in: what is said and what is refused."""
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
 from cpsc.errors import ConfigError
-from cpsc.misfit import RIVAL, Verdict, examine, fitting_variants
-from cpsc.models import STANDARD, is_import_path, variants_of
+from cpsc.misfit import RIVAL, Verdict, examine_variants, fitting
+from cpsc.models import STANDARD, is_import_path
 from cpsc.teacher import UNKNOWN, Teacher
 from tuning.config import TeacherSource
 from tuning.progress import Display, percent
@@ -27,39 +28,25 @@ def settle_network(
         return teacher, ""
     said = source.published
     is_open = said is not None and said.normalisation is not None and said.variant is None and not is_import_path(teacher.arch)
-    if is_open:
-        return _choose(teacher, origin, device, display, force=force)
-    verdict = examine(teacher, device)
-    fitting = [] if verdict.obstacle else fitting_variants(teacher, device)
-    if verdict.fault is not None:
-        _refuse(f"{_fault(teacher, origin, verdict)}; {_remedy(teacher, fitting)}", display, force=force)
-    elif fitting and teacher.arch not in [candidate.arch for candidate, _ in fitting]:
-        _refuse(
-            f"config.teacher: {origin} fits {_variant(teacher.arch)} (distance {verdict.distance:.2g} after some steps), but "
-            f"{RIVAL:g} times better after all of them: {_remedy(teacher, fitting)}",
-            display,
-            force=force,
-        )
-    return teacher, _finding(verdict)
+    examined = examine_variants(teacher, device)
+    if is_open and len(fits := fitting(examined)) == 1:
+        teacher = teacher.named(fits[0])
+        chosen = f"of the variants {_listed(examined)} those of {_variant(teacher.arch)} alone"
+        return teacher, f"{_finding(examined[teacher.arch])}, {chosen}"
+    if fault := _open_fault(teacher, examined) if is_open else _fault(teacher, examined):
+        _refuse(f"config.teacher: {origin} {fault}", display, force=force)
+    return teacher, _finding(examined[teacher.arch])
 
 
-def _choose(teacher: Teacher, origin: str, device: torch.device, display: Display, *, force: bool) -> tuple[Teacher, str]:
-    names = ", ".join(map(_variant, variants_of(teacher.arch)))
-    fitting = fitting_variants(teacher, device)
-    if len(fitting) == 1:
-        chosen, verdict = fitting[0]
-        return chosen, f"{_finding(verdict)}, of the variants {names} those of {_variant(chosen.arch)} alone"
-    if fitting:
-        several = ", ".join(_variant(candidate.arch) for candidate, _ in fitting)
-        _refuse(f"config.teacher: {origin} fits several networks, name one by variant: {several}", display, force=force)
-        return teacher, _finding(fitting[0][1])
-    verdict = examine(teacher, device)
-    if verdict.fault is None:
-        why = f"config.teacher: {origin} has the keys of several networks and {verdict.obstacle}"
-        _refuse(f"{why}: name one by variant ({names}), or pass --force to take {teacher.arch}", display, force=force)
-    else:
-        _refuse(f"{_fault(teacher, origin, verdict)}; {_remedy(teacher, fitting)}", display, force=force)
-    return teacher, _finding(verdict)
+def _open_fault(teacher: Teacher, examined: Mapping[str, Verdict]) -> str:
+    """Why none of several networks is taken."""
+    verdict = examined[teacher.arch]
+    if fits := fitting(examined):
+        return f"fits several networks, name one by variant: {_listed(fits)}"
+    if verdict.obstacle is not None:
+        why = f"has the keys of several networks and {verdict.obstacle}"
+        return f"{why}: name one by variant ({_listed(examined)}), or pass --force to take {teacher.arch}"
+    return _fault(teacher, examined)
 
 
 def check_above_chance(teacher: Teacher, accuracy: float, num_images: int, origin: str) -> None:
@@ -74,14 +61,21 @@ def check_above_chance(teacher: Teacher, accuracy: float, num_images: int, origi
         )
 
 
-def _fault(teacher: Teacher, origin: str, verdict: Verdict) -> str:
-    return f"config.teacher: {origin} was not trained in this {teacher.arch}: {verdict.fault}"
+def _fault(teacher: Teacher, examined: Mapping[str, Verdict]) -> str:
+    """Why the network that `teacher` is in is not its own, and what to do; empty where nothing is known against it."""
+    verdict, fits = examined[teacher.arch], fitting(examined)
+    if verdict.fault is not None:
+        return f"was not trained in this {teacher.arch}: {verdict.fault}; {_remedy(teacher, fits)}"
+    if fits and teacher.arch not in fits:
+        distance = f"it stays {verdict.distance:.2g} nats a channel from its own"
+        return f"fits this {teacher.arch}, where {distance}, {RIVAL:g} times worse than another: {_remedy(teacher, fits)}"
+    return ""
 
 
-def _remedy(teacher: Teacher, fitting: list[tuple[Teacher, Verdict]]) -> str:
+def _remedy(teacher: Teacher, fits: Sequence[str]) -> str:
     """What to do about a fault."""
-    if fitting:
-        names = " or ".join(f"variant: {_variant(candidate.arch)}" for candidate, _ in fitting)
+    if fits:
+        names = " or ".join(f"variant: {_variant(arch)}" for arch in fits)
         return f"its statistics fit {names}; name that, or pass --force"
     if is_import_path(teacher.arch):
         return "have the factory make the network that it was trained in, look at image_size, or pass --force"
@@ -98,6 +92,10 @@ def _finding(verdict: Verdict) -> str:
     if verdict.distance is not None:
         figures.append(f"distance {verdict.distance:.2g}")
     return f"its batch norms {'do not fit' if verdict.fault else 'fit'} ({', '.join(figures)})"
+
+
+def _listed(archs: Iterable[str]) -> str:
+    return ", ".join(map(_variant, archs))
 
 
 def _variant(arch: str) -> str:
