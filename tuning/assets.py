@@ -57,10 +57,9 @@ def prepare(
     storage = open_storage(study)
     device = resolve_device("auto" if study.resources.gpus else "cpu") if on_cluster else study_device(study)
     dataset = load_dataset(study.dataset, say=display.say) if study.dataset else None
-    teacher = obtain_teacher(study.teacher, dataset, storage, device, display, force=force, before_making=before_making)
+    teacher, norms = _obtain_surveyed(study.teacher, dataset, storage, device, display, force=force, before_making=before_making)
     _check_class_count(study, teacher, display, force=force)
     inception = _inception_reference(study, dataset)
-    norms = survey_teacher(teacher)
     run, off = fitted(study, norms), switched_off(study, norms)
     if off:
         terms = ", ".join(run.probe.terms)
@@ -116,13 +115,26 @@ def obtain_teacher(
     display: Display,
     *,
     force: bool = False,
-    before_making: Callable[[], None] = lambda: None,
 ) -> Teacher:
     """The teacher that `source` names, loaded or trained and kept; refused below `min_accuracy` unless forced.
 
     One from a file is also refused where its network is not the one that its weights were trained in: see `network_check`.
     Where labelled images are at hand its accuracy is measured anew, not believed.
     """
+    return _obtain_surveyed(source, dataset, storage, device, display, force=force, before_making=lambda: None)[0]
+
+
+def _obtain_surveyed(
+    source: TeacherSource,
+    dataset: Dataset | None,
+    storage: Storage,
+    device: torch.device,
+    display: Display,
+    *,
+    force: bool,
+    before_making: Callable[[], None],
+) -> tuple[Teacher, NormSurvey]:
+    """The same, and what it has of batch norms."""
     if source.path is not None:
         teacher, origin = _from_path(source.path, source.published, display)
         teacher, found = settle_network(teacher, source, origin, device, display, force=force)
@@ -138,14 +150,15 @@ def obtain_teacher(
         f"teacher {teacher.arch} {teacher.digest[:12]}: {teacher.num_classes} classes, {_spoken(teacher.normalisation)}, "
         f"test accuracy {percent(accuracy) if accuracy is not None else 'unknown'} ({origin}){found and f'; {found}'}"
     )
-    if about := str(survey_teacher(teacher)):
+    norms = survey_teacher(teacher)
+    if about := str(norms):
         display.say(f"this teacher: {about}")
     if source.path is not None and dataset is not None and not force:
         assert accuracy is not None
         check_above_chance(teacher, accuracy, len(dataset.test), origin)
     if source.min_accuracy > 0 and not force:
         _check_accuracy(accuracy, source.min_accuracy, origin)
-    return teacher
+    return teacher, norms
 
 
 def _check_accuracy(accuracy: float | None, minimum: float, origin: str) -> None:
