@@ -82,8 +82,13 @@ class RaySession:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Shut Ray down, or leave the cluster, as far as it is up: it may have failed halfway, or have been stopped before."""
         gc.collect()  # a reference to Ray's objects that is dropped after the shutdown ends the process at once, with status 1
         ray.shutdown()
+        self._is_up = False
 
 
 @contextmanager

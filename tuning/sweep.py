@@ -117,6 +117,7 @@ class _Attempt:
                 if trained:
                     self._session.start()
                     interrupted = self._fit(name, assets, history, scheduler, recorder)
+                    self._session.stop()  # delivery and registration may take their time, and need nothing of it
             except KeyboardInterrupt:  # while Ray starts or stops: while trials run Tune handles it
                 interrupted = True
             except BaseException as error:
