@@ -15,11 +15,11 @@ import torch
 from mlflow import MlflowClient
 
 from tests.conftest import tiny_study
-from tuning.comparing import is_of_the_moment
-from tuning.config import Study
-from tuning.journal import Journal
-from tuning.local import run_trial
-from tuning.progress import Display
+from tuning.display import Display
+from tuning.launch import Journal
+from tuning.replay.comparison import is_of_the_moment
+from tuning.study import Study
+from tuning.trial.local import run_trial
 
 ROOT = Path(__file__).parent.parent
 

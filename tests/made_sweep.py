@@ -11,12 +11,14 @@ import torch
 import yaml
 
 from cpsc.pictures import save_grid
-from tuning.config import Study
-from tuning.journal import Event, Journal
-from tuning.launch_folder import STUDY_FILE
-from tuning.space import build_config, flatten
+from tuning.launch import Journal
+from tuning.launch.folder import STUDY_FILE
+from tuning.launch.journal import Event
+from tuning.study import Study, build_config
+from tuning.study.search_space import flatten
+from tuning.study.yaml_loader import to_plain
 from tuning.tracking import MlflowWriter, delivering
-from tuning.trainable import GALLERY_FILE, SAMPLES_FILE, to_plain
+from tuning.trial.files import GALLERY_FILE, SAMPLES_FILE
 
 BEGUN = 1_790_000_000.0
 LAUNCH_ID = "made"

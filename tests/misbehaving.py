@@ -15,9 +15,9 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
 
 from tests.servers import MlflowServer, differences
-from tuning.champion import ALIAS
-from tuning.journal import Journal
-from tuning.translation import ARTIFACT_FOLDERS, ARTIFACTS
+from tuning.launch import Journal
+from tuning.tracking.champion import ALIAS
+from tuning.tracking.translation import ARTIFACT_FOLDERS, ARTIFACTS
 
 HTML = b"<html><body><h1>Sign in</h1></body></html>"
 HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding", "content-length", "server", "date")

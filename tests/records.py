@@ -6,7 +6,7 @@ from typing import Any, cast
 from mlflow import MlflowClient
 
 from tuning.outcome import Outcome
-from tuning.recorded import RecordedTrial
+from tuning.results.recorded_trial import RecordedTrial
 
 
 class NoArtifacts:

@@ -19,7 +19,8 @@ import psycopg2
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tuning.journal import Event, Journal
+from tuning.launch import Journal
+from tuning.launch.journal import Event
 from tuning.outcome import MLFLOW_STATUS, Outcome
 
 

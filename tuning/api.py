@@ -6,15 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from tuning import config, sweep
-from tuning import local as local_trial
-from tuning.config import Study
-from tuning.progress import Display
-from tuning.report.reading import read_launch
-from tuning.report.tables import TRIALS, trial_rows
-from tuning.report.writing import write_report
+from tuning.display import Display
+from tuning.report import read_launch, write_report
+from tuning.report.parquet import TRIALS, trial_rows
 from tuning.results import Launch, SweepSummary
-from tuning.user_code import look_in
+from tuning.study import Study, config
+from tuning.study.user_code import look_in
+from tuning.sweep import driver as sweep
+from tuning.trial import local as local_trial
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:

@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 
 from cpsc.errors import ConfigError, CpscError
-from tuning.progress import Display
+from tuning.display import Display
 from tuning.redaction import redact
-from tuning.user_code import look_in
+from tuning.study.user_code import look_in
 
 if TYPE_CHECKING:
     from tuning.results import SweepSummary
@@ -96,8 +96,8 @@ def _check_output(folder: Path) -> None:
 def _show(summary: "SweepSummary", study: Path, *, json: bool, quiet: bool) -> None:
     """Print what the sweep found; CpscError where nothing but failures came of it: a script must not take that for success."""
     from tuning.outcome import Outcome
+    from tuning.report.as_json import sweep_figures, to_json
     from tuning.report.console import print_summary
-    from tuning.report.machine import sweep_figures, to_json
 
     if json:
         typer.echo(to_json(sweep_figures(summary)))
@@ -121,8 +121,9 @@ def options(
 def teacher(study: StudyPath, set_: Overrides = None, quiet: Quiet = False, force: Force = False) -> None:
     """Train, or load and check, the study's teacher."""
     from cpsc.data import load_dataset
-    from tuning.assets import obtain_teacher, open_storage, study_device
-    from tuning.config import load_study
+    from tuning.cluster import study_device
+    from tuning.study import load_study
+    from tuning.trial.assets import obtain_teacher, open_storage
 
     loaded = load_study(study, set_)
     storage = open_storage(loaded)
@@ -135,8 +136,9 @@ def teacher(study: StudyPath, set_: Overrides = None, quiet: Quiet = False, forc
 def probe(study: StudyPath, set_: Overrides = None, quiet: Quiet = False, force: Force = False) -> None:
     """Make, or load, the teacher's probe set, and draw it as a picture."""
     from cpsc.pictures import save_grid
-    from tuning.assets import open_storage, prepare, probe_name
-    from tuning.config import load_study
+    from tuning.study import load_study
+    from tuning.trial import prepare
+    from tuning.trial.assets import open_storage, probe_name
 
     loaded = load_study(study, set_)
     display = Display(quiet=quiet)
@@ -158,10 +160,10 @@ def trial(
     force: Force = False,
 ) -> None:
     """Run one trial in this process, without Ray: the study's first starting point, with --set laid over it."""
-    from tuning.config import load_study
-    from tuning.local import run_trial, split_point
-    from tuning.recorder import loggable_metrics
-    from tuning.report.machine import to_json
+    from tuning.report.as_json import to_json
+    from tuning.study import load_study
+    from tuning.trial.local import run_trial, split_point
+    from tuning.trial.trainable import loggable_metrics
 
     point, overrides = split_point(study, set_ or [])
     loaded = load_study(study, overrides)
@@ -183,12 +185,12 @@ def sweep(
     force: Force = False,
 ) -> None:
     """Run a study: search, prune, record every trial, register the best student."""
-    from tuning.config import load_study
+    from tuning.study import load_study
 
     loaded = load_study(study, set_)
     _check_address(address)
     if dry_run:
-        from tuning.dry_run import describe
+        from tuning.sweep import describe
 
         typer.echo(describe(loaded))
         return
@@ -233,12 +235,12 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """What a sweep found, from the MLflow store: leaderboard, the blind choice and its regret; a page with figures, and tables."""
-    from tuning.config import load_study
+    from tuning.report import read_launch, write_report
+    from tuning.report.as_json import launch_figures, to_json
     from tuning.report.console import print_comparison, print_report
-    from tuning.report.machine import launch_figures, to_json
-    from tuning.report.over_seeds import REPEATED
-    from tuning.report.reading import read_launch
-    from tuning.report.writing import report_folder, write_report
+    from tuning.report.files import report_folder
+    from tuning.report.seed_table import REPEATED
+    from tuning.study import load_study
 
     loaded = load_study(study, set_)
     if output is not None:
@@ -269,11 +271,11 @@ def compare(
     quiet: Quiet = False,
 ) -> None:
     """Two or more launches side by side: the same table, and, with --output, a page on the same axes."""
-    from tuning.report.compare import comparison_of_launches, comparison_rows
+    from tuning.report import read_named
+    from tuning.report.as_json import to_json
+    from tuning.report.comparison import comparison_of_launches, comparison_rows
     from tuning.report.console import MARKDOWN_WIDTH
-    from tuning.report.machine import to_json
-    from tuning.report.reading import read_named
-    from tuning.report.writing import write_comparison_files
+    from tuning.report.files import write_comparison_files
 
     if output is not None:
         _check_output(output)
@@ -307,7 +309,7 @@ def replay(
     from bdb import BdbQuit
 
     from tuning.replay import ReplayOptions, replay_trial
-    from tuning.report.machine import to_json
+    from tuning.report.as_json import to_json
 
     options = ReplayOptions(
         epochs=epochs,
@@ -344,8 +346,8 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write a study's best student for use without this package: weights, torch.export program, ONNX, each verified."""
-    from tuning.config import load_study
     from tuning.export import export_student, parse_formats
+    from tuning.study import load_study
 
     chosen = parse_formats(formats)
     loaded = load_study(study, set_)
@@ -362,9 +364,9 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
 ) -> None:
     """Open MLflow's UI, on this machine only, on the store that the study's sweeps write."""
-    from tuning.config import load_study
-    from tuning.store import existing_store_uri
-    from tuning.views import first_page
+    from tuning.study import load_study
+    from tuning.tracking.client import existing_store_uri
+    from tuning.tracking.ui_view import first_page
 
     loaded = load_study(study, set_)
     uri = existing_store_uri(loaded)
@@ -381,7 +383,7 @@ def check_cluster(
     file: Annotated[Path, typer.Argument(help="The cluster file for `ray up` (YAML).")] = Path("cluster.yaml"),
 ) -> None:
     """Check a cluster file as Ray does before `ray up`, and for the mistakes that Ray misses; starts nothing."""
-    from tuning.cluster_file import check_cluster_file
+    from tuning.cluster.launcher_config import check_cluster_file
 
     for doubt in check_cluster_file(file):
         typer.echo(doubt)

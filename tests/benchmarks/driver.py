@@ -39,18 +39,21 @@ from cpsc import checkpoint
 from cpsc.pictures import save_grid
 from tests.benchmarks.malformed import probe_path, sound_probe, sound_teacher, study_of_a_bundle
 from tests.benchmarks.step import processor
-from tuning import sweep
-from tuning.config import resolve_study
+from tuning.display import Display
 from tuning.outcome import Outcome
-from tuning.progress import Display
-from tuning.recorder import Recorder
-from tuning.search import ResumableAsha, StudySearch
-from tuning.space import build_config
-from tuning.store import store_uri
-from tuning.study_mirror import StudyMirror
-from tuning.sweep_progress import SweepProgress
-from tuning.tracking import MlflowWriter
-from tuning.trainable import BEST_STUDENT_FILE, CONFIG_FILE, SAMPLES_FILE, STATE_FILE, TrialContext, node_name, to_plain
+from tuning.search import StudyMirror
+from tuning.search.asha import ResumableAsha
+from tuning.search.optuna_search import StudySearch
+from tuning.study import build_config
+from tuning.study.config import resolve_study
+from tuning.study.yaml_loader import to_plain
+from tuning.sweep import driver as sweep
+from tuning.sweep.progress import SweepProgress
+from tuning.sweep.recorder import Recorder
+from tuning.tracking import MlflowWriter, store_uri
+from tuning.trial.context import TrialContext
+from tuning.trial.files import BEST_STUDENT_FILE, CONFIG_FILE, SAMPLES_FILE, STATE_FILE
+from tuning.trial.trainable import node_name
 
 EPOCHS = 9
 AT_A_TIME = 8
@@ -201,8 +204,8 @@ def measure(num_trials: int, profile: Path | None) -> dict[str, Any]:
     MlflowClient(tracking_uri=store_uri(study)).search_experiments()  # makes the tables
     profiler = cProfile.Profile(time.thread_time)
     with (
-        mock.patch("tuning.tuner.DistillTrainable", CurveTrainable),
-        mock.patch("tuning.ray_session.num_processors", return_value=AT_A_TIME),
+        mock.patch("tuning.sweep.tuner.DistillTrainable", CurveTrainable),
+        mock.patch("tuning.cluster.session.num_processors", return_value=AT_A_TIME),
         meter.watching(),
     ):
         if profile:

@@ -37,11 +37,10 @@ from tests.killing import (
     wait_for_record,
 )
 from tests.servers import differences, mlflow_server
-from tuning.config import Study, load_study
-from tuning.history import LaunchHistory, fold
-from tuning.journal import Journal
+from tuning.launch import Journal, LaunchHistory, fold
 from tuning.outcome import Outcome
-from tuning.search import ResumableAsha, build_scheduler
+from tuning.search.asha import ResumableAsha, build_scheduler
+from tuning.study import Study, load_study
 
 METRIC = "best_probe_agreement"
 

@@ -14,7 +14,7 @@ import yaml
 
 from tests.conftest import run_cli
 from tests.made_sweep import made_store
-from tuning.config import load_study
+from tuning.study import load_study
 
 STUDY = Path("search_spaces/digits.yaml")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.conftest import run_cli
-from tuning.config import load_study
-from tuning.journal import Journal
+from tuning.launch import Journal
+from tuning.study import load_study
 
 ROOT = Path(__file__).parents[2]
 STUDY = ROOT / "search_spaces" / "digits.yaml"

@@ -20,7 +20,7 @@ import psutil
 
 from tests.conftest import tiny_study, write_study
 from tests.killing import end, start, statuses
-from tuning.launch_folder import launches_in
+from tuning.launch.folder import launches_in
 
 TIMEOUT_S = 900.0
 RAY_IS_SLOW, TRIES = "timed out during startup", 5

@@ -22,7 +22,7 @@ from cpsc.models import build_model
 from cpsc.rng import seeded_init
 from cpsc.teacher import Teacher
 from tests.benchmarks.algorithm1 import PlainLoop
-from tuning.environment import processor_name
+from tuning.trial.environment import processor_name
 
 NORMALISATION = Normalisation(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 CLASSES, CHANNELS, SIZE = 10, 3, 32

@@ -12,10 +12,9 @@ from typing import Any
 import yaml
 
 from tests.conftest import run_cli
-from tuning.config import load_study
-from tuning.history import fold
-from tuning.journal import Journal
+from tuning.launch import Journal, fold
 from tuning.results import launch_from_journal
+from tuning.study import load_study
 
 ROOT = Path(__file__).parents[2]
 SEEDS = [1, 2, 3]

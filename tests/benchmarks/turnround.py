@@ -20,10 +20,10 @@ from typing import Any
 
 import torch
 
-import tuning.tuner
+import tuning.sweep.tuner
 from tests.benchmarks.step import processor
 from tuning.cli import app
-from tuning.trainable import DistillTrainable
+from tuning.trial.trainable import DistillTrainable
 
 ROOT = Path(__file__).parents[2]
 LOG = "CPSC_TURNROUND_LOG"
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="as of cpsc-tune")
     options = parser.parse_args()
     words = [word for assignment in options.set for word in ("--set", assignment)]
-    tuning.tuner.DistillTrainable = TimedTrainable  # type: ignore[misc]
+    tuning.sweep.tuner.DistillTrainable = TimedTrainable  # type: ignore[misc]
     with tempfile.TemporaryDirectory() as folder:
         os.environ[LOG] = folder
         app(["sweep", str(options.study), "--quiet", "--set", f"storage={folder}/runs", *words], standalone_mode=False)

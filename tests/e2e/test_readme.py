@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tuning.config import load_study
+from tuning.study import load_study
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

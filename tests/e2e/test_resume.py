@@ -19,12 +19,11 @@ from tests.killing import (
     wait_for_epochs,
     wait_for_record,
 )
-from tuning.closing import close_dead_launches
-from tuning.config import load_study
-from tuning.history import fold
-from tuning.journal import Journal
-from tuning.progress import Display
+from tuning.display import Display
+from tuning.launch import Journal, fold
+from tuning.study import load_study
 from tuning.sweep import resume_sweep
+from tuning.sweep.recovery import close_dead_launches
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

@@ -23,11 +23,11 @@ from cpsc.deploy import build_deployed
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
 from tests.conftest import run_cli, tiny_study, write_study
-from tuning.comparing import is_of_the_moment
-from tuning.history import fold
-from tuning.journal import Journal
-from tuning.progress import Display
-from tuning.results import Course, launch_from_journal, load_launch
+from tuning.display import Display
+from tuning.launch import Journal, fold
+from tuning.replay.comparison import is_of_the_moment
+from tuning.results import launch_from_journal, load_launch
+from tuning.results.model import Course
 from tuning.sqlite import sqlite_uri
 from tuning.sweep import resume_sweep
 
@@ -210,8 +210,8 @@ def test_a_trial_run_alone_reports_the_numbers_of_the_sweeps_trial(swept: Swept)
     run = max(swept.trials(), key=lambda run: len(swept.curve(run, "probe_kl")))
     point = json.loads(run.data.tags["point"])
     code = (
-        "import sys, json; from pathlib import Path; from tuning.local import *; from tuning.config import load_study;"
-        "from tuning.progress import Display; study = load_study(Path(sys.argv[1]));"
+        "import sys, json; from pathlib import Path; from tuning.trial.local import *; from tuning.study.config import load_study;"
+        "from tuning.display import Display; study = load_study(Path(sys.argv[1]));"
         "print(json.dumps(run_trial(study, json.loads(sys.argv[2]), Display(quiet=True))))"
     )
     done = subprocess.run(

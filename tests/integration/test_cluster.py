@@ -25,10 +25,9 @@ from cpsc.teacher import Teacher
 from tests.clusters import demand_token, head, stay_on_loopback, trial_processes, until
 from tests.conftest import write_study
 from tests.killing import ROOT, count_epochs, end, recorded_curves, repeat_alone, slow_study, start, statuses
-from tuning.config import load_study
-from tuning.history import LaunchHistory, fold
-from tuning.journal import Journal
+from tuning.launch import Journal, LaunchHistory, fold
 from tuning.outcome import Outcome
+from tuning.study import load_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

@@ -8,8 +8,7 @@ import pytest
 
 from tests.conftest import run_cli, write_study
 from tests.killing import recorded_curves, slow_study, start, wait_for_epochs
-from tuning.history import LaunchHistory, fold
-from tuning.journal import Journal
+from tuning.launch import Journal, LaunchHistory, fold
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 

@@ -12,9 +12,9 @@ from ray._private import ray_constants
 
 from cpsc.errors import ConfigError
 from tests.conftest import write_study
-from tuning.config import load_study
-from tuning.progress import Display
-from tuning.ray_session import RaySession, terminating_like_ctrl_c
+from tuning.cluster.session import RaySession, terminating_like_ctrl_c
+from tuning.display import Display
+from tuning.study import load_study
 from tuning.sweep import run_sweep
 
 pytestmark = pytest.mark.ray

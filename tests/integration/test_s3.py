@@ -15,8 +15,7 @@ from cpsc.errors import CheckpointError, ConfigError, DataError
 from tests.conftest import run_cli, write_study
 from tests.killing import end, recorded_curves, slow_study, start, wait_for_epochs
 from tests.unit.cpsc.data.files import cell, pixels, write_parquet
-from tuning.history import LaunchHistory, fold
-from tuning.journal import Journal
+from tuning.launch import Journal, LaunchHistory, fold
 from tuning.storage import Storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]

@@ -16,12 +16,11 @@ from tests.conftest import run_cli, tiny_study, write_study
 from tests.killing import count_epochs, end, slow_study, start, wait_for_epochs
 from tests.misbehaving import misbehaving, not_once
 from tests.servers import MlflowServer, Postgres, differences, mlflow_server, postgres
-from tuning import tracking
-from tuning.champion import ALIAS
-from tuning.config import resolve_study
-from tuning.history import fold
-from tuning.journal import Journal
+from tuning.launch import Journal, fold
+from tuning.study.config import resolve_study
 from tuning.tracking import MlflowWriter, delivering
+from tuning.tracking import delivery as tracking
+from tuning.tracking.champion import ALIAS
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

@@ -18,10 +18,12 @@ from cpsc.presets import preset
 from cpsc.probe import ProbeConfig, synthesise
 from cpsc.rng import seeded_init
 from cpsc.teacher import Teacher
-from tuning.comparing import is_of_the_moment
-from tuning.space import Settings
+from tuning.replay.comparison import is_of_the_moment
 from tuning.storage import Storage
-from tuning.trainable import STATE_FILE, DistillTrainable, TrialContext, local_trainable
+from tuning.study.search_space import Settings
+from tuning.trial.context import TrialContext
+from tuning.trial.files import STATE_FILE
+from tuning.trial.trainable import DistillTrainable, local_trainable
 
 BASES: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -102,7 +104,7 @@ import json, sys, torch
 from pathlib import Path
 from types import SimpleNamespace
 from tests.integration.test_trial_resume import BASES, make_context, steps
-from tuning.trainable import local_trainable
+from tuning.trial.trainable import local_trainable
 
 base, folder = sys.argv[1], Path(sys.argv[2])
 trainable = local_trainable(make_context(BASES[base]), {"weights.l2": 2.0})

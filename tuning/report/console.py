@@ -8,13 +8,13 @@ from rich.console import Console
 from rich.table import Table
 
 from cpsc.errors import ConfigError
-from tuning.launch import resume_command
+from tuning.display import percent
+from tuning.launch.launch import resume_command
 from tuning.outcome import Outcome
-from tuning.progress import percent
 from tuning.redaction import redact
-from tuning.report.over_seeds import comparison_table
+from tuning.report.seed_table import comparison_table
 from tuning.results import Launch, SweepSummary, TrialRecord
-from tuning.store import store_uri
+from tuning.tracking import store_uri
 
 SHOWN_TRIALS = 10
 MARKDOWN_WIDTH = 400

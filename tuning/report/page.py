@@ -13,7 +13,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from cpsc.checkpoint import atomic_path
-from tuning.progress import percent
+from tuning.display import percent
 from tuning.report.pictures import Picture
 
 TEMPLATE = "page.html.j2"

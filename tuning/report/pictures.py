@@ -8,8 +8,8 @@ from mlflow import MlflowClient
 
 from cpsc.pictures import caption_of
 from tuning.results import TrialRecord
-from tuning.store import FAILURES
-from tuning.trainable import GALLERY_FILE, SAMPLES_FILE
+from tuning.tracking.client import FAILURES
+from tuning.trial.files import GALLERY_FILE, SAMPLES_FILE
 
 MAX_BYTES = 3_000_000
 """Of one picture in the page; a larger one stays in MLflow."""

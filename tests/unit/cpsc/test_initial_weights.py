@@ -14,7 +14,8 @@ from cpsc.methods import METHODS
 from cpsc.models import build_model
 from cpsc.replay import Encoder
 from cpsc.torchvision_cure import import_torchvision
-from tuning.space import Settings, build_config
+from tuning.study import build_config
+from tuning.study.search_space import Settings
 
 NORMALISATION = Normalisation(mean=(0.5,) * 3, std=(0.25,) * 3)
 

@@ -12,7 +12,8 @@ from cpsc.distiller import Distiller
 from cpsc.errors import ConfigError
 from cpsc.presets import PRESETS
 from tests.unit.cpsc.test_distiller import copy_of, differences, without_timings
-from tuning.space import Settings, build_config
+from tuning.study import build_config
+from tuning.study.search_space import Settings
 
 SMALL: dict[str, Any] = {
     "seed": 3,

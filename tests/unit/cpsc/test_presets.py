@@ -7,7 +7,8 @@ from cpsc.config import CpscConfig, DistillConfig, GeneratorConfig
 from cpsc.errors import ConfigError
 from cpsc.presets import PRESETS, preset
 from cpsc.schedule import generator_lr, student_lr
-from tuning.space import Settings, build_config
+from tuning.study import build_config
+from tuning.study.search_space import Settings
 
 
 def test_the_paper_preset_changes_nothing() -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from cpsc.errors import ConfigError
-from tuning.cluster_file import check_cluster_file
+from tuning.cluster.launcher_config import check_cluster_file
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = ROOT / "cluster.yaml"

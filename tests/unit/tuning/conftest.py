@@ -13,7 +13,7 @@ from cpsc.models import build_model
 from cpsc.probe import ProbeSet
 from cpsc.rng import seeded_init
 from cpsc.teacher import Teacher
-from tuning.assets import Assets
+from tuning.trial import Assets
 
 Write = Callable[[Any], Path]
 

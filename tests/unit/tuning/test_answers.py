@@ -9,8 +9,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils import rest_utils
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
-from tuning.answers import NoAnswerError, check_answer, check_answers, retry_after_s
-from tuning.refusal import is_refusal
+from tuning.tracking.answers import NoAnswerError, check_answer, check_answers, retry_after_s
+from tuning.tracking.refusal import is_refusal
 
 API = "http://127.0.0.1:5000/prefix/api/2.0/mlflow"
 FILES = "http://127.0.0.1:5000/api/2.0/mlflow-artifacts/artifacts"

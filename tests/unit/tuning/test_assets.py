@@ -16,10 +16,10 @@ from cpsc.metrics import predict
 from cpsc.models import build_model
 from cpsc.published import PublishedConfig
 from cpsc.teacher import Teacher, TeacherRecipe, measure, train_teacher
-from tuning.assets import obtain_teacher
-from tuning.config import TeacherSource
-from tuning.progress import Display
+from tuning.display import Display
 from tuning.storage import Storage
+from tuning.study import TeacherSource
+from tuning.trial.assets import obtain_teacher
 
 CPU = torch.device("cpu")
 HALF = Normalisation(mean=(0.5,), std=(0.5,))

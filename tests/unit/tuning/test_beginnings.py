@@ -17,13 +17,14 @@ from mlflow import MlflowClient
 from cpsc.checkpoint import atomic_path
 from cpsc.errors import ConfigError
 from tests.killing import dies_at
-from tuning import launch_folder, store_file
-from tuning.config import Study, resolve_study
-from tuning.journal import DriverLock, Journal
-from tuning.launch import new_launch, open_launch
-from tuning.launch_folder import FORGOTTEN_S, claim, clear_forgotten, launches_in
+from tuning.launch import DriverLock, Journal, new_launch, open_launch
+from tuning.launch import folder as launch_folder
+from tuning.launch.folder import FORGOTTEN_S, claim, clear_forgotten, launches_in
 from tuning.storage import Storage
-from tuning.store_file import FILE_NAME, ensure_store_file, holds_anything, is_whole, prefix
+from tuning.study import Study
+from tuning.study.config import resolve_study
+from tuning.tracking import store_file
+from tuning.tracking.store_file import FILE_NAME, ensure_store_file, holds_anything, is_whole, prefix
 
 START = {"kind": "launch_start", "time": 0.0}
 

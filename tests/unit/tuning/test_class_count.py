@@ -12,11 +12,12 @@ from cpsc.data.dataset import Normalisation
 from cpsc.errors import ConfigError
 from cpsc.models import build_model
 from cpsc.teacher import Teacher
-from tuning.assets import prepare
-from tuning.class_count import check_class_count
-from tuning.config import Study, resolve_study
-from tuning.layers import overridden
-from tuning.progress import Display
+from tuning.display import Display
+from tuning.study import Study
+from tuning.study.class_count import check_class_count
+from tuning.study.config import resolve_study
+from tuning.study.overrides import overridden
+from tuning.trial import prepare
 
 Raw = dict[str, Any]
 PUBLISHED = {"path": "net.pth", "normalisation": "cifar100", "image_size": 32}

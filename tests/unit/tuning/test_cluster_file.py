@@ -32,9 +32,9 @@ from tests.unit.tuning.cluster_edits import (
     rewrite,
     write,
 )
-from tuning.cluster_file import CHECKS, check_cluster_file
-from tuning.cluster_file.sections import check_as_ray_does
-from tuning.cluster_file.shell import simple_commands
+from tuning.cluster.launcher_config import CHECKS, check_cluster_file
+from tuning.cluster.launcher_config.sections import check_as_ray_does
+from tuning.cluster.launcher_config.shell import simple_commands
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ from tests.unit.tuning.cluster_edits import (
     rewrite,
     write,
 )
-from tuning.cluster_file import check_cluster_file, installation, project
-from tuning.cluster_file.sections import check_as_ray_does
+from tuning.cluster.launcher_config import check_cluster_file, installation, project
+from tuning.cluster.launcher_config.sections import check_as_ray_does
 
 SETUP = "setup_commands"
 NAMES = [Requirement(text).name for text in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]]

@@ -21,8 +21,8 @@ from tests.unit.tuning.cluster_edits import (
     rewrite,
     write,
 )
-from tuning.cluster_file import check_cluster_file
-from tuning.cluster_file.sections import check_as_ray_does
+from tuning.cluster.launcher_config import check_cluster_file
+from tuning.cluster.launcher_config.sections import check_as_ray_does
 
 TYPES = "available_node_types"
 WORKERS = f"{TYPES}/gpu_spot"
@@ -271,7 +271,7 @@ def test_only_aws_needs_botocore_and_says_so(cluster: Cluster, tmp_path: Path) -
         edit(changed)
         (tmp_path / name).mkdir()
         paths.append(write(tmp_path / name, changed))
-    check = "tuning.cluster_file, pathlib; tuning.cluster_file.check_cluster_file(pathlib.Path({!r}))"
+    check = "tuning.cluster.launcher_config, pathlib; tuning.cluster.launcher_config.check_cluster_file(pathlib.Path({!r}))"
     finished = run_without(("botocore",), [check.format(str(path)) for path in paths])
     assert finished.stderr.strip().splitlines()[-1] == (
         f"cpsc.errors.ConfigError: {paths[2]}: provider.type: aws is checked by botocore's model of it, which is not installed; "

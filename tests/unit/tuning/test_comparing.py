@@ -4,9 +4,9 @@ import math
 from typing import Any
 
 from tests.records import recorded_trial
-from tuning.comparing import Comparison
 from tuning.outcome import Outcome
-from tuning.recorded import RecordedTrial
+from tuning.replay.comparison import Comparison
+from tuning.results.recorded_trial import RecordedTrial
 
 
 def result(trial: RecordedTrial, epoch: int, **changes: Any) -> dict[str, Any]:

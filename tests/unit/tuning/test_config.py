@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from cpsc.data.dataset import Normalisation
 from cpsc.errors import ConfigError
 from cpsc.published import PublishedConfig
-from tuning.config import StudyFile, load_study, resolve_study
-from tuning.layers import parse_assignments
-from tuning.space import build_config, parameter_paths
+from tuning.study import build_config, load_study
+from tuning.study.config import StudyFile, resolve_study
+from tuning.study.overrides import parse_assignments
+from tuning.study.search_space import parameter_paths
 
 Raw = dict[str, Any]
 Write = Callable[[Any], Path]

@@ -10,7 +10,7 @@ import pytest
 from torch import nn
 
 from cpsc.errors import DivergedError
-from tuning.debugging import attach_debugger
+from tuning.replay.debugger import attach_debugger
 
 
 class Method(nn.Module):

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from cpsc.errors import ConfigError
-from tuning.config import resolve_study
-from tuning.dry_run import describe
+from tuning.study.config import resolve_study
+from tuning.sweep import describe
 
 Raw = dict[str, Any]
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tuning import environment as module
-from tuning.environment import code_digest, differences, environment, from_tag, processor_name, to_tag
+from tuning.trial import environment as module
+from tuning.trial.environment import code_digest, differences, environment, from_tag, processor_name, to_tag
 
 FACTS = {"torch": "2.13.0+cpu", "processor": "EPYC", "threads": "1", "device": "cpu"}
 

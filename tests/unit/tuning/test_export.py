@@ -15,11 +15,12 @@ from cpsc.models import build_model
 from cpsc.rng import seeded_init
 from tests.bare import FOREIGN, run_bare
 from tests.records import recorded_trial
-from tuning import exported
-from tuning.assets import Assets
-from tuning.export import StudentExport, check_folder, compare, parse_formats
-from tuning.exported import FORMATS, ONNX, PROGRAM, WEIGHTS, network_source
-from tuning.progress import Display
+from tuning.display import Display
+from tuning.export import formats as exported
+from tuning.export import parse_formats
+from tuning.export.export import StudentExport, check_folder, compare
+from tuning.export.formats import FORMATS, ONNX, PROGRAM, WEIGHTS, network_source
+from tuning.trial import Assets
 
 ARCHS = ("wrn_10_1", "wrn_16_2", "resnet18", "vgg11", "mobilenet_v2")
 
@@ -121,7 +122,7 @@ def test_a_file_that_answers_otherwise_is_not_kept_and_nothing_is_replaced(
 ) -> None:
     export(assets, tmp_path, formats=[WEIGHTS, PROGRAM])
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    monkeypatch.setattr("tuning.export.FORMATS", FORMATS | {name: broken(name)})
+    monkeypatch.setattr("tuning.export.export.FORMATS", FORMATS | {name: broken(name)})
     with pytest.raises(CheckpointError, match=r"student\.\w+: .* it is not kept"):
         export(assets, tmp_path, formats=[WEIGHTS, PROGRAM], number=5)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
@@ -153,7 +154,7 @@ def test_a_format_that_cannot_be_written_is_left_out_only_where_nobody_asked_for
         raise ConfigError("--formats onnx: the student has an operator that ONNX does not (aten::odd), use program")
 
     impossible = FORMATS[ONNX]._replace(check=lambda: None, write=refuse)
-    monkeypatch.setattr("tuning.export.FORMATS", FORMATS | {ONNX: impossible})
+    monkeypatch.setattr("tuning.export.export.FORMATS", FORMATS | {ONNX: impossible})
     lines = export(assets, tmp_path)
     assert [line.partition(":")[0] for line in lines[:2]] == ["student.pt", "student.pt2"]
     assert not (tmp_path / "student.onnx").exists()

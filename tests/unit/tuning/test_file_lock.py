@@ -11,7 +11,8 @@ import pytest
 
 from cpsc.errors import ConfigError
 from tuning.file_lock import FileLock, LockError
-from tuning.journal import CLOSING, DriverLock
+from tuning.launch import DriverLock
+from tuning.launch.journal import CLOSING
 
 
 @pytest.mark.parametrize(

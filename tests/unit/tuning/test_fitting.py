@@ -7,9 +7,9 @@ import pytest
 
 from cpsc.errors import ConfigError
 from cpsc.norms import NormSurvey
-from tuning.config import Study, load_study, resolve_study
-from tuning.fitting import fitted, switched_off
-from tuning.space import build_config
+from tuning.study import Study, build_config, load_study
+from tuning.study.config import resolve_study
+from tuning.study.teacher_fit import fitted, switched_off
 
 Raw = dict[str, Any]
 NONE = NormSurvey(compared=(), left_out={}, others={"GroupNorm": 5})

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from cpsc.errors import ConfigError
-from tuning.clock import DRIVER_DIED
-from tuning.history import FIELDS, LaunchHistory, check_resumable, fold
+from tuning.launch import LaunchHistory, fold
+from tuning.launch.clock import DRIVER_DIED
+from tuning.launch.history import FIELDS, check_resumable
 from tuning.outcome import Outcome
-from tuning.space import Range
+from tuning.study.search_space import Range
 
 METRIC = "best_probe_agreement"
 Event = dict[str, Any]

@@ -7,7 +7,7 @@ from pathlib import Path
 import moto.ec2
 import pytest
 
-from tuning.cluster_file.instance_types import Machine, machine
+from tuning.cluster.launcher_config.instance_types import Machine, machine
 
 RECORDED = Path(moto.ec2.__file__).parent / "resources" / "instance_types.json.gz"
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from cpsc.errors import ConfigError
-from tuning.journal import MAX_PAUSE_S, MIN_PAUSE_S, DriverLock, Event, Journal, pause_after
+from tuning.launch import DriverLock, Journal
+from tuning.launch.journal import MAX_PAUSE_S, MIN_PAUSE_S, Event, pause_after
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from cpsc.errors import CheckpointError
-from tuning import journal_copy
-from tuning.journal import Journal
-from tuning.journal_copy import JournalCopy
+from tuning.launch import Journal
+from tuning.launch import journal_backup as journal_copy
+from tuning.launch.journal_backup import JournalCopy
 from tuning.storage import Storage
 
 

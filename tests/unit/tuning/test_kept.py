@@ -12,9 +12,9 @@ from cpsc import checkpoint
 from cpsc.errors import CheckpointError, ConfigError
 from tests.records import recorded_trial
 from tests.unit.tuning.conftest import Write
-from tuning.config import Study, load_study
-from tuning.kept import best_student, check_wanted, kept_checkpoint
-from tuning.recorded import RecordedTrial
+from tuning.results.checkpoints import best_student, check_wanted, kept_checkpoint
+from tuning.results.recorded_trial import RecordedTrial
+from tuning.study import Study, load_study
 
 KL = (0.5, 0.4, 0.3)
 TRIAL = recorded_trial()

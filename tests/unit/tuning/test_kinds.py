@@ -18,8 +18,8 @@ from cpsc.errors import ConfigError
 from cpsc.probe import ProbeConfig
 from cpsc.published import PublishedConfig
 from cpsc.teacher import TeacherRecipe
-from tuning.config import StudyFile, resolve_study
-from tuning.space import FIXED_PATHS, REPEATED_PATH, parameter_paths, set_path
+from tuning.study.config import StudyFile, resolve_study
+from tuning.study.search_space import FIXED_PATHS, REPEATED_PATH, parameter_paths, set_path
 
 Raw = dict[str, Any]
 STUDY: Raw = {

@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from cpsc.errors import ConfigError
-from tuning.config import Study, resolve_study
-from tuning.journal import Journal
-from tuning.launch import new_launch, open_launch, records_copy
+from tuning.launch import Journal, new_launch, open_launch
+from tuning.launch.launch import records_copy
+from tuning.study import Study
+from tuning.study.config import resolve_study
 
 START = {"kind": "launch_start"}
 SECRET = "http://user:hidden@127.0.0.1:5000"

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from cpsc.errors import ConfigError
-from tuning.config import load_study
 from tuning.launch import open_launch
-from tuning.local import split_point
+from tuning.study import load_study
+from tuning.trial.local import split_point
 
 SCALE: dict[str, Any] = {
     "config": {

@@ -6,7 +6,7 @@ import torch
 from cpsc.data.dataset import Normalisation
 from cpsc.models import build_model
 from cpsc.teacher import Teacher
-from tuning.network_cost import student_cost, teacher_cost
+from tuning.trial.model_cost import student_cost, teacher_cost
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 
 from tuning.outcome import Outcome
-from tuning.report.over_seeds import comparison_table, group_trials, spread
+from tuning.report.seed_table import comparison_table, group_trials, spread
 from tuning.results import Launch, TrialRecord
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 
-from tuning import patience
-from tuning.answers import NoAnswerError
-from tuning.patience import Patience
+from tuning.tracking import retry as patience
+from tuning.tracking.answers import NoAnswerError
+from tuning.tracking.retry import Patience
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +95,7 @@ def test_a_server_that_asks_for_a_pause_is_granted_it(monkeypatch: pytest.Monkey
 
 def test_an_outage_is_said_once_each_and_chance_is_not(caplog: pytest.LogCaptureFixture) -> None:
     patient = Patience(10, about="tracking is away")
-    with caplog.at_level(logging.WARNING, logger="tuning.patience"):
+    with caplog.at_level(logging.WARNING, logger="tuning.tracking.retry"):
         patient.ask(failing(OSError("a"), OSError("b")))
         assert caplog.records == []
         for _ in range(2):

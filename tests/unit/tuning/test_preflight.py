@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tuning.preflight import MeetingPoint, UnfitNodeError, versions
+from tuning.cluster.preflight import MeetingPoint, UnfitNodeError, versions
 from tuning.storage import Storage
 
 

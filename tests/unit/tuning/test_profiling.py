@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cpsc.errors import ConfigError
-from tuning.profiling import WARMUP_STEPS, StepProfiler, check_trace_file
+from tuning.replay.profiler import WARMUP_STEPS, StepProfiler, check_trace_file
 
 
 def train(steps: int) -> None:

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from tuning import progress
-from tuning.progress import Display, percent
+from tuning import display as progress
+from tuning.display import Display, percent
 
 
 def display(*, terminal: bool = False, quiet: bool = False) -> tuple[Display, io.StringIO]:

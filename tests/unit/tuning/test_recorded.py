@@ -12,7 +12,7 @@ from mlflow.entities import Metric, Param
 from cpsc.errors import ConfigError
 from tests.conftest import tiny_study
 from tuning.outcome import Outcome
-from tuning.recorded import find_trial, stores_of, study_of
+from tuning.results.recorded_trial import find_trial, stores_of, study_of
 
 
 class Recorded(NamedTuple):

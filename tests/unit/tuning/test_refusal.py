@@ -5,7 +5,7 @@ import requests
 from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException, RestException
 
 from cpsc.errors import CheckpointError
-from tuning.refusal import is_refusal
+from tuning.tracking.refusal import is_refusal
 
 
 def http_error(status: int) -> requests.HTTPError:

@@ -16,14 +16,14 @@ from cpsc import checkpoint
 from cpsc.errors import CheckpointError
 from cpsc.models import build_model
 from cpsc.rng import seeded_init
-from tuning import patience
-from tuning.assets import Assets
-from tuning.champion import ALIAS, Champion
-from tuning.patience import Patience
-from tuning.registration import Registry
 from tuning.storage import Storage
-from tuning.tags import DIGEST_TAG, LAUNCH_TAG, NUMBER_TAG
-from tuning.trainable import BEST_STUDENT_FILE
+from tuning.sweep.registration import Registry
+from tuning.tracking import retry as patience
+from tuning.tracking.champion import ALIAS, Champion
+from tuning.tracking.retry import Patience
+from tuning.tracking.tags import DIGEST_TAG, LAUNCH_TAG, NUMBER_TAG
+from tuning.trial import Assets
+from tuning.trial.files import BEST_STUDENT_FILE
 
 NUM_PARAMS = 230
 STEPS = (

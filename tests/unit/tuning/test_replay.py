@@ -10,12 +10,12 @@ from cpsc.errors import ConfigError
 from cpsc.methods import own_settings
 from tests.records import recorded_trial
 from tests.unit.tuning.conftest import Write
-from tuning.config import Study, load_study
+from tuning.display import Display
 from tuning.outcome import Outcome
-from tuning.progress import Display
-from tuning.replay import Changes, last_epoch, recorded_point
-from tuning.space import build_config, flatten
-from tuning.trainable import to_plain
+from tuning.replay.replay import Changes, last_epoch, recorded_point
+from tuning.study import Study, build_config, load_study
+from tuning.study.search_space import flatten
+from tuning.study.yaml_loader import to_plain
 
 POINT = {"weights.contrast": 0.5, "student.lr": 0.1, "schedule.student_steps": 2, "cpsc.contrast": "two_view"}
 

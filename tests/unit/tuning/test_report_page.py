@@ -16,15 +16,15 @@ from pyarrow import parquet
 
 from cpsc.errors import ConfigError
 from tests.made_sweep import EPOCH_S, made_store
-from tuning.config import Study, load_study
-from tuning.progress import Display
-from tuning.report.compare import best_so_far, comparison_rows
-from tuning.report.machine import launch_figures, to_json
-from tuning.report.reading import read_launch, read_named
-from tuning.report.tables import TRIALS
-from tuning.report.writing import write_comparison_files, write_report
+from tuning.display import Display
+from tuning.report import read_launch, read_named, write_report
+from tuning.report.as_json import launch_figures, to_json
+from tuning.report.comparison import best_so_far, comparison_rows
+from tuning.report.files import write_comparison_files
+from tuning.report.parquet import TRIALS
 from tuning.results import Launch
-from tuning.store import store_uri
+from tuning.study import Study, load_study
+from tuning.tracking import store_uri
 
 STUDY = Path(__file__).parents[3] / "search_spaces" / "digits.yaml"
 NUM_TRIALS, EPOCHS = 12, 9

@@ -10,8 +10,8 @@ from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 from cpsc.errors import ConfigError
 from tuning.outcome import Outcome
 from tuning.results import Launch, TrialRecord, load_launch
-from tuning.runs import one_each
-from tuning.tags import KIND_TAG, LAUNCH_ID_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, RUNNING
+from tuning.tracking.run_lookup import one_each
+from tuning.tracking.tags import KIND_TAG, LAUNCH_ID_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, RUNNING
 
 Curve = dict[int, float]
 

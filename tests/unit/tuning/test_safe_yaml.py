@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from cpsc.errors import ConfigError
-from tuning.safe_yaml import MAX_BYTES, dump_yaml, load_yaml, read_mapping, unquoted
+from tuning.study.yaml_loader import MAX_BYTES, dump_yaml, load_yaml, read_mapping, unquoted
 
 MERGE_BOMB = f"a0: &a0 {{{', '.join(f'k{key}: 0' for key in range(9))}}}\n" + "".join(
     f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 9)}]}}\n" for level in range(1, 12)

@@ -12,11 +12,12 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
-from tuning.config import PruneConfig, Study, resolve_study
-from tuning.history import LaunchHistory, TrialHistory, fold
-from tuning.journal import Journal
+from tuning.launch import Journal, LaunchHistory, TrialHistory, fold
 from tuning.outcome import Outcome
-from tuning.search import ResumableAsha, StudySearch, build_scheduler, build_search, rungs_of
+from tuning.search.asha import ResumableAsha, build_scheduler, rungs_of
+from tuning.search.optuna_search import StudySearch, build_search
+from tuning.study import Study
+from tuning.study.config import PruneConfig, resolve_study
 
 Raw = dict[str, Any]
 Result = dict[str, Any]

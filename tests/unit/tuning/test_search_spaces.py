@@ -7,8 +7,8 @@ import pytest
 
 from cpsc.config import DistillConfig
 from cpsc.presets import PRESETS, preset
-from tuning.config import Study, load_study
-from tuning.space import build_config, flatten
+from tuning.study import Study, build_config, load_study
+from tuning.study.search_space import flatten
 
 FOLDER = Path(__file__).parents[3] / "search_spaces"
 SCALES = sorted(path.stem for path in (FOLDER / "scales").glob("*.yaml"))

@@ -8,10 +8,10 @@ from ray.tune.search.sample import Categorical, Float, Integer
 
 from cpsc.config import DistillConfig
 from cpsc.errors import ConfigError
-from tuning.space import (
+from tuning.study import build_config
+from tuning.study.search_space import (
     Range,
     Settings,
-    build_config,
     check_path,
     copy_nested,
     flatten,

@@ -20,14 +20,14 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from tuning import study_mirror
-from tuning.config import resolve_study
-from tuning.history import LaunchHistory
-from tuning.journal import Event, Journal
+from tuning.launch import Journal, LaunchHistory
+from tuning.launch.journal import Event
 from tuning.outcome import Outcome
-from tuning.search import StudySearch, build_search
-from tuning.space import to_tune
-from tuning.study_mirror import StudyMirror, mirroring
+from tuning.search import StudyMirror, mirroring
+from tuning.search import optuna_mirror as study_mirror
+from tuning.search.optuna_search import StudySearch, build_search
+from tuning.study.config import resolve_study
+from tuning.study.search_space import to_tune
 
 METRIC = "best_probe_agreement"
 NAME = "small"

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from ray.tune.experiment import Trial
 
-from tuning.history import LaunchHistory, TrialHistory
+from tuning.launch import LaunchHistory, TrialHistory
 from tuning.outcome import Outcome
-from tuning.sweep_progress import SweepProgress
+from tuning.sweep.progress import SweepProgress
 
 METRIC = "best_probe_agreement"
 

@@ -20,15 +20,18 @@ from mlflow.exceptions import INVALID_PARAMETER_VALUE, UNAUTHENTICATED, MlflowEx
 
 from cpsc.errors import ConfigError
 from tests.conftest import tiny_study
-from tuning import patience, tracking
-from tuning.config import Study, TrackingConfig, resolve_study
-from tuning.journal import Event, Journal
-from tuning.patience import Patience
+from tuning.launch import Journal
+from tuning.launch.journal import Event
 from tuning.redaction import reason
 from tuning.results import load_launch
-from tuning.store import HTTP_TIMEOUT, check_tracking, store_uri
-from tuning.tracking import MlflowWriter, delivering
-from tuning.translation import Translator
+from tuning.study import Study
+from tuning.study.config import TrackingConfig, resolve_study
+from tuning.tracking import MlflowWriter, check_tracking, delivering, store_uri
+from tuning.tracking import delivery as tracking
+from tuning.tracking import retry as patience
+from tuning.tracking.client import HTTP_TIMEOUT
+from tuning.tracking.retry import Patience
+from tuning.tracking.translation import Translator
 
 SECRET = "hidden-secret"
 

@@ -4,8 +4,8 @@ import pytest
 
 from cpsc.errors import ConfigError
 from tests.conftest import tiny_study
-from tuning.config import resolve_study
-from tuning.tracking_uri import is_tracking_uri
+from tuning.study.config import resolve_study
+from tuning.study.tracking_uri import is_tracking_uri
 
 WHOLE = [
     "http://127.0.0.1:5000",

@@ -7,10 +7,9 @@ from typing import Any, cast
 from ray.tune.experiment import Trial
 
 from tests.conftest import tiny_study
-from tuning.config import resolve_study
-from tuning.history import LaunchHistory, TrialHistory
-from tuning.journal import Journal
-from tuning.recorder import Recorder
+from tuning.launch import Journal, LaunchHistory, TrialHistory
+from tuning.study.config import resolve_study
+from tuning.sweep.recorder import Recorder
 
 
 def test_a_retry_is_written_with_its_count_over_all_attempts(tmp_path: Path) -> None:

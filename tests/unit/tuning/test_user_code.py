@@ -13,11 +13,12 @@ from cpsc.errors import ConfigError
 from cpsc.probe import ProbeConfig, synthesise
 from cpsc.published import PublishedConfig, load_teacher
 from tests.conftest import tiny_study, write_study
-from tuning.config import resolve_study
-from tuning.launch import recorded_code_folders
+from tuning.launch.launch import recorded_code_folders
 from tuning.storage import Storage
-from tuning.trainable import TrialContext, local_trainable
-from tuning.user_code import look_in
+from tuning.study.config import resolve_study
+from tuning.study.user_code import look_in
+from tuning.trial.context import TrialContext
+from tuning.trial.trainable import local_trainable
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = "from tuning.cli import main; main()"

@@ -7,7 +7,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from cpsc.errors import ConfigError
-from tuning.validation import shown, validate
+from tuning.study.validation import shown, validate
 
 
 @dataclass(frozen=True, kw_only=True)

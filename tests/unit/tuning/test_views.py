@@ -11,10 +11,10 @@ from mlflow import MlflowClient
 
 from cpsc.errors import ConfigError
 from tests.made_sweep import made_store
-from tuning.config import Study, load_study
 from tuning.results import load_launch
-from tuning.store import store_uri
-from tuning.views import VIEW_TAG, first_page, view_tag
+from tuning.study import Study, load_study
+from tuning.tracking import store_uri
+from tuning.tracking.ui_view import VIEW_TAG, first_page, view_tag
 
 FILE = Path(__file__).parents[3] / "search_spaces" / "digits.yaml"
 

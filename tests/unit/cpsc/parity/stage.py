@@ -12,7 +12,8 @@ from cpsc.methods import METHODS, AbstractMethod, View
 from cpsc.methods.base import NOT_ASKED
 from cpsc.models import Output
 from cpsc.statistics import ChannelStatistics
-from tuning.space import Settings, build_config
+from tuning.study import build_config
+from tuning.study.search_space import Settings
 
 RELATIVE = 1e-6
 FLOORED = 1e-9

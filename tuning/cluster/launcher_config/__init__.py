@@ -1,0 +1,60 @@
+"""A `ray up` file, checked before it costs money: by Ray's own validation, and by rules for what that lets through."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cpsc.errors import ConfigError
+from tuning.cluster.launcher_config import ec2, installation, nodes, sections, starts
+from tuning.cluster.launcher_config.sections import Cluster
+from tuning.study.yaml_loader import read_mapping
+
+__all__ = ["CHECKS", "check_cluster_file"]
+
+CHECKS: tuple[Callable[[Cluster], None], ...] = (
+    sections.check_provider_type,
+    sections.check_command_lists,
+    sections.check_sections,
+    sections.check_as_ray_does,  # what follows may rely on the types that Ray's schema demands
+    sections.check_provider_keys,
+    sections.check_provider_is_complete,
+    sections.check_node_types_are_given,
+    ec2.check_node_configs,  # what follows may rely on the types of EC2's model
+    ec2.check_zones,
+    nodes.check_worker_counts,
+    sections.check_setup_is_given,
+    installation.check_ray_version,
+    installation.check_packages,
+    installation.check_torch_has_cuda,
+    installation.check_python,
+    nodes.check_resource_names,
+    nodes.check_head_resources,
+    nodes.check_head_is_no_worker,
+    ec2.check_head_is_on_demand,
+    ec2.check_resources,
+    ec2.check_images,
+    ec2.check_profiles,
+    ec2.check_disks,
+    ec2.check_database_outlives_the_head,
+    starts.check_head_flags,
+    starts.check_dashboard_host,
+    starts.check_autoscaler_is_started,
+    starts.check_workers_find_the_head,
+    starts.check_tokens,
+    starts.check_mlflow_host,
+)
+DOUBTS: tuple[Callable[[Cluster], Iterator[str]], ...] = (ec2.doubt_resources, installation.doubt_python)
+
+
+def check_cluster_file(path: Path) -> list[str]:
+    """Raise ConfigError for the first mistake in a `ray up` file: file, path, value and rule in one line.
+
+    Nothing is started and no cloud is asked. The `node_config` of other clouds than AWS is left to them. Returns what could
+    not be told from the file, a line each.
+    """
+    try:
+        cluster = read_mapping(path, keys="cluster_name and provider", as_ray_does=True)
+        for check in CHECKS:
+            check(cluster)
+        return [f"{path}: {line}" for doubt in DOUBTS for line in doubt(cluster)]
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error

@@ -1,0 +1,118 @@
+"""Ray for the length of a sweep, and what this machine can hold."""
+
+import gc
+import logging
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from cpsc.errors import ConfigError
+from cpsc.processors import num_processors
+from tuning.cluster.ray_compat import no_sigterm_handler_of_ray, on_loopback_only
+from tuning.redaction import reason
+
+
+class RaySession:
+    """Ray for the length of a ``with`` block, from the first `start` on: a cluster at `address`, or this machine alone."""
+
+    def __init__(self, address: str | None) -> None:
+        self._address = address
+        self._is_up = False
+
+    def start(self) -> None:
+        """Start or join Ray, once. ConfigError, in a line, where it refuses; KeyboardInterrupt, once it is up, after a signal.
+
+        Called before anything that takes long is begun, for what Ray refuses must not be learnt after the work.
+        """
+        if self._is_up:
+            return
+        with _signals_noted() as noted:
+            try:
+                self._init()
+            except Exception as error:  # of Ray, gRPC, or the system
+                raise ConfigError(f"Ray cannot {self._what()}: {reason(error)}{_way_out(error)}") from error
+        self._is_up = True
+        if noted:
+            raise KeyboardInterrupt
+
+    def _init(self) -> None:
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        if self._address is not None:
+            ray.init(address=self._address, **options)
+            return
+        with on_loopback_only():
+            # Ray's own metrics have no reader here, and their port asks for no token.
+            metrics = {"enable_metrics_collection": False}
+            ray.init(address="local", include_dashboard=False, num_cpus=num_processors(), _system_config=metrics, **options)
+
+    def _what(self) -> str:
+        return "start on this machine" if self._address is None else f"join the cluster at {self._address}"
+
+    def __enter__(self) -> "RaySession":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Shut Ray down, or leave the cluster, as far as it is up: it may have failed halfway, or have been stopped before."""
+        gc.collect()  # a reference to Ray's objects that is dropped after the shutdown ends the process at once, with status 1
+        ray.shutdown()
+        self._is_up = False
+
+
+@contextmanager
+def _signals_noted() -> Iterator[list[int]]:
+    """Yields a list of the SIGINT and SIGTERM that arrive within the block: what they would raise there, Ray may swallow."""
+    noted: list[int] = []
+    if not is_main_thread():
+        yield noted
+        return
+    before = {which: signal.signal(which, lambda signum, frame: noted.append(signum)) for which in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with no_sigterm_handler_of_ray():
+            yield noted
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler)
+
+
+def _way_out(error: Exception) -> str:
+    """What the user can do about it, where that is known."""
+    if "AF_UNIX" in str(error):
+        return "; its sockets lie in TMPDIR: name a shorter folder by RAY_TMPDIR, e.g. RAY_TMPDIR=/tmp"
+    file = getattr(error, "filename", None)
+    if not isinstance(file, str):
+        return ""
+    if Path(file).is_relative_to(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()):
+        return "; its files lie there: name a folder that can be written by RAY_TMPDIR"
+    return "; where that is about its token: name a file that can be written by RAY_AUTH_TOKEN_PATH"
+
+
+def is_main_thread() -> bool:
+    """Whether signals can be handled here."""
+    return threading.current_thread() is threading.main_thread()
+
+
+@contextmanager
+def terminating_like_ctrl_c() -> Iterator[None]:
+    """SIGTERM, which clusters and service managers send, ends a sweep in order, as Ctrl-C does."""
+    if not is_main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

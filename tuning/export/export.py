@@ -1,0 +1,233 @@
+"""A study's best student for use elsewhere: files that need neither this package nor Ray, verified before they are there."""
+
+import datetime
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from torch import Tensor
+
+from cpsc import checkpoint
+from cpsc.checkpoint import atomic_path
+from cpsc.deploy import build_deployed
+from cpsc.errors import CheckpointError, ConfigError
+from cpsc.metrics import agreement
+from tuning.display import Display, percent
+from tuning.export.formats import FORMATS, JSON_FILE, NETWORK_FILE, README_FILE, WEIGHTS, Format, network_source, readme
+from tuning.outcome import Outcome
+from tuning.results.checkpoints import best_student
+from tuning.results.recorded_trial import RecordedTrial, find_trial
+from tuning.study import Study
+from tuning.study.yaml_loader import to_plain
+from tuning.tracking.champion import ABSENT, ALIAS
+from tuning.tracking.client import asking, existing_store_uri, set_http_limits
+from tuning.trial import Assets, prepare
+
+EXPORT_VERSION = 1
+TOLERANCE = 1e-4
+"""Of the largest logit: as far as a program that computes the same sums in another order may be off."""
+BATCH = 256
+FILES = (NETWORK_FILE, JSON_FILE, README_FILE, *(kind.file for kind in FORMATS.values()))
+RECORDED = ("probe_agreement", "probe_kl", "test_accuracy", "test_agreement")
+
+
+def parse_formats(text: str | None) -> list[str] | None:
+    """The formats that ``--formats`` names; None where it names none. ConfigError for others."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",")]
+    if odd := [name for name in names if name not in FORMATS]:
+        raise ConfigError(f"--formats: must be of {', '.join(FORMATS)}, with commas between, got {odd[0]!r}")
+    return list(dict.fromkeys(names))
+
+
+def export_student(
+    study: Study, output: Path, display: Display, *, run_id: str | None = None, formats: Sequence[str] | None = None
+) -> list[str]:
+    """Write the best student of the run `run_id`, or of the study's champion, to `output` -> what was written, line by line.
+
+    `formats`: names of `FORMATS`; None is all that can be written here. Every file is compared with the checkpoint's student on
+    the whole probe set, and replaces an older one only once all are found right. ConfigError or CheckpointError where one
+    cannot be written or is not right; what lay in `output` is then as it was.
+    """
+    check_folder(output)
+    for name in formats or ():
+        FORMATS[name].check()
+    uri = existing_store_uri(study)
+    set_http_limits()
+    trial = find_trial(run_id or _champion_run(uri, study.name), [uri])
+    if trial.study_name != study.name:
+        raise ConfigError(f"run {trial.run_id}: is of study {trial.study_name}, not of {study.name}; name that study's file")
+    assets = prepare(study, display, force=True)
+    _check_teacher(trial, assets)
+    with best_student(trial, study) as file:
+        saved = checkpoint.load(file, kind="best student", needs=("arch", "student"))
+    if not isinstance(saved["student"], dict):
+        raise CheckpointError(f"run {trial.run_id}: {trial} has no student, it ended before its first epoch did")
+    return StudentExport(trial, saved["arch"], saved["student"], assets, output, display).write(formats)
+
+
+def check_folder(output: Path) -> None:
+    """Raise ConfigError where files of an export would replace files that no export has written."""
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"--output: {output} is a file, name a folder")
+    is_ours = (output / JSON_FILE).exists() or any(output.glob(f".{JSON_FILE}.*"))  # the second where an export was killed
+    foreign = [] if is_ours else [file for file in FILES if (output / file).exists()]
+    if foreign:
+        raise ConfigError(f"--output: {output} holds a {foreign[0]} that no export wrote, name another folder")
+
+
+def _champion_run(uri: str, name: str) -> str:
+    """The run of the study's registered champion."""
+    with asking(uri):
+        try:
+            return str(MlflowClient(tracking_uri=uri).get_model_version_by_alias(name, ALIAS).run_id)
+        except MlflowException as error:
+            if error.error_code not in ABSENT:
+                raise
+            raise ConfigError(
+                f"study {name!r}: no student carries the alias {ALIAS}; run its sweep to the end, or name a trial by --run"
+            ) from error
+
+
+def _check_teacher(trial: RecordedTrial, assets: Assets) -> None:
+    """Raise ConfigError where the study's teacher is not the one the student learned from: its normalisation would be wrong."""
+    recorded, found = trial.facts.get("teacher.digest"), assets.teacher.digest[:12]
+    if recorded is not None and recorded != found:
+        raise ConfigError(
+            f"run {trial.run_id}: its teacher was {recorded}, this study's is {found}; "
+            f"name the study file of its launch, {trial.launch}/study.yaml in the sweep's storage"
+        )
+
+
+class StudentExport:
+    """One student, and the folder that its files go to."""
+
+    def __init__(
+        self, trial: RecordedTrial, arch: str, weights: dict[str, Tensor], assets: Assets, output: Path, display: Display
+    ) -> None:
+        self._trial, self._arch, self._output, self._display = trial, arch, output, display
+        self._teacher = assets.teacher
+        self._model = build_deployed(arch, weights, assets.teacher)
+        self._network = network_source(arch, num_classes=assets.teacher.num_classes, channels=assets.teacher.channels)
+        self._pixels = assets.probe.images.float().div(255.0)
+        with torch.no_grad():
+            self._expected = torch.cat([self._model(batch) for batch in _batches(self._pixels)])
+            answers = assets.teacher.build(torch.device("cpu"))
+            normalised = assets.teacher.normalisation.normalise(assets.probe.images)
+            self._agreement = agreement(self._expected, torch.cat([answers(batch).logits for batch in _batches(normalised)]))
+
+    def write(self, formats: Sequence[str] | None) -> list[str]:
+        """Write, verify, and only then put in place: what names the files goes first and comes last, so that all fit."""
+        written: dict[str, str] = {}
+        with ExitStack() as stack:
+            facts_file = stack.enter_context(atomic_path(self._output / JSON_FILE))
+            with self._display.bar("export", len(FORMATS)) as advance:
+                for done, (name, kind) in enumerate(FORMATS.items(), start=1):
+                    if formats is None or name in formats:
+                        self._write_format(stack, kind, written, is_wanted=formats is not None)
+                    advance(done, name)
+            if FORMATS[WEIGHTS].file in written:
+                stack.enter_context(atomic_path(self._output / NETWORK_FILE)).write_text(self._network, encoding="utf-8")
+                written[NETWORK_FILE] = "builds the network of the weights"
+            facts = self._facts(written)
+            facts_file.write_text(json.dumps(facts, indent=2) + "\n")
+            text = readme(facts, list(written))
+            stack.enter_context(atomic_path(self._output / README_FILE)).write_text(text, encoding="utf-8")
+            (self._output / JSON_FILE).unlink(missing_ok=True)
+        for file in set(FILES) - written.keys() - {JSON_FILE, README_FILE}:
+            (self._output / file).unlink(missing_ok=True)  # of an earlier export: another student's
+        return [*(f"{file}: {verdict}" for file, verdict in written.items()), self._summary()]
+
+    def _write_format(self, stack: ExitStack, kind: Format, written: dict[str, str], *, is_wanted: bool) -> None:
+        """Add a file that answers as the checkpoint's student does; where it was not asked for, it may be impossible."""
+        try:
+            kind.check()
+            with ExitStack() as attempt:
+                path = attempt.enter_context(atomic_path(self._output / kind.file))
+                kind.write(self._model, self._pixels[:2], path)
+                verdict = self._verified(kind, path)
+                stack.push(attempt.pop_all())  # in place only when all the others are
+        except ConfigError as error:
+            if is_wanted:
+                raise
+            self._display.say(f"{kind.file} is left out: {error}")
+        else:
+            written[kind.file] = verdict
+
+    def _verified(self, kind: Format, path: Path) -> str:
+        """How well the file at `path` answers, in words. CheckpointError where that is not as the checkpoint's student does."""
+        answer = kind.open(path, self._network, self._teacher.normalisation)
+        with torch.no_grad():
+            found = torch.cat([answer(batch) for batch in _batches(self._pixels)])
+        return compare(found, self._expected, file=kind.file, is_exact=kind.is_exact)
+
+    def _facts(self, written: dict[str, str]) -> dict[str, Any]:
+        teacher, trial = self._teacher, self._trial
+        best = trial.best_epoch
+        measured = trial.at(best) if best is not None else {}
+        return {
+            "version": EXPORT_VERSION,
+            "arch": self._arch,
+            "classes": list(teacher.class_names),
+            "input": {
+                "channels": teacher.channels,
+                "image_size": teacher.image_size,
+                "pixels": f"float32 [N, {teacher.channels}, {teacher.image_size}, {teacher.image_size}] in [0, 1]",
+                "normalisation": {"mean": list(teacher.normalisation.mean), "std": list(teacher.normalisation.std)},
+            },
+            "provenance": {
+                "study": trial.study_name,
+                "launch": trial.launch,
+                "trial": trial.number,
+                "run_id": trial.run_id,
+                "epoch": best,
+                "metrics": {name: measured[name] for name in RECORDED if name in measured},
+                "teacher": {"arch": teacher.arch, "digest": teacher.digest, "test_accuracy": teacher.test_accuracy},
+                "torch": torch.__version__,
+                "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            },
+            "verified": {"probe_images": len(self._pixels), "probe_agreement": self._agreement, "files": dict(written)},
+            "config": to_plain(dict(trial.settings)),
+        }
+
+    def _summary(self) -> str:
+        trial = self._trial
+        recorded = trial.at(trial.best_epoch).get("probe_agreement") if trial.best_epoch else None
+        ended = ", which diverged later" if trial.outcome is Outcome.DIVERGED else ""
+        return (
+            f"exported to {self._output}: the student of trial {trial.number} of launch {trial.launch} at epoch {trial.best_epoch}"
+            f"{ended}; it agrees with the teacher on {percent(self._agreement)} of the probe set (recorded {percent(recorded)})"
+        )
+
+
+def compare(found: Tensor, expected: Tensor, *, file: str, is_exact: bool) -> str:
+    """How far logits [N, C] that `file` computes are from the checkpoint's, in words.
+
+    CheckpointError where they are not bit-equal (`is_exact`), or off by more than `TOLERANCE` of the largest, or of another class.
+    """
+    images = f"{len(expected)} probe images"
+    if found.shape != expected.shape:
+        raise CheckpointError(f"{file}: answers {tuple(found.shape)} where {tuple(expected.shape)} is right; it is not kept")
+    if is_exact:
+        if not torch.equal(found, expected):
+            raise CheckpointError(f"{file}: does not give the checkpoint's logits bit by bit; it is not kept")
+        return f"logits bit-equal to the checkpoint's on {images}"
+    largest = max(1.0, expected.abs().max().item())
+    off = (found - expected).abs().max().item()
+    if not off <= TOLERANCE * largest:  # false for NaN, too
+        raise CheckpointError(f"{file}: a logit is off by {off:.3g}, allowed {TOLERANCE * largest:.3g}; it is not kept")
+    others = int((found.argmax(dim=1) != expected.argmax(dim=1)).sum())
+    if others:
+        raise CheckpointError(f"{file}: gives {others} of {images} another class than the checkpoint does; it is not kept")
+    return f"logits within {off:.1e} of the checkpoint's (allowed {TOLERANCE * largest:.1e}), same class on {images}"
+
+
+def _batches(images: Tensor) -> list[Tensor]:
+    """One image alone, for the number of images must be free, and the rest by `BATCH`."""
+    return [batch for batch in (images[:1], *images[1:].split(BATCH)) if len(batch)]

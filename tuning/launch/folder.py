@@ -1,0 +1,124 @@
+"""A launch's folder comes into being whole: all is made under a hidden name, and the rename to the launch's own is its claim."""
+
+import errno
+import os
+import random
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tuning.launch.journal import ACKNOWLEDGED_NAME, FILE_NAME, LOCK_NAME, DriverLock
+from tuning.storage import Storage
+from tuning.study.names import NAME
+
+STUDY_FILE = "study.yaml"
+ROOM = ".new-"
+"""Folders of this name are launches that are being made, or that were not made to the end."""
+FORGOTTEN_S = 3600.0
+"""A launch that has been in the making for so long, and that nobody has locked, is not made any more."""
+FIRST_FILES = {STUDY_FILE, LOCK_NAME, FILE_NAME, ACKNOWLEDGED_NAME}
+"""What a launch's folder holds before anything has happened in it."""
+TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+MAX_PAUSE_S = 1.0
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether the launch in `folder` has a first record; what is there instead of a journal, damaged as it may be, counts."""
+    journal = folder / FILE_NAME
+    if not journal.is_file():
+        return journal.exists()
+    with journal.open("rb") as handle:
+        return handle.readline().endswith(b"\n")
+
+
+def launches_in(local: Path) -> list[Path]:
+    """The folders of launches that were begun, sorted by name."""
+    found = (file.parent for file in local.glob(f"*/{STUDY_FILE}"))
+    return sorted(folder for folder in found if NAME.fullmatch(folder.name) and is_begun(folder))
+
+
+@contextmanager
+def room_for_launch(parent: Path) -> Iterator[Path]:
+    """Yields an empty folder in `parent` that nobody takes for a launch; it is removed unless it was renamed within the block."""
+    room = parent / f"{ROOM}{uuid.uuid4().hex}"
+    room.mkdir(parents=True)
+    try:
+        yield room
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def take(room: Path, target: Path) -> bool:
+    """Rename `room` to `target`: whether that name was free."""
+    try:
+        room.rename(target)  # which replaces an empty folder, and no other
+    except OSError as error:
+        if error.errno in TAKEN:
+            return False
+        raise
+    return True
+
+
+def claim(storage: Storage, name: str, study: str) -> bool:
+    """Put the text of the study file into the folder `name` of `storage`: whether that name was free, for this process alone.
+
+    No storage of objects has a folder that only one can make. There each leaves a mark and looks who else has: of two, at least
+    one sees the other and tries the next name.
+    """
+    if storage.is_local:
+        with room_for_launch(Path(storage.root)) as room:
+            write_durably(room / STUDY_FILE, study)
+            return take(room, Path(storage.path(name)))
+    if storage.exists(name):
+        return False
+    mark = f".claim-{uuid.uuid4().hex}"
+    storage.write_token(f"{name}/{mark}", b"claimed")
+    if storage.names(name) != [mark]:
+        storage.delete(f"{name}/{mark}")
+        time.sleep(random.uniform(0, MAX_PAUSE_S))  # or both would meet again at the next name
+        return False
+    with storage.writing(f"{name}/{STUDY_FILE}") as path:
+        path.write_text(study, encoding="utf-8")
+    storage.delete(f"{name}/{mark}")
+    return True
+
+
+def clear_remains(folder: Path) -> None:
+    """Remove what a launch has left in `folder` that was killed before its first record; anything else stays."""
+    if not _are_remains(folder):
+        return
+    lock = DriverLock(folder)
+    if not lock.try_acquire():
+        return
+    try:
+        if _are_remains(folder):
+            for name in FIRST_FILES - {LOCK_NAME}:
+                (folder / name).unlink(missing_ok=True)
+            lock.path.unlink()  # last: until then nobody else takes this folder for free
+    finally:
+        lock.release()
+
+
+def _are_remains(folder: Path) -> bool:
+    return folder.is_dir() and {path.name for path in folder.iterdir()} <= FIRST_FILES and not is_begun(folder)
+
+
+def clear_forgotten(local: Path) -> None:
+    """Remove launches in `local` whose making was killed long ago."""
+    for room in local.glob(f"{ROOM}*"):
+        if room.is_dir() and time.time() - room.stat().st_mtime > FORGOTTEN_S:
+            lock = DriverLock(room)
+            if lock.try_acquire():
+                shutil.rmtree(room, ignore_errors=True)
+                lock.release()
+
+
+def write_durably(path: Path, text: str) -> None:
+    """Write a file that a power cut after this does not take."""
+    with path.open("w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())

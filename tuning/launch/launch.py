@@ -1,0 +1,140 @@
+"""A launch on disk: one folder with the study file, the journal and an attempt's folder for each time it was driven."""
+
+import itertools
+import shlex
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from cpsc.checkpoint import atomic_path
+from cpsc.errors import ConfigError
+from tuning.file_lock import LockError
+from tuning.launch.folder import STUDY_FILE, claim, clear_remains, is_begun, launches_in, room_for_launch, take, write_durably
+from tuning.launch.journal import FILE_NAME, DriverLock, Event, Journal
+from tuning.redaction import redact
+from tuning.storage import Storage
+from tuning.study import Study, load_study
+from tuning.study.config import folder_path
+from tuning.study.names import NAME, check_fits
+from tuning.study.overrides import refuse_scale
+from tuning.study.yaml_loader import dump_yaml, to_plain
+
+
+def records_copy(study: Study) -> Storage | None:
+    """The storage, where it is not the folder that the records are made in."""
+    storage = Storage(study.storage)
+    return None if storage.root == str(study.local) and storage.is_local else storage
+
+
+@contextmanager
+def new_launch(study: Study, start: Event) -> Iterator[str]:
+    """Begin a launch with its first event -> its name: the study's, with a number behind it where earlier launches took that.
+
+    Whoever sees its folder sees a launch that was begun and is driven by this process, for the length of the block; of two that
+    begin together one takes the next number. ConfigError where it cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            room = stack.enter_context(room_for_launch(study.local))
+            stack.enter_context(DriverLock(room))
+            name = _take_name(study, room, _furnish(study, room, start))
+        except LockError:
+            raise
+        except OSError as error:
+            raise ConfigError(f"storage: {study.local} cannot be written ({error.strerror})") from error
+        yield name
+
+
+def _furnish(study: Study, room: Path, start: Event) -> str:
+    """Write the launch's first files -> its study as others may see it."""
+    text = dump_yaml(to_plain(study.source))
+    file = room / STUDY_FILE
+    file.touch(mode=0o600)  # a URI in it may carry a password, which a resume needs
+    write_durably(file, text)
+    journal = Journal(room)
+    journal.append(start)
+    journal.sync()
+    return redact(text)
+
+
+def _take_name(study: Study, room: Path, text: str) -> str:
+    """Rename `room` to the first name that is free, here and in the storage, which gets the study's `text`."""
+    copy = records_copy(study)
+    for number in itertools.count(1):
+        name = study.name if number == 1 else f"{study.name}-{number}"
+        if copy is not None and (is_begun(study.local / name) or not claim(copy, name, text)):
+            continue
+        clear_remains(study.local / name)
+        if take(room, study.local / name):
+            return name
+        if copy is not None:
+            copy.delete_folder(name)  # another process took the name here in between
+    raise AssertionError("numbers do not end")
+
+
+def open_launch(storage: str, name: str, overrides: list[str]) -> Study:
+    """The study of an existing launch, with `overrides`. ConfigError where there is none, with the names that there are.
+
+    `storage`: the folder with its records, or the URI of the study's storage; from there they are fetched into the
+    study's local folder where they are missing or behind, as on a driver's machine that is new.
+    """
+    refuse_scale(overrides)
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"launch {name!r}: is no launch's name, letters, digits, '_', '.' and '-' only")
+    if "://" in storage:
+        return _fetch_launch(Storage(storage), name, overrides)
+    folder = folder_path(storage, "--storage")
+    file = folder / name / STUDY_FILE
+    if not file.is_file():
+        known = [found.name for found in launches_in(folder)]
+        raise ConfigError(f"launch {name!r}: not under {folder}, there is {', '.join(known) or 'none'}")
+    check_fits(folder, name)
+    if not is_begun(file.parent):
+        raise ConfigError(f"launch {name!r}: under {folder} it has no record, so nothing of it was begun; run its study anew")
+    study = load_study(file, overrides)
+    has_one_root = study.storage == str(study.local)  # and it may have been moved, or named relative to another folder
+    return replace(study, local=folder, storage=str(folder) if has_one_root else study.storage)
+
+
+def _fetch_launch(storage: Storage, name: str, overrides: list[str]) -> Study:
+    if not _is_recorded(storage, name):
+        known = [found for found in storage.names() if _is_recorded(storage, found)]
+        raise ConfigError(f"launch {name!r}: not under {storage}, there is {', '.join(known) or 'none'}")
+    with storage.reading(storage.path(f"{name}/{STUDY_FILE}")) as copy:
+        local = load_study(copy, overrides).local
+        folder = local / name
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / STUDY_FILE
+        if not file.is_file() or not file.stat().st_size:  # a fetch was killed
+            fetched = folder / f".{STUDY_FILE}"
+            fetched.touch(mode=0o600)
+            write_durably(fetched, copy.read_text(encoding="utf-8"))
+            fetched.replace(file)
+    _fetch_journal(storage, name, folder)
+    # The copy of the study file names no password: the storage is the one that was given, and so are others, by --set.
+    return replace(load_study(file, [f"storage={storage.location}", *overrides]), local=local)
+
+
+def _is_recorded(storage: Storage, name: str) -> bool:
+    """Whether `storage` holds a launch that was begun: its study is there from its claim on the name, its journal soon after."""
+    return all(storage.exists(f"{name}/{file}") for file in (STUDY_FILE, FILE_NAME))
+
+
+def _fetch_journal(storage: Storage, name: str, folder: Path) -> None:
+    path = folder / FILE_NAME
+    if storage.size(f"{name}/{FILE_NAME}") <= (path.stat().st_size if path.exists() else 0):
+        return
+    with storage.reading(storage.path(f"{name}/{FILE_NAME}")) as copy, atomic_path(path) as fetched:
+        fetched.write_bytes(copy.read_bytes())
+
+
+def resume_command(study: Study, name: str) -> str:
+    """What to type to go on with the launch `name`."""
+    return shlex.join(["cpsc-tune", "resume", name, "--storage", str(study.local)])
+
+
+def recorded_code_folders(events: Iterable[Event]) -> list[str]:
+    """Where the driver that began a launch looked for its teacher's factory."""
+    folders = next((event for event in events if event["kind"] == "launch_start"), {}).get("code_folders")
+    return [folder for folder in folders if isinstance(folder, str)] if isinstance(folders, list) else []

@@ -1,0 +1,195 @@
+"""A recorded trial again, in this process: from its start or a checkpoint, compared with its record epoch by epoch."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cpsc.errors import ConfigError
+from cpsc.methods import own_settings
+from tuning.display import Display
+from tuning.outcome import Outcome
+from tuning.replay.comparison import Comparison
+from tuning.replay.debugger import attach_debugger
+from tuning.replay.profiler import StepProfiler, check_trace_file
+from tuning.results.checkpoints import KeptCheckpoint, check_wanted, kept_checkpoint
+from tuning.results.recorded_trial import RecordedTrial, find_trial, stores_of, study_of
+from tuning.study import Study, build_config
+from tuning.study.overrides import parse_assignments
+from tuning.study.search_space import flatten, parameter_paths
+from tuning.study.teacher_fit import STATISTICS, SWITCHED_OFF, without_statistics
+from tuning.study.yaml_loader import to_plain
+from tuning.trial import Assets, prepare
+from tuning.trial.context import trial_context
+from tuning.trial.environment import differences, environment
+from tuning.trial.local import epoch_line, raise_if_diverged, run_epochs
+from tuning.trial.trainable import DistillTrainable, local_trainable
+
+WITHOUT_EFFECT = ("checkpoint", "local", "name", "prune", "search", "space", "start", "storage", "tracking")
+"""Sections of a study that no trial's numbers depend on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayOptions:
+    """What a replay does beside repeating. `epochs`: the last to run; `from_checkpoint`: last, best or an epoch."""
+
+    epochs: int | None = None
+    from_checkpoint: str | None = None
+    assignments: list[str] = field(default_factory=list)
+    profile: Path | None = None
+    profile_steps: int = 30
+    debugger: bool = False
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """How a replay ended. `is_as_recorded`: False where numbers differ although nothing was changed on purpose."""
+
+    verdict: str
+    table: str | None
+    is_as_recorded: bool
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What ``--set`` asks for: values of the trial's own parameters, and assignments to the rest of the study."""
+
+    point: Mapping[str, Any]
+    study: list[str]
+
+    @classmethod
+    def parse(cls, assignments: list[str]) -> "Changes":
+        """Parameters of the trial are told from the study's other settings by their paths. ConfigError where one is malformed."""
+        known, point, study = parameter_paths(), {}, []
+        for assignment in assignments:
+            ((path, value),) = parse_assignments([assignment]).items()
+            if (short := path.removeprefix("config.")) in known:
+                point[short] = value
+            else:
+                study.append(assignment)
+        return cls(point, study)
+
+    def effective(self, settings: Mapping[str, Any]) -> list[str]:
+        """In words, those that change what the trial computes, where `settings` are the recorded ones by path."""
+        changed = [
+            f"{path} {settings.get(path, 'not recorded')} -> {value}"
+            for path, value in self.point.items()
+            if path not in settings or to_plain(settings[path]) != to_plain(value)
+        ]
+        return changed + [text for text in self.study if text.partition("=")[0].partition(".")[0] not in WITHOUT_EFFECT]
+
+
+def replay_trial(run_id: str, options: ReplayOptions, display: Display, *, storage: str, tracking: str | None = None) -> Replayed:
+    """Run the trial of the MLflow run `run_id` again and compare. ConfigError before anything runs where it cannot be.
+
+    DivergedError where it diverges and its record does not.
+    """
+    if options.profile is not None:
+        check_trace_file(options.profile)
+    if options.from_checkpoint is not None:
+        check_wanted(options.from_checkpoint)
+    changes = Changes.parse(options.assignments)
+    trial = find_trial(run_id, stores_of(storage, tracking))
+    study = study_of(trial, storage, changes.study)
+    if STATISTICS in trial.facts.get(SWITCHED_OFF, ""):  # so that the file's value is not taken for a change
+        study = without_statistics(study)
+    point = recorded_point(trial, study, display) | dict(changes.point)
+    num_epochs = build_config(study.base, point).epochs
+    display.say(f"{trial}: {', '.join(f'{path} {shown(value)}' for path, value in trial.point.items())}")
+    with ExitStack() as stack:
+        start = None
+        if options.from_checkpoint is not None:
+            start = stack.enter_context(kept_checkpoint(trial, study, options.from_checkpoint))
+        first = start.epoch + 1 if start else 1
+        last = last_epoch(trial, first=first, num_epochs=num_epochs, wanted=options.epochs, is_extended="epochs" in changes.point)
+        assets = prepare(study, display, force=True)
+        trainable = local_trainable(trial_context(assets.fit(study), assets), point)
+        stack.callback(trainable.stop)
+        _report_surroundings(trial, trainable, assets, display)
+        changed = changes.effective(trial.settings)
+        if changed:
+            display.say(f"changed: {'; '.join(changed)}: the numbers will differ from the record's")
+        return _run(trainable, trial, start, options, display, first=first, last=last, changed=changed)
+
+
+def recorded_point(trial: RecordedTrial, study: Study, display: Display) -> dict[str, Any]:
+    """The trial's point, with every setting laid over it that the record has otherwise than the study gives now.
+
+    Such are settings that a resume changed, and defaults or presets that are others in this version.
+    """
+    point = dict(trial.point)
+    given = dict(flatten(to_plain(own_settings(build_config(study.base, point)))))
+    for path, value in trial.settings.items():
+        if path in given and str(given[path]) != str(value):
+            display.say(f"{path}: recorded {value}, the study's file gives {given[path]} here; the recorded value is used")
+            point[path] = value
+    if unsaid := given.keys() - trial.settings.keys():
+        values = ", ".join(f"{path} {given[path]}" for path in sorted(unsaid))
+        display.say(f"not recorded, so this version's values are used: {values}")
+    return point
+
+
+def last_epoch(trial: RecordedTrial, *, first: int, num_epochs: int, wanted: int | None, is_extended: bool = False) -> int:
+    """The epoch to stop after: as `wanted`, else where the record ends, else, with nothing of it left, the trial's end.
+
+    A failed trial is run one further, into what failed. `is_extended`: its number of epochs was changed, and is the answer.
+    """
+    if wanted is not None and wanted > num_epochs:
+        raise ConfigError(f"--epochs: the trial has {num_epochs} epochs, got {wanted}; for more: --set epochs={wanted}")
+    recorded = min(num_epochs, trial.last_epoch + (trial.outcome is Outcome.FAILED))
+    last = wanted or (num_epochs if is_extended or recorded < first else recorded)
+    if last < first:
+        raise ConfigError(
+            f"--from-checkpoint: the checkpoint is of epoch {first - 1}, so nothing is left to run up to epoch {last}; "
+            f"take an earlier one, or more epochs"
+        )
+    return last
+
+
+def shown(value: Any) -> str:
+    """A parameter's value as a person reads it."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _report_surroundings(trial: RecordedTrial, trainable: DistillTrainable, assets: Assets, display: Display) -> None:
+    """Say what else the numbers depend on and is another here than it was: teacher, versions, hardware."""
+    recorded = trial.facts.get("teacher.digest")
+    if recorded is not None and recorded != assets.teacher.digest[:12]:
+        display.say(f"the teacher is another: {assets.teacher.digest[:12]}, recorded {recorded}: the numbers will differ")
+    if trial.environment is None:
+        display.say("the record does not say on which torch and processor it was made, so a difference may be theirs")
+        return
+    for difference in differences(trial.environment, environment(trainable.distiller.device)):
+        display.say(f"another {difference}: the numbers may differ in their last digits, and from there on grow apart")
+
+
+def _run(
+    trainable: DistillTrainable,
+    trial: RecordedTrial,
+    start: KeptCheckpoint | None,
+    options: ReplayOptions,
+    display: Display,
+    *,
+    first: int,
+    last: int,
+    changed: list[str],
+) -> Replayed:
+    if start is not None:
+        trainable.load_checkpoint(str(start.folder))
+        display.say(f"continued from the checkpoint of epoch {start.epoch}")
+    if options.debugger:
+        attach_debugger(trainable.distiller)
+    profiler = StepProfiler(options.profile_steps) if options.profile else None
+    bars = Display(quiet=True) if options.debugger else display  # a bar redraws over the debugger's prompt
+    comparison = Comparison(trial, changed)
+    with profiler.watching() if profiler else nullcontext():
+        for result in run_epochs(trainable, bars, first=first, last=last):
+            found = comparison.add(result)
+            if result["diverged"] and not comparison.expects_divergence:
+                raise_if_diverged(result)
+            display.say(f"{'diverged' if result['diverged'] else epoch_line(result)}: {found}")
+    table = None
+    if profiler is not None and options.profile is not None:
+        table = f"{profiler.write(options.profile)}\n{profiler.num_profiled} training steps are in {options.profile}"
+    return Replayed(comparison.verdict(), table, comparison.is_as_recorded or bool(changed))

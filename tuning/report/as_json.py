@@ -1,0 +1,47 @@
+"""What a script reads instead of text: the same figures as one JSON value."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+from tuning.report.parquet import trial_rows
+from tuning.results import Launch, SweepSummary
+
+
+def launch_figures(launch: Launch) -> dict[str, Any]:
+    """Its study and name, its figures, and `trials`: rows as in trials.parquet, best first, each with its `point`."""
+    chosen = launch.chosen
+    return {
+        "study": launch.study,
+        "launch": launch.name,
+        "run_id": launch.run_id,
+        "objective": launch.objective,
+        "chosen": None if chosen is None else chosen.number,
+        "epochs_run": launch.epochs_run,
+        "epochs_unpruned": launch.epochs_unpruned,
+        "regret": launch.regret(),
+        "rank_correlation": launch.rank_correlation(),
+        "trials": [row | {"point": dict(trial.point)} for row, trial in zip(trial_rows(launch), launch.trials, strict=True)],
+    }
+
+
+def sweep_figures(summary: SweepSummary) -> dict[str, Any]:
+    """The same of a sweep that has just ended, with what it cost and where its chosen student is."""
+    own = {
+        "study": summary.study.name,
+        "model_uri": summary.model_uri,
+        "undelivered": summary.num_undelivered,
+        "elapsed_s": summary.elapsed_s,
+        "tracking_share": summary.tracking_share,
+    }
+    return launch_figures(summary.launch) | own
+
+
+def to_json(content: Any) -> str:
+    """`content` as one JSON text; moments in ISO 8601."""
+    return json.dumps(content, indent=2, default=_plain)
+
+
+def _plain(value: Any) -> str:
+    assert isinstance(value, datetime), type(value)
+    return value.isoformat()

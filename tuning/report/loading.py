@@ -1,0 +1,43 @@
+"""A study's launch from the store that its study file names: all that a report needs, on whatever machine it is made."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mlflow import MlflowClient
+
+from cpsc.errors import ConfigError
+from tuning.display import Display
+from tuning.results import Launch, load_launch
+from tuning.study import Study, load_study
+from tuning.tracking.client import asking, existing_store_uri, set_http_limits
+
+
+def read_launch(study: Study, name: str | None, display: Display) -> tuple[MlflowClient, Launch]:
+    """The store's client and the launch `name` of `study`, the latest where that is None, with all that its trials measured.
+
+    ConfigError, in a line, where the store has none or cannot be read.
+    """
+    uri = existing_store_uri(study)
+    set_http_limits()
+    with asking(uri):
+        client = MlflowClient(tracking_uri=uri)
+        return client, load_launch(
+            client, study.name, name, curves=None, track=lambda trials, total: display.track("reading trials", trials, total)
+        )
+
+
+def read_named(names: Sequence[str], overrides: list[str], display: Display) -> list[Launch]:
+    """The launches that `names` say, each ``STUDY`` or ``STUDY@LAUNCH``, STUDY being a study file; two of one name are numbered.
+
+    ConfigError where there are not two of them, or where one is not to be had.
+    """
+    if len(names) < 2:
+        raise ConfigError("compare: takes two launches or more, name another study file, or STUDY@LAUNCH")
+    launches: list[Launch] = []
+    for name in names:
+        file, _, launch = (name, "", "") if Path(name).exists() else name.rpartition("@") if "@" in name else (name, "", "")
+        _, found = read_launch(load_study(Path(file), overrides), launch or None, display)
+        same = sum(other.name.split(" #")[0] == found.name for other in launches)
+        launches.append(replace(found, name=f"{found.name} #{same + 1}") if same else found)
+    return launches

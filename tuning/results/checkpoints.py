@@ -1,0 +1,123 @@
+"""The checkpoints of a recorded trial that are still there: those in the study's storage, and the one that its run logged."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cpsc import checkpoint
+from cpsc.errors import CheckpointError, ConfigError
+from tuning.results.recorded_trial import RecordedTrial
+from tuning.storage import Storage
+from tuning.study import Study
+from tuning.tracking.client import FAILURES
+from tuning.tracking.translation import ARTIFACT_FOLDERS
+from tuning.trial.files import BEST_STUDENT_FILE, STATE_FILE
+
+LAST, BEST = "last", "best"
+
+
+@dataclass(frozen=True)
+class KeptCheckpoint:
+    """A trial's checkpoint as files of this machine. `epoch`: the last that it has seen."""
+
+    folder: Path
+    epoch: int
+
+
+def check_wanted(wanted: str) -> None:
+    """Raise ConfigError unless `wanted` says which checkpoint: `LAST`, `BEST` or an epoch."""
+    if wanted not in (LAST, BEST) and not (wanted.isascii() and wanted.isdecimal() and int(wanted) > 0):
+        raise ConfigError(f"--from-checkpoint: must be {LAST}, {BEST} or an epoch, got {wanted!r}")
+
+
+@contextmanager
+def kept_checkpoint(trial: RecordedTrial, study: Study, wanted: str) -> Iterator[KeptCheckpoint]:
+    """Yields the trial's checkpoint of the epoch `wanted`, or its last, or that of its best epoch.
+
+    ConfigError, naming the epochs that there are, where that one is not kept.
+    """
+    check_wanted(wanted)
+    with ExitStack() as stack:
+        kept = {found.epoch: found for found in _whole(stack, trial, study)}
+        if not kept:
+            raise ConfigError(f"run {trial.run_id}: no checkpoint of {trial} can be read, leave --from-checkpoint out")
+        epoch = max(kept) if wanted == LAST else trial.best_epoch if wanted == BEST else int(wanted)
+        if epoch not in kept:
+            epochs = ", ".join(map(str, sorted(kept)))
+            asked = f"{wanted} (epoch {epoch})" if wanted == BEST else f"epoch {wanted}"
+            raise ConfigError(f"--from-checkpoint: {trial} has checkpoints of epoch {epochs}, got {asked}")
+        yield kept[epoch]
+
+
+@contextmanager
+def best_student(trial: RecordedTrial, study: Study) -> Iterator[Path]:
+    """Yields the file with the weights of the trial's best epoch: the one that its run logged, or the storage's newest.
+
+    CheckpointError where none can be read, or where those that can were made before the best epoch.
+    """
+    with ExitStack() as stack:
+        folders = list(_logged(stack, trial, BEST_STUDENT_FILE))
+        for folder in folders:
+            if _is_readable(folder / BEST_STUDENT_FILE):
+                yield folder / BEST_STUDENT_FILE
+                return
+        kept = {found.epoch: found for found in _whole(stack, trial, study)}
+        if not kept or max(kept) < (trial.best_epoch or 0):
+            where = f"neither from the run nor from {Storage(study.storage)}"
+            raise CheckpointError(f"run {trial.run_id}: the best student of {trial} can be read {where}")
+        yield kept[max(kept)].folder / BEST_STUDENT_FILE
+
+
+def _whole(stack: ExitStack, trial: RecordedTrial, study: Study) -> Iterator[KeptCheckpoint]:
+    """Every checkpoint that can be read and is this trial's: a storage may hold another launch of the same name."""
+    for folder in (*_logged(stack, trial, STATE_FILE), *_stored(stack, trial, study)):
+        try:
+            state = checkpoint.load(folder / STATE_FILE, kind="trial checkpoint", needs=("epoch", "history"))
+        except CheckpointError:
+            continue
+        if _is_of(trial, state) and _is_readable(folder / BEST_STUDENT_FILE):
+            yield KeptCheckpoint(folder, state["epoch"])
+
+
+def _is_of(trial: RecordedTrial, state: dict[str, Any]) -> bool:
+    """Whether the checkpoint has seen what the record says."""
+    if type(state["epoch"]) is not int or not isinstance(state["history"], list):
+        return False
+    recorded = trial.curves.get("probe_kl", {})
+    seen = {index: metrics.get("probe_kl") for index, metrics in enumerate(state["history"], start=1)}
+    return all(recorded[epoch] == value for epoch, value in seen.items() if epoch in recorded)
+
+
+def _is_readable(file: Path) -> bool:
+    try:
+        checkpoint.load(file, kind="best student", needs=("arch", "student"))
+    except CheckpointError:
+        return False
+    return True
+
+
+def _logged(stack: ExitStack, trial: RecordedTrial, name: str) -> Iterator[Path]:
+    """The run's checkpoint artifacts, fetched, if the file `name` is among them."""
+    where = ARTIFACT_FOLDERS[name]
+    target = stack.enter_context(tempfile.TemporaryDirectory(prefix="cpsc-"))
+    try:
+        paths = [item.path for item in trial.client.list_artifacts(trial.run_id, where)]
+        if f"{where}/{name}" in paths:
+            yield Path(trial.client.download_artifacts(trial.run_id, where, target))
+    except FAILURES:
+        return  # the storage may have what the server has not
+
+
+def _stored(stack: ExitStack, trial: RecordedTrial, study: Study) -> Iterator[Path]:
+    storage, name = Storage(study.storage), f"trial-{trial.number:03d}"
+    for attempt in storage.names(trial.launch):
+        for found in storage.names(f"{trial.launch}/{attempt}/{name}"):
+            if found.startswith("checkpoint_"):
+                path = storage.path(f"{trial.launch}/{attempt}/{name}/{found}")
+                try:
+                    yield stack.enter_context(storage.reading(path))
+                except CheckpointError:
+                    continue

@@ -1,0 +1,264 @@
+"""A recorded trial, found by the run id that MLflow's UI shows: its store, its study, what it was and what it measured."""
+
+import ast
+import json
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import RESOURCE_DOES_NOT_EXIST, MlflowException
+
+from cpsc.errors import ConfigError
+from tuning.launch import Journal, open_launch
+from tuning.launch.folder import STUDY_FILE
+from tuning.outcome import Outcome
+from tuning.redaction import reason, redact
+from tuning.sqlite import sqlite_uri
+from tuning.storage import Storage
+from tuning.study import Study, load_study
+from tuning.study.config import folder_path
+from tuning.study.names import NAME
+from tuning.study.overrides import refuse_scale
+from tuning.study.search_space import parameter_paths
+from tuning.study.tracking_uri import is_tracking_uri
+from tuning.study.yaml_loader import read_mapping
+from tuning.tracking.client import FAILURES, asking, set_http_limits
+from tuning.tracking.run_lookup import all_runs, one_each
+from tuning.tracking.tags import (
+    KIND_TAG,
+    LAUNCH_ID_TAG,
+    LAUNCH_TAG,
+    NUMBER_TAG,
+    OUTCOME_TAG,
+    PARENT_TAG,
+    POINT_TAG,
+    RETRIES_METRIC,
+    RUNNING,
+)
+from tuning.trial.environment import ENVIRONMENT_TAG, from_tag
+
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+BY_NUMBER = re.compile(rf"(?P<launch>{NAME.pattern}):(?P<number>[0-9]{{1,9}})")
+RESUMED = "resumed."
+"""Before the name of a parameter that a resume has changed: MLflow sets a parameter once."""
+SHOWN_TRIALS = 3
+ABSENT = "RESOURCE_DOES_NOT_EXIST"
+"""What MLflow answers where there is no such run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedTrial:
+    """One trial's run. `settings`: values of `DistillConfig` by dotted path; `facts`: the other parameters, as texts;
+    `curves`: by metric, the value at each epoch; `environment`: where it ran, None if the run does not say."""
+
+    client: MlflowClient
+    run_id: str
+    parent_id: str
+    study_name: str
+    launch: str
+    launch_id: str
+    number: int
+    outcome: Outcome | None
+    reason: str
+    point: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    facts: Mapping[str, str]
+    curves: Mapping[str, Mapping[int, float]]
+    environment: Mapping[str, str] | None
+
+    @property
+    def last_epoch(self) -> int:
+        """The last that was recorded; 0 where none was. A diverged trial's is the one in which it diverged."""
+        return max((max(curve) for curve in self.curves.values() if curve), default=0)
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch whose student is the trial's result, as the trial itself said last."""
+        curve = self.curves.get("best_epoch", {})
+        return int(curve[max(curve)]) if curve else None
+
+    def at(self, epoch: int) -> dict[str, float]:
+        """Every metric that was recorded at `epoch`."""
+        return {name: curve[epoch] for name, curve in self.curves.items() if epoch in curve}
+
+    def __str__(self) -> str:
+        ended = self.outcome.value if self.outcome else "running"
+        epochs = f"{self.last_epoch} epoch{'' if self.last_epoch == 1 else 's'}"
+        return f"trial {self.number} of launch {self.launch} ({ended}, {epochs})"
+
+
+def stores_of(storage: str, tracking: str | None = None) -> list[str]:
+    """The MLflow stores to look in: `tracking` where it is named, or those that the launches under `storage` write.
+
+    `storage`: a folder with launches' records, or the URI of studies' storage. ConfigError where it leads to none.
+    """
+    if tracking is not None:
+        return [_checked_uri(tracking)]
+    return _stores(storage)
+
+
+def find_trial(run_id: str, stores: Sequence[str]) -> RecordedTrial:
+    """The trial whose run is `run_id`, or that ``LAUNCH:NUMBER`` names, in the first of `stores` that knows it.
+
+    ConfigError where there is no such run, where it was deleted, or where it is no trial's.
+    """
+    if not RUN_ID.fullmatch(run_id) and not BY_NUMBER.fullmatch(run_id):
+        raise ConfigError(
+            f"run {run_id!r}: is no run's id, copy the one that MLflow's UI shows on the run's page, or give LAUNCH:NUMBER"
+        )
+    set_http_limits()
+    failures = []
+    for uri in stores:
+        try:
+            client = MlflowClient(tracking_uri=uri)  # which connects where that is a database
+            run = _get_run(client, run_id)
+        except (*FAILURES, ImportError) as error:
+            is_absent = getattr(error, "error_code", "") == ABSENT
+            failures.append(redact(uri) if is_absent else f"{redact(uri)}, which cannot be asked ({reason(error)})")
+            continue
+        with asking(uri):
+            return read_trial(client, run)
+    raise ConfigError(
+        f"run {run_id}: not in {' nor in '.join(failures)}; copy the id that MLflow's UI shows, or name another store"
+    )
+
+
+def _get_run(client: MlflowClient, run_id: str) -> Run:
+    """The run of that id, or of the trial of that number in the latest launch of that name; MlflowException where there is none."""
+    named = BY_NUMBER.fullmatch(run_id)
+    if named is None:
+        return client.get_run(run_id)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    query = (
+        f"tags.{KIND_TAG} = 'trial' AND tags.`{LAUNCH_TAG}` = '{named['launch']}' AND tags.{NUMBER_TAG} = '{int(named['number'])}'"
+    )
+    found = one_each(all_runs(client, experiments, query, order_by=["attributes.start_time DESC"]))
+    if not found:
+        raise MlflowException(f"no trial {run_id}", RESOURCE_DOES_NOT_EXIST)
+    return found[0]
+
+
+def read_trial(client: MlflowClient, run: Run) -> RecordedTrial:
+    """What MLflow holds of the trial's run. ConfigError where it is of something else, or was deleted."""
+    run_id, tags = run.info.run_id, run.data.tags
+    if run.info.lifecycle_stage == "deleted":
+        raise ConfigError(f"run {run_id}: was deleted in MLflow, take it back with: mlflow runs restore --run-id {run_id}")
+    if tags.get(KIND_TAG) == "launch":
+        raise ConfigError(f"run {run_id}: is the launch {tags.get(LAUNCH_TAG)}, not a trial; {_trials_of(client, run)}")
+    if tags.get(KIND_TAG) != "trial":
+        raise ConfigError(f"run {run_id}: is no trial of a sweep, it has no tag {KIND_TAG}")
+    try:
+        outcome = tags[OUTCOME_TAG]
+        params = run.data.params | {key.removeprefix(RESUMED): text for key, text in tags.items() if key.startswith(RESUMED)}
+        paths = parameter_paths()
+        return RecordedTrial(
+            client=client,
+            run_id=run_id,
+            parent_id=tags[PARENT_TAG],
+            study_name=client.get_experiment(run.info.experiment_id).name,
+            launch=tags[LAUNCH_TAG],
+            launch_id=tags[LAUNCH_ID_TAG],
+            number=int(tags[NUMBER_TAG]),
+            outcome=None if outcome == RUNNING else Outcome(outcome),
+            reason=redact(tags.get("reason", "")),
+            point=json.loads(tags[POINT_TAG]),
+            settings={path: _value(text) for path, text in params.items() if path in paths},
+            facts={path: text for path, text in params.items() if path not in paths},
+            curves={name: _curve(client, run_id, name) for name in run.data.metrics if name != RETRIES_METRIC},
+            environment=from_tag(tags.get(ENVIRONMENT_TAG)),
+        )
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"run {run_id}: its tags are not those of a trial ({error}), were they edited?") from error
+
+
+def study_of(trial: RecordedTrial, storage: str, overrides: list[str]) -> Study:
+    """The study that the trial belongs to: its launch's own file under `storage`, or else the one kept with the launch's run."""
+    refuse_scale(overrides)
+    if "://" not in storage:
+        folder = folder_path(storage, "--storage")
+        if (folder / trial.launch / STUDY_FILE).is_file() and _launch_id(folder / trial.launch) == trial.launch_id:
+            return open_launch(storage, trial.launch, overrides)
+        location = []
+    else:
+        location = [f"storage={storage}"]
+    with tempfile.TemporaryDirectory(prefix="cpsc-") as folder_name:
+        try:
+            file = trial.client.download_artifacts(trial.parent_id, STUDY_FILE, folder_name)
+        except FAILURES as error:
+            raise ConfigError(
+                f"run {trial.run_id}: the study of launch {trial.launch} is neither under {redact(storage)} nor with the "
+                f"launch's run ({reason(error)}), name the folder that has it by --storage"
+            ) from error
+        return load_study(Path(file), [*location, *overrides])
+
+
+def _stores(storage: str) -> list[str]:
+    """Where the launches under `storage` are recorded: SQLite beside them, and the servers that their studies name."""
+    if "://" in storage:
+        found = Storage(storage)
+        names = [name for name in found.names() if found.exists(f"{name}/{STUDY_FILE}")]
+        stores = []
+        for name in names:
+            with found.reading(found.path(f"{name}/{STUDY_FILE}")) as file:
+                stores += _named_store(file)
+        hint = "it holds no launch that names one"
+    else:
+        folder = folder_path(storage, "--storage")
+        database = folder / "mlflow.db"
+        stores = [sqlite_uri(database)] if database.exists() else []
+        for file in sorted(folder.glob(f"*/{STUDY_FILE}")):
+            stores += _named_store(file)
+        hint = "no mlflow.db and no launch that names one"
+    if not stores:
+        raise ConfigError(f"--storage: {redact(storage)} leads to no MLflow store ({hint}), name the store by --tracking")
+    return list(dict.fromkeys(stores))
+
+
+def _named_store(file: Path) -> list[str]:
+    """The tracking server that a launch's study names, if any."""
+    try:
+        section = read_mapping(file, keys="name, config and space").get("tracking")
+    except ConfigError:
+        return []  # another launch's file is no reason not to find this run
+    uri = section.get("uri") if isinstance(section, dict) else None
+    return [uri] if isinstance(uri, str) and is_tracking_uri(uri) else []
+
+
+def _checked_uri(uri: str) -> str:
+    if not is_tracking_uri(uri):
+        raise ConfigError(
+            f"--tracking: must be an MLflow server, e.g. http://127.0.0.1:5000, or a database's URI, got {redact(uri)!r}"
+        )
+    return uri
+
+
+def _launch_id(folder: Path) -> str:
+    """Of the launch in `folder`: one of the same name may have taken the place of the trial's."""
+    try:
+        return str(next(Journal(folder).events(), {}).get("launch_id", ""))
+    except ConfigError:
+        return ""
+
+
+def _trials_of(client: MlflowClient, run: Run) -> str:
+    query = f"tags.{KIND_TAG} = 'trial' AND tags.`{PARENT_TAG}` = '{run.info.run_id}'"
+    trials = client.search_runs([run.info.experiment_id], query, max_results=SHOWN_TRIALS, order_by=["attributes.start_time"])
+    named = ", ".join(f"{trial.data.tags.get(NUMBER_TAG)}: {trial.info.run_id}" for trial in trials)
+    return f"its trials begin with {named}" if named else "and has no trials"
+
+
+def _curve(client: MlflowClient, run_id: str, name: str) -> dict[int, float]:
+    return {point.step: point.value for point in client.get_metric_history(run_id, name)}
+
+
+def _value(text: str) -> Any:
+    """The plain value that ``str`` made `text` of."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

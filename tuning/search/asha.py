@@ -1,0 +1,94 @@
+"""ASHA whose rungs survive a restart, and the epochs at which it compares."""
+
+from collections import deque
+from types import SimpleNamespace
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+
+from tuning.launch.history import LaunchHistory
+from tuning.study.config import PruneConfig, Study
+
+
+class ResumableAsha(ASHAScheduler):
+    """ASHA whose rungs survive: Ray drops its scheduler when a sweep is restored; here the results are played again.
+
+    Rungs are kept by our trial numbers, for Ray's ids change with every attempt.
+    """
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        super().on_trial_add(tune_controller, _by_number(trial))
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        return str(super().on_trial_result(tune_controller, _by_number(trial), result))
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        super().on_trial_complete(tune_controller, _by_number(trial), result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
+        super().on_trial_remove(tune_controller, _by_number(trial))
+
+    @property
+    def rungs(self) -> list[int]:
+        """The epochs at which a trial that reports all of them is compared with others.
+
+        Ray's rungs are no whole numbers. At each epoch it looks at the highest that the trial has passed and was not compared at:
+        where several lie within an epoch, the lower ones wait for an epoch that has none of its own.
+        """
+        milestones = deque(sorted(milestone for milestone, _ in self._brackets[0]._rungs))
+        compared, passed = [], []
+        for epoch in range(1, self._max_t):
+            while milestones and milestones[0] <= epoch:
+                passed.append(milestones.popleft())
+            if passed:
+                passed.pop()
+                compared.append(epoch)
+        return compared
+
+    def replay(self, history: LaunchHistory) -> set[int]:
+        """Fill the rungs from `history` -> the trials that a result of theirs says to stop."""
+        stopped = set()
+        for number in history.trials:
+            self.on_trial_add(None, _Numbered(number))
+        for number, epoch, value in history.results:
+            decision = self.on_trial_result(None, _Numbered(number), {self._time_attr: epoch, self._metric: value})
+            if decision == TrialScheduler.STOP:
+                stopped.add(number)
+        return stopped
+
+
+class _Numbered:
+    """Stands for a trial of an earlier attempt: all that ASHA asks of a trial is its name."""
+
+    def __init__(self, number: int) -> None:
+        self.config = {"number": number}
+
+
+def _by_number(trial: Any) -> Any:
+    return SimpleNamespace(trial_id=f"trial-{trial.config['number']}")
+
+
+def build_scheduler(study: Study) -> ResumableAsha | FIFOScheduler:
+    """ASHA over epochs, or none."""
+    if study.prune.scheduler == "none":
+        return FIFOScheduler()
+    return _asha(study.prune, study.config.epochs, study.metric)
+
+
+def rungs_of(prune: PruneConfig, epochs: int) -> list[int]:
+    """The epochs after which the scheduler of a study with trials of so many epochs may stop one."""
+    if prune.scheduler == "none" or prune.grace_epochs >= epochs:
+        return []
+    return _asha(prune, epochs, "").rungs
+
+
+def _asha(prune: PruneConfig, epochs: int, metric: str) -> ResumableAsha:
+    return ResumableAsha(
+        time_attr="epoch",
+        metric=metric,
+        mode="max",
+        max_t=epochs,
+        grace_period=prune.grace_epochs,
+        reduction_factor=prune.reduction_factor,
+    )

@@ -1,0 +1,266 @@
+"""The launch's Optuna study in a SQLite file that `optuna-dashboard` and `optuna.visualization` read at any time.
+
+The search keeps its study in memory and never looks into the file; the file follows the journal, as MLflow does.
+"""
+
+import contextlib
+import copy
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+
+import optuna
+import sqlalchemy
+from optuna.distributions import BaseDistribution
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from tuning.launch import Journal
+from tuning.launch.journal import Event, pause_after
+from tuning.outcome import Outcome
+from tuning.redaction import reason
+from tuning.search.optuna_states import STATES
+from tuning.sqlite import sqlite_uri
+
+logger = logging.getLogger(__name__)
+
+FILE_NAME = "optuna.db"
+METRIC_ATTR, OUTCOME_ATTR = "metric", "outcome"
+METRIC_NAMES_ATTR = "study:metric_names"
+"""What dashboards write on their axes; Optuna's own `set_metric_names` warns that it is experimental."""
+UNDER_WAY = "running"
+"""Outcome of a trial that has none yet."""
+BUSY_S = 5.0
+"""How long to wait while somebody else writes."""
+COMPANIONS = ("-journal", "-wal", "-shm")
+"""Files of SQLite's beside a database: what a dying process left in them is replayed when the database is opened."""
+
+
+class StudyMirror(threading.Thread):
+    """Brings ``optuna.db`` beside the journal in line with it, again and again until it is closed.
+
+    A file that an earlier attempt left is continued: what it holds is not written twice, and a trial that has ended in
+    it stays as it is. A file that is damaged, or that tells another story than the journal, is written anew.
+
+    It cannot end the sweep: whatever goes wrong is one warning and the end of the mirror, and the next attempt
+    brings the file in line again.
+    """
+
+    def __init__(self, journal: Journal, *, study_name: str, space: Mapping[str, BaseDistribution], metric: str) -> None:
+        super().__init__(name="study-mirror", daemon=True)
+        self.path = journal.path.with_name(FILE_NAME)
+        self.busy_s = 0.0
+        self._journal = journal
+        self._position = 0
+        self._study_name = study_name
+        self._space = dict(space)
+        self._metric = metric
+        self._trials: dict[int, FrozenTrial] = {}
+        self._changed: set[int] = set()
+        self._closing = threading.Event()
+
+    def run(self) -> None:
+        try:
+            self._mirror()
+        except Exception as error:  # a full disk, a locked file, a bug of ours: no sweep may end for it
+            cause = error.__cause__ or error  # Optuna wraps what the database says into a guess at invalid data
+            logger.warning("%s is no longer kept up to date, the sweep goes on (%s)", self.path, reason(cause))
+
+    def close(self, *, deadline_s: float = 60.0) -> None:
+        """Write what is left and stop; give up after `deadline_s`."""
+        self._closing.set()
+        self.join(deadline_s)
+        if self.is_alive():
+            logger.warning("%s was not finished within %.0f s, a resumed sweep completes it", self.path, deadline_s)
+
+    def _mirror(self) -> None:
+        self._read_on()  # first, for a file that exists is judged by what the journal says
+        with contextlib.closing(self._open()) as file:
+            while True:
+                closing = self._closing.is_set()
+                started = time.perf_counter()
+                self._read_on()
+                for number in sorted(self._changed):  # Optuna counts trials as they come: the order makes its numbers ours
+                    file.write(self._trials[number])
+                self._changed.clear()
+                took_s = time.perf_counter() - started
+                self.busy_s += took_s
+                if closing:
+                    return
+                self._closing.wait(pause_after(took_s))
+
+    def _read_on(self) -> None:
+        for event, position in self._journal.since(self._position):
+            self._hear(event)
+            self._position = position
+
+    def _hear(self, event: Event) -> None:
+        kind = event["kind"]
+        if kind == "proposed":
+            self._trials[event["number"]] = self._proposed(event)
+        elif kind == "trial_start":
+            self._trials[event["number"]].set_user_attr(OUTCOME_ATTR, UNDER_WAY)
+        elif kind == "epoch":
+            self._trials[event["number"]].intermediate_values[event["epoch"]] = event["metrics"][self._metric]
+        elif kind == "trial_end":
+            _end(self._trials[event["number"]], event)
+        else:
+            return
+        self._changed.add(event["number"])
+
+    def _proposed(self, event: Event) -> FrozenTrial:
+        """The trial of a proposal: RUNNING from the start, for one that waits is a trial that Optuna would ask for."""
+        attrs = {OUTCOME_ATTR: UNDER_WAY}
+        known = {path: self._space[path] for path in event["point"]}
+        trial = create_trial(state=TrialState.RUNNING, params=event["point"], distributions=known, user_attrs=attrs)
+        trial.number = event["number"]
+        trial.datetime_start = _local_time(event)
+        return trial
+
+    def _open(self) -> "_StudyFile":
+        existed = self.path.exists()
+        if existed and _is_sound(self.path) and (file := self._opened()) is not None:
+            if all(self._agrees(trial) for trial in file.trials.values()):
+                return file
+            file.close()
+        self._make()
+        if existed:
+            logger.warning("%s was damaged or not this launch's, it was written anew from the journal", self.path)
+        return self._study_file(self.path)
+
+    def _opened(self) -> "_StudyFile | None":
+        """The file that is there; None where it is no study, as one whose tables were not all made. Raises where it is locked."""
+        try:
+            return self._study_file(self.path)
+        except Exception as error:  # Optuna fails in many ways on what it has not made
+            if isinstance(error.__cause__ or error, sqlalchemy.exc.OperationalError) and "locked" in str(error.__cause__ or error):
+                raise
+            return None
+
+    def _make(self) -> None:
+        """Write the file in another place and move it here: who opens one that has no tables yet makes them too."""
+        new = self.path.with_name(f"{FILE_NAME}.new")
+        _remove(new)
+        with contextlib.closing(self._study_file(new)) as file:
+            for number in sorted(self._trials):
+                file.write(self._trials[number])
+        _remove(self.path)
+        new.rename(self.path)
+
+    def _study_file(self, path: Path) -> "_StudyFile":
+        return _StudyFile(path, self._study_name, self._metric)
+
+    def _agrees(self, there: FrozenTrial) -> bool:
+        """Whether a trial of the file is one of the journal's, as it is now or as it was."""
+        trial = self._trials.get(there.number)
+        return (
+            trial is not None
+            and there.params == trial.params
+            and there.state in (TrialState.RUNNING, trial.state)
+            and there.intermediate_values.items() <= trial.intermediate_values.items()
+        )
+
+
+class _StudyFile:
+    """A study in a SQLite file, both made where they are missing. `trials`: what the file holds, by number.
+
+    Written through Optuna's storage interface, not through `Study`: a running trial with its parameters and times is one
+    transaction there, which a killed process leaves whole or not at all, and no sampler is asked for anything.
+    """
+
+    def __init__(self, path: Path, study_name: str, metric: str) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # it narrates the making of a study
+        self._storage = RDBStorage(sqlite_uri(path), engine_kwargs={"connect_args": {"timeout": BUSY_S}})
+        sqlalchemy.event.listen(self._storage.engine, "connect", _without_waiting_for_the_disk)
+        self._storage.engine.dispose()  # of connections from before
+        study = optuna.create_study(storage=self._storage, study_name=study_name, direction="maximize", load_if_exists=True)
+        study.set_user_attr(METRIC_ATTR, metric)
+        self._study_id = self._storage.get_study_id_from_name(study_name)
+        self._storage.set_study_system_attr(self._study_id, METRIC_NAMES_ATTR, [metric])
+        self.trials = {trial.number: trial for trial in self._storage.get_all_trials(self._study_id, deepcopy=False)}
+
+    def write(self, trial: FrozenTrial) -> None:
+        """Bring the file in line with `trial`, unless the trial has ended there."""
+        there = self.trials.get(trial.number)
+        if there is None:
+            self._add(trial)
+        elif not there.state.is_finished():
+            self._update(there, trial)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._storage.remove_session()
+        self._storage.engine.dispose()
+
+    def _add(self, trial: FrozenTrial) -> None:
+        if trial.number != len(self.trials):
+            raise ValueError(f"trial {trial.number} cannot follow {len(self.trials)} trials")
+        trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
+        number = self._storage.get_trial(trial_id).number
+        if number != trial.number:
+            raise ValueError(f"trial {trial.number} became number {number}, somebody else adds trials")
+        self.trials[number] = copy.deepcopy(trial)
+
+    def _update(self, there: FrozenTrial, trial: FrozenTrial) -> None:
+        trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
+        for epoch, value in trial.intermediate_values.items():
+            if epoch not in there.intermediate_values:
+                self._storage.set_trial_intermediate_value(trial_id, epoch, value)
+                there.intermediate_values[epoch] = value
+        outcome = trial.user_attrs[OUTCOME_ATTR]
+        if there.user_attrs.get(OUTCOME_ATTR) != outcome:
+            self._storage.set_trial_user_attr(trial_id, OUTCOME_ATTR, outcome)
+            there.set_user_attr(OUTCOME_ATTR, outcome)
+        if trial.state.is_finished():  # last: Optuna lets nobody touch a trial that has ended
+            self._storage.set_trial_state_values(trial_id, trial.state, trial.values)
+            there.state = trial.state
+
+
+def _end(trial: FrozenTrial, event: Event) -> None:
+    outcome = Outcome(event["outcome"])
+    trial.set_user_attr(OUTCOME_ATTR, outcome.value)
+    trial.state = STATES[outcome]
+    if not trial.state.is_finished():
+        return
+    trial.datetime_complete = _local_time(event)
+    if trial.state is not TrialState.FAIL and trial.last_step is not None:
+        trial.value = trial.intermediate_values[trial.last_step]
+
+
+def _local_time(event: Event) -> datetime:
+    return datetime.fromtimestamp(event["time"])  # Optuna's times are local and do not say so
+
+
+def _without_waiting_for_the_disk(connection: sqlite3.Connection, record: object) -> None:
+    """A killed process still leaves each transaction whole; what a power cut leaves is checked, and written anew if damaged."""
+    connection.execute("PRAGMA synchronous = OFF")
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether SQLite can read the whole file. sqlite3.OperationalError where somebody has locked it."""
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=BUSY_S)) as connection:
+            return bool(connection.execute("PRAGMA quick_check").fetchone() == ("ok",))
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            raise  # no reason to throw it away
+        return False
+
+
+def _remove(path: Path) -> None:
+    for suffix in (*COMPANIONS, ""):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def mirroring(mirror: StudyMirror) -> Iterator[StudyMirror]:
+    """Runs the mirror for the length of the block."""
+    mirror.start()
+    try:
+        yield mirror
+    finally:
+        mirror.close()

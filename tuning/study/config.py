@@ -1,0 +1,365 @@
+"""The study file: what a user writes, validated whole before anything starts."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from cpsc.config import DistillConfig
+from cpsc.data import DatasetConfig
+from cpsc.data.dataset import Normalisation
+from cpsc.errors import ConfigError
+from cpsc.presets import PRESETS
+from cpsc.probe import ProbeConfig
+from cpsc.published import NORMALISATION_RULE, PublishedConfig
+from cpsc.teacher import TeacherRecipe
+from tuning.redaction import redact
+from tuning.study.class_count import class_count
+from tuning.study.names import MAX_NAME_BYTES, check_fits, check_study_name
+from tuning.study.overrides import SCALE, overridden, parse_assignments, scaled
+from tuning.study.search_space import (
+    Range,
+    Settings,
+    build_config,
+    check_settings,
+    grid_points,
+    parse_space,
+    parse_start,
+)
+from tuning.study.tracking_uri import is_tracking_uri
+from tuning.study.validation import said_as_text, shown, validate
+from tuning.study.yaml_loader import read_mapping
+
+_PROBE, _DATASET = TypeAdapter(ProbeConfig), TypeAdapter(DatasetConfig)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+
+class SearchConfig(_Section):
+    """Who proposes points, and how many."""
+
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """`grid` runs every combination of the choices under `space`, once; where `start` lists points, those, with every
+    combination of the parameters that none of them mentions."""
+    num_trials: int = Field(default=16, ge=1)
+    startup_trials: int = Field(default=10, ge=1)
+    """Points drawn at random before TPE models the objective."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    time_budget_s: float | None = Field(default=None, gt=0)
+    """After so long nothing new is proposed; trials that run go on to their end."""
+    epoch_budget: int | None = Field(default=None, ge=1)
+    """The same after so many epochs over all trials."""
+    max_concurrent: int | None = Field(default=None, ge=1)
+    """Trials at a time; default: as many as the resources hold."""
+
+
+class PruneConfig(_Section):
+    """Who ends poor trials early."""
+
+    scheduler: Literal["asha", "none"] = "asha"
+    grace_epochs: int = Field(default=1, ge=1)
+    reduction_factor: float = Field(default=3, ge=1.1, le=1000)
+
+
+class ResourceConfig(_Section):
+    """What one trial gets. Its thread count follows `cpus`."""
+
+    cpus: int = Field(default=1, ge=1)
+    gpus: float = Field(default=0, ge=0)
+
+
+class CheckpointConfig(_Section):
+    """How often a trial saves itself, and which of its files go to MLflow."""
+
+    every_epochs: int = Field(default=1, ge=1)
+    artifacts: Literal["last_and_best", "best", "none"] = "last_and_best"
+
+
+class MeasureConfig(_Section):
+    """What is measured beside accuracies, where it takes more than the study has."""
+
+    inception_weights: str | None = None
+    """The file of the original FID's Inception-v3: the last epoch of each trial then has an FID, against the training images."""
+
+
+class TrackingConfig(_Section):
+    """Where MLflow's server is; default: a SQLite file in `local`."""
+
+    uri: str | None = None
+
+
+class StudyFile(_Section):
+    """The keys of a study file, as written."""
+
+    name: str
+    scale: str | None = None
+    """A file of the folder ``scales`` that lies under this one: the same study on another dataset. See `layers`."""
+    config: dict[str, Any]
+    space: dict[str, Any] = {}
+    start: list[dict[str, Any]] = []
+    objective: Literal["probe_agreement", "test_accuracy"] = "probe_agreement"
+    search: SearchConfig = SearchConfig()
+    prune: PruneConfig = PruneConfig()
+    resources: ResourceConfig = ResourceConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    measure: MeasureConfig = MeasureConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    storage: str = "runs"
+    """Where all nodes meet: teachers, probe sets, checkpoints, records. A folder, or a URI that `pyarrow.fs` knows."""
+    local: str | None = None
+    """The driver's own disk: records while they are made, the SQLite store. Default: `storage`, or runs where that is a URI."""
+
+
+_STUDY_FILE = TypeAdapter(StudyFile)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherSource:
+    """A file's path, or the recipe to train one on the study's dataset; and the accuracy below which it is refused."""
+
+    path: str | None
+    recipe: TeacherRecipe | None
+    min_accuracy: float
+    published: PublishedConfig | None = None
+    """What the file says, beside its path, of weights that another program saved; None where it says nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A study file, resolved: every choice is made and checked, nothing has started."""
+
+    name: str
+    base: Settings
+    """The `DistillConfig` keys under ``config``, as points are laid over them."""
+    teacher: TeacherSource
+    dataset: DatasetConfig | None
+    probe: ProbeConfig
+    space: Mapping[str, Range]
+    start: list[dict[str, Any]]
+    objective: str
+    search: SearchConfig
+    prune: PruneConfig
+    resources: ResourceConfig
+    checkpoint: CheckpointConfig
+    measure: MeasureConfig
+    tracking: TrackingConfig
+    storage: str
+    """An absolute path or a URI."""
+    local: Path
+    source: Mapping[str, Any]
+    """The file's content with the overrides applied: what is recorded."""
+
+    @property
+    def config(self) -> DistillConfig:
+        """The config before any point is laid over it."""
+        return build_config(self.base, {})
+
+    @property
+    def metric(self) -> str:
+        """What ASHA and Optuna look at: they take the last value reported, so it is the running best."""
+        return f"best_{self.objective}"
+
+    @property
+    def first_point(self) -> dict[str, Any]:
+        """The point that a sweep tries first, if the file names one."""
+        return dict(self.start[0]) if self.start else {}
+
+
+def load_study(path: Path, overrides: list[str] | None = None) -> Study:
+    """Read, override (``path=value``) and check a study file. ConfigError: file, path, value and rule in one line."""
+    try:
+        raw, assignments = _layers(path, overrides or [])
+        return resolve_study(overridden(raw, assignments, keys=StudyFile.model_fields.keys()))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def searched_paths(path: Path, overrides: list[str]) -> set[str]:
+    """The parameters that the study searches, with these overrides, whatever else it may still lack."""
+    try:
+        raw, assignments = _layers(path, overrides)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    space = assignments.get("space", raw.get("space"))
+    added = {name.removeprefix("space.") for name in assignments if name.startswith("space.")}
+    return added | {name for name in space if isinstance(name, str)} if isinstance(space, dict) else added
+
+
+def _layers(path: Path, overrides: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The file's content over its scale, which the command line may name before all else it says, and what it says."""
+    raw = read_mapping(path, keys="name, config and space")
+    assignments = parse_assignments(overrides)
+    if SCALE in assignments:
+        raw[SCALE] = assignments.pop(SCALE)
+    return scaled(raw, path), assignments
+
+
+def resolve_study(raw: Mapping[str, Any]) -> Study:
+    """The study that a file's content describes."""
+    file = validate(_STUDY_FILE, raw, where="study")
+    check_study_name(file.name)
+    if file.tracking.uri is not None and not is_tracking_uri(file.tracking.uri):
+        uri = redact(file.tracking.uri)
+        raise ConfigError(f"tracking.uri: must be an MLflow server, e.g. http://127.0.0.1:5000, or a database's URI, got {uri!r}")
+    config = dict(file.config)
+    dataset = _parse_dataset(config.pop("dataset", None))
+    teacher = _parse_teacher(config.pop("teacher", None), dataset)
+    probe = validate(_PROBE, config.pop("probe", {}), where="config.probe")
+    num_classes = class_count(config.pop("num_classes", None), dataset, teacher.published)
+    base = Settings(
+        own=config,
+        by_method=_parse_by_method(config.pop("by_method", {})),
+        preset=_parse_preset(config.pop("preset", None)),
+        num_classes=num_classes,
+    )
+    resolved = build_config(base, {})
+    if file.objective == "test_accuracy" and dataset is None:
+        raise ConfigError("objective: test_accuracy needs config.dataset, the labelled images to measure it on")
+    if file.measure.inception_weights is not None and dataset is None:
+        raise ConfigError("measure.inception_weights: needs config.dataset, the real images that an FID compares with")
+    if file.prune.scheduler == "asha" and file.prune.grace_epochs > resolved.epochs:
+        raise ConfigError(f"prune.grace_epochs: must be <= config.epochs ({resolved.epochs}), got {file.prune.grace_epochs}")
+    space = parse_space(file.space, base, is_grid=file.search.sampler == "grid")
+    points = _parse_points(file, space, base)
+    _check_epochs(space, base)
+    storage = _parse_storage(file.storage)
+    local = folder_path(file.local, "local") if file.local else Path("runs").absolute() if "://" in storage else Path(storage)
+    check_fits(local, file.name)
+    return Study(
+        name=file.name,
+        base=base,
+        teacher=teacher,
+        dataset=dataset,
+        probe=probe,
+        space=space,
+        start=points,
+        objective=file.objective,
+        search=_parse_search(file.search, points),
+        prune=file.prune,
+        resources=file.resources,
+        checkpoint=file.checkpoint,
+        measure=file.measure,
+        tracking=file.tracking,
+        storage=storage,
+        local=local,
+        source=raw,
+    )
+
+
+def _parse_storage(text: str) -> str:
+    """An absolute path, or a URI as it is: whether Arrow knows it is asked when it is opened. A file's URI is a path, decoded."""
+    if "://" not in text or not text.isprintable():
+        return str(folder_path(text, "storage"))
+    if not text.startswith("file://"):
+        return text
+    try:
+        address = urlsplit(text)
+        if address.netloc not in ("", "localhost") or address.query or address.fragment:
+            raise ValueError("it names more than a path")
+    except ValueError as error:
+        raise ConfigError(f"storage: {text!r} is no folder of this machine, write its path as it is") from error
+    return str(folder_path(unquote(address.path), "storage"))
+
+
+def folder_path(text: str, where: str) -> Path:
+    """The absolute path of a folder, which need not be there yet; ConfigError, naming `where` it was said, if it is none."""
+    try:
+        if not text or not text.isprintable() or "://" in text:
+            raise RuntimeError("empty, a URI, or with characters that cannot be printed")
+        if (longest := max(len(os.fsencode(part)) for part in [*Path(text).parts, ""])) > MAX_NAME_BYTES:
+            raise RuntimeError(f"a name of {longest} bytes in it, at most {MAX_NAME_BYTES} are possible")
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise ConfigError(f"{where}: {shown(text)} is not a path ({error})") from error
+
+
+def check_searchable(study: Study) -> None:
+    """Raise ConfigError where the study names no parameter to search."""
+    if not study.space:
+        raise ConfigError("space: names no parameter, so there is nothing to search; run the config with: cpsc-tune trial")
+
+
+def _parse_dataset(raw: Any) -> DatasetConfig | None:
+    if raw is None:
+        return None
+    return validate(_DATASET, {"name": raw} if isinstance(raw, str) else raw, where="config.dataset")
+
+
+def _parse_teacher(raw: Any, dataset: DatasetConfig | None) -> TeacherSource:
+    if not isinstance(raw, dict) or not raw:
+        raise ConfigError(f"config.teacher: must name a bundle (path) or a recipe (arch, epochs, ...), got {raw!r}")
+    rest = dict(raw)
+    path, min_accuracy = rest.pop("path", None), rest.pop("min_accuracy", 0.0)
+    if isinstance(min_accuracy, bool) or not isinstance(min_accuracy, int | float) or not 0 <= min_accuracy <= 1:
+        text = said_as_text(min_accuracy)
+        raise ConfigError(f"config.teacher.min_accuracy: must be in [0, 1], got {min_accuracy!r}{text}")
+    if path is not None:
+        if not isinstance(path, str):
+            raise ConfigError(f"config.teacher.path: must be a file's path, got {path!r}")
+        return TeacherSource(path=path, recipe=None, min_accuracy=min_accuracy, published=_parse_published(rest))
+    recipe = validate(TypeAdapter(TeacherRecipe), rest, where="config.teacher")
+    if dataset is None:
+        raise ConfigError("config.teacher: a recipe needs config.dataset to train on; without one give the path of a bundle")
+    return TeacherSource(path=None, recipe=recipe, min_accuracy=min_accuracy)
+
+
+def _parse_published(raw: dict[Any, Any]) -> PublishedConfig | None:
+    """What is said of the file that `path` names: whether it needs saying is known once the file is read."""
+    if odd := raw.keys() & TeacherRecipe.__dataclass_fields__.keys():
+        raise ConfigError(f"config.teacher: path names a finished teacher, {', '.join(sorted(odd))} would have no effect")
+    constants, where = raw.get("normalisation"), "config.teacher.normalisation"
+    if isinstance(constants, dict):
+        if odd := constants.keys() - {"mean", "std"}:
+            raise ConfigError(f"{where}: holds mean and std, got {', '.join(sorted(map(str, odd)))}")
+        raw = raw | {"normalisation": validate(TypeAdapter(Normalisation), constants, where=where)}
+    elif not isinstance(constants, str | None):
+        raise ConfigError(f"{where} must be {NORMALISATION_RULE}, got {shown(constants)}")
+    return validate(TypeAdapter(PublishedConfig), raw, where="config.teacher") if raw else None
+
+
+def _parse_preset(name: Any) -> str | None:
+    if name is not None and not isinstance(name, str):
+        raise ConfigError(f"config.preset: must be a name, got {name!r}")
+    return name
+
+
+def _parse_by_method(raw: Any) -> dict[str, dict[str, Any]]:
+    if not isinstance(raw, dict) or not all(isinstance(settings, dict) for settings in raw.values()):
+        raise ConfigError(
+            f"config.by_method: must hold settings by method, e.g. {{dafl: {{weights: {{kl: 1}}}}}}, got {shown(raw)}"
+        )
+    if odd := [name for name in raw if name not in PRESETS]:
+        raise ConfigError(f"config.by_method.{odd[0]}: unknown method, use one of {', '.join(PRESETS)}")
+    for method, settings in raw.items():
+        check_settings(settings, where=f"config.by_method.{method}")
+    return raw
+
+
+def _check_epochs(space: Mapping[str, Range], base: Settings) -> None:
+    """Raise ConfigError where trials would be of different lengths: presets have that of their method."""
+    if "method" not in space:
+        return
+    epochs = {method: build_config(base, {"method": method}).epochs for method in space["method"].arguments}
+    if len(set(epochs.values())) > 1:
+        found = ", ".join(f"{method} {number}" for method, number in epochs.items())
+        raise ConfigError(f"space.method: trials must be of the same number of epochs, set config.epochs for all ({found})")
+
+
+def _parse_points(file: StudyFile, space: Mapping[str, Range], base: Settings) -> list[dict[str, Any]]:
+    """The points to try first; of a grid, all."""
+    parse = grid_points if file.search.sampler == "grid" else parse_start
+    return parse(file.start, space, base)
+
+
+def _parse_search(search: SearchConfig, points: list[dict[str, Any]]) -> SearchConfig:
+    if search.sampler != "grid":
+        return search
+    if "num_trials" in search.model_fields_set:
+        raise ConfigError(f"search.num_trials: must be left out with sampler grid, which runs all {len(points)} points")
+    return search.model_copy(update={"num_trials": len(points)})

@@ -1,0 +1,97 @@
+"""A study fitted to its teacher: terms that the teacher has nothing for are switched off, and that is said and recorded."""
+
+from dataclasses import replace
+
+import torch
+
+from cpsc.config import DistillConfig
+from cpsc.errors import ConfigError
+from cpsc.models import is_import_path
+from cpsc.models.imported import PREFIX
+from cpsc.norms import NormSurvey, survey_norms
+from cpsc.rng import stream
+from cpsc.teacher import Teacher
+from tuning.study.config import Study
+from tuning.study.search_space import build_config, copy_nested, merge, parse_space
+
+STATISTICS = "weights.batch_statistics"
+PROBE_STATISTICS = "probe.batch_statistics"
+CONTRAST = "weights.contrast"
+NUM_IMAGES = 4
+SWITCHED_OFF = "switched_off"
+"""The parameter that names settings of the study file which were not followed."""
+
+
+def survey_teacher(teacher: Teacher) -> NormSurvey:
+    """Which of the teacher's batch norms have statistics to compare, as it runs on a few images of noise."""
+    network = teacher.build(torch.device("cpu"))
+    if is_import_path(teacher.arch):  # in the names that its user knows
+        network = network.get_submodule(PREFIX.rstrip("."))
+    shape = (NUM_IMAGES, teacher.channels, teacher.image_size, teacher.image_size)
+    return survey_norms(network, torch.randn(shape, generator=stream(0, "survey")))
+
+
+def fitted(study: Study, norms: NormSurvey) -> Study:
+    """`study` without the terms of batch statistics where the teacher has none; the same study where it has some.
+
+    ConfigError where it searches such a term, or where nothing is left of a loss without it.
+    """
+    if norms.compared:
+        return study
+    if STATISTICS in study.space:
+        raise ConfigError(
+            f"space.{STATISTICS}: has no effect, for the teacher has {norms}; leave it out of space and start, "
+            f"or pass --set space.{STATISTICS}=null"
+        )
+    _check_contrast(study, norms)
+    without = without_statistics(study)
+    if not without.probe.terms:
+        raise ConfigError(
+            f"config.probe: of label, total_variation and image_norm one must be > 0, for the teacher has {norms}: "
+            "there would be nothing to make the probe set by"
+        )
+    try:
+        parse_space(study.source.get("space", {}), without.base, is_grid=study.search.sampler == "grid")
+        for point in [{}, *study.start]:
+            build_config(without.base, point)
+    except ConfigError as error:
+        raise ConfigError(f"{error}; {STATISTICS} does not count, for the teacher has {norms}") from error
+    return without
+
+
+def without_statistics(study: Study) -> Study:
+    """`study` with the weights of batch statistics 0, the method's and the probe set's."""
+    base = study.base
+    by_method = {method: copy_nested(settings) for method, settings in base.by_method.items()}
+    for settings in by_method.values():
+        settings.get("weights", {}).pop("batch_statistics", None)
+    own = merge(base.own, {"weights": {"batch_statistics": 0.0}})
+    return replace(study, base=replace(base, own=own, by_method=by_method), probe=replace(study.probe, batch_statistics=0.0))
+
+
+def switched_off(study: Study, norms: NormSurvey) -> tuple[str, ...]:
+    """The settings of `study`, as its file has it, that are not followed for want of batch norms."""
+    if norms.compared:
+        return ()
+    counts = any(config.weights.batch_statistics for config in _configs(study))
+    return tuple(name for name, is_off in ((STATISTICS, counts), (PROBE_STATISTICS, study.probe.batch_statistics > 0)) if is_off)
+
+
+def _check_contrast(study: Study, norms: NormSurvey) -> None:
+    """CMI's contrast compares what enters the teacher's batch norms; there is nothing to take their place."""
+    domain = study.space.get(CONTRAST)
+    for config in _configs(study):
+        is_searched = domain is not None and "cmi" in domain.when.get("method", ("cmi",))
+        if config.method == "cmi" and (config.weights.contrast or is_searched):
+            raise ConfigError(
+                f"config.{CONTRAST}: must be 0, and not searched, for method cmi, which compares what enters batch norms: "
+                f"the teacher has {norms}"
+            )
+
+
+def _configs(study: Study) -> list[DistillConfig]:
+    """Of every method that the study's trials may have, and of the points that it names."""
+    methods: list[dict[str, object]] = [{}]
+    if "method" in study.space:
+        methods = [{"method": method} for method in study.space["method"].arguments]
+    return [build_config(study.base, point) for point in [*methods, *study.start]]

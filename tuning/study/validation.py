@@ -1,0 +1,94 @@
+"""Content of files against the types that it must have, and from pydantic's report to the one line a person needs."""
+
+import difflib
+import functools
+import reprlib
+from typing import Any, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, SchemaValidator
+
+from cpsc.errors import ConfigError
+from tuning.study.yaml_loader import unquoted
+
+T = TypeVar("T")
+
+SCALARS = ("bool", "int", "float", "str")
+"""Where pydantic, unless it is strict, makes a number of True and of '1', and True of 1 and of 'yes'."""
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 4, 8, 12, 80, 80, 80
+
+
+def validate(adapter: TypeAdapter[T], raw: Any, *, where: str) -> T:
+    """`raw` as the adapter's type. ConfigError: `where`, path, rule and value of the first mistake.
+
+    No value is taken for one of another kind; a whole number is a number too, and lists and mappings are what files have for
+    tuples and dataclasses.
+    """
+    try:
+        return cast(T, _validator(adapter).validate_python(raw))
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, adapter, where)) from error
+    except ConfigError as error:
+        section = where.rsplit(".", 1)[-1]
+        raise ConfigError(f"{where}.{str(error).removeprefix(f'{section}.')}") from error
+
+
+def shown(value: Any) -> str:
+    """`value` as an error message shows it: whole where it is short, for it may be a whole file."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python prints no integer of more than some thousand digits
+        return f"a {type(value).__name__} that is too long to print"
+
+
+def said_as_text(value: Any) -> str:
+    """What to do about a text where something else is wanted: the quotes around a number cannot be seen in a message."""
+    return ", a text: write it without quotes" if isinstance(value, str) and not isinstance(unquoted(value), str) else ""
+
+
+def _wants_quotes(value: Any) -> str:
+    return ": write it in quotes if it is meant as text" if isinstance(value, bool | int | float) else ""
+
+
+@functools.lru_cache
+def _validator(adapter: TypeAdapter[Any]) -> SchemaValidator:
+    return SchemaValidator(cast(CoreSchema, _strict_in_scalars(adapter.core_schema)))
+
+
+def _strict_in_scalars(schema: Any) -> Any:
+    """For dataclasses: pydantic's own switch, as models have it, would want instances of them, and tuples."""
+    if isinstance(schema, list | tuple):
+        return type(schema)(map(_strict_in_scalars, schema))
+    if not isinstance(schema, dict):
+        return schema
+    strict = {"strict": True} if schema.get("type") in SCALARS else {}
+    return {key: _strict_in_scalars(value) for key, value in schema.items()} | strict
+
+
+def _one_line(error: ValidationError, adapter: TypeAdapter[Any], where: str) -> str:
+    details = error.errors(include_url=False)
+    first = details[0]
+    path = ".".join([where, *(str(part) for part in first["loc"])])
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        name = str(first["loc"][-1])
+        close = difflib.get_close_matches(name, _names(adapter.json_schema()), n=1)
+        message = "unknown key" + (f", did you mean {close[0]}?" if close else "")
+    elif first["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
+        message = "is missing"
+    else:
+        rule = first["msg"].removeprefix("Value error, ")
+        value = first["input"]
+        hint = _wants_quotes(value) if first["type"] == "string_type" else said_as_text(value)
+        message = f"{rule[0].lower()}{rule[1:]}, got {shown(value)}{hint}"
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    return f"{path}: {message}{more}"
+
+
+def _names(schema: dict[str, Any]) -> list[str]:
+    """Every key that the schema knows, at any level: near misses are looked for among all of them."""
+    names = list(schema.get("properties", {}))
+    for definition in schema.get("$defs", {}).values():
+        names += definition.get("properties", {})
+    return names

@@ -1,0 +1,204 @@
+"""A study from its file to its champion: Ray Tune runs the trials, Optuna proposes them, ASHA prunes them."""
+
+import contextlib
+import functools
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+
+from ray.tune.schedulers import FIFOScheduler
+
+from cpsc.errors import CpscError
+from tuning.cluster import check_resources
+from tuning.cluster.address import check_cluster
+from tuning.cluster.preflight import MeetingPoint, check_nodes
+from tuning.cluster.session import RaySession, terminating_like_ctrl_c
+from tuning.display import Display
+from tuning.launch import DriverLock, Journal, JournalError, LaunchHistory, fold, new_launch, open_launch
+from tuning.launch.history import check_resumable
+from tuning.launch.launch import recorded_code_folders, resume_command
+from tuning.results import SweepSummary, launch_from_journal
+from tuning.search import StudyMirror, mirroring
+from tuning.search.asha import ResumableAsha, build_scheduler
+from tuning.search.optuna_search import StudySearch, build_search, has_work
+from tuning.storage import Storage
+from tuning.study import Study
+from tuning.study.config import check_searchable
+from tuning.study.search_space import to_tune
+from tuning.study.user_code import look_in
+from tuning.sweep.launch_record import launch_start, open_writer, shared_params
+from tuning.sweep.progress import SweepProgress
+from tuning.sweep.recorder import Recorder, is_disk_full
+from tuning.sweep.recovery import close_dead_launches, settle
+from tuning.sweep.registration import register_result
+from tuning.sweep.tuner import build_tuner, remove_ray_state, without_snapshots
+from tuning.tracking import MlflowWriter, check_tracking, delivering
+from tuning.tracking.inputs import inputs_of
+from tuning.trial import Assets, prepare
+from tuning.trial.context import trial_context
+from tuning.trial.model_cost import student_cost
+
+
+class InterruptedSweepError(CpscError):
+    """The sweep was stopped from outside and can be resumed."""
+
+
+def run_sweep(study: Study, display: Display, *, address: str | None = None, force: bool = False) -> SweepSummary:
+    """Run `study` to its end as a new launch. ConfigError before anything starts where it cannot run here."""
+    check_searchable(study)
+    if address is not None:
+        check_cluster(address)
+    check_resources(study, address)
+    check_tracking(study)
+    with terminating_like_ctrl_c(), RaySession(address) as session:
+        attempt = _Attempt(study, display, address, session)
+        assets = prepare(study, display, force=force, on_cluster=address is not None, before_making=session.start)
+        close_dead_launches(study.local)
+        with new_launch(study, launch_start(assets.fit(study), assets, uuid.uuid4().hex)) as name:
+            return attempt.drive(name, assets)
+
+
+def resume_sweep(storage: str, name: str, display: Display, *, overrides: list[str], address: str | None = None) -> SweepSummary:
+    """Go on with the launch `name` under `storage`, a folder or a URI, whatever ended it; `overrides` may extend its budgets."""
+    study = open_launch(storage, name, overrides)
+    if address is not None:
+        check_cluster(address)
+    check_resources(study, address)
+    with terminating_like_ctrl_c(), RaySession(address) as session, DriverLock(study.local / name):
+        attempt = _Attempt(study, display, address, session)
+        journal = Journal(study.local / name)
+        remarks = journal.repair()
+        history = fold(journal.events(), metric=study.metric)
+        check_resumable(history, study.space)
+        for remark in (*remarks, *(f"{journal.path}: {text}" for text in history.remarks)):
+            display.say(remark)
+        look_in(recorded_code_folders(journal.events()))
+        # The launch has accepted its teacher.
+        assets = prepare(study, display, force=True, on_cluster=address is not None, before_making=session.start)
+        return attempt.drive(name, assets)
+
+
+class _Attempt:
+    """One drive of a launch: from what its journal says to the end of the study, or to an interruption."""
+
+    def __init__(self, study: Study, display: Display, address: str | None, session: RaySession) -> None:
+        self._study = study
+        self._display = display
+        self._address = address
+        self._session = session
+        self._started = time.monotonic()
+
+    def drive(self, name: str, assets: Assets) -> SweepSummary:
+        """Run, record, and register the result. InterruptedSweepError where it was stopped, from outside or by a full disk."""
+        self._study = study = assets.fit(self._study)
+        journal = Journal(study.local / name)
+        scheduler = build_scheduler(study)
+        history = settle(journal, study, scheduler)
+        journal.append({"kind": "attempt_start", "time": time.time(), "attempt": history.num_attempts})
+        recorder = Recorder(
+            journal,
+            history,
+            study.base,
+            epochs=study.config.epochs,
+            shared=shared_params(assets),
+            inputs=inputs_of(study, assets),
+            student_cost=functools.partial(student_cost, assets.teacher),
+        )
+        interrupted = False
+        space = StudySearch.convert_search_space(to_tune(study.space))
+        mirror = StudyMirror(journal, study_name=study.name, space=space, metric=study.metric)
+        with mirroring(mirror), delivering(open_writer(study, name, history.launch_id)) as writer:
+            trained = has_work(study, history)
+            try:
+                if trained:
+                    self._session.start()
+                    interrupted = self._fit(name, assets, history, scheduler, recorder)
+                    self._session.stop()  # delivery and registration may take their time, and need nothing of it
+            except KeyboardInterrupt:  # while Ray starts or stops: while trials run Tune handles it
+                interrupted = True
+            except BaseException as error:
+                with contextlib.suppress(JournalError):  # where it is the journal that fails, it cannot say so
+                    self._record_end(journal, "FAILED", [recorder, writer, mirror])
+                if is_disk_full(error):
+                    raise self._interruption(name, str(error)) from error
+                raise
+            share = self._record_end(journal, "KILLED" if interrupted else "FINISHED", [recorder, writer, mirror])
+        if interrupted:
+            raise self._interruption(name, recorder.stopped_by or "the sweep was interrupted")
+        launch, say = launch_from_journal(journal.events(), name), self._display.say
+        return SweepSummary(
+            study=study,
+            launch=launch,
+            model_uri=None if writer.undelivered else register_result(study, launch, writer, assets, say, trained=trained),
+            num_undelivered=writer.undelivered,
+            elapsed_s=self._elapsed_s(),
+            tracking_share=share,
+            earlier_s=history.elapsed_s,
+        )
+
+    def _record_end(self, journal: Journal, status: str, trackers: Sequence[Recorder | MlflowWriter | StudyMirror]) -> float:
+        """The attempt's last event -> the share of its time that tracking took."""
+        elapsed_s = self._elapsed_s()
+        share = sum(tracker.busy_s for tracker in trackers) / elapsed_s
+        metrics = {"elapsed_s": elapsed_s, "tracking_share": share}
+        journal.append({"kind": "launch_end", "time": time.time(), "status": status, "metrics": metrics})
+        return share
+
+    def _interruption(self, name: str, reason: str) -> InterruptedSweepError:
+        return InterruptedSweepError(f"{reason}; go on with: {resume_command(self._study, name)}")
+
+    @contextlib.contextmanager
+    def _fit_nodes(self, name: str) -> Iterator[MeetingPoint | None]:
+        """On a cluster, yields a place in the storage that all nodes have visited. UnfitNodeError where one cannot."""
+        if self._address is None:
+            yield None
+            return
+        point = MeetingPoint.open(Storage(self._study.storage), name)
+        try:
+            for remark in check_nodes(point, self._study.tracking.uri):
+                self._display.say(remark)
+            yield point
+        finally:
+            point.close()
+
+    def _fit(
+        self,
+        name: str,
+        assets: Assets,
+        history: LaunchHistory,
+        scheduler: ResumableAsha | FIFOScheduler,
+        recorder: Recorder,
+    ) -> bool:
+        """Run the trials until none is left; whether they were interrupted."""
+        study, storage = self._study, Storage(self._study.storage)
+        progress = SweepProgress(
+            history,
+            num_trials=study.search.num_trials,
+            epochs=study.config.epochs,
+            metric=study.metric,
+            quiet=self._display.quiet,
+        )
+        with self._fit_nodes(name) as point:
+            tuner = build_tuner(
+                study,
+                trial_context(study, assets, point),
+                storage,
+                folder=f"{name}/attempt-{history.num_attempts:03d}",
+                search=build_search(study, history, Journal(study.local / name)),
+                scheduler=scheduler,
+                callbacks=[recorder, progress],
+                max_concurrent=check_resources(study, self._address),
+            )
+            try:
+                with without_snapshots():
+                    tuner.fit()
+            except Exception:
+                if not recorder.stopped_by:  # then the failure is known: Ray cannot read back what a full disk did not take
+                    raise
+            finally:
+                progress.close()
+                remove_ray_state(storage, name)
+        return progress.interrupted
+
+    def _elapsed_s(self) -> float:
+        return time.monotonic() - self._started

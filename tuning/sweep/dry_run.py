@@ -1,0 +1,52 @@
+"""What a sweep would do, without doing it."""
+
+from dataclasses import asdict
+
+from tuning.cluster import concurrency, study_device
+from tuning.redaction import redact
+from tuning.search.asha import rungs_of
+from tuning.study import Study, build_config
+from tuning.study.config import check_searchable
+from tuning.study.yaml_loader import dump_yaml, to_plain
+
+
+def describe(study: Study) -> str:
+    """The resolved study as YAML, followed by its resources and its cost in epochs and synthetic images."""
+    resolved = {
+        "name": study.name,
+        "config": asdict(study.config),
+        "dataset": asdict(study.dataset) if study.dataset else None,
+        "teacher": {"path": study.teacher.path}
+        if study.teacher.path
+        else asdict(study.teacher.recipe)
+        if study.teacher.recipe
+        else {},
+        "probe": asdict(study.probe),
+        "space": {path: str(domain) for path, domain in study.space.items()},
+        "start": study.start,
+        "objective": study.objective,
+        **{key: getattr(study, key).model_dump() for key in ("search", "prune", "resources", "checkpoint", "measure", "tracking")},
+        "storage": study.storage,
+        "local": str(study.local),
+    }
+    return redact(dump_yaml(to_plain(resolved))) + "\n".join(f"# {line}" for line in _cost(study))
+
+
+def _cost(study: Study) -> list[str]:
+    config, trials = study.config, study.search.num_trials
+    check_searchable(study)
+    rungs = rungs_of(study.prune, config.epochs)
+    study_device(study)
+    return [
+        f"{trials} trials of up to {config.epochs} epochs, {concurrency(study)} at a time on this machine, "
+        f"{study.resources.cpus} CPU and {study.resources.gpus:g} GPU each",
+        f"one epoch: {_images(study)} synthetic images; all trials to the end: {trials * config.epochs} epochs",
+        f"ASHA may stop a trial after epoch {', '.join(map(str, rungs))}" if rungs else "no trial is stopped early",
+    ]
+
+
+def _images(study: Study) -> str:
+    """Of an epoch of the study's config, or of those of a grid's points, which may differ."""
+    points = study.start if study.search.sampler == "grid" else [{}]
+    images = sorted({build_config(study.base, point).schedule.images_per_epoch for point in points})
+    return f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,} to {images[-1]:,}"

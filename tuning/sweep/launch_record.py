@@ -1,0 +1,63 @@
+"""Record of a launch: what its journal begins with, and the thread that delivers it to MLflow."""
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+from tuning.launch.journal import Event, Journal
+from tuning.launch.journal_backup import JournalCopy
+from tuning.launch.launch import records_copy
+from tuning.redaction import redact
+from tuning.study.config import Study
+from tuning.study.teacher_fit import SWITCHED_OFF
+from tuning.study.user_code import code_folders
+from tuning.study.yaml_loader import dump_yaml, to_plain
+from tuning.tracking.delivery import MlflowWriter
+from tuning.tracking.inputs import inputs_of
+from tuning.trial.assets import Assets
+from tuning.trial.model_cost import teacher_cost
+
+
+def launch_start(study: Study, assets: Assets, launch_id: str) -> Event:
+    """The journal's first event."""
+    params = {
+        "objective": study.objective,
+        "epochs": study.config.epochs,
+        "num_trials": study.search.num_trials,
+        "sampler": study.search.sampler,
+        "scheduler": study.prune.scheduler,
+        "search_seed": study.search.seed,
+        **{f"space.{path}": str(domain) for path, domain in study.space.items()},
+        **shared_params(assets),
+    }
+    return {
+        "kind": "launch_start",
+        "time": time.time(),
+        "launch_id": launch_id,
+        "params": {key: str(value) for key, value in params.items()},
+        "inputs": inputs_of(study, assets),
+        "code_folders": list(code_folders()),
+        "study": redact(dump_yaml(to_plain(study.source))),
+    }
+
+
+def shared_params(assets: Assets) -> dict[str, Any]:
+    """What is true of every trial of the launch."""
+    teacher = assets.teacher
+    accuracy = {} if teacher.test_accuracy is None else {"teacher.test_accuracy": teacher.test_accuracy}
+    return {
+        "teacher.arch": teacher.arch,
+        "teacher.digest": teacher.digest[:12],
+        **accuracy,
+        "teacher.normalisation": asdict(teacher.normalisation),
+        **teacher_cost(teacher),
+        "probe.num_images": len(assets.probe.labels),
+        **({"teacher.batch_norms": about} if (about := str(assets.norms or "")) else {}),
+        **({SWITCHED_OFF: ", ".join(assets.switched_off)} if assets.switched_off else {}),
+    }
+
+
+def open_writer(study: Study, name: str, launch_id: str) -> MlflowWriter:
+    """The thread that delivers the journal of the launch `name`, once it is started."""
+    journal = Journal(study.local / name)
+    return MlflowWriter(journal, study, name, launch_id, JournalCopy(journal, records_copy(study), name))

@@ -1,0 +1,146 @@
+"""Turns what Tune reports into journal events: appends, nothing else.
+
+No tracking call runs or raises inside a Tune callback: an exception there would end the sweep, and a slow server
+would stop every trial.
+"""
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback, Checkpoint
+from ray.tune.experiment import Trial
+
+from cpsc.methods import own_settings
+from tuning.cluster.preflight import UnfitNodeError
+from tuning.launch import Journal, LaunchHistory
+from tuning.outcome import Outcome, outcome_of
+from tuning.redaction import redact
+from tuning.study import build_config
+from tuning.study.search_space import Settings, flatten
+from tuning.study.yaml_loader import to_plain
+from tuning.trial.trainable import loggable_metrics
+
+
+class Recorder(Callback):
+    """Writes the journal of a launch's trials, by their numbers. An epoch that `history` holds is not written again."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        history: LaunchHistory,
+        base: Settings,
+        *,
+        epochs: int,
+        shared: Mapping[str, Any],
+        inputs: Sequence[Mapping[str, str]] = (),
+        student_cost: Callable[[str], Mapping[str, Any]] = lambda arch: {},
+    ) -> None:
+        self._journal = journal
+        self._base = base
+        self._epochs = epochs
+        self._shared = dict(shared)
+        self._inputs = [dict(entry) for entry in inputs]
+        self._student_cost = student_cost
+        self._last_epoch = {number: trial.last_epoch for number, trial in history.trials.items()}
+        self._num_retries = {number: trial.num_retries for number, trial in history.trials.items()}
+        self._open: set[int] = set()
+        self.busy_s = 0.0
+        self.stopped_by = ""
+        """Why this recorder has ended the sweep before its time."""
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._begin(trial)
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
+        number, epoch = number_of(trial), int(result["epoch"])
+        if epoch <= self._last_epoch.get(number, 0):
+            return  # repeated since the last checkpoint, bit for bit
+        self._last_epoch[number] = epoch
+        words = {key: redact(result.get(key, "")) for key in ("note", "node", "environment")}
+        self._append(trial, "epoch", epoch=epoch, metrics=loggable_metrics(result), **words)
+
+    def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Checkpoint, **info: Any) -> None:
+        self._append(trial, "checkpoint", path=checkpoint.path)
+        trial.run_metadata.num_failures = 0  # the limit is on failures in a row: machines that come and go must not use it up
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        if self._stop_if_hopeless(last_line(trial.error_file)):
+            return
+        number = number_of(trial)
+        self._num_retries[number] = self._num_retries.get(number, 0) + 1
+        self._append(trial, "retry", epoch=self._last_epoch.get(number, 0), count=self._num_retries[number])
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._end(trial, outcome_of(trial.last_result, epochs=self._epochs), trial.last_result.get("reason", ""))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        reason = last_line(trial.error_file)
+        if not self._stop_if_hopeless(reason):  # then it stays open, and goes on once the cause is gone
+            self._end(trial, Outcome.FAILED, reason or "the worker died")
+
+    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
+        for trial in trials:
+            if number_of(trial) in self._open:
+                self._end(trial, Outcome.INTERRUPTED, "the sweep was interrupted")
+
+    def _stop_if_hopeless(self, reason: str) -> bool:
+        """End the sweep as Ctrl-C does where every other trial would fail for the same reason."""
+        if not is_disk_full(reason) and UnfitNodeError.__name__ not in reason:
+            return False
+        if not self.stopped_by:
+            self.stopped_by = reason.partition(": ")[2] or reason  # without the exception's name
+            os.kill(os.getpid(), signal.SIGINT)
+        return True
+
+    def _begin(self, trial: Trial) -> None:
+        self._open.add(number_of(trial))
+        config = build_config(self._base, trial.config["point"])
+        params = {**dict(flatten(to_plain(own_settings(config)))), **self._student_cost(config.student.arch), **self._shared}
+        self._append(
+            trial,
+            "trial_start",
+            point=trial.config["point"],
+            params={key: str(value) for key, value in params.items()},
+            ray_trial_id=trial.trial_id,
+            inputs=self._inputs,
+        )
+
+    def _end(self, trial: Trial, outcome: Outcome, reason: str) -> None:
+        number = number_of(trial)
+        if number not in self._open:
+            self._begin(trial)  # its worker failed before it could start
+        self._open.discard(number)
+        self._append(trial, "trial_end", **trial_end(outcome, reason, self._last_epoch.get(number, 0), trial.checkpoint))
+
+    def _append(self, trial: Trial, kind: str, **fields: Any) -> None:
+        started = time.perf_counter()
+        self._journal.append({"kind": kind, "time": time.time(), "number": number_of(trial), **fields})
+        self.busy_s += time.perf_counter() - started
+
+
+def trial_end(outcome: Outcome, reason: str, epoch: int, checkpoint: Any) -> dict[str, Any]:
+    """The fields of a trial's last event."""
+    path = checkpoint if isinstance(checkpoint, str | None) else checkpoint.path
+    return {"outcome": outcome.value, "reason": redact(reason), "epoch": epoch, "checkpoint": path}
+
+
+def number_of(trial: Trial) -> int:
+    """A trial's number in its study, which no restart changes."""
+    return int(trial.config["number"])
+
+
+def is_disk_full(error: BaseException | str) -> bool:
+    """Whether that is what an error, of any library, says."""
+    return os.strerror(errno.ENOSPC).lower() in str(error).lower()
+
+
+def last_line(file: str | None) -> str:
+    """What the error file of a trial ends with, as it may be shown; empty where there is none."""
+    path = Path(file) if file else None
+    lines = path.read_text().strip().splitlines() if path and path.exists() else []
+    return redact(lines[-1]) if lines else ""

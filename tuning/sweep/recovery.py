@@ -1,0 +1,70 @@
+"""Truthful ends: for trials and launches whose driver died before it could say how they ended."""
+
+import logging
+from pathlib import Path
+
+from ray.tune.schedulers import FIFOScheduler
+
+from cpsc.errors import CpscError
+from tuning.launch import DriverLock, Journal, LaunchHistory, TrialHistory, fold, open_launch
+from tuning.launch.clock import DRIVER_DIED
+from tuning.launch.folder import clear_forgotten, launches_in
+from tuning.outcome import Outcome
+from tuning.redaction import redact
+from tuning.search.asha import ResumableAsha
+from tuning.study import Study
+from tuning.sweep.launch_record import open_writer
+from tuning.sweep.recorder import trial_end
+from tuning.tracking import delivering
+
+logger = logging.getLogger(__name__)
+
+
+def settle(journal: Journal, study: Study, scheduler: ResumableAsha | FIFOScheduler) -> LaunchHistory:
+    """The history, with an end for every trial that had reached its own when its driver died; fills the scheduler's rungs."""
+    history = fold(journal.events(), metric=study.metric)
+    stopped = scheduler.replay(history) if isinstance(scheduler, ResumableAsha) else set()
+    for trial in history.trials.values():
+        if trial.is_over:
+            continue
+        if trial.last_epoch >= study.config.epochs:
+            _append_end(journal, trial, Outcome.COMPLETED, "", history.last_sign)
+        elif trial.number in stopped:
+            _append_end(journal, trial, Outcome.PRUNED, "", history.last_sign)
+    return fold(journal.events(), metric=study.metric)
+
+
+def close_dead_launches(local: Path) -> None:
+    """Record the end of launches whose driver died without a word, so that nothing shows as running forever."""
+    clear_forgotten(local)
+    for folder in launches_in(local):
+        lock = DriverLock(folder, closing=True)
+        try:
+            if lock.try_acquire():  # or else it is alive
+                _close_if_dead(open_launch(str(local), folder.name, []), folder.name)
+        except CpscError as error:  # written by another version, or where nobody may write: no reason to refuse a new sweep
+            logger.warning("%s: its records are left as they are (%s)", folder, redact(str(error)))
+        finally:
+            lock.release()
+
+
+def _close_if_dead(study: Study, name: str) -> None:
+    journal = Journal(study.local / name)
+    for remark in journal.repair():
+        logger.warning("%s", remark)
+    history = fold(journal.events(), metric=study.metric)
+    if history.is_over or not history.launch_id:
+        return
+    for trial in history.trials.values():
+        if trial.outcome is None:
+            _append_end(journal, trial, Outcome.INTERRUPTED, DRIVER_DIED, history.last_sign)
+    journal.append({"kind": "launch_end", "time": history.last_sign, "status": "KILLED", "metrics": {}})
+    with delivering(open_writer(study, name, history.launch_id), deadline_s=10):
+        pass  # what cannot be delivered now stays in the journal
+
+
+def _append_end(journal: Journal, trial: TrialHistory, outcome: Outcome, reason: str, time: float) -> None:
+    """`time`: when the driver was last heard of, for nobody knows more of the trial's own."""
+    checkpoint = trial.checkpoints[-1] if trial.checkpoints else None
+    end = trial_end(outcome, reason, trial.last_epoch, checkpoint)
+    journal.append({"kind": "trial_end", "time": time, "number": trial.number, **end})

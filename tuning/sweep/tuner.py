@@ -1,0 +1,113 @@
+"""Ray Tune as a study needs it: what runs, who decides, where files go, and what Ray must not do by itself."""
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ray import tune
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.progress_reporter import ProgressReporter
+from ray.tune.schedulers import FIFOScheduler
+
+from cpsc.errors import ConfigError
+from tuning.search.asha import ResumableAsha
+from tuning.search.optuna_search import StudySearch
+from tuning.storage import Storage
+from tuning.study import Study
+from tuning.trial.context import TrialContext
+from tuning.trial.trainable import DistillTrainable
+
+CHECKPOINTS_KEPT = 2
+"""The last, and the one before for when the last was being written as the machine died."""
+MAX_FAILURES = 3
+"""A trial whose machine breaks goes on from its last checkpoint, so often before the next one; a diverged trial never does."""
+
+
+def build_tuner(
+    study: Study,
+    context: TrialContext,
+    storage: Storage,
+    *,
+    folder: str,
+    search: StudySearch,
+    scheduler: ResumableAsha | FIFOScheduler,
+    callbacks: Sequence[tune.Callback],
+    max_concurrent: int | None,
+) -> tune.Tuner:
+    """The Tune experiment of one attempt, whose files lie in `folder` of `storage`."""
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by SweepProgress, in a line each
+    launch, _, attempt = folder.rpartition("/")
+    trainable = tune.with_resources(
+        tune.with_parameters(DistillTrainable, context=context),
+        {"cpu": study.resources.cpus, "gpu": study.resources.gpus},
+    )
+    return tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            scheduler=scheduler,
+            num_samples=study.search.num_trials,
+            max_concurrent_trials=max_concurrent,
+            reuse_actors=True,
+            trial_dirname_creator=_trial_folder,
+        ),
+        run_config=tune.RunConfig(
+            name=attempt,
+            storage_path=storage.path(launch),
+            storage_filesystem=None if storage.is_local else storage.filesystem,
+            callbacks=list(callbacks),
+            checkpoint_config=tune.CheckpointConfig(
+                num_to_keep=CHECKPOINTS_KEPT, checkpoint_frequency=study.checkpoint.every_epochs
+            ),
+            failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+            progress_reporter=_Silent(),
+            verbose=0,
+        ),
+    )
+
+
+@contextlib.contextmanager
+def without_snapshots() -> Iterator[None]:
+    """Within the block Ray writes the state of an experiment once, at its end, where it reads it back.
+
+    By itself it takes a snapshot of all trials, the searcher and the callbacks whenever a trial has made as many checkpoints
+    as are kept, whatever period it was told: in large sweeps that is most of what the driver does. Nothing reads them here,
+    for a launch is rebuilt from its journal.
+    """
+    snapshot = TuneController.checkpoint
+
+    def only_forced(controller: TuneController, force: bool = False, wait: bool = False) -> None:
+        if force:
+            snapshot(controller, force=force, wait=wait)
+
+    TuneController.checkpoint = only_forced
+    try:
+        yield
+    finally:
+        TuneController.checkpoint = snapshot
+
+
+def remove_ray_state(storage: Storage, launch: str) -> None:
+    """Delete what Ray writes to restore an attempt by itself: nothing reads it, and it holds the storage's credentials."""
+    with contextlib.suppress(ConfigError):  # the storage may be what has failed
+        for attempt in storage.names(launch):
+            if attempt.startswith("attempt-"):
+                for name in storage.names(f"{launch}/{attempt}"):
+                    if name.endswith((".pkl", ".json")):
+                        storage.delete(f"{launch}/{attempt}/{name}")
+
+
+class _Silent(ProgressReporter):
+    """Ray prints tables of its own unless given a reporter that does not."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        return False
+
+    def report(self, trials: list[Any], done: bool, *sys_info: Any) -> None:
+        return None
+
+
+def _trial_folder(trial: Any) -> str:
+    """A trial's folder under the attempt's: its number alone, parameters stand in MLflow."""
+    return f"trial-{trial.config['number']:03d}"

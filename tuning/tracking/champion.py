@@ -1,0 +1,107 @@
+"""The study's result as MLflow keeps models: a network with a signature, and what a person reads beside it."""
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import mlflow.pytorch
+import torch
+from mlflow.entities import LoggedModel, Run
+from mlflow.models import Model, infer_signature
+from torch import Tensor
+
+from cpsc import checkpoint
+from cpsc.deploy import DeployedStudent, build_deployed
+from cpsc.teacher import Teacher
+from tuning.tracking.tags import DIGEST_TAG, LAUNCH_TAG, NUMBER_TAG
+from tuning.trial import Assets
+from tuning.trial.files import BEST_STUDENT_FILE
+
+ALIAS = "champion"
+EXAMPLE_IMAGES = 2
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What MLflow answers where there is no such model, and where the model has no such alias."""
+
+
+def champion_uri(name: str) -> str:
+    """Where the champion of the study `name` is loaded from."""
+    return f"models:/{name}@{ALIAS}"
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The best student of the study `name`, in the run of the trial that made it.
+
+    `saved`: what the trial's checkpoint holds of it; `example`: pixels in 0 to 1, float32 [N, C, H, W], for its signature.
+    """
+
+    name: str
+    run: Run
+    saved: Mapping[str, Any]
+    model: DeployedStudent
+    teacher: Teacher
+    example: Tensor
+
+    @classmethod
+    def load(cls, name: str, run: Run, checkpoint_folder: Path, assets: Assets) -> "Champion":
+        """The best student in `checkpoint_folder`; CheckpointError where it cannot be read.
+
+        Its example comes from the probe set: there is no real image to take.
+        """
+        saved = checkpoint.load(checkpoint_folder / BEST_STUDENT_FILE, kind="best student", needs=("arch", "student"))
+        model = build_deployed(saved["arch"], saved["student"], assets.teacher)
+        return cls(name, run, saved, model, assets.teacher, assets.probe.images[:EXAMPLE_IMAGES].float().div(255.0))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of architecture and weights: what tells this student from the same trial's at another epoch."""
+        digest = hashlib.sha256(self.saved["arch"].encode())
+        for name, tensor in self.saved["student"].items():
+            digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def save(self, entry: LoggedModel, folder: Path) -> None:
+        """Write the files of the logged model `entry` to `folder`, which must not exist."""
+        pixels = self.example.numpy()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.export and MLflow warn about each other
+            mlflow.pytorch.save_model(
+                self.model,
+                folder,
+                mlflow_model=Model(
+                    artifact_path=entry.artifact_location,
+                    model_uuid=entry.model_id,
+                    run_id=self.run.info.run_id,
+                    model_id=entry.model_id,
+                ),
+                signature=infer_signature(pixels, self.model(self.example).detach().numpy()),
+                input_example=pixels,
+                pip_requirements=["torch"],
+            )
+
+    def how_to_use(self) -> str:
+        """What the registry says of all of the study's students."""
+        teacher, side = self.teacher, self.teacher.image_size
+        return (
+            f"Students that the study *{self.name}* has distilled without data; `{ALIAS}` is the one that its last sweep has "
+            f"chosen.\n\nTakes pixels in 0 to 1, float32 [N, {teacher.channels}, {side}, {side}]; answers logits "
+            f"[N, {teacher.num_classes}] of the teacher's classes. It is loaded by "
+            f'`mlflow.pytorch.load_model("{champion_uri(self.name)}")`.'
+        )
+
+    def origin(self) -> str:
+        """What the registry says of this one."""
+        of_epoch = f" after epoch {self.saved['epoch']}" if "epoch" in self.saved else ""  # earlier versions did not save it
+        return f"The student of {self.run.info.run_name}{of_epoch}, launch {self.run.data.tags[LAUNCH_TAG]}."
+
+    def labels(self) -> dict[str, str]:
+        """What a person tells versions apart by: `launch`, `trial`, `arch`, and what was measured of this student."""
+        tags = self.run.data.tags
+        measured = {metric: f"{value:.4f}" for metric, value in self.saved.get("measured", {}).items()}
+        named = {"launch": tags[LAUNCH_TAG], "trial": tags[NUMBER_TAG], "arch": self.saved["arch"]}
+        return named | measured | {DIGEST_TAG: self.digest}

@@ -1,0 +1,149 @@
+"""Where a study's MLflow store is, and how it is asked: addresses, limits of patience, what may go wrong."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from google.protobuf.json_format import ParseError
+from mlflow import MlflowClient
+from mlflow.entities import Experiment
+from mlflow.exceptions import InvalidUrlException, MlflowException
+from sqlalchemy import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from cpsc.errors import CheckpointError, ConfigError
+from tuning.redaction import reason, redact
+from tuning.sqlite import sqlite_uri
+from tuning.study import Study
+from tuning.tracking.answers import check_answers
+from tuning.tracking.store_file import FILE_NAME as STORE_FILE
+from tuning.tracking.store_file import ensure_store_file, holds_anything
+
+HTTP_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+ARTIFACT_TIMEOUT_S = 120
+FAILURES = (MlflowException, SQLAlchemyError, CheckpointError, OSError)
+"""What a server, a database, or the storage of artifacts and checkpoints may answer with."""
+DATABASES = ("postgresql", "mysql", "mssql")
+"""What MLflow writes to without a server in between, beside SQLite."""
+
+
+def store_uri(study: Study) -> str:
+    """The study's MLflow store: the server it names, or SQLite on the driver's disk, by absolute path.
+
+    Trials run in folders of their own, where a relative address would make a store of its own.
+    """
+    return study.tracking.uri or sqlite_uri(study.local / STORE_FILE)
+
+
+def ensure_store(study: Study) -> None:
+    """Make the study's store where that is a file and there is none, or one that was left half-made.
+
+    OSError or ConfigError where it cannot be written.
+    """
+    uri = store_uri(study)
+    if not uri.startswith("sqlite"):
+        return
+    url = make_url(uri)
+    if url.database and url.database != ":memory:":
+        ensure_store_file(
+            Path(url.database),
+            lambda path: url.set(database=str(path)).render_as_string(hide_password=False),
+            artifacts=study.local / "mlflow-artifacts",
+        )
+
+
+def existing_store_uri(study: Study) -> str:
+    """The same, for reading: ConfigError where no sweep has written a store yet, instead of making an empty one."""
+    if study.tracking.uri is None and not holds_anything(study.local / STORE_FILE):  # where it was left half-made, too
+        raise ConfigError(f"storage: {study.local} holds no MLflow store yet, run the study's sweep first")
+    return store_uri(study)
+
+
+def artifact_location(study: Study) -> str | None:
+    """Where artifacts go beside a database, for MLflow would take the current folder; a server decides for itself."""
+    is_server = (study.tracking.uri or "").startswith(("http://", "https://", "databricks"))
+    return None if is_server else (study.local / "mlflow-artifacts" / study.name).as_uri()
+
+
+def check_tracking(study: Study) -> None:
+    """ConfigError where the study's store could never be used: no such kind, no driver for it here, its experiment is deleted.
+
+    One that is away is no reason to refuse: what it misses is delivered later.
+    """
+    if study.tracking.uri is None and not (study.local / STORE_FILE).exists():
+        return
+    uri = store_uri(study)
+    try:
+        ensure_store(study)
+        experiment = _experiment_at_hand(uri, study.name)
+    except (MlflowException, SQLAlchemyError, ImportError, ValueError, OSError) as error:
+        raise ConfigError(f"tracking.uri: {redact(uri)} is nothing that MLflow can write to ({reason(error)})") from error
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        raise ConfigError(in_the_bin(experiment))
+
+
+def _experiment_at_hand(uri: str, name: str) -> Experiment | None:
+    """The experiment, if there is one and it can be seen now."""
+    scheme = uri.partition(":")[0].partition("+")[0]
+    if scheme in DATABASES:  # MLflow would try to connect for minutes
+        make_url(uri).get_dialect().import_dbapi()
+        return None
+    set_http_limits()
+    client = MlflowClient(tracking_uri=uri)
+    try:
+        return client.get_experiment_by_name(name)
+    except InvalidUrlException:
+        raise
+    except (*FAILURES, ParseError):
+        return None
+
+
+def set_http_limits() -> None:
+    """What MLflow's client keeps to in this process when it asks a server: one attempt, a time limit, and answers that are some."""
+    check_answers()
+    # One attempt: whoever asks has a patience of its own, and a request that is sent twice makes two runs.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault(HTTP_TIMEOUT, "10")
+
+
+@contextlib.contextmanager
+def asking(uri: str) -> Iterator[None]:
+    """ConfigError, in a line, where the MLflow store at `uri` fails inside the block."""
+    try:
+        yield
+    except (*FAILURES, ImportError, KeyError, ValueError) as error:  # it may be any database, and any server
+        raise ConfigError(f"tracking: {redact(uri)} cannot be read as an MLflow store ({reason(error)})") from error
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """An answer that MLflow's client stumbles over is a failure like one that did not come."""
+    try:
+        yield
+    except FAILURES:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, ParseError) as error:
+        raise MlflowException(f"the answer cannot be read ({reason(error)})") from error
+
+
+@contextlib.contextmanager
+def storing_artifacts() -> Iterator[None]:
+    """The server answers once it has passed a whole file on to its own storage: that may take longer than a metric does."""
+    limit = os.environ[HTTP_TIMEOUT]
+    os.environ[HTTP_TIMEOUT] = str(max(int(limit), ARTIFACT_TIMEOUT_S))
+    try:
+        yield
+    except FAILURES:
+        raise
+    except Exception as error:  # each kind of artifact storage brings a library with exceptions of its own
+        raise MlflowException(f"artifacts cannot be stored: {error}") from error
+    finally:
+        os.environ[HTTP_TIMEOUT] = limit
+
+
+def in_the_bin(experiment: Experiment) -> str:
+    return (
+        f"experiment {experiment.name!r} is deleted on the tracking server: give the study another name, or take it back with: "
+        f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+    )

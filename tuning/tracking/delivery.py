@@ -1,0 +1,173 @@
+"""Every trial in MLflow: a thread that delivers a launch's journal, while the sweep runs and however long it takes."""
+
+import contextlib
+import itertools
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+from tuning.launch import Journal
+from tuning.launch.journal import Event, pause_after
+from tuning.launch.journal_backup import JournalCopy
+from tuning.study import Study
+from tuning.tracking.client import FAILURES, set_http_limits
+from tuning.tracking.refusal import is_refusal
+from tuning.tracking.retry import PATIENCE_S, RETRY_S, Patience
+from tuning.tracking.run_lookup import ForgottenError, LaunchRuns
+from tuning.tracking.translation import Translator
+
+logger = logging.getLogger(__name__)
+logging.getLogger("mlflow").setLevel(logging.WARNING)  # it narrates the making of its tables
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks of what the writer says in a line
+logging.getLogger("tuning").setLevel(logging.WARNING)  # importing mlflow.pytorch silences whoever leaves that to the root logger
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # at each run's end it prints the server's address, password and all
+
+REFUSED_FILE = "refused.jsonl"
+EVENTS_AT_ONCE = 1000
+"""Delivered before they are acknowledged: of a long backlog a death must not take back all."""
+
+
+class MlflowWriter(threading.Thread):
+    """Delivers a launch's journal to MLflow, in order, until it is closed; keeps trying while the server is away.
+
+    Meeting an event twice changes nothing: runs are found by their tags, a metric with the same step, time and
+    value is stored once, artifacts are overwritten with themselves. What a server that is there refuses for good is
+    passed over and named in `REFUSED_FILE`, for what comes after it must not wait forever. What it does not answer is
+    asked again by itself, so that one failure in ten costs a tenth more and not all that was told since the last one.
+    """
+
+    def __init__(self, journal: Journal, study: Study, launch: str, launch_id: str, copy: JournalCopy | None = None) -> None:
+        super().__init__(name="mlflow-writer", daemon=True)
+        set_http_limits()
+        self._journal = journal
+        self._copy = copy or JournalCopy(journal, None, launch)
+        self._patience = Patience(about="tracking is away, metrics are kept and delivered later")
+        self._runs = LaunchRuns(study, launch, launch_id, self._patience)
+        self._translator = Translator(study, self._runs, self._patience, self._pass_over)
+        self._closing = threading.Event()
+        self._warned: set[tuple[str, int | None]] = set()
+        self._failure: Exception | None = None
+        self._pause_s = 0.0
+        self.busy_s = 0.0
+        """Time spent in deliveries. Opening the store, which makes a new one's tables, is none: it is done while Ray starts."""
+        self.undelivered = 0
+        self.num_refused = 0
+
+    def run(self) -> None:
+        try:
+            self._run()
+        except Exception as error:  # a bug of ours must surface where the sweep ends, not die with the thread
+            self._failure = error
+
+    def _run(self) -> None:
+        while True:
+            closing = self._closing.is_set()
+            if self._deliver_pending():
+                if closing:
+                    return
+                self._closing.wait(self._pause_s)
+            elif closing or self._patience.is_spent:
+                self.undelivered = sum(1 for _ in self._journal.pending())
+                return
+            else:
+                self._closing.wait(RETRY_S)
+
+    def close(self, *, deadline_s: float = PATIENCE_S) -> None:
+        """Deliver what is left, however long it takes, and stop.
+
+        A server that does not answer and has not done so for `deadline_s` is given up; the journal keeps the rest.
+        """
+        self._patience.limit_s = deadline_s
+        self._closing.set()
+        self.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def run_id(self, number: int | None = None) -> str:
+        """The MLflow run of a trial, or of the launch itself."""
+        return self._runs.run_id(number)
+
+    def _deliver_pending(self) -> bool:
+        """Whether everything that was recorded has been dealt with, as far as no loss of this machine takes it back."""
+        before = self.busy_s
+        try:
+            safe = self._patience.ask(lambda: self._copy.secure(at_once=self._closing.is_set()))
+            for events, position in _portions(self._journal.pending(), safe):
+                self._patience.ask(lambda: self._runs.client)  # opens the store
+                self._deliver_portion(events)
+                self._journal.acknowledge(position)
+        except ForgottenError:
+            if self._runs.told_again:
+                return False
+            self._tell_again()
+            return self._deliver_pending()
+        except FAILURES:
+            return False
+        self._pause_s = pause_after(self.busy_s - before)
+        return True
+
+    def _deliver_portion(self, events: Sequence[Event]) -> None:
+        """Deliver `events`, those of each trial in their order and together."""
+        started, waited_s = time.perf_counter(), self._patience.waited_s
+        try:
+            for group in _by_run(events):
+                self._deliver_group(group)
+        finally:
+            self.busy_s += time.perf_counter() - started - (self._patience.waited_s - waited_s)
+
+    def _deliver_group(self, events: Sequence[Event]) -> None:
+        """Deliver events of one run; where MLflow refuses them, one by one, so that what it takes arrives."""
+        try:
+            self._translator.tell(events)
+        except FAILURES as error:
+            if not is_refusal(error):
+                raise
+            for event in events:
+                self._translator.attempt(event, self._translator.tell, [event])
+
+    def _pass_over(self, event: Event, reason: str) -> None:
+        self.num_refused += 1
+        known = {key: event[key] for key in ("kind", "number", "epoch") if key in event}
+        with (self._journal.path.parent / REFUSED_FILE).open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(known | {"time": time.time(), "reason": reason}) + "\n")
+        topic = (event["kind"], event.get("number"))
+        if topic not in self._warned:  # a run that was deleted refuses every epoch to come
+            what = event["kind"] + "".join(f", {key} {known[key]}" for key in ("number", "epoch") if key in known)
+            logger.warning("MLflow refuses a record (%s), it is passed over and named in %s: %s", what, REFUSED_FILE, reason)
+        self._warned.add(topic)
+
+    def _tell_again(self) -> None:
+        """Deliver the whole journal to a server that knows nothing of the launch."""
+        logger.warning("the tracking server does not know launch %s (any more): it is told everything again", self._runs.launch)
+        self._journal.acknowledge(0)
+        self._runs.start_over()
+
+
+def _portions(pending: Iterable[tuple[Event, int]], safe: int) -> Iterator[tuple[list[Event], int]]:
+    """The `pending` events up to the position `safe`, some at a time, each portion with its last position."""
+    ready = itertools.takewhile(lambda item: item[1] <= safe, pending)
+    while portion := list(itertools.islice(ready, EVENTS_AT_ONCE)):
+        yield [event for event, _ in portion], portion[-1][1]
+
+
+def _by_run(events: Iterable[Event]) -> Iterator[list[Event]]:
+    """`events` of one run together: those of a trial pass other trials', not the launch's own."""
+    for _, between in itertools.groupby(events, key=lambda event: "number" in event):
+        groups: dict[int | None, list[Event]] = {}
+        for event in between:
+            groups.setdefault(event.get("number"), []).append(event)
+        yield from groups.values()
+
+
+@contextlib.contextmanager
+def delivering(writer: MlflowWriter, *, deadline_s: float = PATIENCE_S) -> Iterator[MlflowWriter]:
+    """Runs the writer for the length of the block."""
+    writer.start()
+    try:
+        yield writer
+    finally:
+        writer.close(deadline_s=deadline_s)

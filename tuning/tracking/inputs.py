@@ -1,0 +1,47 @@
+"""What a study's trials look at, as MLflow lists datasets: the probe set, and labelled images where there are some."""
+
+import json
+from typing import Any
+
+from mlflow.entities import Dataset, DatasetInput, InputTag
+
+from tuning.redaction import redact
+from tuning.study import Study
+from tuning.trial import Assets
+from tuning.trial.assets import probe_name
+
+CONTEXT = "mlflow.data.context"
+"""The tag by which MLflow's UI tells inputs apart."""
+
+
+def inputs_of(study: Study, assets: Assets) -> list[dict[str, str]]:
+    """The fields of each input, as a journal holds them."""
+    file = probe_name(assets.teacher, study.probe)
+    images = {"num_images": len(assets.probe.labels), "num_classes": assets.teacher.num_classes}
+    inputs = [_input("probe-set", file.rpartition("/")[2].removesuffix(".pt"), f"{redact(study.storage)}/{file}", images, "probe")]
+    if assets.dataset is not None and study.dataset is not None:
+        dataset = assets.dataset
+        sizes = {"num_train_images": len(dataset.train.labels), "num_test_images": len(dataset.test.labels)}
+        steers = study.objective == "test_accuracy"
+        place = redact(study.dataset.path or f"{dataset.name} of scikit-learn")
+        inputs.append(
+            _input(dataset.name, dataset.digest[:36], place, sizes, "objective" if steers else "measured, steers nothing")
+        )
+    return inputs
+
+
+def _input(name: str, digest: str, uri: str, profile: dict[str, Any], context: str) -> dict[str, str]:
+    return {"name": name, "digest": digest, "source": json.dumps({"uri": uri}), "profile": json.dumps(profile), "context": context}
+
+
+def dataset_inputs(fields: list[dict[str, str]]) -> list[DatasetInput]:
+    """The same as MLflow's entities."""
+    return [
+        DatasetInput(
+            Dataset(
+                name=entry["name"], digest=entry["digest"], source_type="local", source=entry["source"], profile=entry["profile"]
+            ),
+            tags=[InputTag(CONTEXT, entry["context"])],
+        )
+        for entry in fields
+    ]

@@ -1,0 +1,239 @@
+"""What each event of a journal means in MLflow: the calls by which a run is told of it, each safe to repeat."""
+
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Metric, Param, Run, RunTag
+
+from tuning.launch.journal import Event
+from tuning.outcome import MLFLOW_STATUS, Outcome
+from tuning.redaction import reason
+from tuning.storage import Storage
+from tuning.study import Study
+from tuning.tracking.client import FAILURES, storing_artifacts
+from tuning.tracking.inputs import dataset_inputs
+from tuning.tracking.refusal import is_refusal
+from tuning.tracking.retry import Patience
+from tuning.tracking.run_lookup import ForgottenError, LaunchRuns
+from tuning.tracking.tags import KIND_TAG, MAX_TAG, NUMBER_TAG, OUTCOME_TAG, PARENT_TAG, POINT_TAG, RETRIES_METRIC, RUNNING
+from tuning.tracking.ui_view import VIEW_TAG, view_tag
+from tuning.trial.files import BEST_STUDENT_FILE, CONFIG_FILE, GALLERY_FILE, SAMPLES_FILE, STATE_FILE
+
+VALUES_IN_NAME = 3
+METRICS_AT_ONCE = 1000
+"""MLflow's limit for one request; a client that sends more makes several, and repeats them all where one fails."""
+NOTE_TAG = "mlflow.note.content"
+NOTE = (
+    "One launch of a study; its trials are nested under it. The experiment's saved view *Trials* lists them, best first. "
+    "After `cpsc-tune report` a page with figures lies under *Artifacts*, in `report/report.html`."
+)
+ARTIFACTS = {
+    "last_and_best": (STATE_FILE, BEST_STUDENT_FILE, SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE),
+    "best": (BEST_STUDENT_FILE, SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE),
+    "none": (SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE),
+}
+ARTIFACT_FOLDERS = {STATE_FILE: "checkpoint", BEST_STUDENT_FILE: "checkpoint"}
+
+
+@dataclass
+class _Batch:
+    """What a run is told in one request."""
+
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: list[Metric] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+class Translator:
+    """Tells MLflow of events, in their order; telling one again changes nothing.
+
+    `patience` repeats every request until it is answered. What is refused for good is raised, or passed to `pass_over` with
+    the event and the reason where the rest of the event can do without it.
+    """
+
+    def __init__(self, study: Study, runs: LaunchRuns, patience: Patience, pass_over: Callable[[Event, str], None]) -> None:
+        self._study = study
+        self._runs = runs
+        self._patience = patience
+        self._pass_over = pass_over
+        self._storage = Storage(study.storage)
+        self._tags: dict[str, dict[str, str]] = {}
+        self._ends: dict[str, tuple[str, int]] = {}
+
+    def tell(self, events: Sequence[Event]) -> None:
+        """Tell MLflow of `events`, all of one run. MlflowException where one is refused: the rest may have arrived or not."""
+        handlers = {
+            "launch_start": self._launch_start,
+            "attempt_start": self._attempt_start,
+            "trial_start": self._trial_start,
+            "epoch": self._epoch,
+            "retry": self._retry,
+            "proposed": lambda event, batch: None,  # shown once it starts
+            "checkpoint": lambda event, batch: None,  # its files go with the trial's end
+            "trial_end": self._trial_end,
+            "launch_end": self._launch_end,
+        }
+        batch = _Batch()
+        try:
+            for event in events:
+                handlers[event["kind"]](event, batch)
+            self._send(events[-1], batch)
+        except FAILURES:
+            self._tags.clear()  # some may have been set
+            raise
+
+    def attempt(self, event: Event, call: Callable[..., Any], *arguments: Any) -> None:
+        """Make a `call` that repeats what is not answered. What it is refused twice, the server being there, is passed over."""
+        try:
+            call(*arguments)
+            return
+        except FAILURES as error:
+            if not is_refusal(error):
+                raise
+            if not self._patience.ask(lambda: self._runs.experiment_id(anew=True)):
+                raise ForgottenError(reason(error)) from error
+        try:
+            call(*arguments)
+        except FAILURES as error:
+            if not is_refusal(error):
+                raise
+            self._pass_over(event, reason(error))
+
+    def _ask(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        return self._patience.ask(call, *arguments, **named)
+
+    def _send(self, event: Event, batch: _Batch) -> None:
+        """Log what `batch` holds to the run of `event`, and empty it. A tag that the run has is not sent again."""
+        if not (batch.params or batch.metrics or batch.tags):
+            return
+        run_id = self._runs.run_id(event.get("number"))
+        known = self._tags.setdefault(run_id, {})
+        tags = {key: value for key, value in batch.tags.items() if known.get(key) != value}
+        texts = {
+            "params": [Param(key, value) for key, value in batch.params.items()],
+            "tags": [RunTag(key, value) for key, value in tags.items()],
+        }
+        room = METRICS_AT_ONCE - sum(map(len, texts.values()))
+        self._ask(self._runs.client.log_batch, run_id, metrics=batch.metrics[: max(0, room)], **texts)
+        for start in range(max(0, room), len(batch.metrics), METRICS_AT_ONCE):
+            self._ask(self._runs.client.log_batch, run_id, metrics=batch.metrics[start : start + METRICS_AT_ONCE])
+        known |= tags
+        batch.params, batch.metrics, batch.tags = {}, [], {}
+
+    def _launch_start(self, event: Event, batch: _Batch) -> None:
+        experiment_id = self._ask(self._runs.open_experiment)
+        self._runs.make(None, self._runs.launch, {KIND_TAG: "launch", NOTE_TAG: NOTE}, start_ms=_milliseconds(event))
+        self._log_inputs(event)
+        batch.params |= event["params"]
+        view = (experiment_id, VIEW_TAG, view_tag(self._study))
+        self.attempt(event, self._ask, self._runs.client.set_experiment_tag, *view)
+        self._ask(self._log_text, self._runs.run_id(), event["study"], "study.yaml")
+
+    def _attempt_start(self, event: Event, batch: _Batch) -> None:
+        self._reopen(self._runs.run_id())
+
+    def _trial_start(self, event: Event, batch: _Batch) -> None:
+        number = event["number"]
+        tags = {KIND_TAG: "trial", NUMBER_TAG: str(number), PARENT_TAG: self._runs.run_id()}
+        tags |= {OUTCOME_TAG: RUNNING, POINT_TAG: json.dumps(event["point"]), "ray.trial_id": event["ray_trial_id"]}
+        is_new = self._runs.make(number, run_name(number, event["point"]), tags, start_ms=_milliseconds(event))
+        self._log_inputs(event)
+        if is_new:
+            batch.params |= event["params"]
+            return
+        # It goes on after an interruption or a failure, or the answer to its making was lost.
+        run_id = self._runs.run_id(number)
+        self._reopen(run_id)
+        logged = self._ask(self._runs.client.get_run, run_id).data.params | batch.params
+        # A param can be set once; a resume may have raised the number of epochs.
+        changed = {key: value for key, value in event["params"].items() if logged.get(key, value) != value}
+        batch.tags |= {OUTCOME_TAG: RUNNING} | {f"resumed.{key}": value for key, value in changed.items()}
+        batch.params |= {key: value for key, value in event["params"].items() if key not in logged}
+
+    def _epoch(self, event: Event, batch: _Batch) -> None:
+        timestamp = _milliseconds(event)
+        batch.metrics += [Metric(name, value, timestamp, event["epoch"]) for name, value in event["metrics"].items()]
+        batch.tags |= {key: event[key][:MAX_TAG] for key in ("note", "node", "environment") if event.get(key)}
+
+    def _retry(self, event: Event, batch: _Batch) -> None:
+        batch.metrics.append(Metric(RETRIES_METRIC, event["count"], _milliseconds(event), event["epoch"]))
+
+    def _trial_end(self, event: Event, batch: _Batch) -> None:
+        run_id, outcome = self._runs.run_id(event["number"]), Outcome(event["outcome"])
+        if event["checkpoint"]:
+            self._log_checkpoint(event, run_id)
+        alone = batch == _Batch()
+        batch.tags[OUTCOME_TAG] = outcome.value
+        if outcome is Outcome.PRUNED:
+            batch.tags |= {"pruned": "true", "pruned_at_epoch": str(event["epoch"])}
+        if event["reason"]:
+            batch.tags["reason"] = event["reason"][:MAX_TAG]
+        self._close_run(event, batch, MLFLOW_STATUS[outcome], alone=alone)
+
+    def _launch_end(self, event: Event, batch: _Batch) -> None:
+        alone = batch == _Batch()
+        batch.metrics += [Metric(name, value, _milliseconds(event), 0) for name, value in event["metrics"].items()]
+        self._close_run(event, batch, event["status"], alone=alone)
+        self.attempt(event, self._ask, self._runs.settle, self._close_anew)
+
+    def _reopen(self, run_id: str) -> None:
+        self._ends.pop(run_id, None)
+        self._ask(self._runs.client.update_run, run_id, status="RUNNING")
+
+    def _close_run(self, event: Event, batch: _Batch, status: str, *, alone: bool) -> None:
+        """Send `batch` and end its run. Where `event` is `alone` in it and is refused, the run is ended all the same."""
+        if alone:
+            self.attempt(event, self._send, event, batch)
+        else:
+            self._send(event, batch)
+        run_id = self._runs.run_id(event.get("number"))
+        self._ask(self._runs.client.set_terminated, run_id, status, _milliseconds(event))
+        self._ends[run_id] = (status, _milliseconds(event))
+
+    def _close_anew(self, run: Run) -> None:
+        """End `run` as it was told before, where a request that the server did late has taken that back."""
+        status, end_ms = self._ends.get(run.info.run_id, (run.info.status, 0))
+        if run.info.status != status:
+            self._runs.client.set_terminated(run.info.run_id, status, end_ms)
+
+    def _log_checkpoint(self, event: Event, run_id: str) -> None:
+        if not self._ask(self._storage.listing, event["checkpoint"]):
+            return  # it was lost, which must not hold back the rest
+        with ExitStack() as stack:
+            folder = self._ask(lambda: stack.enter_context(self._storage.reading(event["checkpoint"])))
+            for name in ARTIFACTS[self._study.checkpoint.artifacts]:
+                if (folder / name).exists():
+                    self.attempt(event, self._ask, self._log_artifact, run_id, folder / name, ARTIFACT_FOLDERS.get(name))
+
+    def _log_artifact(self, run_id: str, file: Path, folder: str | None) -> None:
+        with storing_artifacts():
+            self._runs.client.log_artifact(run_id, str(file), folder)
+
+    def _log_text(self, run_id: str, text: str, name: str) -> None:
+        with storing_artifacts():
+            self._runs.client.log_text(run_id, text, name)
+
+    def _log_inputs(self, event: Event) -> None:
+        """One that the run has already is not listed again: the server looks for its name and digest."""
+        if event.get("inputs"):
+            run_id = self._runs.run_id(event.get("number"))
+            self._ask(self._runs.client.log_inputs, run_id, dataset_inputs(event["inputs"]))
+
+
+def run_name(number: int, point: Mapping[str, Any]) -> str:
+    """What a table of runs calls a trial: its number, and the first of its searched values."""
+    shown = [f"{path.rpartition('.')[2]}={_short(value)}" for path, value in itertools.islice(point.items(), VALUES_IN_NAME)]
+    return " ".join([f"trial-{number:03d}", *shown])
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _milliseconds(event: Event) -> int:
+    return int(event["time"] * 1000)

@@ -1,0 +1,238 @@
+"""What every trial of a study shares, made once and cached by digest: dataset, teacher, probe set."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+
+from cpsc.data import Dataset, Normalisation, load_dataset
+from cpsc.device import resolve_device
+from cpsc.errors import ConfigError
+from cpsc.frechet import load_inception
+from cpsc.measurement import InceptionReference
+from cpsc.norms import NormSurvey
+from cpsc.probe import ProbeConfig, ProbeSet, synthesise
+from cpsc.published import PublishedConfig, load_teacher
+from cpsc.teacher import Teacher, check_trainable, measure, train_teacher
+from tuning.cluster import study_device
+from tuning.display import Display, percent
+from tuning.redaction import redact
+from tuning.storage import Storage
+from tuning.study import Study, TeacherSource
+from tuning.study.class_count import check_class_count
+from tuning.study.config import folder_path
+from tuning.study.teacher_fit import fitted, survey_teacher, switched_off
+from tuning.trial.network_check import check_above_chance, settle_network
+
+
+@dataclass(frozen=True)
+class Assets:
+    """The inputs of a study's trials; `dataset` is None where there are no labelled images."""
+
+    teacher: Teacher
+    probe: ProbeSet
+    dataset: Dataset | None
+    inception: InceptionReference | None = None
+    norms: NormSurvey | None = None
+    """What the teacher has of batch norms; None: nobody has looked."""
+    switched_off: tuple[str, ...] = ()
+    """Settings of the study that are not followed, for the teacher has nothing for them."""
+
+    def fit(self, study: Study) -> Study:
+        """`study`, as its file has it, as it is run with this teacher."""
+        return study if self.norms is None else fitted(study, self.norms)
+
+
+def prepare(
+    study: Study,
+    display: Display,
+    *,
+    force: bool = False,
+    on_cluster: bool = False,
+    before_making: Callable[[], None] = lambda: None,
+) -> Assets:
+    """Load or make everything the study's trials share; `on_cluster`: on a driver that need not have the trials' GPU.
+
+    What is run is `Assets.fit` of the study. `before_making` is called before a teacher is trained or a probe set synthesised:
+    what would stop the study after these minutes of work must stop it there.
+    """
+    storage = open_storage(study)
+    device = resolve_device("auto" if study.resources.gpus else "cpu") if on_cluster else study_device(study)
+    dataset = load_dataset(study.dataset, say=display.say) if study.dataset else None
+    teacher, norms = _obtain_surveyed(study.teacher, dataset, storage, device, display, force=force, before_making=before_making)
+    _check_class_count(study, teacher, display, force=force)
+    inception = _inception_reference(study, dataset)
+    run, off = fitted(study, norms), switched_off(study, norms)
+    if off:
+        terms = ", ".join(run.probe.terms)
+        display.say(f"switched off for want of batch norms: {', '.join(off)}; the probe set is made by {terms} alone")
+    probe = obtain_probe(teacher, run.probe, storage, device, display, before_making=before_making)
+    return Assets(teacher, probe, dataset, inception, norms, off)
+
+
+def _check_class_count(study: Study, teacher: Teacher, display: Display, *, force: bool) -> None:
+    """Forced, what the study goes on with is said: a launch that is resumed has been accepted with it."""
+    try:
+        check_class_count(study.base, study.space, teacher.num_classes)
+    except ConfigError as error:
+        if not force:
+            raise
+        display.say(str(error))
+
+
+def _inception_reference(study: Study, dataset: Dataset | None) -> InceptionReference | None:
+    """What an FID needs, tried out before anything is trained: the trials look at it in their last epoch."""
+    if study.measure.inception_weights is None or dataset is None:
+        return None
+    weights = folder_path(study.measure.inception_weights, "measure.inception_weights")
+    load_inception(weights)
+    return InceptionReference(weights, dataset.train.images)
+
+
+def open_storage(study: Study) -> Storage:
+    """The study's storage, and its local folder, tried out: ConfigError where one cannot be written and read."""
+    storage = Storage(study.storage)
+    storage.check()
+    if str(study.local) != storage.root:
+        Storage(str(study.local)).check()
+    return storage
+
+
+def obtain_teacher(
+    source: TeacherSource,
+    dataset: Dataset | None,
+    storage: Storage,
+    device: torch.device,
+    display: Display,
+    *,
+    force: bool = False,
+) -> Teacher:
+    """The teacher that `source` names, loaded or trained and kept; refused below `min_accuracy` unless forced.
+
+    One from a file is also refused where its network is not the one that its weights were trained in: see `network_check`.
+    Where labelled images are at hand its accuracy is measured anew, not believed.
+    """
+    return _obtain_surveyed(source, dataset, storage, device, display, force=force, before_making=lambda: None)[0]
+
+
+def _obtain_surveyed(
+    source: TeacherSource,
+    dataset: Dataset | None,
+    storage: Storage,
+    device: torch.device,
+    display: Display,
+    *,
+    force: bool,
+    before_making: Callable[[], None],
+) -> tuple[Teacher, NormSurvey]:
+    """The same, and what it has of batch norms."""
+    if source.path is not None:
+        teacher, origin = _from_path(source.path, source.published, display)
+        teacher, found = settle_network(teacher, source, origin, device, display, force=force)
+    else:
+        teacher, origin = _from_recipe(source, dataset, storage, device, display, before_making)
+        found = ""
+    accuracy = teacher.test_accuracy
+    if dataset is not None:
+        teacher.check_dataset(dataset)
+        seen = replace(dataset, normalisation=teacher.normalisation)  # it may have been trained with others than the dataset's
+        accuracy = measure(teacher.build(device), seen, device)
+    display.say(
+        f"teacher {teacher.arch} {teacher.digest[:12]}: {teacher.num_classes} classes, {_spoken(teacher.normalisation)}, "
+        f"test accuracy {percent(accuracy) if accuracy is not None else 'unknown'} ({origin}){found and f'; {found}'}"
+    )
+    norms = survey_teacher(teacher)
+    if about := str(norms):
+        display.say(f"this teacher: {about}")
+    if source.path is not None and dataset is not None and not force:
+        assert accuracy is not None
+        check_above_chance(teacher, accuracy, len(dataset.test), origin)
+    if source.min_accuracy > 0 and not force:
+        _check_accuracy(accuracy, source.min_accuracy, origin)
+    return teacher, norms
+
+
+def _check_accuracy(accuracy: float | None, minimum: float, origin: str) -> None:
+    if accuracy is None:
+        raise ConfigError(
+            f"config.teacher.min_accuracy: nobody knows what {origin} scores; name labelled images by config.dataset "
+            "to measure it, leave min_accuracy out, or pass --force"
+        )
+    if accuracy < minimum:
+        raise ConfigError(
+            f"config.teacher: {origin} scores {percent(accuracy)}, below min_accuracy {percent(minimum)}; "
+            "train it longer, or pass --force to use it all the same"
+        )
+
+
+def _spoken(normalisation: Normalisation) -> str:
+    mean, std = (" ".join(f"{value:g}" for value in values) for values in (normalisation.mean, normalisation.std))
+    return f"normalised by mean {mean} and std {std}"
+
+
+def obtain_probe(
+    teacher: Teacher,
+    config: ProbeConfig,
+    storage: Storage,
+    device: torch.device,
+    display: Display,
+    *,
+    before_making: Callable[[], None] = lambda: None,
+) -> ProbeSet:
+    """The teacher's probe set, loaded or synthesised and kept under both digests."""
+    name = probe_name(teacher, config)
+    if not storage.exists(name):
+        before_making()
+        with display.bar("probe set", config.num_images // config.batch_size * config.steps) as advance:
+            probe = synthesise(teacher, config, device, on_step=lambda done, total: advance(done, f"step {done} of {total}"))
+        with storage.writing(name) as path:
+            probe.save(path)
+    with storage.reading(storage.path(name)) as path:
+        probe = ProbeSet.load(path, teacher=teacher)
+    display.say(
+        f"probe set of {len(probe.labels)} synthetic images: the teacher gives {percent(probe.teacher_accuracy)} "
+        f"of them the class they were made for ({storage}/{name})"
+    )
+    return probe
+
+
+def probe_name(teacher: Teacher, config: ProbeConfig) -> str:
+    """Where the storage keeps the probe set of `teacher`."""
+    return f"probes/{teacher.digest[:12]}-{config.digest}.pt"
+
+
+def _from_recipe(
+    source: TeacherSource,
+    dataset: Dataset | None,
+    storage: Storage,
+    device: torch.device,
+    display: Display,
+    before_making: Callable[[], None],
+) -> tuple[Teacher, str]:
+    recipe = source.recipe
+    assert recipe is not None  # resolve_study has checked both
+    assert dataset is not None
+    name = f"teachers/{dataset.name}-{recipe.arch}-{dataset.digest[:8]}-{recipe.digest}.pt"
+    if not storage.exists(name):
+        check_trainable(dataset)
+        before_making()
+        with display.bar(f"teacher {recipe.arch}", recipe.epochs) as advance:
+            teacher = train_teacher(
+                recipe, dataset, device, on_epoch=lambda epoch, loss: advance(epoch, f"epoch {epoch} loss {loss:.4f}")
+            )
+        with storage.writing(name) as path:
+            teacher.save(path)
+    with storage.reading(storage.path(name)) as path:
+        return Teacher.load(path), f"{storage}/{name}"
+
+
+def _from_path(text: str, published: PublishedConfig | None, display: Display) -> tuple[Teacher, str]:
+    """A bundle, or weights that another program saved, at a path or URI."""
+    if "://" not in text:
+        path = folder_path(text, "config.teacher.path")
+        return load_teacher(path, published, say=display.say), str(path)
+    folder, _, name = text.partition("?")[0].rpartition("/")
+    query = text.partition("?")[2]
+    storage = Storage(f"{folder}?{query}" if query else folder)
+    with storage.reading(storage.path(name)) as path:
+        return load_teacher(path, published, say=display.say), redact(text)

@@ -1,0 +1,52 @@
+"""Context of a trial: what it shares with all others of its study, and takes along to whatever worker runs it."""
+
+from dataclasses import dataclass
+
+from cpsc.data import Split
+from cpsc.measurement import InceptionReference
+from cpsc.probe import ProbeSet
+from cpsc.teacher import Teacher
+from tuning.cluster.preflight import MeetingPoint
+from tuning.storage import Storage
+from tuning.study.config import Study
+from tuning.study.search_space import Settings
+from tuning.study.user_code import code_folders
+from tuning.trial.assets import Assets
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialContext:
+    """What all trials of a study share. It travels to the workers once, through Ray's object store."""
+
+    base: Settings
+    teacher: Teacher
+    probe: ProbeSet
+    test: Split | None
+    objective: str
+    inception: InceptionReference | None = None
+    threads: int
+    device: str
+    gpus: float
+    storage: Storage
+    code_folders: tuple[str, ...] = ()
+    """Where the teacher's factory may lie, beside what is installed."""
+    meeting_point: MeetingPoint | None = None
+    """Tried by every worker of a cluster before its first trial."""
+
+
+def trial_context(study: Study, assets: Assets, meeting_point: MeetingPoint | None = None) -> TrialContext:
+    """What the trials of `study` share."""
+    return TrialContext(
+        base=study.base,
+        teacher=assets.teacher,
+        probe=assets.probe,
+        test=assets.dataset.test if assets.dataset else None,
+        inception=assets.inception,
+        objective=study.objective,
+        threads=study.resources.cpus,
+        device="cuda" if study.resources.gpus else "cpu",
+        gpus=study.resources.gpus,
+        storage=Storage(study.storage),
+        code_folders=code_folders(),
+        meeting_point=meeting_point,
+    )

@@ -1,0 +1,108 @@
+"""Whether a teacher from a file is loaded into the network that it was trained in: what is said and what is refused."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+
+from cpsc.errors import ConfigError
+from cpsc.misfit import RIVAL, Verdict, examine_variants, fitting
+from cpsc.models import STANDARD, is_import_path
+from cpsc.teacher import UNKNOWN, Teacher
+from tuning.display import Display, percent
+from tuning.study import TeacherSource
+
+DEVIATIONS = 3.0
+"""By how many standard deviations a score must exceed what guessing gives."""
+
+
+def settle_network(
+    teacher: Teacher, source: TeacherSource, origin: str, device: torch.device, display: Display, *, force: bool
+) -> tuple[Teacher, str]:
+    """`teacher` in the network that its batch norms fit: the one named or, of bare weights of ours, the only one that does.
+
+    Also what was found, in a few words; nothing of a bundle that was trained here, which says itself in which network.
+    ConfigError, unless forced, where the one named does not fit, or none does, or several do and none is named.
+    """
+    if teacher.dataset != UNKNOWN:
+        return teacher, ""
+    said = source.published
+    is_open = said is not None and said.normalisation is not None and said.variant is None and not is_import_path(teacher.arch)
+    examined = examine_variants(teacher, device)
+    if is_open and len(fits := fitting(examined)) == 1:
+        teacher = teacher.named(fits[0])
+        chosen = f"of the variants {_listed(examined)} those of {_variant(teacher.arch)} alone"
+        return teacher, f"{_finding(examined[teacher.arch])}, {chosen}"
+    if fault := _open_fault(teacher, examined) if is_open else _fault(teacher, examined):
+        _refuse(f"config.teacher: {origin} {fault}", display, force=force)
+    return teacher, _finding(examined[teacher.arch])
+
+
+def _open_fault(teacher: Teacher, examined: Mapping[str, Verdict]) -> str:
+    """Why none of several networks is taken."""
+    verdict = examined[teacher.arch]
+    if fits := fitting(examined):
+        return f"fits several networks, name one by variant: {_listed(fits)}"
+    if verdict.obstacle is not None:
+        why = f"has the keys of several networks and {verdict.obstacle}"
+        return f"{why}: name one by variant ({_listed(examined)}), or pass --force to take {teacher.arch}"
+    return _fault(teacher, examined)
+
+
+def check_above_chance(teacher: Teacher, accuracy: float, num_images: int, origin: str) -> None:
+    """Raise ConfigError where a teacher from a file scores what guessing scores, unless it says so itself."""
+    chance = 1.0 / teacher.num_classes
+    limit = chance + DEVIATIONS * math.sqrt(chance * (1.0 - chance) / num_images)
+    if accuracy < limit and (teacher.test_accuracy is None or teacher.test_accuracy >= limit):
+        raise ConfigError(
+            f"config.teacher: {origin} scores {percent(accuracy)} on {num_images} test images, guessing scores up to "
+            f"{percent(limit)}: its network, normalisation, image_size or order of classes is another than this; "
+            "or pass --force to use it all the same"
+        )
+
+
+def _fault(teacher: Teacher, examined: Mapping[str, Verdict]) -> str:
+    """Why the network that `teacher` is in is not its own, and what to do; empty where nothing is known against it."""
+    verdict, fits = examined[teacher.arch], fitting(examined)
+    if verdict.fault is not None:
+        return f"was not trained in this {teacher.arch}: {verdict.fault}; {_remedy(teacher, fits)}"
+    if fits and teacher.arch not in fits:
+        distance = f"it stays {verdict.distance:.2g} nats a channel from its own"
+        return f"fits this {teacher.arch}, where {distance}, {RIVAL:g} times worse than another: {_remedy(teacher, fits)}"
+    return ""
+
+
+def _remedy(teacher: Teacher, fits: Sequence[str]) -> str:
+    """What to do about a fault."""
+    if fits:
+        names = " or ".join(f"variant: {_variant(arch)}" for arch in fits)
+        return f"its statistics fit {names}; name that, or pass --force"
+    if is_import_path(teacher.arch):
+        return "have the factory make the network that it was trained in, look at image_size, or pass --force"
+    return "look at image_size, name the network that it was trained in by factory, or pass --force"
+
+
+def _finding(verdict: Verdict) -> str:
+    """About a teacher that is used."""
+    if verdict.obstacle is not None:
+        return f"not checked whether this is its network, for {verdict.obstacle}"
+    figures = []
+    if verdict.border_factor is not None:
+        figures.append(f"border factor {verdict.border_factor:.2f}")
+    if verdict.distance is not None:
+        figures.append(f"distance {verdict.distance:.2g}")
+    return f"its batch norms {'do not fit' if verdict.fault else 'fit'} ({', '.join(figures)})"
+
+
+def _listed(archs: Iterable[str]) -> str:
+    return ", ".join(map(_variant, archs))
+
+
+def _variant(arch: str) -> str:
+    return arch.partition("-")[2] or STANDARD
+
+
+def _refuse(message: str, display: Display, *, force: bool) -> None:
+    if not force:
+        raise ConfigError(message)
+    display.say(f"forced: {message}")

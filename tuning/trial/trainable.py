@@ -1,0 +1,195 @@
+"""One trial as Ray Tune sees it; also run in the calling process, where a debugger reaches it."""
+
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+import yaml
+from ray.tune import Trainable
+from ray.tune.result import AUTO_RESULT_KEYS
+from torch import Tensor
+
+from cpsc import checkpoint
+from cpsc.device import resolve_device
+from cpsc.distiller import Distiller
+from cpsc.errors import CheckpointError, DivergedError
+from cpsc.gallery import Gallery
+from cpsc.measurement import Measurement
+from cpsc.pictures import save_grid
+from tuning.study import build_config
+from tuning.study.search_space import Point
+from tuning.study.user_code import look_in
+from tuning.study.yaml_loader import to_plain
+from tuning.trial.context import TrialContext
+from tuning.trial.environment import environment, to_tag
+from tuning.trial.files import BEST_STUDENT_FILE, CONFIG_FILE, GALLERY_FILE, SAMPLES_FILE, STATE_FILE
+from tuning.trial.system_metrics import machine_load
+
+
+class DistillTrainable(Trainable):
+    """One epoch of distillation is one Tune iteration. The Tune config is ``{number, point, restore}``.
+
+    `point`: values by dotted path. `restore`: checkpoint folders of an earlier attempt, newest first; the first that
+    can be read is continued from. A trial that diverges ends with the worst objective and is not retried; any
+    other error is Ray's to retry.
+    """
+
+    distiller: Distiller
+    _samples: Tensor | None
+    """As they are made after the latest epoch that ran here."""
+
+    def setup(self, config: dict[str, Any], context: TrialContext | None = None) -> None:
+        assert context is not None  # tune.with_parameters and run_locally both pass it
+        self._context = context
+        look_in(context.code_folders)
+        if context.meeting_point is not None:
+            context.meeting_point.visit()
+        cap_gpu_memory(context.gpus)
+        self._node = node_name()
+        # Once for all trials that this worker runs: the teacher is loaded, and asked about the images, a single time.
+        torch.set_num_threads(context.threads)
+        self._measurement = Measurement(
+            context.teacher,
+            resolve_device(context.device),
+            probe=context.probe,
+            test=context.test,
+            inception=context.inception,
+        )
+        self._environment = to_tag(environment(self._measurement.device))
+        self._start(config)
+
+    def step(self) -> dict[str, Any]:
+        try:
+            metrics: dict[str, Any] = dict(self.distiller.run_epoch())
+        except DivergedError as error:
+            # Never NaN: ASHA lets a NaN trial go on, and Optuna drops it instead of learning from it.
+            worst = {self._context.objective: 0.0, f"best_{self._context.objective}": 0.0}
+            end = {"epoch": self.distiller.epoch, "diverged": True, "reason": str(error), "done": True}
+            return worst | self._words() | end
+        done = self.distiller.epoch >= self.distiller.config.epochs
+        # Here and not with a checkpoint: what a run has drawn must not hang on when it was saved.
+        self._samples = self.distiller.sample_grid()
+        self._gallery.add(self.distiller.epoch, self._samples[:, 0])
+        load = machine_load(self._measurement.device)
+        return metrics | load | self._words() | {"diverged": False, "done": done}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        folder = Path(checkpoint_dir)
+        samples = self.distiller.sample_grid() if self._samples is None else self._samples
+        state = self.distiller.state_dict() | {"gallery": self._gallery.state_dict()}
+        best = {
+            "version": 1,
+            "student": state.pop("best_student"),
+            "arch": self.distiller.config.student.arch,
+            "epoch": self.distiller.best_epoch,
+            "measured": self.distiller.best_metrics,
+        }
+        checkpoint.save(state, folder / STATE_FILE)
+        checkpoint.save(best, folder / BEST_STUDENT_FILE)
+        (folder / CONFIG_FILE).write_text(yaml.safe_dump(to_plain(asdict(self.distiller.config)), sort_keys=False))
+        save_grid(samples, folder / SAMPLES_FILE, caption=f"images after epoch {self.distiller.epoch}, a row a class")
+        if epochs := ", ".join(map(str, self._gallery.epochs)):
+            save_grid(self._gallery.grid(), folder / GALLERY_FILE, caption=f"columns: after epoch {epochs}; a row a class")
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        """Continue from `checkpoint_dir`. CheckpointError where it cannot be read."""
+        self._load(Path(checkpoint_dir))
+
+    def restore(self, checkpoint_path: Any) -> None:
+        """Continue from the newest of the trial's checkpoints that can be read; where one is corrupt, say so.
+
+        Replaces Ray's own, which tries one only, and unpickles a file of a certain name if it lies there.
+        """
+        metrics = checkpoint_path.metrics
+        self._iteration, self._time_total = metrics.get("training_iteration", 0), metrics.get("time_total_s", 0.0)
+        self._iterations_since_restore, self._time_since_restore = 0, 0.0
+        folder = checkpoint_path.checkpoint.path.rpartition("/")[0]
+        names = self._context.storage.listing(folder)
+        checkpoints = [f"{folder}/{name}" for name in reversed(names) if name.startswith("checkpoint_")]
+        self._restore([*checkpoints, *self._earlier])
+        self._restored = True
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Everything is built anew, so a trial on a reused actor computes what it would on a fresh one."""
+        self._start(new_config)
+        return True
+
+    def _words(self) -> dict[str, str]:
+        """What an epoch says beside its numbers: what went wrong, and where it ran."""
+        return {"note": self._note, "node": self._node, "environment": self._environment}
+
+    def _restore(self, checkpoints: Sequence[str]) -> None:
+        """Continue from the first of `checkpoints` that can be had and read, or from the start where none can."""
+        for path in checkpoints:
+            try:
+                with self._context.storage.reading(path) as folder:
+                    self._load(folder)
+            except CheckpointError as error:
+                self._note = f"{error}; continued from an earlier state"
+                self._build()  # a state that was half taken in must not stay
+            else:
+                return
+
+    def _start(self, config: Mapping[str, Any]) -> None:
+        self._point: Point = config["point"]
+        self._note = ""
+        self._build()
+        self._earlier: list[str] = config.get("restore", [])
+        self._restore(self._earlier)
+
+    def _load(self, folder: Path) -> None:
+        state = checkpoint.load(folder / STATE_FILE, kind="trial checkpoint")
+        best = checkpoint.load(folder / BEST_STUDENT_FILE, kind="best student", needs=("student",))
+        self._gallery.load_state_dict(state.pop("gallery", {}))  # absent where an earlier version wrote it
+        self._samples = None
+        self.distiller.load_state_dict(state | {"best_student": best["student"]})
+
+    def _build(self) -> None:
+        context = self._context
+        torch.set_num_threads(context.threads)
+        config = build_config(context.base, self._point)
+        self._gallery = Gallery()
+        self._samples = None
+        self.distiller = Distiller(config, context.teacher, objective=context.objective, measurement=self._measurement)
+
+
+def node_name() -> str:
+    """This machine and, in a cluster, Ray's name for it."""
+    node = ray.get_runtime_context().get_node_id()[:8] if ray.is_initialized() else "no cluster"
+    return f"{socket.gethostname()} ({node})"
+
+
+def cap_gpu_memory(gpus: float) -> None:
+    """Hold a trial that has a part of a GPU to that part of its memory: Ray shares GPUs out and guards nothing.
+
+    One that wants more fails alone, with torch's out-of-memory error, instead of taking its neighbours with it.
+    """
+    if 0 < gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus)
+
+
+def local_trainable(context: TrialContext, point: Point) -> DistillTrainable:
+    """The same trainable in this process, without Ray running: breakpoints, prints and profilers work in it."""
+
+    class LocalTrainable(DistillTrainable):
+        def setup(self, config: dict[str, Any], context: TrialContext | None = context) -> None:
+            super().setup(config, context)
+
+        def _setup_logdir(self) -> None:
+            """Ray would make a folder under the home directory; a local trial writes where it is told to."""
+            self._logdir = "."
+
+    return LocalTrainable(config={"number": 0, "point": dict(point)})
+
+
+def loggable_metrics(result: Mapping[str, Any]) -> dict[str, float]:
+    """The trainable's own numbers in a Tune result; Ray's bookkeeping stays in Ray."""
+    return {
+        name: float(value)
+        for name, value in result.items()
+        if name not in AUTO_RESULT_KEYS and isinstance(value, int | float) and not isinstance(value, bool)
+    }
