@@ -1,41 +1,15 @@
-"""Files that are whole or absent: atomic writes, reads that execute nothing, errors in one line."""
+"""Checkpoints: written whole or not at all, read without executing anything, errors in one line."""
 
-import os
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import torch
 
+from cpsc.atomic_file import atomic_path
 from cpsc.errors import CheckpointError
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; it replaces `path` when the block ends well, and vanishes when not.
-
-    Raises CheckpointError where the folder cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix, delete=False) as handle:
-            temporary = Path(handle.name)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written ({error.strerror}), choose a writable folder") from error
-    try:
-        yield temporary
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())  # the rename must not reach the disk before the content
-        temporary.chmod(0o644)  # temporary files are private; results are shared like any other file
-        temporary.replace(path)
-    except OSError as error:
-        raise CheckpointError(f"{path}: writing failed ({error.strerror}), what was there before is intact") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save(payload: dict[str, Any], path: Path) -> None:

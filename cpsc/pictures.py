@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cpsc.checkpoint import atomic_path
+from cpsc.atomic_file import atomic_path
 from cpsc.torchvision_cure import import_torchvision
 
 MIN_SIDE = 64

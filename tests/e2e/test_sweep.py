@@ -26,7 +26,8 @@ from tests.conftest import run_cli, tiny_study, write_study
 from tuning.display import Display
 from tuning.launch import Journal, fold
 from tuning.replay.comparison import is_of_the_moment
-from tuning.results import launch_from_journal, load_launch
+from tuning.results import launch_from_journal
+from tuning.results.from_mlflow import load_launch
 from tuning.results.model import Course
 from tuning.sqlite import sqlite_uri
 from tuning.sweep import resume_sweep

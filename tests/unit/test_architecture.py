@@ -15,7 +15,7 @@ HEAVY = ("ray", "mlflow", "optuna", "pydantic", "typer", "rich")
 
 CPSC_LAYERS = (
     {"errors", "torchvision_cure"},
-    {"kinds", "processors", "redaction"},
+    {"kinds", "processors", "redaction", "atomic_file"},
     {"config", "rng", "statistics", "checkpoint"},
     {"losses", "device", "schedule", "gallery", "pictures", "presets", "foreign"},
     {"metrics"},
@@ -249,7 +249,14 @@ def test_help_and_the_reading_of_studies_do_not_import_ray() -> None:
 
 
 def test_reading_results_does_not_import_ray() -> None:
-    finished = run_without(("ray", "optuna"), ["tuning.results", "tuning.results.recorded_trial", "tuning.results.checkpoints"])
+    finished = run_without(
+        ("ray", "optuna"), ["tuning.results.from_mlflow", "tuning.results.recorded_trial", "tuning.results.checkpoints"]
+    )
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_results_themselves_are_light() -> None:
+    finished = run_without(("ray", "optuna", "mlflow", "torch", "pandas", "pydantic"), ["tuning.results"])
     assert finished.returncode == 0, finished.stderr
 
 

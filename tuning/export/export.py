@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from torch import Tensor
 
 from cpsc import checkpoint
-from cpsc.checkpoint import atomic_path
+from cpsc.atomic_file import atomic_path
 from cpsc.deploy import build_deployed
 from cpsc.errors import CheckpointError, ConfigError
 from cpsc.metrics import agreement

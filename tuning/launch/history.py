@@ -1,7 +1,7 @@
 """What a launch's journal says, folded into one record a trial: from it a killed study is rebuilt."""
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,8 +9,6 @@ from cpsc.errors import ConfigError
 from tuning.launch.clock import Clock
 from tuning.launch.journal import FILE_NAME, WAY_OUT, Event
 from tuning.outcome import Outcome
-from tuning.study.search_space import Range
-from tuning.study.validation import shown
 
 
 @dataclass
@@ -58,23 +56,6 @@ class LaunchHistory:
     @property
     def num_epochs(self) -> int:
         return len(self.results)
-
-
-def check_resumable(history: LaunchHistory, space: Mapping[str, Range]) -> None:
-    """Raise ConfigError unless a launch with this past can go on: it was begun, and its points are points of `space`."""
-    if not history.launch_id and (history.trials or history.num_attempts):
-        raise ConfigError(f"{FILE_NAME} line 1: launch_start is missing; {WAY_OUT}")
-    if not history.launch_id:
-        raise ConfigError(f"{FILE_NAME}: holds no launch_start, so nothing of this launch was begun; run its study anew")
-    for trial in history.trials.values():
-        where = f"{FILE_NAME}: trial {trial.number}"
-        expected = {path for path, domain in space.items() if domain.is_active(trial.point)}
-        if trial.point.keys() != expected:
-            odd = min(trial.point.keys() ^ expected)
-            raise ConfigError(f"{where}: {odd} is searched there or in the study, not in both; leave space as it was at the start")
-        for path, value in trial.point.items():
-            if not space[path].contains(value):
-                raise ConfigError(f"{where}: {path} {shown(value)} lies outside {space[path]}; leave space as it was at the start")
 
 
 def _is_number(value: Any) -> bool:

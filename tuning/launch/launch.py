@@ -2,22 +2,25 @@
 
 import itertools
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from cpsc.checkpoint import atomic_path
+from cpsc.atomic_file import atomic_path
 from cpsc.errors import ConfigError
 from tuning.file_lock import LockError
 from tuning.launch.folder import STUDY_FILE, claim, clear_remains, is_begun, launches_in, room_for_launch, take, write_durably
-from tuning.launch.journal import FILE_NAME, DriverLock, Event, Journal
+from tuning.launch.history import LaunchHistory
+from tuning.launch.journal import FILE_NAME, WAY_OUT, DriverLock, Event, Journal
 from tuning.redaction import redact
 from tuning.storage import Storage
 from tuning.study import Study, load_study
 from tuning.study.config import folder_path
 from tuning.study.names import NAME, check_fits
 from tuning.study.overrides import refuse_scale
+from tuning.study.search_space import Range
+from tuning.study.validation import shown
 from tuning.study.yaml_loader import dump_yaml, to_plain
 
 
@@ -138,3 +141,20 @@ def recorded_code_folders(events: Iterable[Event]) -> list[str]:
     """Where the driver that began a launch looked for its teacher's factory."""
     folders = next((event for event in events if event["kind"] == "launch_start"), {}).get("code_folders")
     return [folder for folder in folders if isinstance(folder, str)] if isinstance(folders, list) else []
+
+
+def check_resumable(history: LaunchHistory, space: Mapping[str, Range]) -> None:
+    """Raise ConfigError unless a launch with this past can go on: it was begun, and its points are points of `space`."""
+    if not history.launch_id and (history.trials or history.num_attempts):
+        raise ConfigError(f"{FILE_NAME} line 1: launch_start is missing; {WAY_OUT}")
+    if not history.launch_id:
+        raise ConfigError(f"{FILE_NAME}: holds no launch_start, so nothing of this launch was begun; run its study anew")
+    for trial in history.trials.values():
+        where = f"{FILE_NAME}: trial {trial.number}"
+        expected = {path for path, domain in space.items() if domain.is_active(trial.point)}
+        if trial.point.keys() != expected:
+            odd = min(trial.point.keys() ^ expected)
+            raise ConfigError(f"{where}: {odd} is searched there or in the study, not in both; leave space as it was at the start")
+        for path, value in trial.point.items():
+            if not space[path].contains(value):
+                raise ConfigError(f"{where}: {path} {shown(value)} lies outside {space[path]}; leave space as it was at the start")

@@ -10,7 +10,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.profiler import ProfilerActivity, profile
 
-from cpsc.checkpoint import atomic_path
+from cpsc.atomic_file import atomic_path
 from cpsc.errors import ConfigError
 
 WARMUP_STEPS = 3

@@ -8,7 +8,8 @@ from mlflow import MlflowClient
 
 from cpsc.errors import ConfigError
 from tuning.display import Display
-from tuning.results import Launch, load_launch
+from tuning.results import Launch
+from tuning.results.from_mlflow import load_launch
 from tuning.study import Study, load_study
 from tuning.tracking.client import asking, existing_store_uri, set_http_limits
 

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from cpsc.checkpoint import atomic_path
+from cpsc.atomic_file import atomic_path
 from tuning.display import percent
 from tuning.report.pictures import Picture
 

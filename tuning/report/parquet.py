@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from cpsc.checkpoint import atomic_path
+from cpsc.atomic_file import atomic_path
 from cpsc.metrics import curve_statistics
 from tuning.results import Launch, TrialRecord
 

@@ -1,5 +1,9 @@
-"""The read side: what a launch found, from its journal or back from MLflow, and each recorded trial with its checkpoints."""
+"""The read side: what a launch found, from its journal or back from MLflow, and each recorded trial with its checkpoints.
 
-from tuning.results.model import Launch, SweepSummary, TrialRecord, launch_from_journal, load_launch
+`from_mlflow`, `recorded_trial` and `checkpoints` bring MLflow with them, and are imported by their full names.
+"""
 
-__all__ = ["Launch", "SweepSummary", "TrialRecord", "launch_from_journal", "load_launch"]
+from tuning.results.from_journal import launch_from_journal
+from tuning.results.model import Launch, SweepSummary, TrialRecord
+
+__all__ = ["Launch", "SweepSummary", "TrialRecord", "launch_from_journal"]

@@ -1,28 +1,15 @@
-"""What a launch found, read from its journal or back from MLflow: trials, curves, the blind choice and how good it was."""
+"""A launch and its trials as results: curves, the blind choice, and how good that was."""
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mlflow import MlflowClient
-from mlflow.entities import Run
-from scipy.stats import spearmanr
-
-from cpsc.errors import ConfigError
-from tuning.launch.journal import Event
 from tuning.outcome import Outcome
-from tuning.redaction import redact
-from tuning.study import Study
-from tuning.study.names import NAME
-from tuning.tracking.run_lookup import all_runs, one_each
-from tuning.tracking.tags import KIND_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, PARENT_TAG, POINT_TAG, RETRIES_METRIC, RUNNING
+
+if TYPE_CHECKING:
+    from tuning.study import Study
 
 CURVES = ("probe_agreement", "probe_kl", "test_accuracy")
-COST_CURVES = ("epoch_s", "replay_bytes")
-READERS = 4
-"""Threads that ask a tracking server at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +110,10 @@ class Launch:
         pairs = self.agreements_and_accuracies()
         if len(pairs) < 3 or any(len(set(side)) == 1 for side in zip(*pairs, strict=True)):
             return None
-        return float(spearmanr(*zip(*pairs, strict=True)).statistic)
+        import pandas as pd  # not above: it takes longer than all else here
+
+        agreement, accuracy = (pd.Series(side).rank() for side in zip(*pairs, strict=True))
+        return float(agreement.corr(accuracy))
 
     def regret(self) -> float | None:
         """Best test accuracy among the trials' results minus that of the chosen one; None without labels."""
@@ -135,15 +125,11 @@ class Launch:
         return sum(trial.outcome is outcome for trial in self.trials)
 
 
-Track = Callable[[Iterable[TrialRecord], int], Iterable[TrialRecord]]
-"""Passes on trials, of which there are so many, and may show how far that has come."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class SweepSummary:
     """What a sweep leaves behind."""
 
-    study: Study
+    study: "Study"
     launch: Launch
     model_uri: str | None
     """The registered champion; None where no trial has a result or the tracking server is away."""
@@ -156,115 +142,11 @@ class SweepSummary:
     """What earlier attempts took, each up to its last sign of life; `elapsed_s` and `tracking_share` are this one's."""
 
 
-def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
-    """The launch that the journal of `name` tells of: the same as `load_launch` once all of it has been delivered."""
-    settings: Mapping[str, str] = {}
-    curves: dict[int, dict[str, dict[int, float]]] = {}
-    params: dict[int, Mapping[str, str]] = {}
-    points: dict[int, Mapping[str, Any]] = {}
-    ends: dict[int, Event] = {}
-    for event in events:
-        kind, number = event["kind"], event.get("number", -1)
-        if kind == "launch_start":
-            settings = event["params"]
-        elif kind == "trial_start":
-            params[number], points[number] = event["params"], event["point"]
-            curves.setdefault(number, {curve: {} for curve in CURVES})
-            ends.pop(number, None)
-        elif kind == "epoch":
-            for curve in CURVES:
-                if curve in event["metrics"]:
-                    curves[number][curve][event["epoch"]] = event["metrics"][curve]
-        elif kind == "trial_end":
-            ends[number] = event
-    trials = [
-        TrialRecord(
-            number=number,
-            run_id=None,
-            outcome=Outcome(ends[number]["outcome"]) if number in ends else None,
-            reason=redact(ends[number]["reason"]) if number in ends else "",
-            params=params[number],
-            point=points[number],
-            curves=curves[number],
-        )
-        for number in params
-    ]
-    objective = settings["objective"]
-    return Launch(
-        name=name,
-        run_id=None,
-        objective=objective,
-        epochs=int(settings["epochs"]),
-        trials=sorted(trials, key=lambda trial: _rank(trial, objective)),
-    )
+def ranked(trials: Iterable[TrialRecord], objective: str) -> list[TrialRecord]:
+    """Best first: highest objective, then lowest probe KL, then the earlier; those without a result come last."""
 
+    def place(trial: TrialRecord) -> tuple[float, float, int]:
+        value, kl = trial.at_best(objective, objective), trial.at_best("probe_kl", objective)
+        return (-value if value is not None else 1.0, kl if kl is not None else 0.0, trial.number)
 
-def load_launch(
-    client: MlflowClient,
-    study: str,
-    launch: str | None = None,
-    *,
-    curves: Sequence[str] | None = CURVES,
-    track: Track = lambda trials, total: trials,
-) -> Launch:
-    """A launch of `study`, the latest unless named, with these `curves`; None: with every metric of its trials.
-
-    `track` sees the trials pass as they are read. ConfigError where the store has none.
-    """
-    experiment = client.get_experiment_by_name(study)
-    if experiment is None:
-        known = [found.name for found in client.search_experiments() if found.name != "Default"]
-        raise ConfigError(f"study {study!r}: not in this MLflow store, it has {', '.join(known) or 'none'}")
-    if launch is not None and not NAME.fullmatch(launch):
-        raise ConfigError(f"study {study!r}: launch {launch!r} is not recorded")
-    query = f"tags.{KIND_TAG} = 'launch'" + (f" AND tags.`{LAUNCH_TAG}` = '{launch}'" if launch else "")
-    parents = one_each(all_runs(client, [experiment.experiment_id], query, order_by=["attributes.start_time DESC"]))
-    if not parents:
-        raise ConfigError(
-            f"study {study!r}: launch {launch!r} is not recorded" if launch else f"study {study!r}: no launch is recorded"
-        )
-    parent = parents[0]
-    objective = parent.data.params["objective"]
-    query = f"tags.{KIND_TAG} = 'trial' AND tags.`{PARENT_TAG}` = '{parent.info.run_id}'"
-    runs = one_each(all_runs(client, [experiment.experiment_id], query))
-    with ThreadPoolExecutor(READERS) as pool:  # a server is asked once a curve: not one after another
-        trials = list(track(pool.map(lambda run: _read_trial(client, run, curves), runs), len(runs)))
-    return Launch(
-        name=parent.data.tags[LAUNCH_TAG],
-        run_id=parent.info.run_id,
-        objective=objective,
-        epochs=int(parent.data.params["epochs"]),
-        trials=sorted(trials, key=lambda trial: _rank(trial, objective)),
-        study=study,
-    )
-
-
-def _rank(trial: TrialRecord, objective: str) -> tuple[float, float, int]:
-    value, kl = trial.at_best(objective, objective), trial.at_best("probe_kl", objective)
-    return (-value if value is not None else 1.0, kl if kl is not None else 0.0, trial.number)
-
-
-def _read_trial(client: MlflowClient, run: Run, names: Sequence[str] | None) -> TrialRecord:
-    tags, metrics = run.data.tags, run.data.metrics
-    outcome = None if tags[OUTCOME_TAG] == RUNNING else Outcome(tags[OUTCOME_TAG])
-    wanted = (
-        [name for name in dict.fromkeys((*CURVES, *COST_CURVES, *metrics)) if name != RETRIES_METRIC] if names is None else names
-    )
-    histories = {name: client.get_metric_history(run.info.run_id, name) if name in metrics else [] for name in wanted}
-    retries = client.get_metric_history(run.info.run_id, RETRIES_METRIC) if RETRIES_METRIC in metrics else []
-    return TrialRecord(
-        number=int(tags[NUMBER_TAG]),
-        run_id=run.info.run_id,
-        outcome=outcome,
-        reason=redact(tags.get("reason", "")),
-        params=run.data.params,
-        curves={name: {point.step: point.value for point in history} for name, history in histories.items()},
-        point=json.loads(tags.get(POINT_TAG, "{}")),
-        course=Course(
-            node=tags.get("node", ""),
-            started=run.info.start_time / 1000,
-            ended=run.info.end_time / 1000 if outcome and run.info.end_time else None,
-            reported={point.step: point.timestamp / 1000 for history in histories.values() for point in history},
-            retried=[point.timestamp / 1000 for point in retries],
-        ),
-    )
+    return sorted(trials, key=place)

@@ -14,8 +14,9 @@ from mlflow.entities import Run
 from mlflow.exceptions import RESOURCE_DOES_NOT_EXIST, MlflowException
 
 from cpsc.errors import ConfigError
-from tuning.launch import Journal, open_launch
+from tuning.launch import Journal
 from tuning.launch.folder import STUDY_FILE
+from tuning.launch.launch import open_launch
 from tuning.outcome import Outcome
 from tuning.redaction import reason, redact
 from tuning.sqlite import sqlite_uri

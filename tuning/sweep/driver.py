@@ -14,9 +14,8 @@ from tuning.cluster.address import check_cluster
 from tuning.cluster.preflight import MeetingPoint, check_nodes
 from tuning.cluster.session import RaySession, terminating_like_ctrl_c
 from tuning.display import Display
-from tuning.launch import DriverLock, Journal, JournalError, LaunchHistory, fold, new_launch, open_launch
-from tuning.launch.history import check_resumable
-from tuning.launch.launch import recorded_code_folders, resume_command
+from tuning.launch import DriverLock, Journal, JournalError, LaunchHistory, fold
+from tuning.launch.launch import check_resumable, new_launch, open_launch, recorded_code_folders, resume_command
 from tuning.results import SweepSummary, launch_from_journal
 from tuning.search import StudyMirror, mirroring
 from tuning.search.asha import ResumableAsha, build_scheduler

@@ -6,9 +6,10 @@ from pathlib import Path
 from ray.tune.schedulers import FIFOScheduler
 
 from cpsc.errors import CpscError
-from tuning.launch import DriverLock, Journal, LaunchHistory, TrialHistory, fold, open_launch
+from tuning.launch import DriverLock, Journal, LaunchHistory, TrialHistory, fold
 from tuning.launch.clock import DRIVER_DIED
 from tuning.launch.folder import clear_forgotten, launches_in
+from tuning.launch.launch import open_launch
 from tuning.outcome import Outcome
 from tuning.redaction import redact
 from tuning.search.asha import ResumableAsha

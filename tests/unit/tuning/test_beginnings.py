@@ -14,12 +14,13 @@ import pytest
 import sqlalchemy
 from mlflow import MlflowClient
 
-from cpsc.checkpoint import atomic_path
+from cpsc.atomic_file import atomic_path
 from cpsc.errors import ConfigError
 from tests.killing import dies_at
-from tuning.launch import DriverLock, Journal, new_launch, open_launch
+from tuning.launch import DriverLock, Journal
 from tuning.launch import folder as launch_folder
 from tuning.launch.folder import FORGOTTEN_S, claim, clear_forgotten, launches_in
+from tuning.launch.launch import new_launch, open_launch
 from tuning.storage import Storage
 from tuning.study import Study
 from tuning.study.config import resolve_study

@@ -7,7 +7,8 @@ import pytest
 from cpsc.errors import ConfigError
 from tuning.launch import LaunchHistory, fold
 from tuning.launch.clock import DRIVER_DIED
-from tuning.launch.history import FIELDS, check_resumable
+from tuning.launch.history import FIELDS
+from tuning.launch.launch import check_resumable
 from tuning.outcome import Outcome
 from tuning.study.search_space import Range
 

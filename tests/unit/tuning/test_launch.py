@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from cpsc.errors import ConfigError
-from tuning.launch import Journal, new_launch, open_launch
-from tuning.launch.launch import records_copy
+from tuning.launch import Journal
+from tuning.launch.launch import new_launch, open_launch, records_copy
 from tuning.study import Study
 from tuning.study.config import resolve_study
 

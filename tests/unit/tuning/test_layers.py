@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from cpsc.errors import ConfigError
-from tuning.launch import open_launch
+from tuning.launch.launch import open_launch
 from tuning.study import load_study
 from tuning.trial.local import split_point
 

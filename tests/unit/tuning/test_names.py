@@ -8,7 +8,7 @@ from mlflow.store.db.utils import create_sqlalchemy_engine
 
 from cpsc.errors import ConfigError
 from tests.conftest import tiny_study
-from tuning.launch import open_launch
+from tuning.launch.launch import open_launch
 from tuning.sqlite import sqlite_uri
 from tuning.study.config import resolve_study
 from tuning.study.names import MAX_PATH_BYTES, MAX_STUDY_NAME, check_study_name

@@ -9,7 +9,8 @@ from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
 from cpsc.errors import ConfigError
 from tuning.outcome import Outcome
-from tuning.results import Launch, TrialRecord, load_launch
+from tuning.results import Launch, TrialRecord
+from tuning.results.from_mlflow import load_launch
 from tuning.tracking.run_lookup import one_each
 from tuning.tracking.tags import KIND_TAG, LAUNCH_ID_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, RUNNING
 

@@ -23,7 +23,7 @@ from tests.conftest import tiny_study
 from tuning.launch import Journal
 from tuning.launch.journal import Event
 from tuning.redaction import reason
-from tuning.results import load_launch
+from tuning.results.from_mlflow import load_launch
 from tuning.study import Study
 from tuning.study.config import TrackingConfig, resolve_study
 from tuning.tracking import MlflowWriter, check_tracking, delivering, store_uri

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from cpsc.errors import ConfigError
 from tests.made_sweep import made_store
-from tuning.results import load_launch
+from tuning.results.from_mlflow import load_launch
 from tuning.study import Study, load_study
 from tuning.tracking import store_uri
 from tuning.tracking.ui_view import VIEW_TAG, first_page, view_tag

@@ -1,0 +1,90 @@
+"""A launch read back from MLflow, on whatever machine, also while it runs."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from cpsc.errors import ConfigError
+from tuning.outcome import Outcome
+from tuning.redaction import redact
+from tuning.results.model import CURVES, Course, Launch, TrialRecord, ranked
+from tuning.study.names import NAME
+from tuning.tracking.run_lookup import all_runs, one_each
+from tuning.tracking.tags import KIND_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, PARENT_TAG, POINT_TAG, RETRIES_METRIC, RUNNING
+
+COST_CURVES = ("epoch_s", "replay_bytes")
+READERS = 4
+"""Threads that ask a tracking server at a time."""
+
+
+Track = Callable[[Iterable[TrialRecord], int], Iterable[TrialRecord]]
+"""Passes on trials, of which there are so many, and may show how far that has come."""
+
+
+def load_launch(
+    client: MlflowClient,
+    study: str,
+    launch: str | None = None,
+    *,
+    curves: Sequence[str] | None = CURVES,
+    track: Track = lambda trials, total: trials,
+) -> Launch:
+    """A launch of `study`, the latest unless named, with these `curves`; None: with every metric of its trials.
+
+    `track` sees the trials pass as they are read. ConfigError where the store has none.
+    """
+    experiment = client.get_experiment_by_name(study)
+    if experiment is None:
+        known = [found.name for found in client.search_experiments() if found.name != "Default"]
+        raise ConfigError(f"study {study!r}: not in this MLflow store, it has {', '.join(known) or 'none'}")
+    if launch is not None and not NAME.fullmatch(launch):
+        raise ConfigError(f"study {study!r}: launch {launch!r} is not recorded")
+    query = f"tags.{KIND_TAG} = 'launch'" + (f" AND tags.`{LAUNCH_TAG}` = '{launch}'" if launch else "")
+    parents = one_each(all_runs(client, [experiment.experiment_id], query, order_by=["attributes.start_time DESC"]))
+    if not parents:
+        raise ConfigError(
+            f"study {study!r}: launch {launch!r} is not recorded" if launch else f"study {study!r}: no launch is recorded"
+        )
+    parent = parents[0]
+    objective = parent.data.params["objective"]
+    query = f"tags.{KIND_TAG} = 'trial' AND tags.`{PARENT_TAG}` = '{parent.info.run_id}'"
+    runs = one_each(all_runs(client, [experiment.experiment_id], query))
+    with ThreadPoolExecutor(READERS) as pool:  # a server is asked once a curve: not one after another
+        trials = list(track(pool.map(lambda run: _read_trial(client, run, curves), runs), len(runs)))
+    return Launch(
+        name=parent.data.tags[LAUNCH_TAG],
+        run_id=parent.info.run_id,
+        objective=objective,
+        epochs=int(parent.data.params["epochs"]),
+        trials=ranked(trials, objective),
+        study=study,
+    )
+
+
+def _read_trial(client: MlflowClient, run: Run, names: Sequence[str] | None) -> TrialRecord:
+    tags, metrics = run.data.tags, run.data.metrics
+    outcome = None if tags[OUTCOME_TAG] == RUNNING else Outcome(tags[OUTCOME_TAG])
+    wanted = (
+        [name for name in dict.fromkeys((*CURVES, *COST_CURVES, *metrics)) if name != RETRIES_METRIC] if names is None else names
+    )
+    histories = {name: client.get_metric_history(run.info.run_id, name) if name in metrics else [] for name in wanted}
+    retries = client.get_metric_history(run.info.run_id, RETRIES_METRIC) if RETRIES_METRIC in metrics else []
+    return TrialRecord(
+        number=int(tags[NUMBER_TAG]),
+        run_id=run.info.run_id,
+        outcome=outcome,
+        reason=redact(tags.get("reason", "")),
+        params=run.data.params,
+        curves={name: {point.step: point.value for point in history} for name, history in histories.items()},
+        point=json.loads(tags.get(POINT_TAG, "{}")),
+        course=Course(
+            node=tags.get("node", ""),
+            started=run.info.start_time / 1000,
+            ended=run.info.end_time / 1000 if outcome and run.info.end_time else None,
+            reported={point.step: point.timestamp / 1000 for history in histories.values() for point in history},
+            retried=[point.timestamp / 1000 for point in retries],
+        ),
+    )
