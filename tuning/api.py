@@ -9,6 +9,7 @@ import pandas as pd
 from tuning import config, sweep
 from tuning import local as local_trial
 from tuning.config import Study
+from tuning.packaged_studies import find_study
 from tuning.progress import Display
 from tuning.report.reading import read_launch
 from tuning.report.tables import TRIALS, trial_rows
@@ -18,9 +19,13 @@ from tuning.user_code import look_in
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
-    """Read and check a study file; `overrides` as after ``--set``. ConfigError: file, path, value and rule in one line."""
-    look_in([Path(path).parent])
-    return config.load_study(Path(path), list(overrides))
+    """Read and check a study: a file's path, or the name of one that ``cpsc-tune studies`` lists; `overrides` as after ``--set``.
+
+    ConfigError: file, path, value and rule in one line.
+    """
+    file = find_study(Path(path))
+    look_in([file.parent])
+    return config.load_study(file, list(overrides))
 
 
 def run_study(study: Study, *, address: str | None = None, quiet: bool = False, force: bool = False) -> SweepSummary:
