@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from cpsc.errors import ConfigError
-from tuning.layers import SCALES
 from tuning.safe_yaml import read_mapping
 
 FOLDER = Path(str(files("tuning"))).parent / "search_spaces"
 """Beside `tuning` in a checkout, and beside it again where a wheel is installed."""
+SCALES = "scales"
+"""The folder, beside studies or above them, of what a study's data and budget are; see `layers`."""
 _NAME = re.compile(r"[\w-]+(/[\w-]+)*")
 
 
