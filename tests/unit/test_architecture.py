@@ -232,4 +232,5 @@ def test_a_blocked_module_is_really_blocked() -> None:
 
 def test_every_package_is_part_of_the_distribution() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"])
-    assert listed == {module_name(path) for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")}
+    studies = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "search_spaces").rglob("*.yaml")}
+    assert listed == studies | {module_name(path) for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")}
