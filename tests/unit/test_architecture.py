@@ -175,6 +175,11 @@ def test_a_loss_imports_only_torch_and_leaves_beyond_the_standard_library(module
     assert {root for root in roots if root not in sys.stdlib_module_names} <= {"torch", "cpsc"}
 
 
+def test_contributors_are_told_the_same_layers() -> None:
+    _, block, _ = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("```", maxsplit=2)
+    assert tuple(set(line.split()) for line in block.splitlines()[1:]) == CPSC_LAYERS, "CONTRIBUTING.md: lists other layers"
+
+
 def test_nothing_in_the_core_imports_the_distiller() -> None:
     assert [name for name in CPSC_MODULES if "cpsc.distiller" in ALL_IMPORTS[name]] == []
 
@@ -214,11 +219,13 @@ def run_without(blocked: tuple[str, ...], modules: list[str]) -> subprocess.Comp
     return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow
 def test_the_core_imports_where_no_tuning_tool_is_installed() -> None:
     finished = run_without((*HEAVY, "tuning"), [name for name in SOURCES if is_under(name, ("cpsc",))])
     assert finished.returncode == 0, finished.stderr
 
 
+@pytest.mark.slow
 def test_help_and_the_reading_of_studies_do_not_import_ray() -> None:
     finished = run_without(
         ("ray", "mlflow", "optuna"), ["tuning.cli", "tuning.config", "tuning.journal", "tuning.history", "tuning.progress"]
@@ -226,6 +233,7 @@ def test_help_and_the_reading_of_studies_do_not_import_ray() -> None:
     assert finished.returncode == 0, finished.stderr
 
 
+@pytest.mark.slow
 def test_a_blocked_module_is_really_blocked() -> None:
     assert run_without(("json",), ["json"]).returncode != 0
 

@@ -25,6 +25,7 @@ from tuning.launch_folder import FORGOTTEN_S, claim, clear_forgotten, launches_i
 from tuning.storage import Storage
 from tuning.store_file import FILE_NAME, ensure_store_file, holds_anything, is_whole, prefix
 
+pytestmark = pytest.mark.slow  # processes are forked and killed
 START = {"kind": "launch_start", "time": 0.0}
 
 

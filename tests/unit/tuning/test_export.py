@@ -21,6 +21,7 @@ from tuning.export import StudentExport, check_folder, compare, parse_formats
 from tuning.exported import FORMATS, ONNX, PROGRAM, WEIGHTS, network_source
 from tuning.progress import Display
 
+pytestmark = pytest.mark.slow  # every network is traced and exported, in seconds each
 ARCHS = ("wrn_10_1", "wrn_16_2", "resnet18", "vgg11", "mobilenet_v2")
 
 

@@ -52,6 +52,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     return Recorded(folder, client, parent, trial, deleted, foreign)
 
 
+@pytest.mark.slow
 def test_a_trial_is_read_with_its_settings_and_curves(recorded: Recorded) -> None:
     trial = find_trial(recorded.trial, recorded.stores)
     assert (trial.number, trial.launch, trial.study_name, trial.outcome) == (3, "tiny", "tiny", Outcome.PRUNED)

@@ -26,6 +26,7 @@ from tuning.report.writing import write_comparison_files, write_report
 from tuning.results import Launch
 from tuning.store import store_uri
 
+pytestmark = pytest.mark.slow  # pages of whole sweeps, from MLflow stores
 STUDY = Path(__file__).parents[3] / "search_spaces" / "digits.yaml"
 NUM_TRIALS, EPOCHS = 12, 9
 QUIET = Display(quiet=True)

@@ -180,6 +180,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(client, {"first": first, "second": second, "best": best})
 
 
+@pytest.mark.slow
 def test_the_latest_launch_is_read_unless_one_is_named(store: Store) -> None:
     latest = load_launch(store.client, "small")
     assert (latest.name, latest.run_id, latest.objective, latest.epochs) == ("small-2", store.runs["second"], "probe_agreement", 9)

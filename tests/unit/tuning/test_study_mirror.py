@@ -29,6 +29,7 @@ from tuning.search import StudySearch, build_search
 from tuning.space import to_tune
 from tuning.study_mirror import StudyMirror, mirroring
 
+pytestmark = pytest.mark.slow  # Optuna's studies on SQLite, read by Optuna's own plots
 METRIC = "best_probe_agreement"
 NAME = "small"
 SPACE: dict[str, BaseDistribution] = {

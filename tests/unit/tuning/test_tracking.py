@@ -30,6 +30,7 @@ from tuning.store import HTTP_TIMEOUT, check_tracking, store_uri
 from tuning.tracking import MlflowWriter, delivering
 from tuning.translation import Translator
 
+pytestmark = pytest.mark.slow  # some hundred deliveries, each to an MLflow store of its own
 SECRET = "hidden-secret"
 
 
