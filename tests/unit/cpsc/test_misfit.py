@@ -24,6 +24,7 @@ from cpsc.misfit import (
 from cpsc.models import build_model
 from cpsc.teacher import Teacher, TeacherRecipe, train_teacher
 
+pytestmark = pytest.mark.slow  # images are inverted out of trained networks
 CPU = torch.device("cpu")
 CHANNELS, SIZE = 1, digits.IMAGE_SIZE
 
@@ -44,7 +45,6 @@ def trained() -> Callable[[str], Teacher]:
 
 
 @pytest.mark.parametrize("arch", ["wrn_10_1", "wrn_10_1-stem_stride_2"])
-@pytest.mark.slow
 def test_a_trained_network_fits_its_own_statistics_and_is_the_only_one(arch: str, trained: Callable[[str], Teacher]) -> None:
     teacher = trained(arch)
     verdict = examine(teacher, CPU)
@@ -60,7 +60,6 @@ def test_a_trained_network_fits_its_own_statistics_and_is_the_only_one(arch: str
     ("arch", "loaded", "sizes"),
     [("wrn_10_1", "wrn_10_1-stem_stride_2", "larger"), ("wrn_10_1-stem_stride_2", "wrn_10_1", "smaller")],
 )
-@pytest.mark.slow
 def test_another_stride_is_told_by_the_size_of_the_maps(
     arch: str, loaded: str, sizes: str, trained: Callable[[str], Teacher]
 ) -> None:

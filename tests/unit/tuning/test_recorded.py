@@ -14,6 +14,8 @@ from tests.conftest import tiny_study
 from tuning.outcome import Outcome
 from tuning.recorded import find_trial, stores_of, study_of
 
+pytestmark = pytest.mark.slow  # trials are read from an MLflow store
+
 
 class Recorded(NamedTuple):
     folder: Path
@@ -52,7 +54,6 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     return Recorded(folder, client, parent, trial, deleted, foreign)
 
 
-@pytest.mark.slow
 def test_a_trial_is_read_with_its_settings_and_curves(recorded: Recorded) -> None:
     trial = find_trial(recorded.trial, recorded.stores)
     assert (trial.number, trial.launch, trial.study_name, trial.outcome) == (3, "tiny", "tiny", Outcome.PRUNED)

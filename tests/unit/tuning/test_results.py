@@ -13,6 +13,7 @@ from tuning.results import Launch, TrialRecord, load_launch
 from tuning.runs import one_each
 from tuning.tags import KIND_TAG, LAUNCH_ID_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, RUNNING
 
+pytestmark = pytest.mark.slow  # whole sweeps are read from MLflow stores
 Curve = dict[int, float]
 
 
@@ -180,7 +181,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return Store(client, {"first": first, "second": second, "best": best})
 
 
-@pytest.mark.slow
 def test_the_latest_launch_is_read_unless_one_is_named(store: Store) -> None:
     latest = load_launch(store.client, "small")
     assert (latest.name, latest.run_id, latest.objective, latest.epochs) == ("small-2", store.runs["second"], "probe_agreement", 9)

@@ -16,6 +16,7 @@ from tuning.results import load_launch
 from tuning.store import store_uri
 from tuning.views import VIEW_TAG, first_page, view_tag
 
+pytestmark = pytest.mark.slow  # views are made in an MLflow store
 FILE = Path(__file__).parents[3] / "search_spaces" / "digits.yaml"
 
 
@@ -33,7 +34,6 @@ def state(tag: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.slow
 def test_the_experiment_carries_the_view_and_the_ui_opens_on_it(study: Study) -> None:
     experiment = MlflowClient(store_uri(study)).get_experiment_by_name(study.name)
     assert experiment.tags[VIEW_TAG] == view_tag(study)
@@ -42,7 +42,6 @@ def test_the_experiment_carries_the_view_and_the_ui_opens_on_it(study: Study) ->
     assert first_page(store_uri(study), "another") == ""
 
 
-@pytest.mark.slow
 def test_every_column_and_most_charts_are_of_something_that_trials_record(study: Study) -> None:
     launch = load_launch(MlflowClient(store_uri(study)), study.name, curves=None)
     run = MlflowClient(store_uri(study)).get_run(launch.trials[0].run_id)
