@@ -11,15 +11,20 @@ from tuning.report import read_launch, write_report
 from tuning.report.parquet import TRIALS, trial_rows
 from tuning.results import Launch, SweepSummary
 from tuning.study import Study, config
+from tuning.study.packaged_studies import find_study
 from tuning.study.user_code import look_in
 from tuning.sweep import driver as sweep
 from tuning.trial import local as local_trial
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
-    """Read and check a study file; `overrides` as after ``--set``. ConfigError: file, path, value and rule in one line."""
-    look_in([Path(path).parent])
-    return config.load_study(Path(path), list(overrides))
+    """Read and check a study: a file's path, or the name of one that ``cpsc-tune studies`` lists; `overrides` as after ``--set``.
+
+    ConfigError: file, path, value and rule in one line.
+    """
+    file = find_study(Path(path))
+    look_in([file.parent])
+    return config.load_study(file, list(overrides))
 
 
 def run_study(study: Study, *, address: str | None = None, quiet: bool = False, force: bool = False) -> SweepSummary:

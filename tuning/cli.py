@@ -1,4 +1,4 @@
-"""The command line: file paths and few flags; every knob stands in the study file."""
+"""The command line: studies by path or name, and few flags; every knob stands in the study file."""
 
 import os
 import re
@@ -25,13 +25,16 @@ app = typer.Typer(
 )
 
 
-def _look_beside(study: Path) -> Path:
-    """A study's file, beside which the network of its teacher may be written."""
-    look_in([study.parent])
-    return study
+def _study_file(study: Path) -> Path:
+    """The file that the argument means, beside which the network of its teacher may be written."""
+    from tuning.study.packaged_studies import find_study
+
+    file = find_study(study)
+    look_in([file.parent])
+    return file
 
 
-StudyPath = Annotated[Path, typer.Argument(help="The study file (YAML).", callback=_look_beside)]
+StudyPath = Annotated[Path, typer.Argument(help="The study: a file (YAML), or a name that `studies` lists.", callback=_study_file)]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override: path=value, e.g. weights.contrast=0.5.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
@@ -98,11 +101,12 @@ def _show(summary: "SweepSummary", study: Path, *, json: bool, quiet: bool) -> N
     from tuning.outcome import Outcome
     from tuning.report.as_json import sweep_figures, to_json
     from tuning.report.console import print_summary
+    from tuning.study.packaged_studies import as_argument
 
     if json:
         typer.echo(to_json(sweep_figures(summary)))
     elif not quiet:
-        print_summary(summary, study, Console(emoji=False))
+        print_summary(summary, as_argument(study), Console(emoji=False))
     trials = summary.launch.trials
     if trials and all(trial.outcome is Outcome.FAILED for trial in trials):
         raise CpscError(f"every trial failed, the first one with: {trials[0].reason}")
@@ -264,7 +268,7 @@ def report(
 
 @app.command()
 def compare(
-    studies: Annotated[list[str], typer.Argument(help="Study files, each with its latest launch, or with STUDY@LAUNCH.")],
+    studies: Annotated[list[str], typer.Argument(help="Studies, each with its latest launch, or with STUDY@LAUNCH.")],
     set_: Overrides = None,
     output: Annotated[Path | None, typer.Option(help="Folder for compare.html and the launches' tables.")] = None,
     json: AsJson = False,
@@ -376,6 +380,14 @@ def ui(
     typer.echo(f"http://127.0.0.1:{port}/{first_page(uri, loaded.name)} shows {uri}; stop it with Ctrl-C")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, command)
+
+
+@app.command()
+def studies() -> None:
+    """List the studies that come with the package: a name, which every verb takes for STUDY, its method, what it is."""
+    from tuning.study.packaged_studies import list_studies, studies_table
+
+    typer.echo(studies_table(list_studies()))
 
 
 @app.command(name="check-cluster")

@@ -191,6 +191,12 @@ def test_a_loss_imports_only_torch_and_leaves_beyond_the_standard_library(module
     assert {root for root in roots if root not in sys.stdlib_module_names} <= {"torch", "cpsc"}
 
 
+def test_contributors_are_told_the_same_layers() -> None:
+    _, core, _, around, *_ = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("```")
+    for block, layers in ((core, CPSC_LAYERS), (around, TUNING_LAYERS)):
+        assert tuple(set(line.split()) for line in block.splitlines()[1:]) == layers, "CONTRIBUTING.md: lists other layers"
+
+
 def test_nothing_in_the_core_imports_the_distiller() -> None:
     assert [name for name in CPSC_MODULES if "cpsc.distiller" in ALL_IMPORTS[name]] == []
 
@@ -235,11 +241,13 @@ def run_without(blocked: tuple[str, ...], modules: list[str]) -> subprocess.Comp
     return subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow
 def test_the_core_imports_where_no_tuning_tool_is_installed() -> None:
     finished = run_without((*HEAVY, "tuning"), [name for name in SOURCES if is_under(name, ("cpsc",))])
     assert finished.returncode == 0, finished.stderr
 
 
+@pytest.mark.slow
 def test_help_and_the_reading_of_studies_do_not_import_ray() -> None:
     finished = run_without(
         ("ray", "mlflow", "optuna"),
@@ -248,6 +256,7 @@ def test_help_and_the_reading_of_studies_do_not_import_ray() -> None:
     assert finished.returncode == 0, finished.stderr
 
 
+@pytest.mark.slow
 def test_reading_results_does_not_import_ray() -> None:
     finished = run_without(
         ("ray", "optuna"), ["tuning.results.from_mlflow", "tuning.results.recorded_trial", "tuning.results.checkpoints"]
@@ -255,15 +264,18 @@ def test_reading_results_does_not_import_ray() -> None:
     assert finished.returncode == 0, finished.stderr
 
 
+@pytest.mark.slow
 def test_results_themselves_are_light() -> None:
     finished = run_without(("ray", "optuna", "mlflow", "torch", "pandas", "pydantic"), ["tuning.results"])
     assert finished.returncode == 0, finished.stderr
 
 
+@pytest.mark.slow
 def test_a_blocked_module_is_really_blocked() -> None:
     assert run_without(("json",), ["json"]).returncode != 0
 
 
 def test_every_package_is_part_of_the_distribution() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"])
-    assert listed == {module_name(path) for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")}
+    studies = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "search_spaces").rglob("*.yaml")}
+    assert listed == studies | {module_name(path) for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")}

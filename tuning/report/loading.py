@@ -11,6 +11,7 @@ from tuning.display import Display
 from tuning.results import Launch
 from tuning.results.from_mlflow import load_launch
 from tuning.study import Study, load_study
+from tuning.study.packaged_studies import find_study
 from tuning.tracking.client import asking, existing_store_uri, set_http_limits
 
 
@@ -29,16 +30,16 @@ def read_launch(study: Study, name: str | None, display: Display) -> tuple[Mlflo
 
 
 def read_named(names: Sequence[str], overrides: list[str], display: Display) -> list[Launch]:
-    """The launches that `names` say, each ``STUDY`` or ``STUDY@LAUNCH``, STUDY being a study file; two of one name are numbered.
+    """The launches that `names` say, each ``STUDY`` or ``STUDY@LAUNCH``; two of one name are numbered.
 
     ConfigError where there are not two of them, or where one is not to be had.
     """
     if len(names) < 2:
-        raise ConfigError("compare: takes two launches or more, name another study file, or STUDY@LAUNCH")
+        raise ConfigError("compare: takes two launches or more, name another study, or STUDY@LAUNCH")
     launches: list[Launch] = []
     for name in names:
         file, _, launch = (name, "", "") if Path(name).exists() else name.rpartition("@") if "@" in name else (name, "", "")
-        _, found = read_launch(load_study(Path(file), overrides), launch or None, display)
+        _, found = read_launch(load_study(find_study(Path(file)), overrides), launch or None, display)
         same = sum(other.name.split(" #")[0] == found.name for other in launches)
         launches.append(replace(found, name=f"{found.name} #{same + 1}") if same else found)
     return launches

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from cpsc.errors import ConfigError
+from tuning.study.packaged_studies import SCALES
 from tuning.study.search_space import check_path, flatten, merge, set_path
 from tuning.study.yaml_loader import load_yaml, read_mapping
 
-SCALE, SCALES, BY_METHOD = "scale", "scales", "by_method"
+SCALE, BY_METHOD = "scale", "by_method"
 _FILE_NAME = re.compile(r"\w[\w.-]*", flags=re.ASCII)
 _NOT_IN_DISTILL_CONFIG = ("dataset", "teacher", "probe", "preset", "num_classes", BY_METHOD)
 

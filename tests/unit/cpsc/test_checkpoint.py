@@ -118,6 +118,7 @@ def test_a_file_of_another_kind_is_refused(content: bytes, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("bit", [0, 5])
+@pytest.mark.slow
 def test_a_turned_bit_is_refused_or_without_effect(bit: int, tmp_path: Path) -> None:
     """In what the file holds it is refused; in what the archive says about itself it may be of no consequence."""
     path = tmp_path / "run.pt"

@@ -90,6 +90,7 @@ def resumed_case(name: str, vary, reference, make_teacher):
 
 
 @pytest.mark.parametrize("case", ["paper", "reference", "adapter"])
+@pytest.mark.slow
 def test_two_epochs_and_two_more_after_a_file_equal_four_bit_for_bit(
     case, vary, reference, make_teacher, make_probe, real_images, tmp_path
 ) -> None:
@@ -169,6 +170,7 @@ def test_another_seed_gives_other_weights_and_metrics(vary, teacher) -> None:
     ],
     ids=str,
 )
+@pytest.mark.slow
 def test_every_switch_changes_the_generator_or_student_that_two_epochs_train(change, vary, make_teacher) -> None:
     # The adapter's switches need networks of different width; the other switches do not mind them.
     teacher, trained = make_teacher("wrn_10_2"), []

@@ -28,6 +28,7 @@ from tests.unit.cpsc.foreign_files import (
 )
 
 State = dict[str, Tensor]
+pytestmark = pytest.mark.slow  # checkpoints of every kind are written and read
 ARCH = "wrn_10_1"
 FLOATS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64, "float8_e4m3fn": torch.float8_e4m3fn}
 

@@ -215,6 +215,7 @@ def test_weights_are_read_without_running_what_is_in_the_file(tmp_path: Path, mo
 
 
 @needs_extra
+@pytest.mark.slow
 def test_a_real_inception_reads_its_weights_from_the_file_and_downloads_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ def test_the_teacher_is_bit_identical_and_has_no_gradient(case: DistillConfig, t
     assert not any(p.requires_grad for module in (distiller.student, distiller.method) for p in module.parameters())
 
 
+@pytest.mark.slow
 def test_two_epochs_and_two_more_after_a_file_equal_four_bit_for_bit(
     case: DistillConfig, teacher, probe, real_images, tmp_path
 ) -> None:
@@ -112,6 +113,7 @@ def test_two_epochs_and_two_more_after_a_file_equal_four_bit_for_bit(
     assert differences(second.state_dict(), straight.state_dict()) == []
 
 
+@pytest.mark.slow
 def test_a_look_at_the_images_changes_nothing(case: DistillConfig, teacher) -> None:
     looked, plain = Distiller(case, teacher), Distiller(case, teacher)
     looked.run_epoch(), plain.run_epoch()

@@ -24,6 +24,7 @@ from cpsc.misfit import (
 from cpsc.models import build_model
 from cpsc.teacher import Teacher, TeacherRecipe, train_teacher
 
+pytestmark = pytest.mark.slow  # images are inverted out of trained networks
 CPU = torch.device("cpu")
 CHANNELS, SIZE = 1, digits.IMAGE_SIZE
 

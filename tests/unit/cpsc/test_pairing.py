@@ -21,6 +21,9 @@ from tests.unit.cpsc.test_observation import Wishes, batch_of
 WIDTH, SIZE, ROWS = 4, 8, 16
 
 
+pytestmark = pytest.mark.slow  # networks of every family see images
+
+
 class InOrder(nn.Module):
     """Three equally wide layers, declared as they run; each pushes its mean and variance elsewhere."""
 

@@ -42,6 +42,7 @@ def test_the_teachers_accuracy_is_that_on_the_stored_pixels(teacher) -> None:
     assert probe.teacher_accuracy == accuracy(logits, probe.labels)
 
 
+@pytest.mark.slow
 def test_inversion_makes_the_teacher_see_the_wanted_classes(shapes) -> None:
     recipe = TeacherRecipe(arch="wrn_10_1", epochs=8, batch_size=16, lr=0.05, warmup_epochs=1)
     teacher = train_teacher(recipe, shapes, CPU)

@@ -69,6 +69,7 @@ def test_a_system_without_control_groups_is_counted_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processor affinity")
+@pytest.mark.slow
 def test_a_process_that_is_held_to_one_processor_counts_one() -> None:
     program = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"

@@ -24,6 +24,7 @@ from cpsc.teacher import Teacher
 from cpsc.torchvision_cure import import_torchvision
 from tests.unit.cpsc.models.published_keys import published_keys
 
+pytestmark = pytest.mark.slow  # networks of every published family
 CPU = torch.device("cpu")
 CONFIG = PublishedConfig(normalisation="cifar10", image_size=16)
 State = dict[str, Tensor]

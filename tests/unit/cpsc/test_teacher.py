@@ -155,6 +155,7 @@ def test_a_teacher_of_unknown_accuracy_reads_back_as_one(teacher, tmp_path: Path
 
 
 @pytest.mark.parametrize("arch", ["vgg11", "mobilenet_v2", "resnet18"])
+@pytest.mark.slow
 def test_a_teacher_of_any_network_reads_back_as_the_same(arch: str, make_teacher, tmp_path: Path) -> None:
     teacher = make_teacher(arch)
     teacher.save(tmp_path / "teacher.pt")

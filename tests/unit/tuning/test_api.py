@@ -19,12 +19,14 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_trial_runs_here_and_returns_its_epochs(file: Path) -> None:
     results = run_trial(load_study(file), {"weights.l2": 0.5}, epochs=2, quiet=True)
     assert [result["epoch"] for result in results] == [1, 2]
     assert all(0 <= result["probe_agreement"] <= 1 for result in results)
 
 
+@pytest.mark.slow
 def test_what_a_study_has_recorded_is_a_frame_and_a_page(file: Path, tmp_path: Path) -> None:
     study = load_study(str(file), ["search.num_trials=5"])
     made_store(study, num_trials=5, epochs=3)

@@ -21,6 +21,7 @@ from tuning.storage import Storage
 from tuning.study import TeacherSource
 from tuning.trial.assets import obtain_teacher
 
+pytestmark = pytest.mark.slow  # teachers are trained, or checked against their batch norms
 CPU = torch.device("cpu")
 HALF = Normalisation(mean=(0.5,), std=(0.5,))
 SAID = PublishedConfig(normalisation="half", image_size=8)

@@ -27,6 +27,7 @@ from tuning.study.config import resolve_study
 from tuning.tracking import store_file
 from tuning.tracking.store_file import FILE_NAME, ensure_store_file, holds_anything, is_whole, prefix
 
+pytestmark = pytest.mark.slow  # processes are forked and killed
 START = {"kind": "launch_start", "time": 0.0}
 
 

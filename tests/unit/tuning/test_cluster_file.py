@@ -36,6 +36,8 @@ from tuning.cluster.launcher_config import CHECKS, check_cluster_file
 from tuning.cluster.launcher_config.sections import check_as_ray_does
 from tuning.cluster.launcher_config.shell import simple_commands
 
+pytestmark = pytest.mark.slow  # hundreds of cluster files, each through Ray's validator
+
 
 @pytest.fixture
 def cluster() -> Cluster:

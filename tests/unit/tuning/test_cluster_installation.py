@@ -27,6 +27,7 @@ from tests.unit.tuning.cluster_edits import (
 from tuning.cluster.launcher_config import check_cluster_file, installation, project
 from tuning.cluster.launcher_config.sections import check_as_ray_does
 
+pytestmark = pytest.mark.slow  # a hundred cluster files, each through Ray's validator
 SETUP = "setup_commands"
 NAMES = [Requirement(text).name for text in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]]
 WHOLE = f'~/venv/bin/pip install "ray[default,tune]=={RAY}"'

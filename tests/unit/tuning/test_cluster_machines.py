@@ -24,6 +24,7 @@ from tests.unit.tuning.cluster_edits import (
 from tuning.cluster.launcher_config import check_cluster_file
 from tuning.cluster.launcher_config.sections import check_as_ray_does
 
+pytestmark = pytest.mark.slow  # hundreds of cluster files, each through Ray's validator and EC2's model
 TYPES = "available_node_types"
 WORKERS = f"{TYPES}/gpu_spot"
 NODE = f"{WORKERS}/node_config"

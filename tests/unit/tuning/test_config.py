@@ -468,6 +468,7 @@ def test_a_tag_that_would_run_or_build_python_objects_is_refused(write: Write, t
     ],
     ids=["date", "bool tag", "int tag", "timestamp tag", "binary digits", "5000 digits", "nested deeply", "cycle"],
 )
+@pytest.mark.slow
 def test_yaml_whose_values_cannot_be_built_is_refused(write: Write, text: str) -> None:
     assert file_refusal(write(text))
 
@@ -644,24 +645,28 @@ def check_resolves_or_refuses(raw: Raw) -> None:
 
 @ANY
 @given(raw=st.dictionaries(st.sampled_from(sorted(StudyFile.model_fields)) | st.text(max_size=6), GARBAGE, max_size=8))
+@pytest.mark.slow
 def test_any_content_resolves_or_is_refused(raw: Raw) -> None:
     check_resolves_or_refuses(raw)
 
 
 @ANY
 @given(space=SPACES)
+@pytest.mark.slow
 def test_any_space_resolves_or_is_refused(space: Any) -> None:
     check_resolves_or_refuses(VALID | {"space": space})
 
 
 @ANY
 @given(config=CONFIGS)
+@pytest.mark.slow
 def test_any_config_resolves_or_is_refused(config: Any) -> None:
     check_resolves_or_refuses(VALID | {"config": config})
 
 
 @ANY
 @given(change=st.dictionaries(st.sampled_from(KNOWN_KEYS), GARBAGE, min_size=1, max_size=3))
+@pytest.mark.slow
 def test_any_change_of_a_valid_config_resolves_or_is_refused(change: Raw) -> None:
     check_resolves_or_refuses(VALID | {"config": VALID["config"] | change})
 
@@ -686,12 +691,14 @@ def test_anything_said_of_a_file_resolves_or_is_refused(said: dict[Any, Any]) ->
 
 @ANY
 @given(start=STARTS)
+@pytest.mark.slow
 def test_any_starting_points_resolve_or_are_refused(start: Any) -> None:
     check_resolves_or_refuses(VALID | {"start": start})
 
 
 @ANY
 @given(key=st.sampled_from(sorted(StudyFile.model_fields)), value=GARBAGE)
+@pytest.mark.slow
 def test_any_value_of_a_known_key_resolves_or_is_refused(key: str, value: Any) -> None:
     check_resolves_or_refuses(VALID | {key: value})
 
@@ -736,6 +743,7 @@ def test_any_text_that_looks_like_yaml_loads_or_is_refused(tmp_path_factory: pyt
 
 @ANY
 @given(at=st.integers(0, 250), cut=st.integers(0, 12), text=YAML_TEXT | SNIPPETS)
+@pytest.mark.slow
 def test_any_damage_to_a_valid_file_loads_or_is_refused(
     tmp_path_factory: pytest.TempPathFactory, at: int, cut: int, text: str
 ) -> None:
@@ -748,6 +756,7 @@ def test_any_damage_to_a_valid_file_loads_or_is_refused(
     assignment=st.tuples(st.sampled_from(KNOWN_KEYS) | st.text(max_size=8), YAML_TEXT | SNIPPETS).map("=".join)
     | st.text(max_size=9)
 )
+@pytest.mark.slow
 def test_any_override_applies_or_is_refused(tmp_path_factory: pytest.TempPathFactory, assignment: str) -> None:
     check_loads_or_refuses(tmp_path_factory.getbasetemp() / "override.yaml", yaml.safe_dump(VALID).encode(), [assignment])
 

@@ -22,6 +22,7 @@ from tuning.export.export import StudentExport, check_folder, compare
 from tuning.export.formats import FORMATS, ONNX, PROGRAM, WEIGHTS, network_source
 from tuning.trial import Assets
 
+pytestmark = pytest.mark.slow  # every network is traced and exported, in seconds each
 ARCHS = ("wrn_10_1", "wrn_16_2", "resnet18", "vgg11", "mobilenet_v2")
 
 

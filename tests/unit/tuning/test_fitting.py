@@ -12,6 +12,7 @@ from tuning.study.config import resolve_study
 from tuning.study.teacher_fit import fitted, switched_off
 
 Raw = dict[str, Any]
+pytestmark = pytest.mark.slow  # teachers are fitted to studies
 NONE = NormSurvey(compared=(), left_out={}, others={"GroupNorm": 5})
 SOME = NormSurvey(compared=("bn",), left_out={"aux": "does not run"}, others={})
 

@@ -14,6 +14,8 @@ from tests.conftest import tiny_study
 from tuning.outcome import Outcome
 from tuning.results.recorded_trial import find_trial, stores_of, study_of
 
+pytestmark = pytest.mark.slow  # trials are read from an MLflow store
+
 
 class Recorded(NamedTuple):
     folder: Path

@@ -25,6 +25,7 @@ from tuning.tracking.tags import DIGEST_TAG, LAUNCH_TAG, NUMBER_TAG
 from tuning.trial import Assets
 from tuning.trial.files import BEST_STUDENT_FILE
 
+pytestmark = pytest.mark.slow  # students are logged and registered with MLflow, some hundred times
 NUM_PARAMS = 230
 STEPS = (
     "create_logged_model",

@@ -26,6 +26,7 @@ from tuning.results import Launch
 from tuning.study import Study, load_study
 from tuning.tracking import store_uri
 
+pytestmark = pytest.mark.slow  # pages of whole sweeps, from MLflow stores
 STUDY = Path(__file__).parents[3] / "search_spaces" / "digits.yaml"
 NUM_TRIALS, EPOCHS = 12, 9
 QUIET = Display(quiet=True)

@@ -14,6 +14,7 @@ from tuning.results.from_mlflow import load_launch
 from tuning.tracking.run_lookup import one_each
 from tuning.tracking.tags import KIND_TAG, LAUNCH_ID_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, RUNNING
 
+pytestmark = pytest.mark.slow  # whole sweeps are read from MLflow stores
 Curve = dict[int, float]
 
 

@@ -29,6 +29,7 @@ def test_a_study_resolves_as_it_is(path: Path) -> None:
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("path", [path for path in STUDIES if path.stem not in ONE_SCALE], ids=lambda path: path.stem)
+@pytest.mark.slow
 def test_a_study_resolves_at_every_scale_under_a_name_of_its_own(path: Path, scale: str) -> None:
     study = at_scale(path, scale)
     assert study.name == f"{path.stem}-{scale}"

@@ -33,6 +33,7 @@ from tuning.tracking.client import HTTP_TIMEOUT
 from tuning.tracking.retry import Patience
 from tuning.tracking.translation import Translator
 
+pytestmark = pytest.mark.slow  # some hundred deliveries, each to an MLflow store of its own
 SECRET = "hidden-secret"
 
 

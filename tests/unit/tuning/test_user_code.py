@@ -56,6 +56,7 @@ def forget() -> Any:
 
 
 @pytest.mark.parametrize("place", ["working directory", "study's folder"])
+@pytest.mark.slow
 def test_the_installed_script_finds_a_factory(place: str, tmp_path: Path) -> None:
     here, studies = tmp_path / "here", tmp_path / "studies"
     here.mkdir()

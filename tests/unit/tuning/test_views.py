@@ -16,6 +16,7 @@ from tuning.study import Study, load_study
 from tuning.tracking import store_uri
 from tuning.tracking.ui_view import VIEW_TAG, first_page, view_tag
 
+pytestmark = pytest.mark.slow  # views are made in an MLflow store
 FILE = Path(__file__).parents[3] / "search_spaces" / "digits.yaml"
 
 

@@ -9,6 +9,7 @@ from cpsc.statistics import StatisticsRecorder
 from cpsc.torchvision_cure import import_torchvision
 from tests.unit.cpsc.models.published_keys import published_keys
 
+pytestmark = pytest.mark.slow  # every network of the registry computes
 COUNTS = {
     "resnet18": {10: 11_173_962, 100: 11_220_132, 200: 11_271_432},
     "resnet34": {10: 21_282_122, 100: 21_328_292, 200: 21_379_592},

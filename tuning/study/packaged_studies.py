@@ -1,0 +1,95 @@
+"""The studies that travel with the package, by name: ``digits`` is search_spaces/digits.yaml, wherever that is installed."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from cpsc.errors import ConfigError
+from tuning.study.yaml_loader import read_mapping
+
+FOLDER = Path(str(files("tuning"))).parent / "search_spaces"
+"""Beside `tuning` in a checkout, and beside it again where a wheel is installed."""
+SCALES = "scales"
+"""The folder, beside studies or above them, of what a study's data and budget are; see `overrides`."""
+_NAME = re.compile(r"[\w-]+(/[\w-]+)*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackagedStudy:
+    """What a list of studies says of one."""
+
+    name: str
+    method: str
+    about: str
+    """The first line of the comment that the file begins with."""
+
+
+def packaged_files() -> dict[str, Path]:
+    """Files of the packaged studies by name, those of subfolders last. Scales are no studies."""
+    found = [path.relative_to(FOLDER) for path in FOLDER.rglob("*.yaml") if path.parent.name != SCALES]
+    found.sort(key=lambda path: (len(path.parts), path))
+    return {path.with_suffix("").as_posix(): FOLDER / path for path in found}
+
+
+def find_study(study: Path) -> Path:
+    """The file that an argument STUDY means: itself, or, where it is a bare name and no file, the packaged study of that name.
+
+    ConfigError where it is a bare name of neither. What is written as a path, with a suffix, stays that path, there or not.
+    """
+    name = str(study)
+    if not _NAME.fullmatch(name) or _is_there(study):
+        return study
+    packaged = packaged_files()
+    if name not in packaged:
+        close = _nearest(name, packaged)
+        hint = f"did you mean {close}? " if close else ""
+        raise ConfigError(f"{name}: neither a file nor a packaged study, {hint}list them with: cpsc-tune studies")
+    return packaged[name]
+
+
+def as_argument(file: Path) -> Path:
+    """What a user types for the study `file`: a packaged one's name, any other's path."""
+    return next((Path(name) for name, packaged in packaged_files().items() if packaged == file), file)
+
+
+def list_studies() -> list[PackagedStudy]:
+    """Every packaged study, as its file describes it."""
+    return [
+        PackagedStudy(name=name, method=_method(read_mapping(file, keys="name, config and space")), about=_first_comment(file))
+        for name, file in packaged_files().items()
+    ]
+
+
+def studies_table(studies: list[PackagedStudy]) -> str:
+    """A line a study: name, method, what it is."""
+    name_width = max((len(study.name) for study in studies), default=0)
+    method_width = max((len(study.method) for study in studies), default=0)
+    return "\n".join(f"{study.name:<{name_width}}  {study.method:<{method_width}}  {study.about}" for study in studies)
+
+
+def _is_there(study: Path) -> bool:
+    try:
+        return study.exists() and not study.is_dir()
+    except OSError:  # a name too long, a folder that must not be entered: said where the file is read
+        return True
+
+
+def _nearest(name: str, known: Mapping[str, Path]) -> str | None:
+    """The name that was meant: that of a study in a subfolder, or one that differs by a slip."""
+    in_subfolders = [other for other in known if other.rsplit("/", 1)[-1] == name]
+    return next(iter(in_subfolders or difflib.get_close_matches(name, known, n=1)), None)
+
+
+def _method(study: Mapping[str, Any]) -> str:
+    """The method that a study tunes, or how many it compares."""
+    searched = study["space"].get("method")
+    return f"{len(searched['choice'])} methods" if searched else str(study["config"]["method"])
+
+
+def _first_comment(file: Path) -> str:
+    with file.open(encoding="utf-8") as lines:
+        return next(lines).removeprefix("#").strip()
