@@ -26,7 +26,7 @@ app = typer.Typer(
 
 
 def _look_beside(study: Path) -> Path:
-    """A study's file, beside which the network of its teacher may be written."""
+    """A study's file, beside which the network of its teacher, or its method, may be written."""
     look_in([study.parent])
     return study
 

@@ -26,7 +26,7 @@ from tuning.safe_yaml import dump_yaml
 from tuning.storage import Storage
 from tuning.tracking import MlflowWriter
 from tuning.trainable import to_plain
-from tuning.user_code import code_folders
+from tuning.user_code import code_folders, look_in
 
 SWITCHED_OFF = "switched_off"
 """The parameter that names settings of the study file which were not followed: see `fitting`."""
@@ -103,6 +103,7 @@ def open_launch(storage: str, name: str, overrides: list[str]) -> Study:
     check_fits(folder, name)
     if not is_begun(file.parent):
         raise ConfigError(f"launch {name!r}: under {folder} it has no record, so nothing of it was begun; run its study anew")
+    look_in(recorded_code_folders(Journal(file.parent).events()))
     study = load_study(file, overrides)
     has_one_root = study.storage == str(study.local)  # and it may have been moved, or named relative to another folder
     return replace(study, local=folder, storage=str(folder) if has_one_root else study.storage)
@@ -123,6 +124,7 @@ def _fetch_launch(storage: Storage, name: str, overrides: list[str]) -> Study:
             write_durably(fetched, copy.read_text(encoding="utf-8"))
             fetched.replace(file)
     _fetch_journal(storage, name, folder)
+    look_in(recorded_code_folders(Journal(folder).events()))
     # The copy of the study file names no password: the storage is the one that was given, and so are others, by --set.
     return replace(load_study(file, [f"storage={storage.location}", *overrides]), local=local)
 
@@ -169,7 +171,7 @@ def launch_start(study: Study, assets: Assets, launch_id: str) -> Event:
 
 
 def recorded_code_folders(events: Iterable[Event]) -> list[str]:
-    """Where the driver that began a launch looked for its teacher's factory."""
+    """Where the driver that began a launch looked for its teacher's factory and its methods."""
     folders = next((event for event in events if event["kind"] == "launch_start"), {}).get("code_folders")
     return [folder for folder in folders if isinstance(folder, str)] if isinstance(folders, list) else []
 

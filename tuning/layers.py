@@ -7,7 +7,7 @@ from typing import Any
 
 from cpsc.errors import ConfigError
 from tuning.safe_yaml import load_yaml, read_mapping
-from tuning.space import check_path, flatten, merge, set_path
+from tuning.space import check_path, flatten, merge, set_path, users_methods
 
 SCALE, SCALES, BY_METHOD = "scale", "scales", "by_method"
 _FILE_NAME = re.compile(r"\w[\w.-]*", flags=re.ASCII)
@@ -78,7 +78,7 @@ def overridden(raw: Mapping[str, Any], assignments: Mapping[str, Any], *, keys: 
             raise ConfigError(f"--set {path}: is searched by this study, remove it from space to fix it")
         if head not in keys:
             if head not in _NOT_IN_DISTILL_CONFIG:
-                check_path(path, where="--set")
+                check_path(path, where="--set", methods=users_methods(changed.get("config"), space))
             path = f"config.{path}"
         _forget_by_method(changed, path.removeprefix("config."))
         set_path(changed, path, value)

@@ -21,7 +21,6 @@ from tuning.launch import (
     new_launch,
     open_launch,
     open_writer,
-    recorded_code_folders,
     resume_command,
     shared_params,
 )
@@ -40,7 +39,6 @@ from tuning.study_mirror import StudyMirror, mirroring
 from tuning.sweep_progress import SweepProgress
 from tuning.tracking import MlflowWriter, delivering
 from tuning.tuner import build_tuner, remove_ray_state, trial_context, without_snapshots
-from tuning.user_code import look_in
 
 
 class InterruptedSweepError(CpscError):
@@ -76,7 +74,6 @@ def resume_sweep(storage: str, name: str, display: Display, *, overrides: list[s
         check_resumable(history, study.space)
         for remark in (*remarks, *(f"{journal.path}: {text}" for text in history.remarks)):
             display.say(remark)
-        look_in(recorded_code_folders(journal.events()))
         # The launch has accepted its teacher.
         assets = prepare(study, display, force=True, on_cluster=address is not None, before_making=session.start)
         return attempt.drive(name, assets)

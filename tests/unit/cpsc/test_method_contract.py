@@ -29,6 +29,7 @@ SMALL_PARTS: dict[str, dict[str, Any]] = {
 }
 CASES = [(method, name, "none") for method, presets in PRESETS.items() for name in presets]
 CASES += [("cpsc", "paper", "vae"), ("dafl", "original", "vae"), ("dfad", "original", "vae")]
+CASES += [("tests.unit.cpsc.ninth_method:Doubt", "original", "none"), ("tests.unit.cpsc.ninth_method:Doubt", "original", "vae")]
 
 
 def small(method: str, name: str, replay: str = "none", **changes: Any) -> DistillConfig:

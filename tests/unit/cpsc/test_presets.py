@@ -3,8 +3,10 @@ from typing import Any
 
 import pytest
 
-from cpsc.config import CpscConfig, DistillConfig, GeneratorConfig
+from cpsc.config import DistillConfig, GeneratorConfig
 from cpsc.errors import ConfigError
+from cpsc.methods import config_class
+from cpsc.methods.cpsc import CpscConfig
 from cpsc.presets import PRESETS, preset
 from cpsc.schedule import generator_lr, student_lr
 from tuning.space import Settings, build_config
@@ -111,9 +113,9 @@ def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
 def test_every_preset_names_settings_that_exist(method: str) -> None:
     for name in PRESETS[method]:
         for key, value in preset(name, method=method, num_classes=10).items():
-            assert key in {field.name for field in dataclasses.fields(DistillConfig)}
+            assert key in {field.name for field in dataclasses.fields(config_class(method))}
             if isinstance(value, dict):
-                assert value.keys() <= vars(getattr(DistillConfig(), key)).keys()
+                assert value.keys() <= vars(getattr(config_class(method)(), key)).keys()
 
 
 def weights(method: str, name: str, num_classes: int = 10) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cpsc.config import DistillConfig
+from cpsc.methods import config_class
 from cpsc.presets import PRESETS, preset
 from tuning.config import Study, load_study
 from tuning.space import build_config, flatten
@@ -43,7 +43,7 @@ def test_there_is_a_study_for_each_method() -> None:
 @pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
 def test_the_first_point_holds_the_published_values(path: Path) -> None:
     method = path.stem
-    published = dict(flatten(asdict(DistillConfig()))) | dict(flatten(preset(method=method, num_classes=10)))
+    published = dict(flatten(asdict(config_class(method)()))) | dict(flatten(preset(method=method, num_classes=10)))
     study = load_study(path)
     assert study.space.keys() == study.first_point.keys()
     assert all(study.first_point[name] == published[name] for name in study.space)
