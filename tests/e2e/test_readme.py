@@ -132,7 +132,7 @@ def run_python(cwd: Path) -> str:
 
 
 def test_the_study_shown_is_a_study(tmp_path: Path) -> None:
-    shown, two_methods, for_a_cluster = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    shown, _, two_methods, for_a_cluster = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
     (tmp_path / "scales").symlink_to(ROOT / "search_spaces" / "scales")
     (tmp_path / "methods.yaml").write_text(two_methods)
     assert load_study(tmp_path / "methods.yaml").name == "two-methods-digits"
