@@ -1,13 +1,12 @@
-"""The settings that each method was published with, by method and preset: what lies under a user's own."""
+"""A method's presets as nested settings: what lies under a user's own."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from cpsc.config import DistillConfig
 from cpsc.errors import ConfigError
-from cpsc.methods import METHODS, Settings, method_class
+from cpsc.methods import method_class
 
-PRESETS: Mapping[str, Mapping[str, tuple[Settings, ...]]] = {name: method.PRESETS for name, method in METHODS.items()}
 DEFAULT_METHOD = DistillConfig().method
 
 

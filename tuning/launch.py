@@ -113,6 +113,8 @@ def _fetch_launch(storage: Storage, name: str, overrides: list[str]) -> Study:
     if not _is_recorded(storage, name):
         known = [found for found in storage.names() if _is_recorded(storage, found)]
         raise ConfigError(f"launch {name!r}: not under {storage}, there is {', '.join(known) or 'none'}")
+    with storage.reading(storage.path(f"{name}/{FILE_NAME}")) as journal:
+        look_in(recorded_code_folders(Journal(journal.parent).events()))
     with storage.reading(storage.path(f"{name}/{STUDY_FILE}")) as copy:
         local = load_study(copy, overrides).local
         folder = local / name
@@ -124,7 +126,6 @@ def _fetch_launch(storage: Storage, name: str, overrides: list[str]) -> Study:
             write_durably(fetched, copy.read_text(encoding="utf-8"))
             fetched.replace(file)
     _fetch_journal(storage, name, folder)
-    look_in(recorded_code_folders(Journal(folder).events()))
     # The copy of the study file names no password: the storage is the one that was given, and so are others, by --set.
     return replace(load_study(file, [f"storage={storage.location}", *overrides]), local=local)
 

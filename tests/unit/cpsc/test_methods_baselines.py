@@ -25,7 +25,7 @@ from cpsc.losses.statistics import batch_statistics_distance, gaussian_statistic
 from cpsc.methods import METHODS, AbstractMethod, View, check_method, config_class, own_settings
 from cpsc.methods.cmi import Cmi, feature_layers, num_input_channels
 from cpsc.models import Output, build_model
-from cpsc.presets import PRESETS, preset
+from cpsc.presets import preset
 from cpsc.schedule import student_lr
 from cpsc.statistics import ChannelStatistics, channel_means, recorded
 from tests.unit.cpsc.test_distiller import copy_of, differences
@@ -326,7 +326,7 @@ def test_plain_inversion_does_not_ask_the_student() -> None:
 
 
 def test_the_student_is_in_eval_mode_while_pixels_are_inverted_and_in_train_mode_for_its_own_steps(teacher) -> None:
-    for name in PRESETS["adi"]:
+    for name in METHODS["adi"].PRESETS:
         distiller, modes = Distiller(tiny("adi", name), teacher), []
         distiller.student.register_forward_pre_hook(lambda net, inputs, modes=modes: modes.append(net.training))
         distiller.run_epoch()
@@ -665,7 +665,7 @@ def test_a_switch_is_taken_by_the_methods_in_which_it_changes_something(method: 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_preset_passes_its_own_methods_check(method: str) -> None:
-    for name in PRESETS[method]:
+    for name in METHODS[method].PRESETS:
         changes = preset(name, method=method, num_classes=10)
         weights = changes.pop("weights", vars(LossWeights()))
         check_method(configured(method, weights, **changes))
@@ -756,7 +756,7 @@ def test_what_an_inversion_cannot_do_is_refused(method: str, changes: dict, rule
 )
 def test_a_setting_without_effect_is_refused(method: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        small(method, next(iter(PRESETS[method])), **settings)
+        small(method, next(iter(METHODS[method].PRESETS)), **settings)
 
 
 def test_what_is_said_of_a_run_is_what_its_method_has() -> None:

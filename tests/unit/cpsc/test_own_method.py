@@ -9,6 +9,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
+from cpsc import methods
 from cpsc.config import DistillConfig
 from cpsc.errors import ConfigError
 from cpsc.methods import METHODS, NO_TERMS, AbstractMethod, check_method, config_class, method_class, own_settings
@@ -53,6 +54,24 @@ def test_what_it_brings_is_not_there_for_other_methods() -> None:
 def test_every_method_brings_names_of_its_own() -> None:
     sections = [(name, kind) for method in METHODS.values() for name, kind in method.SECTIONS.items()]
     assert len(dict(sections)) == len(sections) == len({kind for _, kind in sections})
+
+
+def test_a_ninth_of_ours_would_be_its_row_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "ninth", Doubt)
+    methods._ours.cache_clear()
+    try:
+        kind = config_class("ninth")
+        assert kind is config_class("cpsc")  # of which all have the terms and sections of all
+        assert (kind().weights["doubt"], kind().section(DoubtConfig)) == (0.0, DoubtConfig())
+        config = kind(method="ninth", weights=type(kind().weights)(**preset(method="ninth", num_classes=4)["weights"]))
+        check_method(config)
+        assert own_settings(config)["weights"] == {"kl": 1.0, "one_hot": 1.0, "doubt": 0.5}
+        with pytest.raises(ConfigError, match=r"^weights\.doubt must be 0 for method cpsc, which has no such term, got 1.0"):
+            check_method(kind(weights=dataclasses.replace(kind().weights, doubt=1.0)))
+        with pytest.raises(ConfigError, match=r"^doubting\.temperature must be left out for method cpsc, which does not have it"):
+            check_method(kind(doubting=DoubtConfig(temperature=3.0)))
+    finally:
+        methods._ours.cache_clear()
 
 
 @pytest.mark.parametrize(
