@@ -18,7 +18,7 @@ def check(method: type[AbstractMethod]) -> None:
         raise ConfigError(f"GENERATOR_TERMS and STUDENT_TERMS must be tuples of names, got {odd[0]!r} in one")
     taken = {item.name for item in fields(DistillConfig)}
     for name, kind in method.SECTIONS.items():
-        if not _is_name(name) or name in taken:
+        if not _is_name(name) or name in taken or hasattr(DistillConfig, name):
             raise ConfigError(f"SECTIONS must have names that DistillConfig does not have, got {name!r}")
         if not (is_dataclass(kind) and kind.__dataclass_params__.frozen and all(map(_has_default, fields(kind)))):  # type: ignore[attr-defined]
             raise ConfigError(f"SECTIONS must be frozen dataclasses with a default for each field, {name} is none")
