@@ -1,52 +1,32 @@
 """Settings of one distillation run: frozen, nested, checked on construction.
 
-Defaults are the CPSC-DFKD paper's (Shao et al. 2023, sec. 4.1, and the command its authors publish); what the other
-methods change stands in `presets`.
-Plain dataclasses keep this package free of pydantic; ``__pydantic_config__`` lets the edge validate the
-same definition and reject unknown keys with their path.
+Defaults are the CPSC-DFKD paper's (Shao et al. 2023, sec. 4.1, and the command its authors publish); what the other methods change
+stands in their presets. Here is what methods share: terms and sections that one of them brings along are in its own file, and join
+these classes by `cpsc.methods.config_class`. Plain dataclasses keep this package free of pydantic; ``__pydantic_config__`` lets the
+edge validate the same definition and reject unknown keys with their path.
 """
 
-import sys
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
-from cpsc.errors import ConfigError
 from cpsc.kinds import of_stated_kinds
-
-FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid"}
+from cpsc.rules import FORBID_UNKNOWN, at_most, non_negative, positive, require, rising_epochs
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-MethodName = Literal["cpsc", "pre_dfkd", "dafl", "zskt", "dfad", "adi", "dfq", "cmi"]
 Annealing = Literal["cosine", "milestones"]
+T = TypeVar("T")
 
-
-def require(holds: bool, path: str, value: object, rule: str) -> None:
-    """Raise the one-line ConfigError of this package unless `holds`."""
-    if not holds:
-        raise ConfigError(f"{path} must be {rule}, got {value!r}")
-
-
-def _positive(path: str, value: float) -> None:
-    require(0 < value <= sys.float_info.max, path, value, "> 0")
-
-
-def _non_negative(path: str, value: float) -> None:
-    require(0 <= value <= sys.float_info.max, path, value, ">= 0")
-
-
-def _at_most(path: str, value: int, limit: int) -> None:
-    """Beyond any use, and what lies there fails only once it runs: as a tensor that no memory holds."""
-    require(value <= limit, path, value, f"<= {limit}")
-
-
-def _rising_epochs(path: str, epochs: tuple[int, ...]) -> None:
-    require(list(epochs) == sorted(set(epochs)) and min(epochs, default=1) > 0, path, list(epochs), "rising positive epochs")
+IMAGE_SECTIONS = ("replay", "inversion")
+"""Sections of `DistillConfig` that a method has or not by how its images are made."""
 
 
 @dataclass(frozen=True, kw_only=True)
 @of_stated_kinds("weights")
 class LossWeights:
-    """Factors of the loss terms; a term of weight 0 is not computed. Which of them a method has, its file says."""
+    """Factors of the loss terms; a term of weight 0 is not computed. Which of them a method has, its file says.
+
+    Terms that a method brings along are further fields, 0 unless set: ``weights[name]`` is the factor of any of them.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
@@ -79,12 +59,15 @@ class LossWeights:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            _non_negative(f"weights.{name}", value)
-        generator = self.adversarial + self.batch_statistics + self.contrast + self.label
-        generator += self.one_hot + self.balance + self.activation + self.total_variation + self.image_norm
-        require(generator > 0, "weights", 0.0, "not all 0 in the generator's loss: it would learn nothing")
-        student = self.kl + self.l2 + self.l1
-        require(student > 0, "weights.kl and weights.l2", 0.0, "not both 0: the student would learn nothing")
+            non_negative(f"weights.{name}", value)
+        generator = any(value for name, value in vars(self).items() if name not in ("kl", "l2", "l1", "attention"))
+        require(generator, "weights", 0.0, "not all 0 in the generator's loss: it would learn nothing")
+        brought = any(value for name, value in vars(self).items() if name not in LossWeights.__dataclass_fields__)
+        student = self.kl or self.l2 or self.l1 or brought
+        require(bool(student), "weights.kl and weights.l2", 0.0, "not both 0: the student would learn nothing")
+
+    def __getitem__(self, term: str) -> float:
+        return float(vars(self)[term])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,16 +96,16 @@ class StudentConfig:
     """Batch statistics, and updates of the running ones, also while the generator trains (as published)."""
 
     def __post_init__(self) -> None:
-        _positive("student.lr", self.lr)
+        positive("student.lr", self.lr)
         require(0 <= self.momentum < 1, "student.momentum", self.momentum, "in [0, 1)")
         require(not self.nesterov or self.momentum > 0, "student.momentum", self.momentum, "> 0 with student.nesterov")
-        _non_negative("student.weight_decay", self.weight_decay)
-        _non_negative("student.warmup_epochs", self.warmup_epochs)
+        non_negative("student.weight_decay", self.weight_decay)
+        non_negative("student.warmup_epochs", self.warmup_epochs)
         require(0 <= self.final_lr_fraction <= 1, "student.final_lr_fraction", self.final_lr_fraction, "in [0, 1]")
-        _rising_epochs("student.milestones", self.milestones)
+        rising_epochs("student.milestones", self.milestones)
         require(0 < self.decay <= 1, "student.decay", self.decay, "in (0, 1]")
         if self.clip_norm is not None:
-            _positive("student.clip_norm", self.clip_norm)
+            positive("student.clip_norm", self.clip_norm)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,17 +142,17 @@ class GeneratorConfig:
     form, which begins with 15 of them, or its first one, which begins with none and which the published PRE-DFKD code has."""
 
     def __post_init__(self) -> None:
-        _positive("generator.latent_dim", self.latent_dim)
-        _at_most("generator.latent_dim", self.latent_dim, 65_536)
+        positive("generator.latent_dim", self.latent_dim)
+        at_most("generator.latent_dim", self.latent_dim, 65_536)
         require(self.width >= 2 and self.width % 2 == 0, "generator.width", self.width, "even and >= 2")
-        _at_most("generator.width", self.width, 4096)
-        _positive("generator.lr", self.lr)
+        at_most("generator.width", self.width, 4096)
+        positive("generator.lr", self.lr)
         require(0 <= self.beta1 < 1, "generator.beta1", self.beta1, "in [0, 1)")
         require(0 <= self.beta2 < 1, "generator.beta2", self.beta2, "in [0, 1)")
-        _rising_epochs("generator.milestones", self.milestones)
+        rising_epochs("generator.milestones", self.milestones)
         require(0 < self.decay <= 1, "generator.decay", self.decay, "in (0, 1]")
         if self.clip_norm is not None:
-            _positive("generator.clip_norm", self.clip_norm)
+            positive("generator.clip_norm", self.clip_norm)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,45 +184,18 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         for name in ("iterations", "generator_steps", "student_steps", "batch_size"):
             value = getattr(self, name)
-            _positive(f"schedule.{name}", value)
-            _at_most(f"schedule.{name}", value, 65_536 if name == "batch_size" else 1_000_000)
+            positive(f"schedule.{name}", value)
+            at_most(f"schedule.{name}", value, 65_536 if name == "batch_size" else 1_000_000)
         require(self.batch_size >= 2, "schedule.batch_size", self.batch_size, ">= 2 (batch norm)")
         if self.student_batch_size is not None:
             require(2 <= self.student_batch_size <= 65_536, "schedule.student_batch_size", self.student_batch_size, "in 2..65536")
-        _non_negative("schedule.generator_warmup_epochs", self.generator_warmup_epochs)
+        non_negative("schedule.generator_warmup_epochs", self.generator_warmup_epochs)
         require(
             self.student_images == "fresh" or self.order == "generator_first",
             "schedule.order",
             self.order,
             f"generator_first with schedule.student_images {self.student_images}",
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-@of_stated_kinds("cpsc")
-class CpscConfig:
-    """Choices on which the paper and its published code differ; the defaults are the paper's."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
-
-    label_input: Literal["logits", "probs"] = "logits"
-    """`probs` feeds softmax outputs to the cross-entropy, i.e. a double softmax (eq. 7)."""
-    l2: Literal["log_norm", "log_mse", "mse"] = "log_norm"
-    """Distance of eq. 6: `log_mse` for the generator only (CIFAR-10 code), `mse` in both phases (CIFAR-100 code)."""
-    l2_detach_teacher: bool = False
-    """Let the generator's L2 term reach it through the student only."""
-    contrast: Literal["teacher_anchor", "two_view"] = "teacher_anchor"
-    """`two_view` is the generic SupCon over both views of the batch instead of eq. 8."""
-    contrast_base_temperature: float | None = None
-    """Multiply the contrast by temperature / base, which makes the temperature rescale its weight."""
-    adapter_renormalise: bool = True
-    """Unit norm again after the adapter."""
-    adapter_train: bool = True
-    """Train the adapter with the generator; otherwise it stays a fixed random projection."""
-
-    def __post_init__(self) -> None:
-        if self.contrast_base_temperature is not None:
-            _positive("cpsc.contrast_base_temperature", self.contrast_base_temperature)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,13 +224,13 @@ class ReplayConfig:
     """Let the refinement's gradients reach the decoder, as those that the published code forgets to clear do."""
 
     def __post_init__(self) -> None:
-        _positive("replay.latent_dim", self.latent_dim)
-        _at_most("replay.latent_dim", self.latent_dim, 65_536)
+        positive("replay.latent_dim", self.latent_dim)
+        at_most("replay.latent_dim", self.latent_dim, 65_536)
         require(0 < self.fraction <= 1, "replay.fraction", self.fraction, "in (0, 1]")
         for name in ("lr", "refine_lr"):
-            _positive(f"replay.{name}", getattr(self, name))
+            positive(f"replay.{name}", getattr(self, name))
         for name in ("updates", "balance", "latent_kl"):
-            _non_negative(f"replay.{name}", getattr(self, name))
+            non_negative(f"replay.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,32 +294,14 @@ class SwitchesConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-@of_stated_kinds("cmi")
-class CmiConfig:
-    """CMI's contrast between images."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
-
-    bank_size: int = 40_960
-    """Images whose features are remembered; the oldest go first."""
-    candidates: int = 4096
-    """Remembered images that a step contrasts the new ones with, at most."""
-    projection_dim: int = 256
-
-    def __post_init__(self) -> None:
-        for name in ("bank_size", "candidates", "projection_dim"):
-            _positive(f"cmi.{name}", getattr(self, name))
-            _at_most(f"cmi.{name}", getattr(self, name), 10_000_000)
-
-
-@dataclass(frozen=True, kw_only=True)
 @of_stated_kinds("")
 class DistillConfig:
     """Everything that decides the numbers of one run, together with the teacher and the probe set."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
-    method: MethodName = "cpsc"
+    method: str = "cpsc"
+    """A row of the table of methods, or ``package.module:Class``."""
     epochs: int = 600
     seed: int = 0
     distillation_temperature: float = 1.0
@@ -374,11 +312,9 @@ class DistillConfig:
     student: StudentConfig = field(default_factory=StudentConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    cpsc: CpscConfig = field(default_factory=CpscConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     inversion: InversionConfig = field(default_factory=InversionConfig)
     switches: SwitchesConfig = field(default_factory=SwitchesConfig)
-    cmi: CmiConfig = field(default_factory=CmiConfig)
     precision: Precision = "auto"
     """`auto`: bf16 where the processor multiplies it natively, else fp32. Losses are always float32."""
     compile: bool = False
@@ -394,12 +330,12 @@ class DistillConfig:
     """
 
     def __post_init__(self) -> None:
-        _positive("epochs", self.epochs)
-        _at_most("epochs", self.epochs, 1_000_000)
-        _positive("diverged_above", self.diverged_above)
-        _non_negative("seed", self.seed)
-        _positive("distillation_temperature", self.distillation_temperature)
-        _positive("contrast_temperature", self.contrast_temperature)
+        positive("epochs", self.epochs)
+        at_most("epochs", self.epochs, 1_000_000)
+        positive("diverged_above", self.diverged_above)
+        non_negative("seed", self.seed)
+        positive("distillation_temperature", self.distillation_temperature)
+        positive("contrast_temperature", self.contrast_temperature)
         require(
             self.student.warmup_epochs <= self.epochs,
             "student.warmup_epochs",
@@ -408,10 +344,7 @@ class DistillConfig:
         )
         warmup = self.schedule.generator_warmup_epochs
         require(warmup < self.epochs, "schedule.generator_warmup_epochs", warmup, f"< epochs ({self.epochs})")
-        if self.method == "cmi":
-            require(
-                self.cmi.bank_size % self.schedule.batch_size == 0,
-                "cmi.bank_size",
-                self.cmi.bank_size,
-                f"a multiple of schedule.batch_size ({self.schedule.batch_size})",
-            )
+
+    def section(self, kind: type[T]) -> T:
+        """The section of that class, which a method brings along; its defaults where this config has none of it."""
+        return next((value for value in vars(self).values() if isinstance(value, kind)), None) or kind()

@@ -17,7 +17,7 @@ from cpsc.errors import CheckpointError, ConfigError, DivergedError
 from cpsc.execution import PLAIN, compiled
 from cpsc.loop import Phase, run_epoch
 from cpsc.measurement import Measurement, Metrics
-from cpsc.methods import METHODS, Terms, check_method
+from cpsc.methods import Terms, check_method, method_class
 from cpsc.metrics import class_balance, curve_statistics, predict
 from cpsc.models import build_model
 from cpsc.observation import Observer
@@ -25,7 +25,7 @@ from cpsc.probe import ProbeSet
 from cpsc.replay import Replay
 from cpsc.rng import RandomStreams, seeded_init
 from cpsc.schedule import generator_lr, student_lr
-from cpsc.synthesis import AbstractSynthesis, GeneratedImages, InvertedBatches, InvertedByGenerator
+from cpsc.synthesis import GeneratedImages
 from cpsc.synthesis.base import Stateful
 from cpsc.teacher import Teacher
 
@@ -88,7 +88,7 @@ class Distiller:
             check_each_iteration=self.device.type == "cpu",
             diverged_above=self.config.diverged_above,
         )
-        if self.method.USES_LABELS:
+        if self.method.LABEL_TERMS:
             metrics["generator_label_agreement"] = self._agreed.item() / self._class_counts.sum().item()
         metrics["generator_class_balance"] = class_balance(self._class_counts)
         metrics["replay_bytes"] = float(self.num_stored_bytes)
@@ -221,11 +221,13 @@ class Distiller:
             student = build_model(config.student.arch, num_classes=teacher.num_classes, channels=teacher.channels)
         self.student = place(student, self.device).train().requires_grad_(False)  # each phase enables its own
         with seeded_init(config.seed, "method"):
-            method = METHODS[config.method](config, teacher=asked, student=self.student)
+            method = method_class(config.method)(config, teacher=asked, student=self.student)
         self.method = method.to(self.device).requires_grad_(False)
         self._rng = RandomStreams(config.seed, self.device)
         self._execution = compiled() if config.compile else PLAIN
-        self.synthesis = self._build_synthesis(teacher)
+        self.synthesis = self.method.SYNTHESIS(
+            config, teacher, self._rng, self.device, heads=self.method.generator_heads, generate=self._execution.generate
+        )
         self._replay = None
         if config.replay.kind == "vae":
             self._replay = Replay(config, teacher, self.teacher, self._rng, self.device)
@@ -236,14 +238,6 @@ class Distiller:
         self._autocast = autocast(precision, self.device)
         self._class_counts = torch.zeros(teacher.num_classes, device=self.device)
         self._agreed = torch.zeros((), device=self.device)
-
-    def _build_synthesis(self, teacher: Teacher) -> AbstractSynthesis:
-        arguments = self.config, teacher, self._rng, self.device
-        if self.config.method == "adi":
-            return InvertedBatches(*arguments)
-        if self.config.method == "cmi":
-            return InvertedByGenerator(*arguments, heads=self.method.generator_heads)
-        return GeneratedImages(*arguments, heads=self.method.generator_heads, generate=self._execution.generate)
 
     def _build_optimization(self) -> None:
         self._student_optimizer = new_student_optimizer(self.config.student, self.student.parameters())
@@ -261,7 +255,7 @@ class Distiller:
         """The phases of one iteration of this epoch, in their order."""
         schedule = self.config.schedule
         if self.epoch <= schedule.generator_warmup_epochs:
-            return [replace(self._generator_phase(), weights=without_adversary(self.method.generator_weights))]
+            return [replace(self._generator_phase(), weights=self.method.warmup_weights)]
         generator, student = [self._generator_phase()], [self._student_phase()]
         if self._replay is not None:
             updates = min(self.config.replay.updates, schedule.student_steps)
@@ -396,11 +390,6 @@ def _check_entries(state: Mapping[str, Any]) -> None:
         raise CheckpointError("checkpoint's epoch and history do not fit each other")
     if not isinstance(state["best_student"], Mapping | None) or not isinstance(state["parts"], Mapping):
         raise CheckpointError("checkpoint holds no networks where they should be")
-
-
-def without_adversary(weights: Mapping[str, float]) -> dict[str, float]:
-    """The same factors with those of adversarial terms 0: they are measured and do not count."""
-    return {name: 0.0 if name.startswith("adversarial") else weight for name, weight in weights.items()}
 
 
 def new_student_optimizer(config: StudentConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

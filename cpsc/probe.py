@@ -18,13 +18,11 @@ from torch import Tensor
 
 from cpsc import checkpoint
 from cpsc.config import (
-    FORBID_UNKNOWN,
     DistillConfig,
     GeneratorConfig,
     InversionConfig,
     LossWeights,
     ScheduleConfig,
-    require,
 )
 from cpsc.errors import CheckpointError
 from cpsc.kinds import of_stated_kinds
@@ -33,6 +31,7 @@ from cpsc.methods.adi import Adi
 from cpsc.metrics import accuracy, predict
 from cpsc.observation import Observer
 from cpsc.rng import RandomStreams, derive_seed
+from cpsc.rules import FORBID_UNKNOWN, require
 from cpsc.statistics import StatisticsRecorder
 from cpsc.synthesis import InvertedBatches
 from cpsc.teacher import Teacher

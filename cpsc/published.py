@@ -11,7 +11,6 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from cpsc.config import FORBID_UNKNOWN, require
 from cpsc.data import cifar10, cifar100, tiny_imagenet
 from cpsc.data.dataset import Normalisation
 from cpsc.errors import CheckpointError, ConfigError
@@ -21,6 +20,7 @@ from cpsc.foreign.state_dicts import Weights, choose, some
 from cpsc.kinds import of_stated_kinds
 from cpsc.models import MOBILENET_V2, RESNETS, VGGS, build_imported, check_arch, check_import_path, named_variant
 from cpsc.rng import seeded_init
+from cpsc.rules import FORBID_UNKNOWN, require
 from cpsc.teacher import MAX_CHANNELS, MAX_IMAGE_SIZE, UNKNOWN, Teacher, check_fields, check_weights, expected_weights
 
 NORMALISATIONS = {

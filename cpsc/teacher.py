@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cpsc import checkpoint
-from cpsc.config import FORBID_UNKNOWN, Precision, StudentConfig, require
+from cpsc.config import Precision, StudentConfig
 from cpsc.data.dataset import Dataset, Normalisation, augment
 from cpsc.device import autocast, place, resolve_precision
 from cpsc.errors import CheckpointError, ConfigError, DataError
@@ -21,6 +21,7 @@ from cpsc.kinds import of_stated_kinds
 from cpsc.metrics import accuracy, predict
 from cpsc.models import build_imported, build_model, check_arch, check_import_path, is_import_path
 from cpsc.rng import seeded_init, stream
+from cpsc.rules import FORBID_UNKNOWN, require
 from cpsc.schedule import student_lr
 
 BUNDLE_VERSION = 1

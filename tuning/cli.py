@@ -26,7 +26,7 @@ app = typer.Typer(
 
 
 def _study_file(study: Path) -> Path:
-    """The file that the argument means, beside which the network of its teacher may be written."""
+    """The file that the argument means, beside which the network of its teacher, or its method, may be written."""
     from tuning.study.packaged_studies import find_study
 
     file = find_study(study)

@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from cpsc.config import FORBID_UNKNOWN, require
 from cpsc.data import cifar10, cifar100, digits, image_folder, parquet, tiny_imagenet
 from cpsc.data.dataset import Dataset, Normalisation, Split, augment
 from cpsc.data.decoding import OnFile, Say, nobody_listens, nobody_watches
 from cpsc.data.labels import say_absent
 from cpsc.errors import ConfigError, DataError
 from cpsc.kinds import of_stated_kinds
+from cpsc.rules import FORBID_UNKNOWN, require
 
 __all__ = ["Dataset", "DatasetConfig", "Normalisation", "Split", "augment", "load_dataset"]
 

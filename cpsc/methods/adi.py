@@ -12,7 +12,9 @@ from cpsc.losses.distillation import distillation_kl
 from cpsc.losses.image_prior import image_norm, mean_total_variation, total_variation
 from cpsc.losses.label import label_cross_entropy
 from cpsc.losses.statistics import batch_statistics_distance
-from cpsc.methods.base import AbstractMethod, Terms, View, active, computed
+from cpsc.methods.base import AbstractMethod, Settings, Terms, View, active, computed
+from cpsc.methods.published_settings import DEFAULT_BETAS, NO_TERMS, TOOLBOX_STUDENT
+from cpsc.synthesis import InvertedBatches
 
 AGREEMENTS = {
     "jensen_shannon": agreement_by_jensen_shannon,
@@ -21,6 +23,26 @@ AGREEMENTS = {
 }
 TOTAL_VARIATIONS = {"norm": total_variation, "mean": mean_total_variation}
 
+ORIGINAL: Settings = {
+    "epochs": 100,  # of 10 batches each: 1000 batches of 256 images in all
+    "distillation_temperature": 3.0,
+    "weights": NO_TERMS
+    | {"kl": 1.0, "adversarial": 10.0, "batch_statistics": 10.0, "label": 1.0, "total_variation": 2.5e-5, "image_norm": 3e-8},
+    "student": {"weight_decay": 1e-4, "warmup_epochs": 0, "train_mode_in_generator_phase": False},
+    "generator": {"lr": 0.05, "decay_lr": False, **DEFAULT_BETAS},
+    "schedule": {"iterations": 10, "generator_steps": 2000, "student_steps": 50, "batch_size": 256},
+}
+TOOLBOX: Settings = {
+    "epochs": 200,
+    "distillation_temperature": 20.0,
+    "weights": NO_TERMS | {"kl": 1.0, "adversarial": 1.0, "batch_statistics": 10.0, "label": 1.0, "total_variation": 1e-3},
+    "student": dict(TOOLBOX_STUDENT),
+    "generator": {"lr": 0.1, "decay_lr": False, "beta1": 0.5, "beta2": 0.99},
+    "schedule": {"iterations": 1, "generator_steps": 1000, "student_steps": 400, "batch_size": 256},
+    "inversion": {"labels": "random", "keep": "last", "clip": True, "jitter": None, "flip": True, "quantise": "truncate"},
+    "switches": {"disagreement": "unbounded", "total_variation": "mean"},
+}
+
 
 class Adi(AbstractMethod):
     """Pixels: eq. 3 to 8, label, priors, batch-norm statistics and the student's disagreement. Student: KL on all images so far.
@@ -28,10 +50,13 @@ class Adi(AbstractMethod):
     Disagreement reaches the pixels through both networks, in the paper as in both codes.
     """
 
-    TERMS = frozenset({"kl", "adversarial", "batch_statistics", "label", "total_variation", "image_norm"})
+    GENERATOR_TERMS = ("adversarial", "batch_statistics", "label", "total_variation", "image_norm")
+    STUDENT_TERMS = ("kl",)
+    ADVERSARIAL = {"adversarial": ("adversarial_agreement",)}
+    LABEL_TERMS = ("label",)
     SWITCHES = frozenset({"disagreement", "total_variation", "image_prior"})
-    SECTIONS = frozenset({"inversion"})
-    USES_LABELS = True
+    SYNTHESIS = InvertedBatches
+    PRESETS = {"original": (ORIGINAL,), "toolbox": (TOOLBOX,)}
 
     def __init__(self, config: DistillConfig, *, teacher: nn.Module, student: nn.Module) -> None:
         del teacher, student

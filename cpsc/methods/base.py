@@ -1,9 +1,9 @@
-"""What a method is: named, unweighted terms for the generator phase and for the student phase."""
+"""What a method is: named, unweighted terms for the generator phase and for the student phase, and what it has of settings."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from cpsc.config import DistillConfig
 from cpsc.models.output import Output
 from cpsc.statistics import ChannelStatistics, num_norm_channels
+from cpsc.synthesis import AbstractSynthesis, GeneratedImages
 
 Terms = dict[str, Tensor]
+Settings = Mapping[str, Any]
+"""Nested keys of `DistillConfig`."""
 
 LOG_BASES = {"e": math.e, "10": 10.0}
 
@@ -47,16 +50,47 @@ class AbstractMethod(nn.Module, ABC):
 
     `generator_weights`, `student_weights`: the factor of each term the method returns in that phase, all
     non-zero. Signs belong to the terms: weights are never negative.
+
+    All that is known of a method beside its terms its class says, in the constants below; `check` refuses what only it cannot take.
     """
 
-    TERMS: ClassVar[frozenset[str]]
-    """The entries of `LossWeights` that the method has."""
+    GENERATOR_TERMS: ClassVar[tuple[str, ...]] = ()
+    """The entries of `config.weights` that the generator's loss has; one of them must count. Those that `LossWeights` does not
+    name are the method's own: they are 0 unless a preset or a user says otherwise."""
+    STUDENT_TERMS: ClassVar[tuple[str, ...]] = ()
+    """The same for the student's loss."""
+    TERMS: ClassVar[frozenset[str]] = frozenset()
+    """Both together: nothing to declare, each class has its own from them."""
+    ADVERSARIAL: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Terms by which the generator plays against the student, for which it is asked: by the entry of `config.weights` that
+    they hang on, the names that they have in `generator_weights`."""
+    LABEL_TERMS: ClassVar[tuple[str, ...]] = ()
+    """The entries of `config.weights` whose terms ask which class an image was made for."""
+    NORM_TERMS: ClassVar[tuple[str, ...]] = ()
+    """Those whose terms compare what enters the teacher's batch norms, and have nothing in their place where it has none."""
     SWITCHES: ClassVar[frozenset[str]] = frozenset()
     """The entries of `SwitchesConfig` that change something in it."""
-    SECTIONS: ClassVar[frozenset[str]] = frozenset({"replay"})
-    """The sections of `DistillConfig` that only some methods have, and this one does."""
-    USES_LABELS: ClassVar[bool] = False
-    """Whether the images are made for classes."""
+    SECTIONS: ClassVar[Mapping[str, type]] = {}
+    """Sections that the method brings along, by their key in `DistillConfig`: a frozen dataclass with a default for each field,
+    which ``config.section(ThatClass)`` returns."""
+    SYNTHESIS: ClassVar[type[AbstractSynthesis]] = GeneratedImages
+    """How its images are made."""
+    PRESETS: ClassVar[Mapping[str, tuple[Settings, ...]]]
+    """The settings that the method was published with, by name, the default first; later layers lie over earlier ones.
+
+    `paper` and `original` are what a method's authors describe; `reference` is what CPSC-DFKD's and PRE-DFKD's published code
+    does instead; `toolbox` is the DataFree toolbox's form of a baseline, which most published tables report."""
+    BY_CLASSES: ClassVar[Mapping[str, tuple[tuple[int, Settings], ...]]] = {}
+    """What a preset changes further from so many classes on, by preset; the fewest first."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.TERMS = frozenset((*cls.GENERATOR_TERMS, *cls.STUDENT_TERMS))
+
+    @classmethod
+    def check(cls, config: DistillConfig) -> None:
+        """Raise ConfigError where `config` sets what this method cannot take, beyond what its constants tell."""
+        del config
 
     generator_weights: Mapping[str, float]
     student_weights: Mapping[str, float]
@@ -69,7 +103,13 @@ class AbstractMethod(nn.Module, ABC):
     @property
     def needs_student(self) -> bool:
         """Whether the generator phase asks the student."""
-        return any(name.startswith("adversarial") for name in self.generator_weights)
+        return any(name in self.generator_weights for names in self.ADVERSARIAL.values() for name in names)
+
+    @property
+    def warmup_weights(self) -> dict[str, float]:
+        """`generator_weights` without an adversary: the factors of its terms are 0, so they are measured and do not count."""
+        adversarial = {name for names in self.ADVERSARIAL.values() for name in names}
+        return {name: 0.0 if name in adversarial else weight for name, weight in self.generator_weights.items()}
 
     @property
     def needs_attention(self) -> bool:
@@ -115,13 +155,6 @@ def active(weights: Mapping[str, float]) -> dict[str, float]:
 def computed(weights: Mapping[str, float], **terms: Callable[[], Tensor]) -> Terms:
     """Those of `terms` that have a weight: what counts for nothing is not computed."""
     return {name: terms[name]() for name in weights}
-
-
-def changed_fields(config: DistillConfig, section: str) -> dict[str, Any]:
-    """Fields of a section of `config` that differ from their defaults."""
-    value = getattr(config, section)
-    defaults = asdict(type(value)())
-    return {name: field for name, field in asdict(value).items() if field != defaults[name]}
 
 
 def feature_dim(network: nn.Module) -> int:

@@ -1,23 +1,65 @@
 """CMI: contrastive model inversion (Fang et al., IJCAI 2021; arXiv:2105.08584)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cpsc.config import DistillConfig
+from cpsc.kinds import of_stated_kinds
 from cpsc.losses.distillation import decision_kl, distillation_kl
 from cpsc.losses.instance_contrast import instance_discrimination
 from cpsc.losses.label import label_cross_entropy
 from cpsc.losses.statistics import batch_statistics_distance
 from cpsc.memory import FeatureBank
-from cpsc.methods.base import AbstractMethod, Terms, View, active, computed, num_input_channels, stages
+from cpsc.methods.base import AbstractMethod, Settings, Terms, View, active, computed, num_input_channels, stages
+from cpsc.methods.published_settings import NO_TERMS, TOOLBOX_STUDENT
 from cpsc.rng import stream
+from cpsc.rules import FORBID_UNKNOWN, at_most, positive, require
 from cpsc.statistics import batch_norm_layers, num_norm_channels
+from cpsc.synthesis import InvertedByGenerator
 
 MAX_FEATURES = 5000
 """With more batch-norm channels than this (ResNet-34) the stages' inputs are compared instead, as the published code does."""
+
+TOOLBOX: Settings = {
+    "epochs": 200,
+    "distillation_temperature": 20.0,
+    "contrast_temperature": 0.1,
+    "weights": NO_TERMS | {"kl": 1.0, "adversarial": 0.5, "batch_statistics": 1.0, "label": 1.0, "contrast": 0.8},
+    "student": dict(TOOLBOX_STUDENT),
+    "generator": {"family": "small", "decay_lr": False},
+    "schedule": {
+        "iterations": 1,
+        "generator_steps": 200,
+        "student_steps": 400,
+        "batch_size": 256,
+        "student_batch_size": 128,
+    },
+    "inversion": {"labels": "random", "quantise": "truncate"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("cmi")
+class CmiConfig:
+    """CMI's contrast between images."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
+
+    bank_size: int = 40_960
+    """Images whose features are remembered; the oldest go first."""
+    candidates: int = 4096
+    """Remembered images that a step contrasts the new ones with, at most."""
+    projection_dim: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("bank_size", "candidates", "projection_dim"):
+            positive(f"cmi.{name}", getattr(self, name))
+            at_most(f"cmi.{name}", getattr(self, name), 10_000_000)
 
 
 class Cmi(AbstractMethod):
@@ -26,14 +68,19 @@ class Cmi(AbstractMethod):
     Student: KL on all images so far. The projection head and the bank of features outlive the batches.
     """
 
-    TERMS = frozenset({"kl", "adversarial", "batch_statistics", "label", "contrast"})
-    SECTIONS = frozenset({"inversion", "cmi"})
-    USES_LABELS = True
+    GENERATOR_TERMS = ("adversarial", "batch_statistics", "contrast", "label")
+    STUDENT_TERMS = ("kl",)
+    ADVERSARIAL = {"adversarial": ("adversarial_decision",)}
+    LABEL_TERMS = ("label",)
+    NORM_TERMS = ("contrast",)
+    SECTIONS = {"cmi": CmiConfig}
+    SYNTHESIS = InvertedByGenerator
+    PRESETS = {"toolbox": (TOOLBOX,), "original": (TOOLBOX,)}  # the toolbox is the authors' own code
 
     def __init__(self, config: DistillConfig, *, teacher: nn.Module, student: nn.Module) -> None:
         del student
         super().__init__()
-        weights = config.weights
+        weights, settings = config.weights, config.section(CmiConfig)
         self.generator_weights = active(
             {
                 "label": weights.label,
@@ -45,16 +92,21 @@ class Cmi(AbstractMethod):
         self.student_weights = active({"kl": weights.kl})
         self.temperature = config.distillation_temperature
         self.contrast_temperature = config.contrast_temperature
-        self._num_candidates = config.cmi.candidates
+        self._num_candidates = settings.candidates
         self._layers: Sequence[nn.Module] = feature_layers(teacher) if weights.contrast else ()
         self.head: nn.Module | None = None
         self.bank: FeatureBank | None = None
         if self._layers:
             dim = sum(num_input_channels(layer) for layer in self._layers)
-            self.head = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, config.cmi.projection_dim))
-            self.bank = FeatureBank(size=config.cmi.bank_size, dim=dim, rng=stream(config.seed, "bank"))
+            self.head = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, settings.projection_dim))
+            self.bank = FeatureBank(size=settings.bank_size, dim=dim, rng=stream(config.seed, "bank"))
         self._latest: tuple[Tensor, ...] = ()
         self._best: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def check(cls, config: DistillConfig) -> None:
+        size, batch = config.section(CmiConfig).bank_size, config.schedule.batch_size
+        require(size % batch == 0, "cmi.bank_size", size, f"a multiple of schedule.batch_size ({batch})")
 
     @property
     def feature_layers(self) -> Sequence[nn.Module]:

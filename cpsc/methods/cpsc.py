@@ -1,16 +1,21 @@
 """CPSC-DFKD: conditional pseudo-supervised contrast (Shao, Zhang, Wang; Pattern Recognition 143, 2023; arXiv:2510.03375)."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cpsc.config import DistillConfig
+from cpsc.kinds import of_stated_kinds
 from cpsc.losses.contrast import teacher_anchored_contrast, two_view_contrast
 from cpsc.losses.distillation import distillation_kl, log_l2_distance, log_mse, mse
 from cpsc.losses.label import double_softmax_cross_entropy, label_cross_entropy
 from cpsc.losses.statistics import batch_statistics_distance
-from cpsc.methods.base import AbstractMethod, Terms, View, active, computed, feature_dim
+from cpsc.methods.base import AbstractMethod, Settings, Terms, View, active, computed, feature_dim
+from cpsc.methods.published_settings import CIFAR_100, IMAGENET, TINY_IMAGENET
+from cpsc.rules import FORBID_UNKNOWN, positive
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -23,6 +28,51 @@ L2_DISTANCES: dict[str, tuple[Distance, Distance]] = {
 LABEL_LOSSES = {"logits": label_cross_entropy, "probs": double_softmax_cross_entropy}
 CONTRASTS = {"teacher_anchor": teacher_anchored_contrast, "two_view": two_view_contrast}
 
+REFERENCE: Settings = {
+    "generator": {"optimizer": "fresh", "decay_lr": False},
+    "cpsc": {
+        "label_input": "probs",
+        "l2": "log_mse",
+        "l2_detach_teacher": True,
+        "contrast": "two_view",
+        "contrast_base_temperature": 0.07,
+        "adapter_renormalise": False,
+        "adapter_train": False,
+    },
+}
+REFERENCE_CIFAR_100: Settings = {"cpsc": {"l2": "mse"}}  # the published code switches the form on the dataset's name
+BATCHES: tuple[tuple[int, Settings], ...] = (
+    (TINY_IMAGENET, {"schedule": {"batch_size": 256}}),
+    (IMAGENET, {"schedule": {"batch_size": 64}}),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("cpsc")
+class CpscConfig:
+    """Choices on which the paper and its published code differ; the defaults are the paper's."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
+
+    label_input: Literal["logits", "probs"] = "logits"
+    """`probs` feeds softmax outputs to the cross-entropy, i.e. a double softmax (eq. 7)."""
+    l2: Literal["log_norm", "log_mse", "mse"] = "log_norm"
+    """Distance of eq. 6: `log_mse` for the generator only (CIFAR-10 code), `mse` in both phases (CIFAR-100 code)."""
+    l2_detach_teacher: bool = False
+    """Let the generator's L2 term reach it through the student only."""
+    contrast: Literal["teacher_anchor", "two_view"] = "teacher_anchor"
+    """`two_view` is the generic SupCon over both views of the batch instead of eq. 8."""
+    contrast_base_temperature: float | None = None
+    """Multiply the contrast by temperature / base, which makes the temperature rescale its weight."""
+    adapter_renormalise: bool = True
+    """Unit norm again after the adapter."""
+    adapter_train: bool = True
+    """Train the adapter with the generator; otherwise it stays a fixed random projection."""
+
+    def __post_init__(self) -> None:
+        if self.contrast_base_temperature is not None:
+            positive("cpsc.contrast_base_temperature", self.contrast_base_temperature)
+
 
 class Cpsc(AbstractMethod):
     """Generator: eq. 10, -adversarial (KL + alpha L2) + beta BNS + gamma SCL + eta CE(teacher).
@@ -30,9 +80,13 @@ class Cpsc(AbstractMethod):
     Student: eq. 9, KL + alpha L2 + eta CE(student).
     """
 
-    TERMS = frozenset({"kl", "l2", "adversarial", "batch_statistics", "contrast", "label"})
-    SECTIONS = frozenset({"cpsc", "replay"})
-    USES_LABELS = True
+    GENERATOR_TERMS = ("adversarial", "batch_statistics", "contrast", "label")
+    STUDENT_TERMS = ("kl", "l2", "label")
+    ADVERSARIAL = {"adversarial": ("adversarial_kl", "adversarial_l2")}
+    LABEL_TERMS = ("label", "contrast")
+    SECTIONS = {"cpsc": CpscConfig}
+    PRESETS = {"paper": (), "reference": (REFERENCE,)}
+    BY_CLASSES = {"paper": BATCHES, "reference": ((CIFAR_100, REFERENCE_CIFAR_100), *BATCHES)}
 
     def __init__(self, config: DistillConfig, *, teacher: nn.Module, student: nn.Module) -> None:
         super().__init__()
@@ -47,12 +101,12 @@ class Cpsc(AbstractMethod):
             }
         )
         self.student_weights = active({"kl": weights.kl, "l2": weights.l2, "label": weights.label})
-        self.switches = config.cpsc
+        self.switches = config.section(CpscConfig)
         self.distillation_temperature = config.distillation_temperature
         self.contrast_temperature = config.contrast_temperature
-        self._generator_l2, self._student_l2 = L2_DISTANCES[config.cpsc.l2]
-        self._label_loss = LABEL_LOSSES[config.cpsc.label_input]
-        self._contrast = CONTRASTS[config.cpsc.contrast]
+        self._generator_l2, self._student_l2 = L2_DISTANCES[self.switches.l2]
+        self._label_loss = LABEL_LOSSES[self.switches.label_input]
+        self._contrast = CONTRASTS[self.switches.contrast]
         self.adapter = _build_adapter(feature_dim(student), feature_dim(teacher)) if "contrast" in self.generator_weights else None
 
     @property

@@ -5,7 +5,19 @@ from torch import nn
 from cpsc.config import DistillConfig
 from cpsc.losses.confidence import class_imbalance, negative_activation, one_hot_loss
 from cpsc.losses.distillation import distillation_kl
-from cpsc.methods.base import LOG_BASES, AbstractMethod, Terms, View, active, computed
+from cpsc.methods.base import LOG_BASES, AbstractMethod, Settings, Terms, View, active, computed
+from cpsc.methods.published_settings import CIFAR_100, DEFAULT_BETAS, NO_TERMS, toolbox
+
+ORIGINAL: Settings = {
+    "epochs": 2000,
+    "weights": NO_TERMS | {"kl": 1.0, "one_hot": 0.05, "balance": 5.0, "activation": 0.01},
+    "student": {"warmup_epochs": 0, "annealing": "milestones", "milestones": (800, 1600)},
+    "generator": {"family": "dafl", "latent_dim": 1000, "lr": 0.02, "decay_lr": False, **DEFAULT_BETAS},
+    "schedule": {"iterations": 120, "generator_steps": 1, "student_steps": 1, "batch_size": 1024, "student_images": "shared"},
+    "switches": {"balance_base": "10"},
+}
+ORIGINAL_CIFAR_100: Settings = {"weights": {"one_hot": 0.5, "balance": 20.0, "activation": 0.1}}
+TOOLBOX = toolbox({"kl": 1.0, "one_hot": 1.0, "balance": 20.0, "activation": 1e-3}, student_steps=5, latent_dim=512)
 
 
 class Dafl(AbstractMethod):
@@ -14,8 +26,11 @@ class Dafl(AbstractMethod):
     The student has no part in making the images.
     """
 
-    TERMS = frozenset({"kl", "one_hot", "balance", "activation"})
+    GENERATOR_TERMS = ("one_hot", "balance", "activation")
+    STUDENT_TERMS = ("kl",)
     SWITCHES = frozenset({"balance_base"})
+    PRESETS = {"original": (ORIGINAL,), "toolbox": (TOOLBOX,)}
+    BY_CLASSES = {"original": ((CIFAR_100, ORIGINAL_CIFAR_100),)}
 
     def __init__(self, config: DistillConfig, *, teacher: nn.Module, student: nn.Module) -> None:
         del teacher, student

@@ -4,13 +4,26 @@ from torch import nn
 
 from cpsc.config import DistillConfig
 from cpsc.losses.distillation import mean_absolute_difference
-from cpsc.methods.base import AbstractMethod, Terms, View
+from cpsc.methods.base import AbstractMethod, Settings, Terms, View
+from cpsc.methods.published_settings import DEFAULT_BETAS, NO_TERMS, toolbox
+
+ORIGINAL: Settings = {
+    "epochs": 500,
+    "weights": NO_TERMS | {"l1": 1.0, "adversarial": 1.0},
+    # Its schedulers step before an epoch is trained: the milestones 100 and 200 are the first epochs at the lower rates.
+    "student": {"warmup_epochs": 0, "annealing": "milestones", "milestones": (99, 199)},
+    "generator": {"family": "dfad", "milestones": (99, 199), **DEFAULT_BETAS},
+    "schedule": {"iterations": 50, "generator_steps": 1, "student_steps": 5, "batch_size": 256, "order": "student_first"},
+}
 
 
 class Dfad(AbstractMethod):
     """One game about the mean absolute logit difference: the student lessens it, the generator raises it. Eq. 4 and 5."""
 
-    TERMS = frozenset({"l1", "adversarial"})
+    GENERATOR_TERMS = ("adversarial",)
+    STUDENT_TERMS = ("l1",)
+    ADVERSARIAL = {"adversarial": ("adversarial_l1",)}
+    PRESETS = {"original": (ORIGINAL,), "toolbox": (toolbox({"l1": 1.0, "adversarial": 1.0}, student_steps=5),)}
 
     def __init__(self, config: DistillConfig, *, teacher: nn.Module, student: nn.Module) -> None:
         del teacher, student

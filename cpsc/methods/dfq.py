@@ -9,16 +9,31 @@ from cpsc.config import DistillConfig
 from cpsc.losses.confidence import class_imbalance, one_hot_loss
 from cpsc.losses.distillation import distillation_kl
 from cpsc.losses.statistics import batch_statistics_distance, gaussian_statistics_kl
-from cpsc.methods.base import LOG_BASES, AbstractMethod, Terms, View, active, computed
+from cpsc.methods.base import LOG_BASES, AbstractMethod, Settings, Terms, View, active, computed
+from cpsc.methods.published_settings import toolbox
 
 STATISTICS = {"norm": batch_statistics_distance, "gaussian": gaussian_statistics_kl}
+
+WEIGHTS: Settings = {"kl": 1.0, "adversarial": 1.0, "batch_statistics": 1.0, "one_hot": 1.0, "balance": 20.0}
+TOOLBOX = toolbox(WEIGHTS, student_steps=10)
+ORIGINAL: Settings = {
+    **TOOLBOX,
+    "epochs": 250,
+    "student": {"weight_decay": 1e-4, "warmup_epochs": 0, "nesterov": True},
+    "generator": {"family": "large", "decay_lr": False},
+    "schedule": {**TOOLBOX["schedule"], "generator_warmup_epochs": 50},
+    "switches": {"statistics": "gaussian"},
+}
 
 
 class Dfq(AbstractMethod):
     """Generator: -KL, held near the data by batch-norm statistics, confidence and class balance. Student: KL."""
 
-    TERMS = frozenset({"kl", "adversarial", "batch_statistics", "one_hot", "balance"})
+    GENERATOR_TERMS = ("adversarial", "batch_statistics", "one_hot", "balance")
+    STUDENT_TERMS = ("kl",)
+    ADVERSARIAL = {"adversarial": ("adversarial_kl",)}
     SWITCHES = frozenset({"balance_base", "statistics"})
+    PRESETS = {"toolbox": (TOOLBOX,), "original": (ORIGINAL,)}  # of the original, the losses' weights are not known
 
     def __init__(self, config: DistillConfig, *, teacher: nn.Module, student: nn.Module) -> None:
         del teacher, student

@@ -6,12 +6,29 @@ The replay is a component of its own, `replay`, which any method with a generato
 from torch import Tensor, nn
 
 from cpsc.config import DistillConfig
+from cpsc.errors import ConfigError
 from cpsc.losses.confidence import class_imbalance, negative_activation, one_hot_loss
 from cpsc.losses.disagreement import agreement_by_elementwise_divergence, agreement_by_jensen_shannon
 from cpsc.losses.distillation import mean_absolute_difference
-from cpsc.methods.base import LOG_BASES, AbstractMethod, Terms, View, active, computed
+from cpsc.methods.base import LOG_BASES, AbstractMethod, Settings, Terms, View, active, computed
+from cpsc.methods.published_settings import DEFAULT_BETAS, NO_TERMS
 
 AGREEMENTS = {"jensen_shannon": agreement_by_jensen_shannon, "clamped": agreement_by_elementwise_divergence}
+
+ORIGINAL: Settings = {
+    "epochs": 400,
+    "weights": NO_TERMS | {"l1": 1.0, "adversarial": 1.0, "one_hot": 1.0, "balance": 5.0, "activation": 0.1},
+    "student": {"warmup_epochs": 0},
+    "generator": {"family": "pre", "latent_dim": 1000, "lr": 0.02, "decay_lr": False, **DEFAULT_BETAS},
+    "schedule": {"iterations": 36, "generator_steps": 1, "student_steps": 10, "batch_size": 1024},
+    "switches": {"balance_base": "10"},
+    "replay": {"kind": "vae"},
+}
+REFERENCE: Settings = {
+    "generator": {"spectral_norm": "cold"},
+    "switches": {"disagreement": "clamped"},
+    "replay": {"leak": True},
+}
 
 
 class PreDfkd(AbstractMethod):
@@ -20,8 +37,11 @@ class PreDfkd(AbstractMethod):
     An image can win by what the student says to it alone: the teacher's side of the disagreement carries no gradient.
     """
 
-    TERMS = frozenset({"l1", "adversarial", "one_hot", "balance", "activation"})
+    GENERATOR_TERMS = ("adversarial", "one_hot", "balance", "activation")
+    STUDENT_TERMS = ("l1",)
+    ADVERSARIAL = {"adversarial": ("adversarial_agreement",)}
     SWITCHES = frozenset({"balance_base", "disagreement"})
+    PRESETS = {"original": (ORIGINAL,), "reference": (ORIGINAL, REFERENCE)}
 
     def __init__(self, config: DistillConfig, *, teacher: nn.Module, student: nn.Module) -> None:
         del teacher, student
@@ -38,6 +58,12 @@ class PreDfkd(AbstractMethod):
         self.student_weights = active({"l1": weights.l1})
         self.balance_base = LOG_BASES[config.switches.balance_base]
         self._agreement = AGREEMENTS[config.switches.disagreement]
+
+    @classmethod
+    def check(cls, config: DistillConfig) -> None:
+        if (form := config.switches.disagreement) not in AGREEMENTS:
+            known = ", ".join(AGREEMENTS)
+            raise ConfigError(f"switches.disagreement must be one of {known} for method {config.method}, got {form!r}")
 
     def generator_terms(self, view: View) -> Terms:
         teacher, student = view.teacher, view.student

@@ -5,14 +5,33 @@ from torch import Tensor, nn
 from cpsc.config import DistillConfig
 from cpsc.losses.attention import attention_distance
 from cpsc.losses.distillation import distillation_kl
-from cpsc.methods.base import AbstractMethod, Terms, View, active, computed
+from cpsc.methods.base import AbstractMethod, Settings, Terms, View, active, computed
+from cpsc.methods.published_settings import DEFAULT_BETAS, NO_TERMS, toolbox
+
+ORIGINAL: Settings = {
+    "epochs": 100,  # the 80,000 pseudo-batches are evaluated 100 times
+    "weights": NO_TERMS | {"kl": 1.0, "adversarial": 1.0, "attention": 250.0},
+    "student": {"optimizer": "adam", "lr": 2e-3, "weight_decay": 0.0, "warmup_epochs": 0, "clip_norm": 5.0},
+    "generator": {"family": "zskt", "latent_dim": 100, "annealing": "cosine", "clip_norm": 5.0, **DEFAULT_BETAS},
+    "schedule": {
+        "iterations": 800,
+        "generator_steps": 1,
+        "student_steps": 10,
+        "batch_size": 128,
+        "student_images": "regenerated",
+    },
+    "switches": {"kl_mean": "element"},
+}
 
 
 class Zskt(AbstractMethod):
     """Generator: -KL. Student: KL and attention transfer, eq. 1 and 2."""
 
-    TERMS = frozenset({"kl", "adversarial", "attention"})
+    GENERATOR_TERMS = ("adversarial",)
+    STUDENT_TERMS = ("kl", "attention")
+    ADVERSARIAL = {"adversarial": ("adversarial_kl",)}
     SWITCHES = frozenset({"kl_mean"})
+    PRESETS = {"original": (ORIGINAL,), "toolbox": (toolbox({"kl": 1.0, "adversarial": 1.0}, student_steps=5),)}
 
     def __init__(self, config: DistillConfig, *, teacher: nn.Module, student: nn.Module) -> None:
         del teacher, student

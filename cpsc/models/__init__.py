@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from cpsc.errors import ConfigError
-from cpsc.models.imported import build_imported, check_import_path, is_import_path
+from cpsc.import_path import check_import_path, is_import_path
+from cpsc.models.imported import build_imported
 from cpsc.models.mobilenet import MobileNetV2
 from cpsc.models.output import Output
 from cpsc.models.resnet import ResNet

@@ -1,35 +1,21 @@
 """A network of the user's own, named by import path, made to return ``Output`` like every other."""
 
-import importlib
 import inspect
-import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from cpsc.errors import ConfigError
+from cpsc.import_path import import_object, told_in_a_line
 from cpsc.models.output import Output
 
 PREFIX = "network."
 """In front of the user's own keys in the wrapped network's state dict."""
 PROBE_BATCH = 2
-_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _RETURN = "return the scores [B, C] that an nn.Linear computes, or cpsc.models.Output(features, logits)"
-
-
-def is_import_path(arch: object) -> bool:
-    """Whether `arch` reads like ``package.module:factory`` rather than like the name of a network of ours."""
-    return isinstance(arch, str) and ":" in arch
-
-
-def check_import_path(path: str) -> None:
-    """Raise ConfigError unless `path` reads ``package.module:factory``; nothing is imported."""
-    if not _IMPORT_PATH.fullmatch(path):
-        raise ConfigError(f"factory must read package.module:function, got {path[:80]!r}")
 
 
 def build_imported(path: str, *, num_classes: int, channels: int, image_size: int) -> nn.Module:
@@ -43,7 +29,7 @@ def build_imported(path: str, *, num_classes: int, channels: int, image_size: in
     factory = _import_factory(path)
     known = {"num_classes": num_classes, "channels": channels, "image_size": image_size}
     positional, named = _arguments(factory, known, path)
-    with _told_in_a_line(path, "fails when called"):
+    with told_in_a_line(f"factory {path}", "fails when called"):
         network = _unwrapped(factory(*positional, **named))
     if isinstance(network, torch.jit.ScriptModule):
         raise ConfigError(f"factory {path}: returns TorchScript, whose layers cannot be observed: return the module it was made of")
@@ -51,7 +37,7 @@ def build_imported(path: str, *, num_classes: int, channels: int, image_size: in
         raise ConfigError(f"factory {path}: must return a torch.nn.Module, got a {type(network).__name__}")
     network = network.float().cpu()  # a teacher's weights are float32, wherever it is placed afterwards
     images = torch.zeros(PROBE_BATCH, channels, image_size, image_size)
-    with _told_in_a_line(path, f"its network fails on images {tuple(images.shape)}"):
+    with told_in_a_line(f"factory {path}", f"its network fails on images {tuple(images.shape)}"):
         returned, passes = _probe(network, images)
     try:
         wrapped = _wrap(network, returned, passes, num_classes)
@@ -95,32 +81,10 @@ class PairedNetwork(nn.Module):
 
 
 def _import_factory(path: str) -> Callable[..., Any]:
-    check_import_path(path)
-    module_name, _, name = path.partition(":")
-    with _told_in_a_line(path, f"its module {module_name} fails when imported"):
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-                raise  # a module that the user's own imports
-            raise _NotFoundError(_not_found(path, error.name)) from error
-    if not hasattr(module, name):
-        raise ConfigError(f"factory {path}: module {module_name} ({getattr(module, '__file__', None)}) has no {name!r}")
-    factory: Callable[..., Any] = getattr(module, name)
+    factory: Callable[..., Any] = import_object(path)
     if not callable(factory):
         raise ConfigError(f"factory {path}: must be a function or class that makes a network, got a {type(factory).__name__}")
     return factory
-
-
-class _NotFoundError(ConfigError):
-    """There is no module of the factory's name."""
-
-
-def _not_found(path: str, missing: str) -> str:
-    return (
-        f"factory {path}: there is no module {missing}: it must be importable, here and on every node that runs trials: "
-        "in the working directory, the study file's folder or PYTHONPATH"
-    )
 
 
 def _arguments(factory: Callable[..., Any], known: dict[str, int], path: str) -> tuple[list[int], dict[str, int]]:
@@ -147,19 +111,6 @@ def _unwrapped(network: Any) -> Any:
     while isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel) or hasattr(network, "_orig_mod"):
         network = network._orig_mod if hasattr(network, "_orig_mod") else network.module
     return network
-
-
-@contextmanager
-def _told_in_a_line(path: str, what: str) -> Iterator[None]:
-    """Whatever the user's code raises, as a ConfigError; what it prints goes to stderr, for stdout may be a program's."""
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    except _NotFoundError:
-        raise
-    except (Exception, SystemExit) as error:
-        reason = (str(error).splitlines() or [""])[0][:200]
-        raise ConfigError(f"factory {path}: {what}: {type(error).__name__} {reason}".rstrip()) from error
 
 
 @contextmanager

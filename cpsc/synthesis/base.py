@@ -2,10 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from cpsc.config import DistillConfig
+from cpsc.execution import PLAIN, Generate
+from cpsc.rng import RandomStreams
+from cpsc.teacher import Teacher
 
 
 class Stateful(Protocol):
@@ -33,7 +39,34 @@ class AbstractSynthesis(ABC):
     """A source of images, trained in the generator phase and drawn from in the student phase.
 
     A generator turn is `begin`, then for each step `batch` and, once its loss is known, `observe`, then `end`.
+    `heads`: modules of the method that train along; `generate`: runs a generator on latents and labels.
     """
+
+    SECTIONS: ClassVar[frozenset[str]] = frozenset()
+    """Which of `IMAGE_SECTIONS` a method has whose images are made so."""
+
+    @abstractmethod
+    def __init__(
+        self,
+        config: DistillConfig,
+        teacher: Teacher,
+        streams: RandomStreams,
+        device: torch.device,
+        *,
+        heads: tuple[nn.Module, ...] = (),
+        generate: Generate = PLAIN.generate,
+    ) -> None: ...
+
+    @classmethod
+    def check(cls, config: DistillConfig) -> None:
+        """Raise ConfigError where `config` sets what images made so do not have."""
+        del config
+
+    @classmethod
+    def is_told_classes(cls, config: DistillConfig) -> bool:
+        """Whether each image is made for a class."""
+        del config
+        return True
 
     @property
     @abstractmethod

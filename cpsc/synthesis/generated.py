@@ -8,6 +8,7 @@ from torch.optim import Adam, Optimizer
 
 from cpsc.config import DistillConfig
 from cpsc.device import place
+from cpsc.errors import ConfigError
 from cpsc.execution import PLAIN, Generate
 from cpsc.generator import build_generator
 from cpsc.rng import RandomStreams, seeded_init, stream
@@ -22,10 +23,9 @@ EXAMPLES_BATCH = 512
 
 
 class GeneratedImages(AbstractSynthesis):
-    """A persistent generator and its Adam: every method but ADI and CMI.
+    """A persistent generator and its Adam, which trains the heads, too."""
 
-    `heads`: modules of the method that the same optimizer trains; `generate`: runs the generator on latents and labels.
-    """
+    SECTIONS = frozenset({"replay"})
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class GeneratedImages(AbstractSynthesis):
         streams: RandomStreams,
         device: torch.device,
         *,
-        heads: tuple[nn.Module, ...],
+        heads: tuple[nn.Module, ...] = (),
         generate: Generate = PLAIN.generate,
     ) -> None:
         self._config = config
@@ -44,7 +44,7 @@ class GeneratedImages(AbstractSynthesis):
         self._to_pixels = teacher.normalisation.to_pixels
         self._heads = heads
         self._generate = generate
-        self._is_conditional = config.generator.family == "conditional"
+        self._is_conditional = self.is_told_classes(config)
         with seeded_init(config.seed, "generator"):
             generator = build_generator(
                 config.generator,
@@ -59,6 +59,16 @@ class GeneratedImages(AbstractSynthesis):
         self._optimizer = self._new_optimizer()
         self._latents: tuple[Tensor, Tensor] | None = None
         self._images: Tensor | None = None
+
+    @classmethod
+    def check(cls, config: DistillConfig) -> None:
+        if (size := config.schedule.student_batch_size) is not None:
+            rule = f"must be left out for method {config.method}, which keeps no pool"
+            raise ConfigError(f"schedule.student_batch_size {rule}, got {size}")
+
+    @classmethod
+    def is_told_classes(cls, config: DistillConfig) -> bool:
+        return config.generator.family == "conditional"
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:

@@ -12,24 +12,43 @@ from cpsc.augmentation import jitter, random_resized_crop
 from cpsc.config import DistillConfig
 from cpsc.data.dataset import augment
 from cpsc.device import place
+from cpsc.errors import ConfigError
+from cpsc.execution import PLAIN, Generate
 from cpsc.generator import FAMILIES, Generator, initialise
 from cpsc.memory import ImagePool
 from cpsc.rng import RandomStreams, derive_seed, seeded_init
+from cpsc.rules import changed_fields
 from cpsc.schedule import generator_lr
 from cpsc.synthesis.base import AbstractSynthesis, Batch, Stateful
 from cpsc.teacher import Teacher
 
 PLENTY = 4
 """Of the pool's newest images, for each that is to be shown."""
+PIXEL_FAMILIES = ("small", "large")
+PIXELS_ONLY = {"jitter", "flip", "clip", "clip_noise"}
+"""Of `inversion`, what a generator's images, whose views are crops, have not."""
 
 
 class AbstractInversion(AbstractSynthesis):
     """Each generator turn makes one batch from nothing; its best step's images enter the pool, which the student draws from.
 
-    The pool is augmented with crops and mirror images, as real training data would be.
+    The pool is augmented with crops and mirror images, as real training data would be. The heads, which persist, have an Adam of
+    their own.
     """
 
-    def __init__(self, config: DistillConfig, teacher: Teacher, streams: RandomStreams, device: torch.device) -> None:
+    SECTIONS = frozenset({"inversion"})
+
+    def __init__(
+        self,
+        config: DistillConfig,
+        teacher: Teacher,
+        streams: RandomStreams,
+        device: torch.device,
+        *,
+        heads: tuple[nn.Module, ...] = (),
+        generate: Generate = PLAIN.generate,
+    ) -> None:
+        del generate  # what makes a batch is drawn anew for it, and watched from within
         self._config = config
         self._device = device
         self._teacher = teacher
@@ -42,6 +61,20 @@ class AbstractInversion(AbstractSynthesis):
         )
         self._order: list[Tensor] = []
         self._made_for: list[Tensor] = []
+        self._heads = heads
+        parameters = [parameter for head in heads for parameter in head.parameters()]
+        self._head_optimizer = Adam(parameters, lr=config.generator.lr, fused=True) if parameters else None
+
+    @classmethod
+    def check(cls, config: DistillConfig) -> None:
+        if (config.schedule.student_images, config.schedule.order) != ("fresh", "generator_first"):
+            raise ConfigError(f"schedule.student_images and schedule.order must be left out for method {config.method}")
+        if config.generator.optimizer != "persistent":
+            raise ConfigError(f"generator.optimizer must be left out for method {config.method}")
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        return (*self._makers, *self._heads)
 
     def begin(self) -> None:
         self._labels = self._draw_labels()
@@ -91,13 +124,14 @@ class AbstractInversion(AbstractSynthesis):
         return self._pool.images[-PLENTY * per_class * self._teacher.num_classes :], None
 
     def optimizers(self) -> Sequence[Optimizer]:
-        return [self._optimizer]
+        return [self._optimizer, *([self._head_optimizer] if self._head_optimizer else [])]
 
     def set_learning_rate(self, lr: float) -> None:
         self._lr = lr
 
     def parts(self) -> Mapping[str, Stateful]:
-        return {"pool": self._pool}
+        heads = {"head_optimizer": self._head_optimizer} if self._head_optimizer else {}
+        return {"pool": self._pool, **heads}
 
     @property
     def num_stored_bytes(self) -> int:
@@ -126,18 +160,23 @@ class AbstractInversion(AbstractSynthesis):
 class InvertedBatches(AbstractInversion):
     """The pixels themselves are optimised: ADI. Yin et al. 2020 (arXiv:1912.08795), sec. 3."""
 
-    def __init__(self, config: DistillConfig, teacher: Teacher, streams: RandomStreams, device: torch.device) -> None:
-        super().__init__(config, teacher, streams, device)
+    def __init__(
+        self,
+        config: DistillConfig,
+        teacher: Teacher,
+        streams: RandomStreams,
+        device: torch.device,
+        *,
+        heads: tuple[nn.Module, ...] = (),
+        generate: Generate = PLAIN.generate,
+    ) -> None:
+        super().__init__(config, teacher, streams, device, heads=heads, generate=generate)
         shape = (config.schedule.batch_size, teacher.channels, teacher.image_size, teacher.image_size)
         pixels = torch.zeros(shape, device=device).contiguous(memory_format=torch.channels_last)
         self._holder = nn.ParameterList([nn.Parameter(pixels, requires_grad=False)])
         jitter = config.inversion.jitter
         self._jitter = teacher.image_size // 8 if jitter is None else jitter
         self._is_noise = True
-
-    @property
-    def modules(self) -> tuple[nn.Module, ...]:
-        return (self._holder,)
 
     @property
     def _makers(self) -> tuple[nn.Module, ...]:
@@ -174,8 +213,7 @@ class InvertedBatches(AbstractInversion):
 class InvertedByGenerator(AbstractInversion):
     """A generator, drawn anew for each batch, and its latents are optimised: CMI. Fang et al. 2021 (arXiv:2105.08584), alg. 1.
 
-    The networks see a random crop of each image; a second, stretched crop is the local view. `heads`, which persist, have
-    an Adam of their own.
+    The networks see a random crop of each image; a second, stretched crop is the local view.
     """
 
     def __init__(
@@ -185,9 +223,10 @@ class InvertedByGenerator(AbstractInversion):
         streams: RandomStreams,
         device: torch.device,
         *,
-        heads: tuple[nn.Module, ...],
+        heads: tuple[nn.Module, ...] = (),
+        generate: Generate = PLAIN.generate,
     ) -> None:
-        super().__init__(config, teacher, streams, device)
+        super().__init__(config, teacher, streams, device, heads=heads, generate=generate)
         self._family = FAMILIES[config.generator.family]
         with seeded_init(config.seed, "generator"):
             generator = Generator(
@@ -203,15 +242,19 @@ class InvertedByGenerator(AbstractInversion):
         place(self._generator, device).train().requires_grad_(False)
         latents = torch.zeros(config.schedule.batch_size, config.generator.latent_dim, device=device)
         self._latents = nn.ParameterList([nn.Parameter(latents, requires_grad=False)])
-        self._heads = heads
-        parameters = [parameter for head in heads for parameter in head.parameters()]
-        self._head_optimizer = Adam(parameters, lr=config.generator.lr, fused=True) if parameters else None
         self._init_rng = streams.named("inits", "cpu")
         self._images = torch.empty(0)
 
-    @property
-    def modules(self) -> tuple[nn.Module, ...]:
-        return (*self._makers, *self._heads)
+    @classmethod
+    def check(cls, config: DistillConfig) -> None:
+        family = config.generator.family
+        if family not in PIXEL_FAMILIES:
+            raise ConfigError(
+                f"generator.family must be one of {', '.join(PIXEL_FAMILIES)} for method {config.method}, got {family!r}"
+            )
+        if unused := changed_fields(config.inversion).keys() & PIXELS_ONLY:
+            raise ConfigError(f"inversion.{min(unused)} must be left out for method {config.method}, whose views are crops")
+        super().check(config)
 
     @property
     def _makers(self) -> tuple[nn.Module, ...]:
@@ -225,13 +268,6 @@ class InvertedByGenerator(AbstractInversion):
         plain = normalisation.from_unit(pixels)
         self._images = plain.detach()
         return Batch(normalisation.from_unit(seen), self._labels, plain, normalisation.from_unit(local))
-
-    def optimizers(self) -> Sequence[Optimizer]:
-        return [self._optimizer, *([self._head_optimizer] if self._head_optimizer else [])]
-
-    def parts(self) -> Mapping[str, Stateful]:
-        heads = {"head_optimizer": self._head_optimizer} if self._head_optimizer else {}
-        return {**super().parts(), **heads}
 
     def _restart(self) -> None:
         self._latents[0].data.normal_(generator=self._latent_rng)

@@ -206,6 +206,7 @@ def measure(num_trials: int, profile: Path | None) -> dict[str, Any]:
     with (
         mock.patch("tuning.sweep.tuner.DistillTrainable", CurveTrainable),
         mock.patch("tuning.cluster.session.num_processors", return_value=AT_A_TIME),
+        mock.patch("tuning.cluster.resources.num_processors", return_value=AT_A_TIME),
         meter.watching(),
     ):
         if profile:

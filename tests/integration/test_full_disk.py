@@ -43,8 +43,9 @@ def fill(disk: Path) -> Path:
 
 def test_a_full_disk_stops_the_sweep_in_order_and_loses_nothing(small_disk: Path, tmp_path: Path) -> None:
     folder = small_disk / "runs" / "tiny"
-    study = slow_study(small_disk) | {"search": {"num_trials": 2, "startup_trials": 2, "seed": 0}}
-    study["config"]["schedule"] |= {"iterations": 80}  # the sweep must not be over before the disk is full
+    study = slow_study(small_disk) | {
+        "search": {"num_trials": 1000, "startup_trials": 1000, "seed": 0}
+    }  # not over before the disk is full
     driver = start("sweep", write_study(tmp_path / "tiny.yaml", study), cwd=tmp_path)
     wait_for_epochs(folder, 4, driver)
     before = history(folder)
@@ -58,7 +59,8 @@ def test_a_full_disk_stops_the_sweep_in_order_and_loses_nothing(small_disk: Path
     assert all(full.trials[number].values.items() >= trial.values.items() for number, trial in before.trials.items())
 
     filling.unlink()
-    done = run_cli("resume", "tiny", "--storage", small_disk / "runs", cwd=tmp_path)
+    extent = ("--num-trials", str(len(full.trials)))  # goes on with those that were begun, and with no other
+    done = run_cli("resume", "tiny", "--storage", small_disk / "runs", *extent, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     after, curves = history(folder), recorded_curves(small_disk / "runs")
     assert {trial.outcome.value for trial in after.trials.values() if trial.outcome} <= {"completed", "pruned"}

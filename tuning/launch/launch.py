@@ -20,6 +20,7 @@ from tuning.study.config import folder_path
 from tuning.study.names import NAME, check_fits
 from tuning.study.overrides import refuse_scale
 from tuning.study.search_space import Range
+from tuning.study.user_code import look_in
 from tuning.study.validation import shown
 from tuning.study.yaml_loader import dump_yaml, to_plain
 
@@ -95,6 +96,7 @@ def open_launch(storage: str, name: str, overrides: list[str]) -> Study:
     check_fits(folder, name)
     if not is_begun(file.parent):
         raise ConfigError(f"launch {name!r}: under {folder} it has no record, so nothing of it was begun; run its study anew")
+    look_in(recorded_code_folders(Journal(file.parent).events()))
     study = load_study(file, overrides)
     has_one_root = study.storage == str(study.local)  # and it may have been moved, or named relative to another folder
     return replace(study, local=folder, storage=str(folder) if has_one_root else study.storage)
@@ -104,6 +106,8 @@ def _fetch_launch(storage: Storage, name: str, overrides: list[str]) -> Study:
     if not _is_recorded(storage, name):
         known = [found for found in storage.names() if _is_recorded(storage, found)]
         raise ConfigError(f"launch {name!r}: not under {storage}, there is {', '.join(known) or 'none'}")
+    with storage.reading(storage.path(f"{name}/{FILE_NAME}")) as journal:
+        look_in(recorded_code_folders(Journal(journal.parent).events()))
     with storage.reading(storage.path(f"{name}/{STUDY_FILE}")) as copy:
         local = load_study(copy, overrides).local
         folder = local / name
@@ -138,7 +142,7 @@ def resume_command(study: Study, name: str) -> str:
 
 
 def recorded_code_folders(events: Iterable[Event]) -> list[str]:
-    """Where the driver that began a launch looked for its teacher's factory."""
+    """Where the driver that began a launch looked for its teacher's factory and its methods."""
     folders = next((event for event in events if event["kind"] == "launch_start"), {}).get("code_folders")
     return [folder for folder in folders if isinstance(folder, str)] if isinstance(folders, list) else []
 

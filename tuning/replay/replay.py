@@ -1,6 +1,6 @@
 """A recorded trial again, in this process: from its start or a checkpoint, compared with its record epoch by epoch."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from tuning.results.checkpoints import KeptCheckpoint, check_wanted, kept_checkp
 from tuning.results.recorded_trial import RecordedTrial, find_trial, stores_of, study_of
 from tuning.study import Study, build_config
 from tuning.study.overrides import parse_assignments
-from tuning.study.search_space import flatten, parameter_paths
+from tuning.study.search_space import flatten, parameter_paths, users_methods
 from tuning.study.teacher_fit import STATISTICS, SWITCHED_OFF, without_statistics
 from tuning.study.yaml_loader import to_plain
 from tuning.trial import Assets, prepare
@@ -59,9 +59,12 @@ class Changes:
     study: list[str]
 
     @classmethod
-    def parse(cls, assignments: list[str]) -> "Changes":
-        """Parameters of the trial are told from the study's other settings by their paths. ConfigError where one is malformed."""
-        known, point, study = parameter_paths(), {}, []
+    def parse(cls, assignments: list[str], searched: Collection[str] = ()) -> "Changes":
+        """Parameters of the trial are told from the study's other settings by their paths. ConfigError where one is malformed.
+
+        `searched`: parameters of its study, also those that a method of the user's brings along.
+        """
+        known, point, study = {*parameter_paths(), *searched}, {}, []
         for assignment in assignments:
             ((path, value),) = parse_assignments([assignment]).items()
             if (short := path.removeprefix("config.")) in known:
@@ -89,11 +92,12 @@ def replay_trial(run_id: str, options: ReplayOptions, display: Display, *, stora
         check_trace_file(options.profile)
     if options.from_checkpoint is not None:
         check_wanted(options.from_checkpoint)
-    changes = Changes.parse(options.assignments)
     trial = find_trial(run_id, stores_of(storage, tracking))
+    changes = Changes.parse(options.assignments, trial.point)
     study = study_of(trial, storage, changes.study)
     if STATISTICS in trial.facts.get(SWITCHED_OFF, ""):  # so that the file's value is not taken for a change
         study = without_statistics(study)
+    trial = trial.knowing(parameter_paths(users_methods(study.source.get("config"), study.source.get("space"))))
     point = recorded_point(trial, study, display) | dict(changes.point)
     num_epochs = build_config(study.base, point).epochs
     display.say(f"{trial}: {', '.join(f'{path} {shown(value)}' for path, value in trial.point.items())}")

@@ -4,8 +4,8 @@ import ast
 import json
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,12 @@ class RecordedTrial:
     def at(self, epoch: int) -> dict[str, float]:
         """Every metric that was recorded at `epoch`."""
         return {name: curve[epoch] for name, curve in self.curves.items() if epoch in curve}
+
+    def knowing(self, paths: Collection[str]) -> "RecordedTrial":
+        """The same with those of the facts as settings that `paths` has, too: parameters that its method brings along."""
+        brought = {path: _value(text) for path, text in self.facts.items() if path in paths}
+        facts = {path: text for path, text in self.facts.items() if path not in brought}
+        return replace(self, settings={**self.settings, **brought}, facts=facts)
 
     def __str__(self) -> str:
         ended = self.outcome.value if self.outcome else "running"

@@ -13,7 +13,8 @@ from cpsc.config import DistillConfig
 from cpsc.data import DatasetConfig
 from cpsc.data.dataset import Normalisation
 from cpsc.errors import ConfigError
-from cpsc.presets import PRESETS
+from cpsc.import_path import is_import_path
+from cpsc.methods import METHODS
 from cpsc.probe import ProbeConfig
 from cpsc.published import NORMALISATION_RULE, PublishedConfig
 from cpsc.teacher import TeacherRecipe
@@ -334,10 +335,10 @@ def _parse_by_method(raw: Any) -> dict[str, dict[str, Any]]:
         raise ConfigError(
             f"config.by_method: must hold settings by method, e.g. {{dafl: {{weights: {{kl: 1}}}}}}, got {shown(raw)}"
         )
-    if odd := [name for name in raw if name not in PRESETS]:
-        raise ConfigError(f"config.by_method.{odd[0]}: unknown method, use one of {', '.join(PRESETS)}")
+    if odd := [name for name in raw if name not in METHODS and not is_import_path(name)]:
+        raise ConfigError(f"config.by_method.{odd[0]}: unknown method, use one of {', '.join(METHODS)}")
     for method, settings in raw.items():
-        check_settings(settings, where=f"config.by_method.{method}")
+        check_settings(settings, method=method, where=f"config.by_method.{method}")
     return raw
 
 

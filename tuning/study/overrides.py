@@ -7,7 +7,7 @@ from typing import Any
 
 from cpsc.errors import ConfigError
 from tuning.study.packaged_studies import SCALES
-from tuning.study.search_space import check_path, flatten, merge, set_path
+from tuning.study.search_space import check_path, flatten, merge, set_path, users_methods
 from tuning.study.yaml_loader import load_yaml, read_mapping
 
 SCALE, BY_METHOD = "scale", "by_method"
@@ -79,7 +79,7 @@ def overridden(raw: Mapping[str, Any], assignments: Mapping[str, Any], *, keys: 
             raise ConfigError(f"--set {path}: is searched by this study, remove it from space to fix it")
         if head not in keys:
             if head not in _NOT_IN_DISTILL_CONFIG:
-                check_path(path, where="--set")
+                check_path(path, where="--set", methods=users_methods(changed.get("config"), space))
             path = f"config.{path}"
         _forget_by_method(changed, path.removeprefix("config."))
         set_path(changed, path, value)

@@ -2,19 +2,22 @@
 
 import dataclasses
 import difflib
+import functools
 import itertools
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from cpsc.config import DistillConfig
 from cpsc.errors import ConfigError
-from cpsc.methods import check_method
+from cpsc.import_path import is_import_path
+from cpsc.methods import METHODS, check_method, config_class
 from cpsc.models import check_arch
-from cpsc.presets import PRESETS, preset
+from cpsc.presets import DEFAULT_METHOD, preset
 from tuning.study.validation import said_as_text, shown, validate
 
 Point = Mapping[str, Any]
@@ -29,12 +32,9 @@ REPEATED_PATH = "seed"
 NUM_ARGUMENTS = {"uniform": 2, "loguniform": 2, "quniform": 3, "randint": 2, "lograndint": 2, "qrandint": 3}
 INTEGER_SAMPLERS = {"randint", "lograndint", "qrandint"}
 UPPER_EXCLUSIVE = {"randint", "lograndint"}
-DEFAULT_METHOD = DistillConfig().method
 MAX_GRID = 10_000
 MAX_OPTIONS = 100
 """Of a choice: no search tells more apart, and every pair of two parameters' options is checked before a study starts."""
-
-_ADAPTER = TypeAdapter(DistillConfig)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +53,9 @@ class Settings:
         """The nested keys with `point` laid over them."""
         method = point.get("method", self.own.get("method", DEFAULT_METHOD))
         if not isinstance(method, str):
-            raise ConfigError(f"config.method: must be one of {', '.join(PRESETS)}, got {shown(method)}")
-        try:
+            raise ConfigError(f"config.method: must be one of {', '.join(METHODS)}, got {shown(method)}")
+        with _told_of("config."):
             under = preset(self.preset, method=method, num_classes=self.num_classes)
-        except ConfigError as error:
-            raise ConfigError(f"config.{error}") from error
         nested = merge(merge(under, self.own), self.by_method.get(method, {}))
         for path, value in point.items():
             set_path(nested, path, value)
@@ -105,21 +103,49 @@ class Range:
 
 def build_config(settings: Settings, point: Point) -> DistillConfig:
     """The config that `settings` and `point` (dotted paths) give. ConfigError names the path that breaks a rule."""
-    config = validate(_ADAPTER, settings.nested(point), where="config")
-    try:
+    nested = settings.nested(point)
+    with _told_of("config."):
+        adapter = _adapter(nested.get("method", DEFAULT_METHOD))
+    config = validate(adapter, nested, where="config")
+    with _told_of("config.student."):
         check_arch(config.student.arch)
-    except ConfigError as error:
-        raise ConfigError(f"config.student.{error}") from error
-    try:
+    with _told_of("config."):
         check_method(config)
-    except ConfigError as error:
-        raise ConfigError(f"config.{error}") from error
     return config
 
 
-def parameter_paths() -> dict[str, Any]:
-    """Every parameter's dotted path with its default."""
-    return dict(flatten(dataclasses.asdict(DistillConfig())))
+def _adapter(method: str) -> TypeAdapter[DistillConfig]:
+    kind: Any = config_class(method)
+    return _adapter_of(kind)
+
+
+@functools.cache
+def _adapter_of(kind: Any) -> TypeAdapter[DistillConfig]:
+    return TypeAdapter(kind)
+
+
+@contextmanager
+def _told_of(prefix: str) -> Iterator[None]:
+    """ConfigErrors from inside, with `prefix` before the path that they begin with."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{prefix}{error}") from error
+
+
+def users_methods(config: Any, space: Any = None) -> set[str]:
+    """The users' own methods that ``config`` and ``space``, as a study's file has them, name: what these bring are parameters."""
+    config, space = (level if isinstance(level, Mapping) else {} for level in (config, space))
+    by_method, searched = config.get("by_method"), space.get("method")
+    names: list[Any] = [config.get("method"), *(by_method if isinstance(by_method, Mapping) else ())]
+    choice = searched.get("choice") if isinstance(searched, Mapping) else None
+    return set(filter(is_import_path, [*names, *(choice if isinstance(choice, list) else ())]))
+
+
+def parameter_paths(methods: Iterable[str] = ()) -> dict[str, Any]:
+    """Every parameter's dotted path with its default: those that there always are, and what `methods` bring along."""
+    kinds = map(config_class, (DEFAULT_METHOD, *methods))
+    return {path: value for kind in kinds for path, value in flatten(dataclasses.asdict(kind()))}
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -155,9 +181,9 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def check_path(path: str, *, where: str) -> None:
-    """Raise ConfigError, with the nearest existing path, unless `path` is a parameter."""
-    known = parameter_paths()
+def check_path(path: str, *, where: str, methods: Iterable[str] = ()) -> None:
+    """Raise ConfigError, with the nearest existing path, unless `path` is a parameter, be it one that `methods` bring along."""
+    known = parameter_paths(methods)
     if path in known:
         return
     leaf = path.rsplit(".", 1)[-1]
@@ -167,19 +193,19 @@ def check_path(path: str, *, where: str) -> None:
     raise ConfigError(f"{where}.{path}: unknown parameter, {hint}")
 
 
-def check_settings(settings: Mapping[str, Any], *, where: str, prefix: str = "") -> None:
+def check_settings(settings: Mapping[str, Any], *, method: str, where: str, prefix: str = "") -> None:
     """Raise ConfigError where a nested key is no parameter, or its value of another kind; whether they go together is not asked."""
-    known = parameter_paths()
+    known = parameter_paths((method,))
     for key, value in settings.items():
         path = f"{prefix}{key}"
         if isinstance(value, Mapping) and any(name.startswith(f"{path}.") for name in known):
-            check_settings(value, where=where, prefix=f"{path}.")
+            check_settings(value, method=method, where=where, prefix=f"{path}.")
             continue
-        check_path(path, where=where)
+        check_path(path, where=where, methods=(method,))
         alone: dict[str, Any] = {}
         set_path(alone, path, value)
         try:
-            validate(_ADAPTER, alone, where=where)
+            validate(_adapter(method), alone, where=where)
         except ConfigError as error:
             if isinstance(error.__cause__, ValidationError):
                 raise
@@ -187,7 +213,8 @@ def check_settings(settings: Mapping[str, Any], *, where: str, prefix: str = "")
 
 def parse_space(raw: Mapping[str, Any], settings: Settings, *, is_grid: bool = False) -> dict[str, Range]:
     """The searched ranges, each checked at its edges against the rules of `DistillConfig`; those with conditions come last."""
-    space = {path: _parse_parameter(path, spec, is_grid=is_grid) for path, spec in raw.items()}
+    methods = users_methods({**settings.own, "by_method": settings.by_method}, raw)
+    space = {path: _parse_parameter(path, spec, methods, is_grid=is_grid) for path, spec in raw.items()}
     space = dict(sorted(space.items(), key=lambda item: bool(item[1].when)))  # what they depend on is drawn before them
     for path, domain in space.items():
         _check_conditions(path, domain, space)
@@ -212,8 +239,8 @@ def parse_space(raw: Mapping[str, Any], settings: Settings, *, is_grid: bool = F
     return space
 
 
-def _parse_parameter(path: str, spec: Any, *, is_grid: bool) -> Range:
-    check_path(path, where="space")
+def _parse_parameter(path: str, spec: Any, methods: Iterable[str], *, is_grid: bool) -> Range:
+    check_path(path, where="space", methods=methods)
     if path in FIXED_PATHS:
         raise ConfigError(f"space.{path}: cannot be searched, {FIXED_PATHS[path]}; set it under config")
     if path == REPEATED_PATH and not is_grid:
@@ -272,13 +299,14 @@ def parse_start(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Range], se
     for index, point in enumerate(raw):
         where = f"start[{index}]"
         for path in point:
-            check_path(path, where=where)
             if path not in space:
+                check_path(path, where=where)
                 raise ConfigError(f"{where}.{path}: is not searched, list it under space or set it under config")
         chosen = {path: point[path] for path, domain in space.items() if path in point and not domain.when}
         defaults = dict(flatten(dataclasses.asdict(build_config(settings, _checked(chosen, space, where)))))
-        full = {path: point.get(path, defaults[path]) for path, domain in space.items() if not domain.when}
-        full |= {path: point.get(path, defaults[path]) for path, domain in space.items() if domain.when and domain.is_active(full)}
+        full = {path: point.get(path, defaults.get(path)) for path, domain in space.items() if not domain.when}
+        active = [path for path, domain in space.items() if domain.when and domain.is_active(full)]
+        full |= {path: point.get(path, defaults.get(path)) for path in active}
         if idle := [path for path in point if path not in full]:
             raise ConfigError(f"{where}.{idle[0]}: does not exist beside the rest of the point, its when says otherwise")
         points.append(_checked(full, space, where))

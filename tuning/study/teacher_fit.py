@@ -6,6 +6,7 @@ import torch
 
 from cpsc.config import DistillConfig
 from cpsc.errors import ConfigError
+from cpsc.methods import method_class
 from cpsc.models import is_import_path
 from cpsc.models.imported import PREFIX
 from cpsc.norms import NormSurvey, survey_norms
@@ -16,7 +17,6 @@ from tuning.study.search_space import build_config, copy_nested, merge, parse_sp
 
 STATISTICS = "weights.batch_statistics"
 PROBE_STATISTICS = "probe.batch_statistics"
-CONTRAST = "weights.contrast"
 NUM_IMAGES = 4
 SWITCHED_OFF = "switched_off"
 """The parameter that names settings of the study file which were not followed."""
@@ -43,7 +43,7 @@ def fitted(study: Study, norms: NormSurvey) -> Study:
             f"space.{STATISTICS}: has no effect, for the teacher has {norms}; leave it out of space and start, "
             f"or pass --set space.{STATISTICS}=null"
         )
-    _check_contrast(study, norms)
+    _check_norm_terms(study, norms)
     without = without_statistics(study)
     if not without.probe.terms:
         raise ConfigError(
@@ -77,16 +77,18 @@ def switched_off(study: Study, norms: NormSurvey) -> tuple[str, ...]:
     return tuple(name for name, is_off in ((STATISTICS, counts), (PROBE_STATISTICS, study.probe.batch_statistics > 0)) if is_off)
 
 
-def _check_contrast(study: Study, norms: NormSurvey) -> None:
-    """CMI's contrast compares what enters the teacher's batch norms; there is nothing to take their place."""
-    domain = study.space.get(CONTRAST)
+def _check_norm_terms(study: Study, norms: NormSurvey) -> None:
+    """Terms that compare what enters the teacher's batch norms cannot be switched off here: nothing takes their place."""
     for config in _configs(study):
-        is_searched = domain is not None and "cmi" in domain.when.get("method", ("cmi",))
-        if config.method == "cmi" and (config.weights.contrast or is_searched):
-            raise ConfigError(
-                f"config.{CONTRAST}: must be 0, and not searched, for method cmi, which compares what enters batch norms: "
-                f"the teacher has {norms}"
-            )
+        method = config.method
+        for term in method_class(method).NORM_TERMS:
+            domain = study.space.get(f"weights.{term}")
+            is_searched = domain is not None and method in domain.when.get("method", (method,))
+            if config.weights[term] or is_searched:
+                raise ConfigError(
+                    f"config.weights.{term}: must be 0, and not searched, for method {method}, which compares what enters batch "
+                    f"norms: the teacher has {norms}"
+                )
 
 
 def _configs(study: Study) -> list[DistillConfig]:

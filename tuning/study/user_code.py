@@ -1,4 +1,4 @@
-"""Where a teacher's factory is looked for beside what is installed: the working directory, and the study file's folder."""
+"""Where users' networks and methods are looked for beside what is installed: the working directory, and the study file's folder."""
 
 import sys
 from collections.abc import Iterable

@@ -58,12 +58,17 @@ def _validator(adapter: TypeAdapter[Any]) -> SchemaValidator:
 
 
 def _strict_in_scalars(schema: Any) -> Any:
-    """For dataclasses: pydantic's own switch, as models have it, would want instances of them, and tuples."""
+    """For dataclasses: pydantic's own switch, as models have it, would want instances of them, and tuples.
+
+    They take no unknown keys, either: a user's own method need not say so of its section.
+    """
     if isinstance(schema, list | tuple):
         return type(schema)(map(_strict_in_scalars, schema))
     if not isinstance(schema, dict):
         return schema
-    strict = {"strict": True} if schema.get("type") in SCALARS else {}
+    strict: dict[str, Any] = {"strict": True} if schema.get("type") in SCALARS else {}
+    if schema.get("type") == "dataclass":
+        strict = {"config": {"extra_fields_behavior": "forbid", **schema.get("config", {})}}
     return {key: _strict_in_scalars(value) for key, value in schema.items()} | strict
 
 

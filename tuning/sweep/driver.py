@@ -15,7 +15,7 @@ from tuning.cluster.preflight import MeetingPoint, check_nodes
 from tuning.cluster.session import RaySession, terminating_like_ctrl_c
 from tuning.display import Display
 from tuning.launch import DriverLock, Journal, JournalError, LaunchHistory, fold
-from tuning.launch.launch import check_resumable, new_launch, open_launch, recorded_code_folders, resume_command
+from tuning.launch.launch import check_resumable, new_launch, open_launch, resume_command
 from tuning.results import SweepSummary, launch_from_journal
 from tuning.search import StudyMirror, mirroring
 from tuning.search.asha import ResumableAsha, build_scheduler
@@ -24,7 +24,6 @@ from tuning.storage import Storage
 from tuning.study import Study
 from tuning.study.config import check_searchable
 from tuning.study.search_space import to_tune
-from tuning.study.user_code import look_in
 from tuning.sweep.launch_record import launch_start, open_writer, shared_params
 from tuning.sweep.progress import SweepProgress
 from tuning.sweep.recorder import Recorder, is_disk_full
@@ -71,7 +70,6 @@ def resume_sweep(storage: str, name: str, display: Display, *, overrides: list[s
         check_resumable(history, study.space)
         for remark in (*remarks, *(f"{journal.path}: {text}" for text in history.remarks)):
             display.say(remark)
-        look_in(recorded_code_folders(journal.events()))
         # The launch has accepted its teacher.
         assets = prepare(study, display, force=True, on_cluster=address is not None, before_making=session.start)
         return attempt.drive(name, assets)

@@ -29,7 +29,7 @@ class TrialContext:
     gpus: float
     storage: Storage
     code_folders: tuple[str, ...] = ()
-    """Where the teacher's factory may lie, beside what is installed."""
+    """Where the teacher's factory and the methods may lie, beside what is installed."""
     meeting_point: MeetingPoint | None = None
     """Tried by every worker of a cluster before its first trial."""
 

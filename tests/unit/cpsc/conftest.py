@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cpsc.config import DistillConfig, GeneratorConfig, ScheduleConfig, StudentConfig
 from cpsc.data.dataset import Dataset, Normalisation, Split
+from cpsc.methods import config_class
 from cpsc.models import build_model
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
@@ -61,7 +62,7 @@ def teacher(make_teacher: Callable[..., Teacher]) -> Teacher:
 @pytest.fixture(scope="session")
 def config() -> DistillConfig:
     """A run of four epochs that crosses warm-up and a milestone."""
-    return DistillConfig(
+    return config_class("cpsc")(
         epochs=4,
         seed=3,
         student=StudentConfig(arch="wrn_10_1", warmup_epochs=1),

@@ -4,7 +4,6 @@ from dataclasses import FrozenInstanceError
 import pytest
 
 from cpsc.config import (
-    CpscConfig,
     DistillConfig,
     GeneratorConfig,
     LossWeights,
@@ -15,6 +14,7 @@ from cpsc.config import (
 from cpsc.data import DatasetConfig
 from cpsc.data.dataset import Normalisation
 from cpsc.errors import ConfigError
+from cpsc.methods.cpsc import CpscConfig
 from cpsc.probe import ProbeConfig
 from cpsc.published import PublishedConfig
 from cpsc.teacher import TeacherRecipe

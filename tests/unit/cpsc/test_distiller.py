@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from cpsc import checkpoint, loop, observation
-from cpsc.config import CpscConfig, GeneratorConfig
+from cpsc.config import GeneratorConfig
 from cpsc.device import cast_copies
 from cpsc.distiller import Distiller
 from cpsc.errors import CheckpointError, ConfigError, DivergedError
+from cpsc.methods.cpsc import CpscConfig
 from cpsc.metrics import predict
 from cpsc.models import Output
 from cpsc.presets import preset

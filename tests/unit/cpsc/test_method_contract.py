@@ -10,7 +10,7 @@ from cpsc import checkpoint, loop
 from cpsc.config import DistillConfig
 from cpsc.distiller import Distiller
 from cpsc.errors import ConfigError
-from cpsc.presets import PRESETS
+from cpsc.methods import METHODS
 from tests.unit.cpsc.test_distiller import copy_of, differences, without_timings
 from tuning.study import build_config
 from tuning.study.search_space import Settings
@@ -28,8 +28,9 @@ SMALL_PARTS: dict[str, dict[str, Any]] = {
     "pre_dfkd": {"replay": {"latent_dim": 6, "updates": 2}},
     "dfq": {"schedule": {"generator_warmup_epochs": 1}},
 }
-CASES = [(method, name, "none") for method, presets in PRESETS.items() for name in presets]
+CASES = [(method, name, "none") for method, kind in METHODS.items() for name in kind.PRESETS]
 CASES += [("cpsc", "paper", "vae"), ("dafl", "original", "vae"), ("dfad", "original", "vae")]
+CASES += [("tests.unit.cpsc.ninth_method:Doubt", "original", "none"), ("tests.unit.cpsc.ninth_method:Doubt", "original", "vae")]
 
 
 def small(method: str, name: str, replay: str = "none", **changes: Any) -> DistillConfig:

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cpsc.config import CpscConfig, DistillConfig, LossWeights
+from cpsc.config import DistillConfig, LossWeights
 from cpsc.losses.contrast import teacher_anchored_contrast, two_view_contrast
 from cpsc.losses.distillation import distillation_kl, log_l2_distance, log_mse, mse
 from cpsc.losses.label import double_softmax_cross_entropy, label_cross_entropy
-from cpsc.methods import METHODS, View
-from cpsc.methods.cpsc import Cpsc
+from cpsc.methods import METHODS, View, config_class
+from cpsc.methods.cpsc import Cpsc, CpscConfig
 from cpsc.models import Output
 from cpsc.presets import preset
 from cpsc.statistics import ChannelStatistics
@@ -28,7 +28,7 @@ def network(dim: int) -> nn.Module:
 def build(*, teacher_dim: int = DIM, student_dim: int = DIM, weights: LossWeights | None = None, **switches) -> Cpsc:
     torch.manual_seed(0)
     temperature = switches.pop("contrast_temperature", 0.07)
-    config = DistillConfig(weights=weights or LossWeights(), cpsc=CpscConfig(**switches), contrast_temperature=temperature)
+    config = config_class("cpsc")(weights=weights or LossWeights(), cpsc=CpscConfig(**switches), contrast_temperature=temperature)
     return METHODS["cpsc"](config, teacher=network(teacher_dim), student=network(student_dim))
 
 

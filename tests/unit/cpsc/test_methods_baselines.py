@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cpsc.config import DistillConfig, LossWeights
-from cpsc.distiller import Distiller, without_adversary
+from cpsc.distiller import Distiller
 from cpsc.errors import ConfigError
 from cpsc.losses.attention import attention_distance, attention_map
 from cpsc.losses.disagreement import (
@@ -22,10 +22,10 @@ from cpsc.losses.distillation import distillation_kl
 from cpsc.losses.image_prior import image_norm, mean_total_variation, total_variation
 from cpsc.losses.instance_contrast import instance_discrimination
 from cpsc.losses.statistics import batch_statistics_distance, gaussian_statistics_kl
-from cpsc.methods import METHODS, AbstractMethod, View, check_method, own_settings
+from cpsc.methods import METHODS, AbstractMethod, View, check_method, config_class, own_settings
 from cpsc.methods.cmi import Cmi, feature_layers, num_input_channels
 from cpsc.models import Output, build_model
-from cpsc.presets import PRESETS, preset
+from cpsc.presets import preset
 from cpsc.schedule import student_lr
 from cpsc.statistics import ChannelStatistics, channel_means, recorded
 from tests.unit.cpsc.test_distiller import copy_of, differences
@@ -37,7 +37,7 @@ NO_TERMS = dict.fromkeys(vars(LossWeights()), 0.0)
 
 
 def configured(method: str, weights: dict[str, float], **changes: Any) -> DistillConfig:
-    base = DistillConfig(method=method, weights=LossWeights(**(NO_TERMS | weights)))
+    base = config_class(method)(method=method, weights=LossWeights(**(NO_TERMS | weights)))
     sections = {
         name: replace(getattr(base, name), **value) if isinstance(value, dict) else value for name, value in changes.items()
     }
@@ -326,7 +326,7 @@ def test_plain_inversion_does_not_ask_the_student() -> None:
 
 
 def test_the_student_is_in_eval_mode_while_pixels_are_inverted_and_in_train_mode_for_its_own_steps(teacher) -> None:
-    for name in PRESETS["adi"]:
+    for name in METHODS["adi"].PRESETS:
         distiller, modes = Distiller(tiny("adi", name), teacher), []
         distiller.student.register_forward_pre_hook(lambda net, inputs, modes=modes: modes.append(net.training))
         distiller.run_epoch()
@@ -390,7 +390,9 @@ def test_an_adversary_without_weight_does_not_move_the_generator_while_the_other
         assert differences(before, dict(distiller.generator.named_parameters()))
         trained.append(copy_of(distiller.generator.state_dict()))
     assert differences(*trained) == []
-    assert without_adversary({"adversarial_kl": 3.0, "one_hot": 2.0}) == {"adversarial_kl": 0.0, "one_hot": 2.0}
+    method = build("dfq", DFQ | {"adversarial": 3.0, "one_hot": 2.0, "balance": 0.0})
+    assert method.warmup_weights == method.generator_weights | {"adversarial_kl": 0.0}
+    assert method.warmup_weights["one_hot"] == 2.0
 
 
 def test_the_students_schedule_begins_after_the_generators_warm_up(teacher) -> None:
@@ -550,9 +552,9 @@ def test_without_contrast_cmi_has_neither_head_nor_bank() -> None:
 
 def test_a_bank_must_hold_whole_batches() -> None:
     with pytest.raises(ConfigError) as caught:
-        configured("cmi", CMI, cmi={"bank_size": 1000}, schedule={"batch_size": 256})
+        check_method(configured("cmi", CMI, generator={"family": "small"}, cmi={"bank_size": 1000}, schedule={"batch_size": 256}))
     assert str(caught.value) == "cmi.bank_size must be a multiple of schedule.batch_size (256), got 1000"
-    configured("dfad", DFAD, schedule={"batch_size": 300})  # who has no bank need not mind it
+    check_method(configured("dfad", DFAD, schedule={"batch_size": 300}))  # who has no bank need not mind it
 
 
 def test_in_a_run_pool_and_bank_hold_the_same_step_of_each_turn(teacher) -> None:
@@ -663,7 +665,7 @@ def test_a_switch_is_taken_by_the_methods_in_which_it_changes_something(method: 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_preset_passes_its_own_methods_check(method: str) -> None:
-    for name in PRESETS[method]:
+    for name in METHODS[method].PRESETS:
         changes = preset(name, method=method, num_classes=10)
         weights = changes.pop("weights", vars(LossWeights()))
         check_method(configured(method, weights, **changes))
@@ -754,7 +756,7 @@ def test_what_an_inversion_cannot_do_is_refused(method: str, changes: dict, rule
 )
 def test_a_setting_without_effect_is_refused(method: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        small(method, next(iter(PRESETS[method])), **settings)
+        small(method, next(iter(METHODS[method].PRESETS)), **settings)
 
 
 def test_what_is_said_of_a_run_is_what_its_method_has() -> None:

@@ -18,6 +18,8 @@ from cpsc.synthesis import Batch
 class Wishes(AbstractMethod):
     """A method that asks for exactly what it is told to."""
 
+    ADVERSARIAL = {"adversarial": ("adversarial_kl",)}  # noqa: RUF012
+
     def __init__(self, *generator: str, student: tuple[str, ...] = (), layers: tuple[nn.Module, ...] = ()) -> None:
         super().__init__()
         self.generator_weights, self.student_weights = dict.fromkeys(generator, 1.0), dict.fromkeys(student, 1.0)

@@ -3,9 +3,11 @@ from typing import Any
 
 import pytest
 
-from cpsc.config import CpscConfig, DistillConfig, GeneratorConfig
+from cpsc.config import DistillConfig, GeneratorConfig
 from cpsc.errors import ConfigError
-from cpsc.presets import PRESETS, preset
+from cpsc.methods import METHODS, config_class
+from cpsc.methods.cpsc import CpscConfig
+from cpsc.presets import preset
 from cpsc.schedule import generator_lr, student_lr
 from tuning.study import build_config
 from tuning.study.search_space import Settings
@@ -47,9 +49,9 @@ def test_a_users_own_batch_goes_over_the_datasets() -> None:
     assert build_config(settings, {"schedule.batch_size": 48}).schedule.batch_size == 48
 
 
-@pytest.mark.parametrize("method", PRESETS)
+@pytest.mark.parametrize("method", METHODS)
 def test_no_other_preset_has_a_batch_that_hangs_on_the_dataset(method: str) -> None:
-    for name in PRESETS[method] if method != "cpsc" else ():
+    for name in METHODS[method].PRESETS if method != "cpsc" else ():
         batches = {preset(name, method=method, num_classes=classes)["schedule"]["batch_size"] for classes in (10, 100, 200, 1000)}
         assert len(batches) == 1
 
@@ -83,8 +85,8 @@ def test_pre_dfkds_published_code_starts_its_spectral_norm_cold(name: str, form:
 
 
 def test_changing_what_preset_returns_leaves_the_preset_alone() -> None:
-    for method, names in PRESETS.items():
-        for name in names:
+    for method, kind in METHODS.items():
+        for name in kind.PRESETS:
             expected = preset(name, method=method, num_classes=100)
             for section in preset(name, method=method, num_classes=100).values():
                 if isinstance(section, dict):
@@ -108,13 +110,13 @@ def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
         preset("original", method="vanilla", num_classes=10)
 
 
-@pytest.mark.parametrize("method", PRESETS)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_preset_names_settings_that_exist(method: str) -> None:
-    for name in PRESETS[method]:
+    for name in METHODS[method].PRESETS:
         for key, value in preset(name, method=method, num_classes=10).items():
-            assert key in {field.name for field in dataclasses.fields(DistillConfig)}
+            assert key in {field.name for field in dataclasses.fields(config_class(method))}
             if isinstance(value, dict):
-                assert value.keys() <= vars(getattr(DistillConfig(), key)).keys()
+                assert value.keys() <= vars(getattr(config_class(method)(), key)).keys()
 
 
 def weights(method: str, name: str, num_classes: int = 10) -> dict[str, Any]:

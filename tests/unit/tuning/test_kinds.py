@@ -11,10 +11,10 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel
 
-from cpsc.config import DistillConfig
 from cpsc.data import DatasetConfig
 from cpsc.data.dataset import Normalisation
 from cpsc.errors import ConfigError
+from cpsc.methods import config_class
 from cpsc.probe import ProbeConfig
 from cpsc.published import PublishedConfig
 from cpsc.teacher import TeacherRecipe
@@ -31,7 +31,7 @@ STUDY: Raw = {
 }
 ROOTS: dict[str, tuple[type, Raw]] = {
     "": (StudyFile, {}),
-    "config": (DistillConfig, {}),
+    "config": (config_class("cpsc"), {}),
     "config.probe": (ProbeConfig, {}),
     "config.dataset": (DatasetConfig, {}),
     "config.teacher": (TeacherRecipe, {"teacher": {"arch": "wrn_10_1"}}),
@@ -119,7 +119,7 @@ def test_the_walk_reaches_every_class_of_settings() -> None:
     assert {"config.probe.lr", "config.teacher.epochs", "config.teacher.channels", "config.dataset.image_size"} <= {*numbers}
 
 
-HINTS = {path.removeprefix("config."): hint for path, hint in leaves(DistillConfig, "config")}
+HINTS = {path.removeprefix("config."): hint for path, hint in leaves(config_class("cpsc"), "config")}
 SEARCHED = [path for path in parameter_paths() if path not in (*FIXED_PATHS, REPEATED_PATH) and "tuple" not in str(HINTS[path])]
 
 

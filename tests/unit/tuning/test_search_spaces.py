@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cpsc.config import DistillConfig
-from cpsc.presets import PRESETS, preset
+from cpsc.methods import METHODS, config_class
+from cpsc.presets import preset
 from tuning.study import Study, build_config, load_study
 from tuning.study.search_space import flatten
 
@@ -15,7 +15,7 @@ SCALES = sorted(path.stem for path in (FOLDER / "scales").glob("*.yaml"))
 STUDIES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name != "scales")
 ONE_SCALE = ("digits", "cifar10")
 """Studies that are written for one dataset."""
-METHODS = [path for path in STUDIES if path.stem in PRESETS]
+OF_METHODS = [path for path in STUDIES if path.stem in METHODS]
 
 
 def at_scale(path: Path, scale: str) -> Study:
@@ -38,13 +38,13 @@ def test_a_study_resolves_at_every_scale_under_a_name_of_its_own(path: Path, sca
 
 
 def test_there_is_a_study_for_each_method() -> None:
-    assert {path.stem for path in METHODS} == PRESETS.keys()
+    assert {path.stem for path in OF_METHODS} == METHODS.keys()
 
 
-@pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", OF_METHODS, ids=lambda path: path.stem)
 def test_the_first_point_holds_the_published_values(path: Path) -> None:
     method = path.stem
-    published = dict(flatten(asdict(DistillConfig()))) | dict(flatten(preset(method=method, num_classes=10)))
+    published = dict(flatten(asdict(config_class(method)()))) | dict(flatten(preset(method=method, num_classes=10)))
     study = load_study(path)
     assert study.space.keys() == study.first_point.keys()
     assert all(study.first_point[name] == published[name] for name in study.space)
@@ -54,7 +54,7 @@ def test_the_comparison_has_every_method_and_cpsc_with_replay_three_times_at_equ
     study = load_study(FOLDER / "methods.yaml")
     assert len(study.start) == 27
     kinds = {(point["method"], point.get("replay.kind")) for point in study.start}
-    assert kinds == {(method, None) for method in PRESETS if method != "cpsc"} | {("cpsc", "none"), ("cpsc", "vae")}
+    assert kinds == {(method, None) for method in METHODS if method != "cpsc"} | {("cpsc", "none"), ("cpsc", "vae")}
     schedules = [build_config(study.base, point).schedule for point in study.start]
     assert {schedule.iterations * schedule.student_steps for schedule in schedules} == {80}
     assert {schedule.student_batch_size or schedule.batch_size for schedule in schedules} == {64}

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from ray.tune.search.sample import Categorical, Float, Integer
 
-from cpsc.config import DistillConfig
 from cpsc.errors import ConfigError
+from cpsc.methods import config_class
 from tuning.study import build_config
 from tuning.study.search_space import (
     Range,
@@ -49,7 +49,7 @@ def test_a_point_wins_over_the_base() -> None:
 
 
 def test_an_empty_base_and_point_are_the_published_config() -> None:
-    assert build_config(Settings(own={}), {}) == DistillConfig()
+    assert build_config(Settings(own={}), {}) == config_class("cpsc")()
 
 
 def test_a_point_below_a_plain_value_is_refused() -> None:

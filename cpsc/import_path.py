@@ -1,0 +1,66 @@
+"""Import paths, ``package.module:name``: how users name code of their own, a network's factory or a method."""
+
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+from cpsc.errors import ConfigError
+
+_IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+def is_import_path(name: object) -> bool:
+    """Whether `name` reads like ``package.module:name`` rather than like the name of something of ours."""
+    return isinstance(name, str) and ":" in name
+
+
+def check_import_path(path: str, *, noun: str = "factory", kind: str = "function") -> None:
+    """Raise ConfigError unless `path` reads ``package.module:name``; nothing is imported. `noun`, `kind`: what the message says."""
+    if not _IMPORT_PATH.fullmatch(path):
+        raise ConfigError(f"{noun} must read package.module:{kind}, got {path[:80]!r}")
+
+
+def import_object(path: str, *, noun: str = "factory", kind: str = "function") -> Any:
+    """What `path` names. This runs the user's code: `path` must be a person's own word, never a file's.
+
+    ConfigError, which begins with `noun` and `path`, where it cannot be imported or its module has nothing of that name.
+    """
+    check_import_path(path, noun=noun, kind=kind)
+    module_name, _, name = path.partition(":")
+    with told_in_a_line(f"{noun} {path}", f"its module {module_name} fails when imported"):
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+                raise  # a module that the user's own imports
+            raise _NotFoundError(_not_found(f"{noun} {path}", error.name)) from error
+    if not hasattr(module, name):
+        raise ConfigError(f"{noun} {path}: module {module_name} ({getattr(module, '__file__', None)}) has no {name!r}")
+    return getattr(module, name)
+
+
+@contextmanager
+def told_in_a_line(subject: str, what: str) -> Iterator[None]:
+    """Whatever the user's code raises, as a ConfigError; what it prints goes to stderr, for stdout may be a program's."""
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except _NotFoundError:
+        raise
+    except (Exception, SystemExit) as error:
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise ConfigError(f"{subject}: {what}: {type(error).__name__} {reason}".rstrip()) from error
+
+
+class _NotFoundError(ConfigError):
+    """There is no module of that name."""
+
+
+def _not_found(subject: str, missing: str) -> str:
+    return (
+        f"{subject}: there is no module {missing}: it must be importable, here and on every node that runs trials: "
+        "in the working directory, the study file's folder or PYTHONPATH"
+    )

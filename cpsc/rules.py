@@ -1,0 +1,42 @@
+"""Rules that settings are checked against on construction, each broken one told in one line."""
+
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from cpsc.errors import ConfigError
+
+FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid"}
+"""``__pydantic_config__`` of a settings class: the edge then rejects keys that it does not have."""
+
+
+def require(holds: bool, path: str, value: object, rule: str) -> None:
+    """Raise the one-line ConfigError of this package unless `holds`."""
+    if not holds:
+        raise ConfigError(f"{path} must be {rule}, got {value!r}")
+
+
+def positive(path: str, value: float) -> None:
+    """ConfigError unless `value` is a finite number above 0."""
+    require(0 < value <= sys.float_info.max, path, value, "> 0")
+
+
+def non_negative(path: str, value: float) -> None:
+    """ConfigError unless `value` is a finite number, 0 or above it."""
+    require(0 <= value <= sys.float_info.max, path, value, ">= 0")
+
+
+def at_most(path: str, value: int, limit: int) -> None:
+    """ConfigError beyond `limit`: beyond any use, and what lies there fails only once it runs, as a tensor that no memory holds."""
+    require(value <= limit, path, value, f"<= {limit}")
+
+
+def rising_epochs(path: str, epochs: tuple[int, ...]) -> None:
+    """ConfigError unless `epochs`, counted from 1, rise."""
+    require(list(epochs) == sorted(set(epochs)) and min(epochs, default=1) > 0, path, list(epochs), "rising positive epochs")
+
+
+def changed_fields(section: Any) -> dict[str, Any]:
+    """Fields of a settings object that differ from their defaults."""
+    defaults = asdict(type(section)())
+    return {name: value for name, value in asdict(section).items() if value != defaults[name]}
