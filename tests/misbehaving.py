@@ -28,6 +28,9 @@ Answer = tuple[int, list[tuple[str, str]], bytes]
 class MisbehavingProxy:
     """Passes requests to `server`, and gives for the share `p` of them one of the wrong answers of `KINDS`, by `seed`.
 
+    Of every `1/p` requests in a row one is answered wrongly, and each kind comes before one comes again: how many, and
+    of how many kinds, does not hang on luck. Where in the row, and in which order, does.
+
     `watch` is called with method, path and number of each request once the server has done it, before it is answered.
     """
 
@@ -42,9 +45,8 @@ class MisbehavingProxy:
         watch: Callable[[str, str, int], None] = lambda method, path, number: None,
     ) -> None:
         self._server = server
-        self._p = p
-        self._kinds = kinds or tuple(KINDS)
         self._draws = random.Random(seed)
+        self._treatments = self._deal(round(1 / p), kinds or tuple(KINDS))
         self._lock = threading.Lock()
         self._watch = watch
         self._delays_s = delays_s
@@ -64,9 +66,16 @@ class MisbehavingProxy:
     def draw(self) -> str:
         """How the next request is treated; empty: well."""
         with self._lock:
-            kind = self._draws.choice(self._kinds) if self._draws.random() < self._p else ""
+            kind = next(self._treatments)
             self.given[kind or "well"] += 1
             return kind
+
+    def _deal(self, in_a_row: int, kinds: tuple[str, ...]) -> Iterator[str]:
+        while True:
+            for kind in self._draws.sample(kinds, len(kinds)):
+                row = [kind] + [""] * (in_a_row - 1)
+                self._draws.shuffle(row)
+                yield from row
 
     def draw_delay_s(self) -> float:
         with self._lock:
