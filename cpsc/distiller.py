@@ -15,14 +15,14 @@ from cpsc.data.dataset import Split
 from cpsc.device import DTYPES, autocast, peak_memory, place, resolve_precision
 from cpsc.errors import CheckpointError, ConfigError, DivergedError
 from cpsc.execution import PLAIN, compiled
+from cpsc.generative_replay import Replay
 from cpsc.loop import Phase, run_epoch
 from cpsc.measurement import Measurement, Metrics
 from cpsc.methods import Terms, check_method, method_class
 from cpsc.metrics import class_balance, curve_statistics, predict
 from cpsc.models import build_model
-from cpsc.observation import Observer
+from cpsc.observation import BatchViews
 from cpsc.probe import ProbeSet
-from cpsc.replay import Replay
 from cpsc.rng import RandomStreams, seeded_init
 from cpsc.schedule import generator_lr, student_lr
 from cpsc.synthesis import GeneratedImages
@@ -232,7 +232,7 @@ class Distiller:
         if config.replay.kind == "vae":
             self._replay = Replay(config, teacher, self.teacher, self._rng, self.device)
         recorder = self._measurement.recorder_in(precision) if self.method.needs_statistics else None
-        self._observer = Observer(
+        self._observer = BatchViews(
             asked, self.student, self.method, recorder=recorder, execution=self._execution, dtype=DTYPES.get(precision)
         )
         self._autocast = autocast(precision, self.device)
@@ -275,7 +275,7 @@ class Distiller:
             scaler=self._scalers["generator"],
             clip_norm=self.config.generator.clip_norm,
             begin=self._begin_generator_turn,
-            observe=lambda loss: self.method.observe(self.synthesis.observe(loss)),
+            on_loss=lambda loss: self.method.on_improvement(self.synthesis.on_loss(loss)),
             end=self._end_generator_turn,
         )
 

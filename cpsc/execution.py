@@ -27,11 +27,11 @@ class Execution(NamedTuple):
 
     generate: Generate
     """Generator, latents [B, nz], labels [B] -> images [B, K, H, W]."""
-    answer: Callable[[nn.Module, Tensor], Output]
+    forward: Callable[[nn.Module, Tensor], Output]
     """Classifier, images -> features and logits."""
-    answer_with: Callable[[nn.Module, Weights, Tensor], Output]
+    forward_with: Callable[[nn.Module, Weights, Tensor], Output]
     """The same, with other weights in the place of those of their names."""
-    observe: Callable[[nn.Module, StatisticsRecorder, Tensor], tuple[Output, list[ChannelStatistics | None]]]
+    forward_recorded: Callable[[nn.Module, StatisticsRecorder, Tensor], tuple[Output, list[ChannelStatistics | None]]]
     """The same, and what the classifier's recorder saw meanwhile."""
 
 
@@ -40,21 +40,23 @@ def _generate(generator: nn.Module, latents: Tensor, labels: Tensor) -> Tensor:
     return images
 
 
-def _answer(network: nn.Module, images: Tensor) -> Output:
+def _forward(network: nn.Module, images: Tensor) -> Output:
     output: Output = network(images)
     return output
 
 
-def _answer_with(network: nn.Module, weights: Weights, images: Tensor) -> Output:
+def _forward_with(network: nn.Module, weights: Weights, images: Tensor) -> Output:
     output: Output = functional_call(network, weights, (images,))
     return output
 
 
-def _observe(network: nn.Module, recorder: StatisticsRecorder, images: Tensor) -> tuple[Output, list[ChannelStatistics | None]]:
+def _forward_recorded(
+    network: nn.Module, recorder: StatisticsRecorder, images: Tensor
+) -> tuple[Output, list[ChannelStatistics | None]]:
     return recorder.observe(network, images)
 
 
-PLAIN = Execution(_generate, _answer, _answer_with, _observe)
+PLAIN = Execution(_generate, _forward, _forward_with, _forward_recorded)
 
 
 @functools.cache
@@ -67,7 +69,7 @@ def compiled() -> Execution:
     check_compiler()
     torch._dynamo.config.recompile_limit = MOST_VARIANTS
     compile_ = functools.partial(torch.compile, dynamic=False)
-    return Execution(compile_(_generate), compile_(_answer), compile_(_answer_with), compile_(_observe))
+    return Execution(compile_(_generate), compile_(_forward), compile_(_forward_with), compile_(_forward_recorded))
 
 
 def check_compiler() -> None:

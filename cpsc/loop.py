@@ -18,7 +18,7 @@ class Phase:
     """Whose turn it is: `steps` updates of `modules` in a row, everything else frozen.
 
     `terms` runs the forward pass on a fresh batch; `optimizers` hands out what updates for one step. `begin` and `end`
-    surround the turn; `observe` sees each step's loss [] before the update. `clip_norm`: the gradient's largest norm.
+    surround the turn; `on_loss` sees each step's loss [] before the update. `clip_norm`: the gradient's largest norm.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Phase:
     scaler: torch.amp.GradScaler
     clip_norm: float | None = None
     begin: Callable[[], None] = lambda: None
-    observe: Callable[[Tensor], None] = lambda loss: None
+    on_loss: Callable[[Tensor], None] = lambda loss: None
     end: Callable[[], None] = lambda: None
 
 
@@ -109,7 +109,7 @@ def run_phase(phase: Phase, log: TermLog) -> None:
     with trainable(phase.modules):
         for _ in range(phase.steps):
             loss, values = weighted_sum(phase.terms(), phase.weights)
-            phase.observe(loss.detach())
+            phase.on_loss(loss.detach())
             _update(phase, loss)
             log.append(values)
     phase.end()

@@ -9,14 +9,14 @@ from cpsc.device import cast_copies
 from cpsc.errors import ConfigError
 from cpsc.execution import PLAIN, Execution, Weights
 from cpsc.losses.attention import attention_map
-from cpsc.methods import AbstractMethod, View, num_input_channels, stages
-from cpsc.methods.base import NOT_ASKED
+from cpsc.methods import AbstractMethod, BatchOutputs, num_input_channels, stages
+from cpsc.methods.base import NO_OUTPUT
 from cpsc.models import Output
 from cpsc.statistics import ChannelStatistics, StatisticsRecorder, channel_means, recorded
 from cpsc.synthesis import Batch
 
 
-class Observer:
+class BatchViews:
     """Runs teacher and student on a batch for a phase of `method`; `recorder`: the teacher's, if it has one already.
 
     `dtype`: what autocast, under which all passes are run, computes in; None: there is no autocast.
@@ -40,7 +40,7 @@ class Observer:
         if method.needs_attention and len({len(side) for side in self._stages} | {0}) != 2:
             raise ConfigError("weights.attention: teacher and student must be of one family with stages to compare, set it to 0")
         self._last_images: Tensor | None = None
-        self._last_answer: tuple[Output, list[Tensor]] | None = None
+        self._last_output: tuple[Output, list[Tensor]] | None = None
 
     def begin_generator_turn(self) -> None:
         """The student stands still from here to its own turn: its weights are cast once for all steps, not at each."""
@@ -51,61 +51,61 @@ class Observer:
         """The student may change again."""
         self._student_weights = {}
 
-    def generator_view(self, batch: Batch) -> View:
+    def generator_view(self, batch: Batch) -> BatchOutputs:
         """With graphs to the images through both networks."""
         layers = self._method.feature_layers
         with recorded(layers, channel_means) as means:
-            teacher, observed = self._observed_answer(batch.images, layers)
-        return View(
+            teacher, observed = self._forward_recorded(batch.images, layers)
+        return BatchOutputs(
             labels=batch.labels,
             teacher=teacher,
-            student=self._student_answer(batch.images) if self._method.needs_student else NOT_ASKED,
+            student=self._student_output(batch.images) if self._method.needs_student else NO_OUTPUT,
             observed=observed,
             stored=self._recorder.stored if self._recorder else [],
             pixels=batch.plain,
             channel_means=self._both_means(batch, means),
         )
 
-    def _student_answer(self, images: Tensor) -> Output:
+    def _student_output(self, images: Tensor) -> Output:
         if not self._student_weights:
-            return self._ask(self._student, images)
-        return _float(self._execution.answer_with(self._student, self._student_weights, images))
+            return self._forward(self._student, images)
+        return _float(self._execution.forward_with(self._student, self._student_weights, images))
 
-    def student_view(self, images: Tensor, labels: Tensor | None) -> View:
+    def student_view(self, images: Tensor, labels: Tensor | None) -> BatchOutputs:
         """With a graph to the student alone. Images without a label, as all that are remembered, count as what the teacher says."""
-        teacher, wanted = self._teacher_answer(images)
+        teacher, wanted = self._teacher_output(images)
         layers = self._compared(0)
         with recorded(layers, _attention, outputs=True) as maps:
-            student = self._ask(self._student, images, layers)
+            student = self._forward(self._student, images, layers)
         compared = _all_ran(maps)
         if [len(one[0]) for one in compared] != [len(one[0]) for one in wanted]:
             raise ConfigError("weights.attention: the stages of teacher and student differ in size, set it to 0")
         answers = teacher.logits.argmax(dim=1)
         known = answers if labels is None else torch.cat([labels, answers[len(labels) :]])
-        return View(labels=known, teacher=teacher, student=student, attention=(compared, wanted))
+        return BatchOutputs(labels=known, teacher=teacher, student=student, attention=(compared, wanted))
 
-    def _teacher_answer(self, images: Tensor) -> tuple[Output, list[Tensor]]:
-        """What the teacher says to `images`; the same images are not asked about twice in a row."""
-        if self._last_answer is None or self._last_images is not images:
+    def _teacher_output(self, images: Tensor) -> tuple[Output, list[Tensor]]:
+        """Of the teacher on `images`, and its attention maps; the same images do not pass through it twice in a row."""
+        if self._last_output is None or self._last_images is not images:
             layers = self._compared(1)
             with torch.no_grad(), recorded(layers, _attention, outputs=True) as maps:
-                answer = self._ask(self._teacher, images, layers)
-            self._last_images, self._last_answer = images, (answer, _all_ran(maps))
-        return self._last_answer
+                output = self._forward(self._teacher, images, layers)
+            self._last_images, self._last_output = images, (output, _all_ran(maps))
+        return self._last_output
 
-    def _ask(self, network: nn.Module, images: Tensor, watched: Sequence[nn.Module] = ()) -> Output:
+    def _forward(self, network: nn.Module, images: Tensor, watched: Sequence[nn.Module] = ()) -> Output:
         """Through `watched` layers the pass goes uncompiled: hooks that come and go are not in what was compiled."""
         execution = PLAIN if watched else self._execution
-        return _float(execution.answer(network, images))
+        return _float(execution.forward(network, images))
 
-    def _observed_answer(self, images: Tensor, watched: Sequence[nn.Module]) -> tuple[Output, list[ChannelStatistics | None]]:
-        """What the teacher says to `images`, and the batch-norm statistics if the method compares them."""
+    def _forward_recorded(self, images: Tensor, watched: Sequence[nn.Module]) -> tuple[Output, list[ChannelStatistics | None]]:
+        """Of the teacher on `images`, and its batch-norm statistics if the method compares them."""
         if self._recorder is None:
-            return self._ask(self._teacher, images, watched), []
+            return self._forward(self._teacher, images, watched), []
         execution = PLAIN if watched else self._execution
-        answer, observed = execution.observe(self._teacher, self._recorder, images)
+        output, observed = execution.forward_recorded(self._teacher, self._recorder, images)
         self._recorder.check(observed)
-        return _float(answer), observed
+        return _float(output), observed
 
     def _compared(self, side: int) -> Sequence[nn.Module]:
         """The stages whose attention is compared: the student's (0) or the teacher's (1)."""

@@ -29,7 +29,7 @@ from cpsc.kinds import of_stated_kinds
 from cpsc.loop import Phase, run_epoch
 from cpsc.methods.adi import Adi
 from cpsc.metrics import accuracy, predict
-from cpsc.observation import Observer
+from cpsc.observation import BatchViews
 from cpsc.rng import RandomStreams, derive_seed
 from cpsc.rules import FORBID_UNKNOWN, require
 from cpsc.statistics import StatisticsRecorder
@@ -154,11 +154,11 @@ def synthesise(
     synthesis = InvertedBatches(settings, teacher, streams, device)
     method = Adi(settings, teacher=network, student=network)
     recorder = StatisticsRecorder(network, weight="probe.batch_statistics") if method.needs_statistics else None
-    observer = Observer(network, network, method, recorder=recorder)
+    observer = BatchViews(network, network, method, recorder=recorder)
     total, done = config.num_images // config.batch_size * config.steps, itertools.count(1)
 
-    def observe(loss: Tensor) -> None:
-        synthesis.observe(loss)
+    def on_loss(loss: Tensor) -> None:
+        synthesis.on_loss(loss)
         on_step(next(done), total)
 
     phase = Phase(
@@ -170,7 +170,7 @@ def synthesise(
         optimizers=synthesis.optimizers,
         scaler=torch.amp.GradScaler(device.type, enabled=False),
         begin=synthesis.begin,
-        observe=observe,
+        on_loss=on_loss,
         end=synthesis.end,
     )
     run_epoch(

@@ -129,13 +129,13 @@ class StatisticsRecorder:
         """
         self._seen, self._is_recording = [], True
         try:
-            answer = network(images)
+            output = network(images)
         finally:
             self._is_recording = False
         by_layer: list[list[ChannelStatistics]] = [[] for _ in self.layers]
         for index, statistics in self._seen:
             by_layer[index].append(statistics)
-        return answer, [_as_stored(layer, uses) for layer, uses in zip(self.layers, by_layer, strict=True)]
+        return output, [_as_stored(layer, uses) for layer, uses in zip(self.layers, by_layer, strict=True)]
 
     def check(self, observed: Sequence[ChannelStatistics | None]) -> None:
         """Raise ConfigError where no layer at all was observed."""

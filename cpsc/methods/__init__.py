@@ -10,7 +10,7 @@ from cpsc.errors import ConfigError
 from cpsc.import_path import import_object, is_import_path
 from cpsc.methods import checks, declared
 from cpsc.methods.adi import Adi
-from cpsc.methods.base import AbstractMethod, Settings, Terms, View, feature_dim, num_input_channels, stages
+from cpsc.methods.base import AbstractMethod, BatchOutputs, Settings, Terms, feature_dim, num_input_channels, stages
 from cpsc.methods.cmi import Cmi
 from cpsc.methods.cpsc import Cpsc
 from cpsc.methods.dafl import Dafl
@@ -24,15 +24,15 @@ __all__ = [
     "METHODS",
     "NO_TERMS",
     "AbstractMethod",
+    "BatchOutputs",
     "Settings",
     "Terms",
-    "View",
     "check_method",
     "config_class",
+    "effective_settings",
     "feature_dim",
     "method_class",
     "num_input_channels",
-    "own_settings",
     "stages",
 ]
 
@@ -96,7 +96,7 @@ def _rebuilt(method: str, values: dict[str, Any]) -> DistillConfig:
     return kind(**values | {"weights": weights})
 
 
-def own_settings(config: DistillConfig) -> dict[str, Any]:
+def effective_settings(config: DistillConfig) -> dict[str, Any]:
     """`config` as nested keys without what its method does not have: what there is to say of a run."""
     method = method_class(config.method)
     nested = asdict(config)

@@ -12,7 +12,7 @@ from cpsc.losses.distillation import distillation_kl
 from cpsc.losses.image_prior import image_norm, mean_total_variation, total_variation
 from cpsc.losses.label import label_cross_entropy
 from cpsc.losses.statistics import batch_statistics_distance
-from cpsc.methods.base import AbstractMethod, Settings, Terms, View, active, computed
+from cpsc.methods.base import AbstractMethod, BatchOutputs, Settings, Terms, active, computed
 from cpsc.methods.published_settings import DEFAULT_BETAS, NO_TERMS, TOOLBOX_STUDENT
 from cpsc.synthesis import InvertedBatches
 
@@ -76,7 +76,7 @@ class Adi(AbstractMethod):
         self._agreement = AGREEMENTS[config.switches.disagreement]
         self._total_variation = TOTAL_VARIATIONS[config.switches.total_variation]
 
-    def generator_terms(self, view: View) -> Terms:
+    def generator_terms(self, view: BatchOutputs) -> Terms:
         return computed(
             self.generator_weights,
             label=lambda: label_cross_entropy(view.teacher.logits, view.labels),
@@ -86,10 +86,10 @@ class Adi(AbstractMethod):
             adversarial_agreement=lambda: self._agreement(view.student.logits, view.teacher.logits),
         )
 
-    def student_terms(self, view: View) -> Terms:
+    def student_terms(self, view: BatchOutputs) -> Terms:
         return {"kl": distillation_kl(view.student.logits, view.teacher.logits, temperature=self.temperature)}
 
 
-def _pixels(view: View) -> Tensor:
+def _pixels(view: BatchOutputs) -> Tensor:
     assert view.pixels is not None  # the generator phase always has them
     return view.pixels

@@ -20,12 +20,12 @@ Settings = Mapping[str, Any]
 
 LOG_BASES = {"e": math.e, "10": 10.0}
 
-NOT_ASKED = Output(torch.empty(0, 0), torch.empty(0, 0))
+NO_OUTPUT = Output(torch.empty(0, 0), torch.empty(0, 0))
 """Stands for a network that a phase did not run, because the method does not need it there."""
 
 
 @dataclass(frozen=True)
-class View:
+class BatchOutputs:
     """One synthetic batch as a phase sees it.
 
     `teacher`, `student`: float32 outputs on the batch; `labels` [B] are those the images were generated for.
@@ -132,14 +132,14 @@ class AbstractMethod(nn.Module, ABC):
         return 0
 
     @abstractmethod
-    def generator_terms(self, view: View) -> Terms:
+    def generator_terms(self, view: BatchOutputs) -> Terms:
         """Terms to minimise over the generator, [B] or []; gradients reach it through both networks."""
 
     @abstractmethod
-    def student_terms(self, view: View) -> Terms:
+    def student_terms(self, view: BatchOutputs) -> Terms:
         """Terms to minimise over the student, [B] or []; the images and the teacher's outputs carry no graph."""
 
-    def observe(self, improved: Tensor | None) -> None:
+    def on_improvement(self, improved: Tensor | None) -> None:
         """Whether the last generator step's batch is its turn's best so far, [] on the device; None: the last one counts."""
         del improved
 

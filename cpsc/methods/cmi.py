@@ -15,7 +15,7 @@ from cpsc.losses.instance_contrast import instance_discrimination
 from cpsc.losses.label import label_cross_entropy
 from cpsc.losses.statistics import batch_statistics_distance
 from cpsc.memory import FeatureBank
-from cpsc.methods.base import AbstractMethod, Settings, Terms, View, active, computed, num_input_channels, stages
+from cpsc.methods.base import AbstractMethod, BatchOutputs, Settings, Terms, active, computed, num_input_channels, stages
 from cpsc.methods.published_settings import NO_TERMS, TOOLBOX_STUDENT
 from cpsc.rng import stream
 from cpsc.rules import FORBID_UNKNOWN, at_most, positive, require
@@ -120,7 +120,7 @@ class Cmi(AbstractMethod):
     def num_stored_bytes(self) -> int:
         return 0 if self.bank is None else self.bank.num_bytes
 
-    def generator_terms(self, view: View) -> Terms:
+    def generator_terms(self, view: BatchOutputs) -> Terms:
         teacher, student = view.teacher, view.student
         return computed(
             self.generator_weights,
@@ -130,10 +130,10 @@ class Cmi(AbstractMethod):
             contrast=lambda: self._contrast(view),
         )
 
-    def student_terms(self, view: View) -> Terms:
+    def student_terms(self, view: BatchOutputs) -> Terms:
         return {"kl": distillation_kl(view.student.logits, view.teacher.logits, temperature=self.temperature)}
 
-    def observe(self, improved: Tensor | None) -> None:
+    def on_improvement(self, improved: Tensor | None) -> None:
         if not self._best or improved is None:
             self._best = self._latest
         else:
@@ -144,7 +144,7 @@ class Cmi(AbstractMethod):
             self.bank.add(*self._best)
         self._latest = self._best = ()
 
-    def _contrast(self, view: View) -> Tensor:
+    def _contrast(self, view: BatchOutputs) -> Tensor:
         assert self.bank is not None
         self._latest = tuple(means.detach() for means in view.channel_means)
         sides = zip(view.channel_means, self.bank.draw(self._num_candidates), strict=True)

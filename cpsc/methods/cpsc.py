@@ -13,7 +13,7 @@ from cpsc.losses.contrast import teacher_anchored_contrast, two_view_contrast
 from cpsc.losses.distillation import distillation_kl, log_l2_distance, log_mse, mse
 from cpsc.losses.label import double_softmax_cross_entropy, label_cross_entropy
 from cpsc.losses.statistics import batch_statistics_distance
-from cpsc.methods.base import AbstractMethod, Settings, Terms, View, active, computed, feature_dim
+from cpsc.methods.base import AbstractMethod, BatchOutputs, Settings, Terms, active, computed, feature_dim
 from cpsc.methods.published_settings import CIFAR_100, IMAGENET, TINY_IMAGENET
 from cpsc.rules import FORBID_UNKNOWN, positive
 
@@ -117,7 +117,7 @@ class Cpsc(AbstractMethod):
     def generator_heads(self) -> tuple[nn.Module, ...]:
         return (self.adapter,) if self.adapter is not None and self.switches.adapter_train else ()
 
-    def generator_terms(self, view: View) -> Terms:
+    def generator_terms(self, view: BatchOutputs) -> Terms:
         teacher, student = view.teacher, view.student
         l2_target = teacher.logits.detach() if self.switches.l2_detach_teacher else teacher.logits
         return computed(
@@ -129,7 +129,7 @@ class Cpsc(AbstractMethod):
             label=lambda: self._label_loss(teacher.logits, view.labels),
         )
 
-    def student_terms(self, view: View) -> Terms:
+    def student_terms(self, view: BatchOutputs) -> Terms:
         student = view.student
         return computed(
             self.student_weights,
@@ -138,10 +138,10 @@ class Cpsc(AbstractMethod):
             label=lambda: self._label_loss(student.logits, view.labels),
         )
 
-    def _kl(self, view: View) -> Tensor:
+    def _kl(self, view: BatchOutputs) -> Tensor:
         return distillation_kl(view.student.logits, view.teacher.logits, temperature=self.distillation_temperature)
 
-    def _contrast_term(self, view: View) -> Tensor:
+    def _contrast_term(self, view: BatchOutputs) -> Tensor:
         student = F.normalize(view.student.features, dim=1)
         if self.adapter is not None:
             student = self.adapter(student)

@@ -5,7 +5,7 @@ from torch import nn
 from cpsc.config import DistillConfig
 from cpsc.losses.confidence import class_imbalance, negative_activation, one_hot_loss
 from cpsc.losses.distillation import distillation_kl
-from cpsc.methods.base import LOG_BASES, AbstractMethod, Settings, Terms, View, active, computed
+from cpsc.methods.base import LOG_BASES, AbstractMethod, BatchOutputs, Settings, Terms, active, computed
 from cpsc.methods.published_settings import CIFAR_100, DEFAULT_BETAS, NO_TERMS, toolbox
 
 ORIGINAL: Settings = {
@@ -41,7 +41,7 @@ class Dafl(AbstractMethod):
         self.temperature = config.distillation_temperature
         self.balance_base = LOG_BASES[config.switches.balance_base]
 
-    def generator_terms(self, view: View) -> Terms:
+    def generator_terms(self, view: BatchOutputs) -> Terms:
         teacher = view.teacher
         return computed(
             self.generator_weights,
@@ -50,5 +50,5 @@ class Dafl(AbstractMethod):
             activation=lambda: negative_activation(teacher.features),
         )
 
-    def student_terms(self, view: View) -> Terms:
+    def student_terms(self, view: BatchOutputs) -> Terms:
         return {"kl": distillation_kl(view.student.logits, view.teacher.logits, temperature=self.temperature)}

@@ -4,7 +4,7 @@ from torch import nn
 
 from cpsc.config import DistillConfig
 from cpsc.losses.distillation import mean_absolute_difference
-from cpsc.methods.base import AbstractMethod, Settings, Terms, View
+from cpsc.methods.base import AbstractMethod, BatchOutputs, Settings, Terms
 from cpsc.methods.published_settings import DEFAULT_BETAS, NO_TERMS, toolbox
 
 ORIGINAL: Settings = {
@@ -31,8 +31,8 @@ class Dfad(AbstractMethod):
         self.generator_weights = {"adversarial_l1": config.weights.adversarial * config.weights.l1}
         self.student_weights = {"l1": config.weights.l1}
 
-    def generator_terms(self, view: View) -> Terms:
+    def generator_terms(self, view: BatchOutputs) -> Terms:
         return {"adversarial_l1": -mean_absolute_difference(view.student.logits, view.teacher.logits)}
 
-    def student_terms(self, view: View) -> Terms:
+    def student_terms(self, view: BatchOutputs) -> Terms:
         return {"l1": mean_absolute_difference(view.student.logits, view.teacher.logits)}

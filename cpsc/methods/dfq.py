@@ -9,7 +9,7 @@ from cpsc.config import DistillConfig
 from cpsc.losses.confidence import class_imbalance, one_hot_loss
 from cpsc.losses.distillation import distillation_kl
 from cpsc.losses.statistics import batch_statistics_distance, gaussian_statistics_kl
-from cpsc.methods.base import LOG_BASES, AbstractMethod, Settings, Terms, View, active, computed
+from cpsc.methods.base import LOG_BASES, AbstractMethod, BatchOutputs, Settings, Terms, active, computed
 from cpsc.methods.published_settings import toolbox
 
 STATISTICS = {"norm": batch_statistics_distance, "gaussian": gaussian_statistics_kl}
@@ -52,7 +52,7 @@ class Dfq(AbstractMethod):
         self.balance_base = LOG_BASES[config.switches.balance_base]
         self._statistics = STATISTICS[config.switches.statistics]
 
-    def generator_terms(self, view: View) -> Terms:
+    def generator_terms(self, view: BatchOutputs) -> Terms:
         teacher, student = view.teacher, view.student
         return computed(
             self.generator_weights,
@@ -62,5 +62,5 @@ class Dfq(AbstractMethod):
             balance=lambda: class_imbalance(teacher.logits, base=self.balance_base),
         )
 
-    def student_terms(self, view: View) -> Terms:
+    def student_terms(self, view: BatchOutputs) -> Terms:
         return {"kl": distillation_kl(view.student.logits, view.teacher.logits, temperature=self.temperature)}

@@ -10,7 +10,7 @@ from cpsc.errors import ConfigError
 from cpsc.losses.confidence import class_imbalance, negative_activation, one_hot_loss
 from cpsc.losses.disagreement import agreement_by_elementwise_divergence, agreement_by_jensen_shannon
 from cpsc.losses.distillation import mean_absolute_difference
-from cpsc.methods.base import LOG_BASES, AbstractMethod, Settings, Terms, View, active, computed
+from cpsc.methods.base import LOG_BASES, AbstractMethod, BatchOutputs, Settings, Terms, active, computed
 from cpsc.methods.published_settings import DEFAULT_BETAS, NO_TERMS
 
 AGREEMENTS = {"jensen_shannon": agreement_by_jensen_shannon, "clamped": agreement_by_elementwise_divergence}
@@ -65,7 +65,7 @@ class PreDfkd(AbstractMethod):
             known = ", ".join(AGREEMENTS)
             raise ConfigError(f"switches.disagreement must be one of {known} for method {config.method}, got {form!r}")
 
-    def generator_terms(self, view: View) -> Terms:
+    def generator_terms(self, view: BatchOutputs) -> Terms:
         teacher, student = view.teacher, view.student
         return computed(
             self.generator_weights,
@@ -75,6 +75,6 @@ class PreDfkd(AbstractMethod):
             adversarial_agreement=lambda: self._agreement(student.logits, teacher.logits.detach()),
         )
 
-    def student_terms(self, view: View) -> Terms:
+    def student_terms(self, view: BatchOutputs) -> Terms:
         difference: Tensor = mean_absolute_difference(view.student.logits, view.teacher.logits)
         return {"l1": difference}

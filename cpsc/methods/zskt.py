@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from cpsc.config import DistillConfig
 from cpsc.losses.attention import attention_distance
 from cpsc.losses.distillation import distillation_kl
-from cpsc.methods.base import AbstractMethod, Settings, Terms, View, active, computed
+from cpsc.methods.base import AbstractMethod, BatchOutputs, Settings, Terms, active, computed
 from cpsc.methods.published_settings import DEFAULT_BETAS, NO_TERMS, toolbox
 
 ORIGINAL: Settings = {
@@ -42,16 +42,16 @@ class Zskt(AbstractMethod):
         self.temperature = config.distillation_temperature
         self.kl_mean = config.switches.kl_mean
 
-    def generator_terms(self, view: View) -> Terms:
+    def generator_terms(self, view: BatchOutputs) -> Terms:
         return {"adversarial_kl": -self._kl(view)}
 
-    def student_terms(self, view: View) -> Terms:
+    def student_terms(self, view: BatchOutputs) -> Terms:
         return computed(
             self.student_weights,
             kl=lambda: self._kl(view),
             attention=lambda: attention_distance(*view.attention),
         )
 
-    def _kl(self, view: View) -> Tensor:
+    def _kl(self, view: BatchOutputs) -> Tensor:
         divergence = distillation_kl(view.student.logits, view.teacher.logits, temperature=self.temperature)
         return divergence / view.teacher.logits.shape[1] if self.kl_mean == "element" else divergence

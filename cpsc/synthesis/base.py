@@ -38,7 +38,7 @@ class Batch(NamedTuple):
 class AbstractSynthesis(ABC):
     """A source of images, trained in the generator phase and drawn from in the student phase.
 
-    A generator turn is `begin`, then for each step `batch` and, once its loss is known, `observe`, then `end`.
+    A generator turn is `begin`, then for each step `batch` and, once its loss is known, `on_loss`, then `end`.
     `heads`: modules of the method that train along; `generate`: runs a generator on latents and labels.
     """
 
@@ -80,7 +80,7 @@ class AbstractSynthesis(ABC):
     def batch(self) -> Batch:
         """The next batch to train on, with a graph to what trains."""
 
-    def observe(self, loss: Tensor) -> Tensor | None:
+    def on_loss(self, loss: Tensor) -> Tensor | None:
         """The loss [] of the last batch -> whether it is the turn's best so far, [] on the device; None if that is no matter."""
         del loss
         return None

@@ -88,7 +88,7 @@ class AbstractInversion(AbstractSynthesis):
             fused=True,
         )
 
-    def observe(self, loss: Tensor) -> Tensor | None:
+    def on_loss(self, loss: Tensor) -> Tensor | None:
         if self._config.inversion.keep == "last":
             return None
         improved = loss < self._lowest

@@ -37,7 +37,7 @@ from tests.killing import (
     wait_for_record,
 )
 from tests.servers import differences, mlflow_server
-from tuning.launch import Journal, LaunchHistory, fold
+from tuning.launch import Journal, LaunchHistory, replay_events
 from tuning.outcome import Outcome
 from tuning.search.asha import ResumableAsha, build_scheduler
 from tuning.study import Study, load_study
@@ -61,7 +61,7 @@ class Bench:
         return self.folder / "runs" / name
 
     def history(self, name: str) -> LaunchHistory:
-        return fold(Journal(self.launch_folder(name)).events(), metric=METRIC)
+        return replay_events(Journal(self.launch_folder(name)).events(), metric=METRIC)
 
     def verify(self, name: str, *, curves: dict[int, dict[str, list[tuple[int, float]]]] | None = None) -> list[str]:
         """What is wrong with the finished launch `name`; empty if nothing is."""
@@ -84,7 +84,7 @@ class Bench:
             return wrong
         pruned = {number for number, trial in history.trials.items() if trial.outcome is Outcome.PRUNED}
         completed = {number for number, trial in history.trials.items() if trial.outcome is Outcome.COMPLETED}
-        if scheduler.replay(history) - completed != pruned:
+        if scheduler.restore_rungs(history) - completed != pruned:
             wrong.append("ASHA, shown all results in their order, prunes other trials")
         return wrong
 
@@ -204,7 +204,9 @@ def _epochs(folder: Path) -> list[dict[str, Any]]:
 
 def _trials_by_node(folder: Path) -> dict[str, set[int]]:
     """The trials that run, by the first letters of the id of the node they were last on."""
-    running = {number for number, trial in fold(Journal(folder).events(), metric=METRIC).trials.items() if not trial.is_over}
+    running = {
+        number for number, trial in replay_events(Journal(folder).events(), metric=METRIC).trials.items() if not trial.is_over
+    }
     last = {event["number"]: event["node"].rpartition("(")[2].rstrip(")") for event in _epochs(folder)}
     nodes: dict[str, set[int]] = {}
     for number in running & last.keys():

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from tests.conftest import run_cli
-from tuning.launch import Journal, fold
+from tuning.launch import Journal, replay_events
 from tuning.results import launch_from_journal
 from tuning.study import load_study
 
@@ -29,7 +29,7 @@ def chosen_point(method: str, folder: Path, overrides: list[str]) -> tuple[dict[
     journal = Journal(folder / "runs" / study.name)
     chosen = launch_from_journal(journal.events(), study.name).chosen
     assert chosen is not None, "no trial has a result"
-    trials = fold(journal.events(), metric=study.metric).trials
+    trials = replay_events(journal.events(), metric=study.metric).trials
     return study.first_point, trials[chosen.number].point
 
 

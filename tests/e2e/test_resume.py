@@ -20,7 +20,7 @@ from tests.killing import (
     wait_for_record,
 )
 from tuning.display import Display
-from tuning.launch import Journal, fold
+from tuning.launch import Journal, replay_events
 from tuning.study import load_study
 from tuning.sweep import resume_sweep
 from tuning.sweep.recovery import close_dead_launches
@@ -41,13 +41,13 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_killed_study_is_resumed_and_extended_without_loss(killed: Path) -> None:
     storage = killed / "runs"
-    before = fold(Journal(storage / "tiny").events(), metric="best_probe_agreement")
+    before = replay_events(Journal(storage / "tiny").events(), metric="best_probe_agreement")
     recorded_before = {number: dict(trial.values) for number, trial in before.trials.items()}
 
     done = run_cli("resume", "tiny", "--storage", storage, "--num-trials", "7", cwd=killed)
     assert done.returncode == 0, done.stderr
 
-    after = fold(Journal(storage / "tiny").events(), metric="best_probe_agreement")
+    after = replay_events(Journal(storage / "tiny").events(), metric="best_probe_agreement")
     assert sorted(after.trials) == list(range(7))
     assert all(trial.is_over for trial in after.trials.values())
     for number, values in recorded_before.items():

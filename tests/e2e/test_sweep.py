@@ -24,11 +24,11 @@ from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
 from tests.conftest import run_cli, tiny_study, write_study
 from tuning.display import Display
-from tuning.launch import Journal, fold
+from tuning.launch import Journal, replay_events
 from tuning.replay.comparison import is_of_the_moment
 from tuning.results import launch_from_journal
 from tuning.results.from_mlflow import load_launch
-from tuning.results.model import Course
+from tuning.results.model import TrialTimeline
 from tuning.sqlite import sqlite_uri
 from tuning.sweep import resume_sweep
 
@@ -185,7 +185,7 @@ def test_the_sweep_ends_with_leaderboard_figures_and_the_way_to_the_ui(swept: Sw
 def test_journal_and_store_tell_the_same(swept: Swept) -> None:
     told = launch_from_journal(Journal(swept.folder / "runs" / "tiny").events(), "tiny")
     stored = load_launch(swept.client, "tiny")
-    assert [replace(trial, run_id=None, course=Course()) for trial in stored.trials] == list(told.trials)
+    assert [replace(trial, run_id=None, course=TrialTimeline()) for trial in stored.trials] == list(told.trials)
     assert (told.objective, told.epochs) == (stored.objective, stored.epochs)
 
 
@@ -284,7 +284,7 @@ def test_a_resume_with_nothing_left_to_do_registers_no_second_champion_and_a_cor
 
     chosen = again.launch.chosen
     assert chosen is not None
-    history = fold(Journal(swept.folder / "runs" / "tiny").events(), metric="best_probe_agreement")
+    history = replay_events(Journal(swept.folder / "runs" / "tiny").events(), metric="best_probe_agreement")
     checkpoints = history.trials[chosen.number].checkpoints
     assert len(checkpoints) > 1
     damaged = Path(checkpoints[-1]) / "best_student.pt"

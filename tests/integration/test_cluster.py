@@ -25,7 +25,7 @@ from cpsc.teacher import Teacher
 from tests.clusters import demand_token, head, stay_on_loopback, trial_processes, until
 from tests.conftest import write_study
 from tests.killing import ROOT, count_epochs, end, recorded_curves, repeat_alone, slow_study, start, statuses
-from tuning.launch import Journal, LaunchHistory, fold
+from tuning.launch import Journal, LaunchHistory, replay_events
 from tuning.outcome import Outcome
 from tuning.study import load_study
 
@@ -176,7 +176,7 @@ def check_whole(launch: Path, *, trials: int) -> None:
 
 
 def history_of(launch: Path) -> LaunchHistory:
-    return fold(Journal(launch).events(), metric="best_probe_agreement")
+    return replay_events(Journal(launch).events(), metric="best_probe_agreement")
 
 
 def trials_under_way(launch: Path, node: Any) -> list[int]:

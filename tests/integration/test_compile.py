@@ -72,9 +72,9 @@ def test_a_network_answers_with_other_weights_compiled_as_it_does_plain() -> Non
         images = torch.randn(4, 1, 8, 8)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         weights = cast_copies(student, torch.bfloat16)
-        fused = compiled().answer_with(student, weights, images).logits
-        plain = PLAIN.answer_with(student, weights, images).logits
-        other = compiled().answer_with(student, {name: 2 * weight for name, weight in weights.items()}, images).logits
+        fused = compiled().forward_with(student, weights, images).logits
+        plain = PLAIN.forward_with(student, weights, images).logits
+        other = compiled().forward_with(student, {name: 2 * weight for name, weight in weights.items()}, images).logits
     torch.testing.assert_close(fused, plain, rtol=0.05, atol=0.05)
     assert (other - plain).abs().max() > 0.2
 
@@ -117,8 +117,8 @@ def test_statistics_are_of_their_layers_in_a_compiled_pass_too() -> None:
     network = Unordered().eval().requires_grad_(False)
     recorder = StatisticsRecorder(network)
     images = torch.randn(4, 2, 4, 4, generator=torch.Generator().manual_seed(0))
-    _, fused = compiled().observe(network, recorder, images)
-    _, plain = PLAIN.observe(network, recorder, images)
+    _, fused = compiled().forward_recorded(network, recorder, images)
+    _, plain = PLAIN.forward_recorded(network, recorder, images)
     assert [seen is None for seen in fused] == [False, True, False]
     torch.testing.assert_close([seen for seen in fused if seen], [seen for seen in plain if seen])
     torch.testing.assert_close(fused[2].mean, (2.0 * images + 1.0).mean(dim=(0, 2, 3)))

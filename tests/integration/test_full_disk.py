@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import run_cli, write_study
 from tests.killing import recorded_curves, slow_study, start, wait_for_epochs
-from tuning.launch import Journal, LaunchHistory, fold
+from tuning.launch import Journal, LaunchHistory, replay_events
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
@@ -26,7 +26,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def history(folder: Path) -> LaunchHistory:
-    return fold(Journal(folder).events(), metric="best_probe_agreement")
+    return replay_events(Journal(folder).events(), metric="best_probe_agreement")
 
 
 def fill(disk: Path) -> Path:

@@ -15,7 +15,7 @@ from cpsc.errors import CheckpointError, ConfigError, DataError
 from tests.conftest import run_cli, write_study
 from tests.killing import end, recorded_curves, slow_study, start, wait_for_epochs
 from tests.unit.cpsc.data.files import cell, pixels, write_parquet
-from tuning.launch import Journal, LaunchHistory, fold
+from tuning.launch import Journal, LaunchHistory, replay_events
 from tuning.storage import Storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
@@ -94,7 +94,7 @@ def test_a_dataset_of_parquet_files_is_read_from_s3(bucket: str, tmp_path: Path)
 
 
 def history(folder: Path) -> LaunchHistory:
-    return fold(Journal(folder).events(), metric="best_probe_agreement")
+    return replay_events(Journal(folder).events(), metric="best_probe_agreement")
 
 
 def spoil_newest_checkpoint(storage: Storage, folder: Path) -> int:

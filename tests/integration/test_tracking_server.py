@@ -16,7 +16,7 @@ from tests.conftest import run_cli, tiny_study, write_study
 from tests.killing import count_epochs, end, slow_study, start, wait_for_epochs
 from tests.misbehaving import misbehaving, not_once
 from tests.servers import MlflowServer, Postgres, differences, mlflow_server, postgres
-from tuning.launch import Journal, fold
+from tuning.launch import Journal, replay_events
 from tuning.study.config import resolve_study
 from tuning.tracking import MlflowWriter, delivering
 from tuning.tracking import delivery as tracking
@@ -161,7 +161,7 @@ def test_postgresql_the_server_and_the_driver_die_one_after_another(folder: Path
         wait_until(lambda: said(study).count(AWAY) == 2, driver)
         assert end(driver, signal.SIGKILL) == -signal.SIGKILL
         server.start()
-        started = len(fold(Journal(launch).events(), metric="best_probe_agreement").trials)
+        started = len(replay_events(Journal(launch).events(), metric="best_probe_agreement").trials)
         done = run_cli("resume", "postgres", "--storage", folder / "runs", "--num-trials", str(started), cwd=folder)
         assert done.returncode == 0, done.stderr
         check_complete(server, launch)

@@ -20,7 +20,7 @@ from cpsc.rng import seeded_init
 from cpsc.teacher import Teacher
 from tuning.replay.comparison import is_of_the_moment
 from tuning.storage import Storage
-from tuning.study.search_space import Settings
+from tuning.study.search_space import BaseConfig
 from tuning.trial.context import TrialContext
 from tuning.trial.files import STATE_FILE
 from tuning.trial.trainable import DistillTrainable, local_trainable
@@ -65,7 +65,7 @@ def make_context(changes: dict[str, Any]) -> TrialContext:
     rng = torch.Generator().manual_seed(0)
     test = Split(torch.randint(0, 256, (30, 1, 8, 8), generator=rng, dtype=torch.uint8), torch.arange(30) % 5)
     return TrialContext(
-        base=Settings(own=base),
+        base=BaseConfig(own=base),
         teacher=teacher,
         probe=probe,
         test=test,

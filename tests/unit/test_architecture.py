@@ -23,7 +23,7 @@ CPSC_LAYERS = (
     {"metrics"},
     {"models", "cost", "data", "memory", "frechet", "norms"},
     {"teacher", "generator", "augmentation", "execution", "borders"},
-    {"synthesis", "published", "replay"},
+    {"synthesis", "published", "generative_replay"},
     {"methods"},
     {"loop", "deploy", "presets"},
     {"observation", "misfit"},

@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class MeetingPoint:
+class StorageHandshake:
     """A folder in the storage where the driver has left a token: whoever reads it there shares the storage with it."""
 
     storage: Storage
@@ -45,17 +45,17 @@ class MeetingPoint:
     versions: dict[str, str]
 
     @classmethod
-    def open(cls, storage: Storage, launch: str) -> "MeetingPoint":
+    def open(cls, storage: Storage, launch: str) -> "StorageHandshake":
         """Leave a token in the launch's folder."""
-        point = cls(storage, f"{launch}/.nodes", uuid.uuid4().bytes, versions())
-        storage.write_token(f"{point.folder}/driver", point.token)
-        return point
+        handshake = cls(storage, f"{launch}/.nodes", uuid.uuid4().bytes, versions())
+        storage.write_token(f"{handshake.folder}/driver", handshake.token)
+        return handshake
 
     def close(self) -> None:
         """Remove what driver and nodes have left."""
         self.storage.delete_folder(self.folder)
 
-    def visit(self) -> str:
+    def check_in(self) -> str:
         """From a node: read the driver's token, leave one -> its name. UnfitNodeError where the node cannot take trials."""
         node, ours = socket.gethostname(), versions()
         for name, theirs in self.versions.items():
@@ -70,14 +70,14 @@ class MeetingPoint:
             raise UnfitNodeError(f"node {node}: {error}; every node must reach the same storage as the driver") from error
         return name
 
-    def receive(self, name: str) -> None:
+    def confirm(self, name: str) -> None:
         """From the driver: what a node says it has written must be there."""
         if not self.storage.exists(name) or self.storage.read_token(name) != self.token:
             raise UnfitNodeError(f"{name}: a node wrote it to {self.storage}, here it is not; is that folder one of its own?")
 
 
-def check_nodes(point: MeetingPoint, tracking_uri: str | None) -> list[str]:
-    """Have every node of the running cluster visit `point` -> remarks. UnfitNodeError for the first that cannot take trials.
+def check_nodes(handshake: StorageHandshake, tracking_uri: str | None) -> list[str]:
+    """Have every node of the running cluster visit `handshake` -> remarks. UnfitNodeError for the first that cannot take trials.
 
     A node that joins later does so when its first trial starts.
     """
@@ -86,7 +86,7 @@ def check_nodes(point: MeetingPoint, tracking_uri: str | None) -> list[str]:
         if node["Alive"]:
             here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             task = ray.remote(_visit).options(num_cpus=0, max_retries=0, scheduling_strategy=here)
-            visits.append((node["NodeManagerHostname"], task.remote(point, tracking_uri)))  # nodes may share a host
+            visits.append((node["NodeManagerHostname"], task.remote(handshake, tracking_uri)))  # nodes may share a host
     remarks = []
     for node, visit in visits:
         try:
@@ -97,13 +97,13 @@ def check_nodes(point: MeetingPoint, tracking_uri: str | None) -> list[str]:
             raise UnfitNodeError(f"node {node}: {str(error).strip().splitlines()[-1]}") from error
         except ray.exceptions.RayError as error:
             raise UnfitNodeError(f"node {node}: does not answer ({type(error).__name__})") from error
-        point.receive(name)
+        handshake.confirm(name)
         remarks += [remark] if remark else []
     return remarks
 
 
-def _visit(point: MeetingPoint, tracking_uri: str | None) -> tuple[str, str]:
-    return point.visit(), _tracking_remark(tracking_uri)
+def _visit(handshake: StorageHandshake, tracking_uri: str | None) -> tuple[str, str]:
+    return handshake.check_in(), _tracking_remark(tracking_uri)
 
 
 def _tracking_remark(uri: str | None) -> str:

@@ -24,8 +24,8 @@ from tuning.results.checkpoints import best_student
 from tuning.results.recorded_trial import RecordedTrial, find_trial
 from tuning.study import Study
 from tuning.study.yaml_loader import to_plain
-from tuning.tracking.champion import ABSENT, ALIAS
-from tuning.tracking.client import asking, existing_store_uri, set_http_limits
+from tuning.tracking.champion import ALIAS, MODEL_ABSENT
+from tuning.tracking.client import existing_store_uri, reading_store, set_http_limits
 from tuning.trial import Assets, prepare
 
 EXPORT_VERSION = 1
@@ -84,11 +84,11 @@ def check_folder(output: Path) -> None:
 
 def _champion_run(uri: str, name: str) -> str:
     """The run of the study's registered champion."""
-    with asking(uri):
+    with reading_store(uri):
         try:
             return str(MlflowClient(tracking_uri=uri).get_model_version_by_alias(name, ALIAS).run_id)
         except MlflowException as error:
-            if error.error_code not in ABSENT:
+            if error.error_code not in MODEL_ABSENT:
                 raise
             raise ConfigError(
                 f"study {name!r}: no student carries the alias {ALIAS}; run its sweep to the end, or name a trial by --run"

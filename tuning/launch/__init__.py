@@ -3,7 +3,7 @@
 `launch` and `folder`, which make and open one, need the study, and are imported by their full names.
 """
 
-from tuning.launch.history import LaunchHistory, TrialHistory, fold
+from tuning.launch.history import LaunchHistory, TrialHistory, replay_events
 from tuning.launch.journal import DriverLock, Journal, JournalError
 
-__all__ = ["DriverLock", "Journal", "JournalError", "LaunchHistory", "TrialHistory", "fold"]
+__all__ = ["DriverLock", "Journal", "JournalError", "LaunchHistory", "TrialHistory", "replay_events"]

@@ -20,7 +20,7 @@ class Clock:
         self.remarks: list[str] = []
         self._ends: list[tuple[float, float]] = []
 
-    def hear(self, event: Event, line: int) -> None:
+    def advance(self, event: Event, line: int) -> None:
         """Take in the event of the journal's line `line`."""
         kind, now = event["kind"], event["time"]
         if kind in ("launch_start", "attempt_start"):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tuning.launch.journal import ACKNOWLEDGED_NAME, FILE_NAME, LOCK_NAME, DriverLock
+from tuning.launch.journal import ACKNOWLEDGED_NAME, JOURNAL_FILE, LOCK_NAME, DriverLock
 from tuning.storage import Storage
 from tuning.study.names import NAME
 
@@ -19,7 +19,7 @@ ROOM = ".new-"
 """Folders of this name are launches that are being made, or that were not made to the end."""
 FORGOTTEN_S = 3600.0
 """A launch that has been in the making for so long, and that nobody has locked, is not made any more."""
-FIRST_FILES = {STUDY_FILE, LOCK_NAME, FILE_NAME, ACKNOWLEDGED_NAME}
+FIRST_FILES = {STUDY_FILE, LOCK_NAME, JOURNAL_FILE, ACKNOWLEDGED_NAME}
 """What a launch's folder holds before anything has happened in it."""
 TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 MAX_PAUSE_S = 1.0
@@ -27,7 +27,7 @@ MAX_PAUSE_S = 1.0
 
 def is_begun(folder: Path) -> bool:
     """Whether the launch in `folder` has a first record; what is there instead of a journal, damaged as it may be, counts."""
-    journal = folder / FILE_NAME
+    journal = folder / JOURNAL_FILE
     if not journal.is_file():
         return journal.exists()
     with journal.open("rb") as handle:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cpsc.errors import ConfigError
 from tuning.launch.clock import Clock
-from tuning.launch.journal import FILE_NAME, WAY_OUT, Event
+from tuning.launch.journal import JOURNAL_FILE, WAY_OUT, Event
 from tuning.outcome import Outcome
 
 
@@ -201,7 +201,7 @@ def _oddity(event: Event, history: LaunchHistory) -> str | None:
     return None
 
 
-def fold(events: Iterable[Event], *, metric: str) -> LaunchHistory:
+def replay_events(events: Iterable[Event], *, metric: str) -> LaunchHistory:
     """The history that `events`, a journal from its start, tell; `metric` names the value that search and scheduler look at.
 
     ConfigError, naming the journal's line, where an event is not what a sweep writes, or not where it writes it.
@@ -212,8 +212,8 @@ def fold(events: Iterable[Event], *, metric: str) -> LaunchHistory:
         fault = _form_fault(event, metric)
         fault = fault or (_trial_fault if "number" in FIELDS[event["kind"]] else _launch_fault)(event, history)
         if fault is not None:
-            raise ConfigError(f"{FILE_NAME} line {line}: {fault}; {WAY_OUT}")
-        clock.hear(event, line)
+            raise ConfigError(f"{JOURNAL_FILE} line {line}: {fault}; {WAY_OUT}")
+        clock.advance(event, line)
         if (oddity := _oddity(event, history)) is not None:
             odd.append(f"line {line}: {oddity}")
         _take_in(event, history, metric)

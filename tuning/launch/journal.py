@@ -17,7 +17,7 @@ from cpsc.errors import ConfigError, CpscError
 from tuning.file_lock import FileLock
 
 Event = dict[str, Any]
-FILE_NAME = "journal.jsonl"
+JOURNAL_FILE = "journal.jsonl"
 ACKNOWLEDGED_NAME = "journal.acknowledged"
 LOCK_NAME = "driver.lock"
 CLOSING = "records the end of a dead launch"
@@ -51,7 +51,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / FILE_NAME
+        self.path = folder / JOURNAL_FILE
         self._acknowledged_path = folder / ACKNOWLEDGED_NAME
         self._lock = threading.Lock()
         self._synced = 0

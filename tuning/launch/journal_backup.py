@@ -4,7 +4,7 @@ import time
 from contextlib import suppress
 
 from cpsc.errors import ConfigError
-from tuning.launch.journal import FILE_NAME, Journal
+from tuning.launch.journal import JOURNAL_FILE, Journal
 from tuning.storage import PART, Storage
 
 PAUSE_S = 5.0
@@ -13,17 +13,17 @@ PAUSE_TO_COPY = 20
 """The pause grows with the file: copying takes at most this fraction of the time, one part in twenty."""
 
 
-class JournalCopy:
+class JournalBackup:
     """Keeps `launch`'s folder in `storage` up to date with its journal; None: the journal lies there itself."""
 
     def __init__(self, journal: Journal, storage: Storage | None, launch: str) -> None:
         self._journal = journal
         self._storage = storage
-        self._name = f"{launch}/{FILE_NAME}"
+        self._name = f"{launch}/{JOURNAL_FILE}"
         self._copied = 0
         self._next = 0.0
 
-    def secure(self, *, at_once: bool) -> int:
+    def sync(self, *, at_once: bool) -> int:
         """Make the journal safe, as far as it is time to -> how many of its bytes no loss of this machine takes.
 
         MLflow must hold nothing that a resume would not find in the journal: it would be recorded twice.

@@ -12,16 +12,16 @@ from cpsc.errors import ConfigError
 from tuning.file_lock import LockError
 from tuning.launch.folder import STUDY_FILE, claim, clear_remains, is_begun, launches_in, room_for_launch, take, write_durably
 from tuning.launch.history import LaunchHistory
-from tuning.launch.journal import FILE_NAME, WAY_OUT, DriverLock, Event, Journal
+from tuning.launch.journal import JOURNAL_FILE, WAY_OUT, DriverLock, Event, Journal
 from tuning.redaction import redact
 from tuning.storage import Storage
 from tuning.study import Study, load_study
 from tuning.study.config import folder_path
 from tuning.study.names import NAME, check_fits
 from tuning.study.overrides import refuse_scale
-from tuning.study.search_space import Range
+from tuning.study.search_space import Distribution
 from tuning.study.user_code import look_in
-from tuning.study.validation import shown
+from tuning.study.validation import format_value
 from tuning.study.yaml_loader import dump_yaml, to_plain
 
 
@@ -106,7 +106,7 @@ def _fetch_launch(storage: Storage, name: str, overrides: list[str]) -> Study:
     if not _is_recorded(storage, name):
         known = [found for found in storage.names() if _is_recorded(storage, found)]
         raise ConfigError(f"launch {name!r}: not under {storage}, there is {', '.join(known) or 'none'}")
-    with storage.reading(storage.path(f"{name}/{FILE_NAME}")) as journal:
+    with storage.reading(storage.path(f"{name}/{JOURNAL_FILE}")) as journal:
         look_in(recorded_code_folders(Journal(journal.parent).events()))
     with storage.reading(storage.path(f"{name}/{STUDY_FILE}")) as copy:
         local = load_study(copy, overrides).local
@@ -125,14 +125,14 @@ def _fetch_launch(storage: Storage, name: str, overrides: list[str]) -> Study:
 
 def _is_recorded(storage: Storage, name: str) -> bool:
     """Whether `storage` holds a launch that was begun: its study is there from its claim on the name, its journal soon after."""
-    return all(storage.exists(f"{name}/{file}") for file in (STUDY_FILE, FILE_NAME))
+    return all(storage.exists(f"{name}/{file}") for file in (STUDY_FILE, JOURNAL_FILE))
 
 
 def _fetch_journal(storage: Storage, name: str, folder: Path) -> None:
-    path = folder / FILE_NAME
-    if storage.size(f"{name}/{FILE_NAME}") <= (path.stat().st_size if path.exists() else 0):
+    path = folder / JOURNAL_FILE
+    if storage.size(f"{name}/{JOURNAL_FILE}") <= (path.stat().st_size if path.exists() else 0):
         return
-    with storage.reading(storage.path(f"{name}/{FILE_NAME}")) as copy, atomic_path(path) as fetched:
+    with storage.reading(storage.path(f"{name}/{JOURNAL_FILE}")) as copy, atomic_path(path) as fetched:
         fetched.write_bytes(copy.read_bytes())
 
 
@@ -147,18 +147,20 @@ def recorded_code_folders(events: Iterable[Event]) -> list[str]:
     return [folder for folder in folders if isinstance(folder, str)] if isinstance(folders, list) else []
 
 
-def check_resumable(history: LaunchHistory, space: Mapping[str, Range]) -> None:
+def check_resumable(history: LaunchHistory, space: Mapping[str, Distribution]) -> None:
     """Raise ConfigError unless a launch with this past can go on: it was begun, and its points are points of `space`."""
     if not history.launch_id and (history.trials or history.num_attempts):
-        raise ConfigError(f"{FILE_NAME} line 1: launch_start is missing; {WAY_OUT}")
+        raise ConfigError(f"{JOURNAL_FILE} line 1: launch_start is missing; {WAY_OUT}")
     if not history.launch_id:
-        raise ConfigError(f"{FILE_NAME}: holds no launch_start, so nothing of this launch was begun; run its study anew")
+        raise ConfigError(f"{JOURNAL_FILE}: holds no launch_start, so nothing of this launch was begun; run its study anew")
     for trial in history.trials.values():
-        where = f"{FILE_NAME}: trial {trial.number}"
+        where = f"{JOURNAL_FILE}: trial {trial.number}"
         expected = {path for path, domain in space.items() if domain.is_active(trial.point)}
         if trial.point.keys() != expected:
             odd = min(trial.point.keys() ^ expected)
             raise ConfigError(f"{where}: {odd} is searched there or in the study, not in both; leave space as it was at the start")
         for path, value in trial.point.items():
             if not space[path].contains(value):
-                raise ConfigError(f"{where}: {path} {shown(value)} lies outside {space[path]}; leave space as it was at the start")
+                raise ConfigError(
+                    f"{where}: {path} {format_value(value)} lies outside {space[path]}; leave space as it was at the start"
+                )

@@ -8,7 +8,7 @@ from typing import Any
 
 from cpsc.distiller import Distiller
 from cpsc.measurement import Metrics
-from cpsc.methods import Terms, View
+from cpsc.methods import BatchOutputs, Terms
 
 TURNS = ("generator_terms", "student_terms")
 
@@ -23,8 +23,8 @@ def attach_debugger(distiller: Distiller) -> None:
 
 
 def _stop_at_first_step(method: Any) -> None:
-    def stopping(terms: Callable[[View], Terms]) -> Callable[[View], Terms]:
-        def first_step(view: View) -> Terms:
+    def stopping(terms: Callable[[BatchOutputs], Terms]) -> Callable[[BatchOutputs], Terms]:
+        def first_step(view: BatchOutputs) -> Terms:
             for name in TURNS:
                 delattr(method, name)  # its own again: once is enough
             breakpoint()

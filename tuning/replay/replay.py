@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cpsc.errors import ConfigError
-from cpsc.methods import own_settings
+from cpsc.methods import effective_settings
 from tuning.display import Display
 from tuning.outcome import Outcome
 from tuning.replay.comparison import Comparison
@@ -43,7 +43,7 @@ class ReplayOptions:
 
 
 @dataclass(frozen=True)
-class Replayed:
+class ReplayResult:
     """How a replay ended. `is_as_recorded`: False where numbers differ although nothing was changed on purpose."""
 
     verdict: str
@@ -83,7 +83,9 @@ class Changes:
         return changed + [text for text in self.study if text.partition("=")[0].partition(".")[0] not in WITHOUT_EFFECT]
 
 
-def replay_trial(run_id: str, options: ReplayOptions, display: Display, *, storage: str, tracking: str | None = None) -> Replayed:
+def replay_trial(
+    run_id: str, options: ReplayOptions, display: Display, *, storage: str, tracking: str | None = None
+) -> ReplayResult:
     """Run the trial of the MLflow run `run_id` again and compare. ConfigError before anything runs where it cannot be.
 
     DivergedError where it diverges and its record does not.
@@ -100,7 +102,7 @@ def replay_trial(run_id: str, options: ReplayOptions, display: Display, *, stora
     trial = trial.knowing(parameter_paths(users_methods(study.source.get("config"), study.source.get("space"))))
     point = recorded_point(trial, study, display) | dict(changes.point)
     num_epochs = build_config(study.base, point).epochs
-    display.say(f"{trial}: {', '.join(f'{path} {shown(value)}' for path, value in trial.point.items())}")
+    display.say(f"{trial}: {', '.join(f'{path} {format_value(value)}' for path, value in trial.point.items())}")
     with ExitStack() as stack:
         start = None
         if options.from_checkpoint is not None:
@@ -123,7 +125,7 @@ def recorded_point(trial: RecordedTrial, study: Study, display: Display) -> dict
     Such are settings that a resume changed, and defaults or presets that are others in this version.
     """
     point = dict(trial.point)
-    given = dict(flatten(to_plain(own_settings(build_config(study.base, point)))))
+    given = dict(flatten(to_plain(effective_settings(build_config(study.base, point)))))
     for path, value in trial.settings.items():
         if path in given and str(given[path]) != str(value):
             display.say(f"{path}: recorded {value}, the study's file gives {given[path]} here; the recorded value is used")
@@ -151,7 +153,7 @@ def last_epoch(trial: RecordedTrial, *, first: int, num_epochs: int, wanted: int
     return last
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A parameter's value as a person reads it."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -178,7 +180,7 @@ def _run(
     first: int,
     last: int,
     changed: list[str],
-) -> Replayed:
+) -> ReplayResult:
     if start is not None:
         trainable.load_checkpoint(str(start.folder))
         display.say(f"continued from the checkpoint of epoch {start.epoch}")
@@ -196,4 +198,4 @@ def _run(
     table = None
     if profiler is not None and options.profile is not None:
         table = f"{profiler.write(options.profile)}\n{profiler.num_profiled} training steps are in {options.profile}"
-    return Replayed(comparison.verdict(), table, comparison.is_as_recorded or bool(changed))
+    return ReplayResult(comparison.verdict(), table, comparison.is_as_recorded or bool(changed))

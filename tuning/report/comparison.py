@@ -16,7 +16,7 @@ from tuning.report.launch_page import HOUR_S
 from tuning.report.page import PageTable, Section, write_page
 from tuning.results import Launch
 
-COLOURS = ("#2a78b8", "#d1490c", "#3a9d5d", "#8d6cab", "#b08a1e", "#5b6770")
+LAUNCH_COLOURS = ("#2a78b8", "#d1490c", "#3a9d5d", "#8d6cab", "#b08a1e", "#5b6770")
 HEADINGS = (
     "launch",
     "trials",
@@ -121,7 +121,7 @@ def _chosen_curve(launch: Launch, metric: str) -> list[tuple[float, float]]:
 
 def _lines(curves: dict[str, list[tuple[float, float]]], x: str, y: str) -> go.Figure:
     figure = go.Figure(layout=LAYOUT)
-    for (name, points), colour in zip(curves.items(), itertools.cycle(COLOURS), strict=False):
+    for (name, points), colour in zip(curves.items(), itertools.cycle(LAUNCH_COLOURS), strict=False):
         figure.add_trace(
             go.Scatter(
                 x=[point[0] for point in points], y=[point[1] for point in points], name=name, mode="lines", line={"color": colour}
@@ -134,7 +134,7 @@ def _lines(curves: dict[str, list[tuple[float, float]]], x: str, y: str) -> go.F
 
 def _boxes(launches: Sequence[Launch]) -> go.Figure:
     figure = go.Figure(layout=LAYOUT)
-    for launch, colour in zip(launches, itertools.cycle(COLOURS), strict=False):
+    for launch, colour in zip(launches, itertools.cycle(LAUNCH_COLOURS), strict=False):
         metric = launch.accuracy_metric
         found = [
             (value, f"trial {trial.number}")

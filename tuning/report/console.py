@@ -16,7 +16,7 @@ from tuning.report.seed_table import comparison_table
 from tuning.results import Launch, SweepSummary, TrialRecord
 from tuning.tracking import store_uri
 
-SHOWN_TRIALS = 10
+LEADERBOARD_ROWS = 10
 MARKDOWN_WIDTH = 400
 
 
@@ -84,7 +84,7 @@ def _chosen_lines(chosen: TrialRecord, objective: str, searched: Sequence[str]) 
     how = "without a real image" if objective == "probe_agreement" else "by labelled images"
     kl = chosen.at_best("probe_kl", objective)
     figures = f"{objective} {percent(chosen.at_best(objective, objective))}" + ("" if kl is None else f", probe KL {kl:.4f}")
-    values = ", ".join(f"{path} {_short(chosen.params[path])}" for path in searched if path in chosen.params)
+    values = ", ".join(f"{path} {_format_value(chosen.params[path])}" for path in searched if path in chosen.params)
     lines = [f"chosen {how}: trial {chosen.number} at epoch {chosen.best_epoch(objective)}, {figures}"]
     if values:
         lines.append(f"its parameters: {values}")
@@ -95,7 +95,7 @@ def _chosen_lines(chosen: TrialRecord, objective: str, searched: Sequence[str]) 
 
 
 def _leaderboard(launch: Launch) -> Table:
-    shown = launch.trials[:SHOWN_TRIALS]
+    shown = launch.trials[:LEADERBOARD_ROWS]
     table = Table(title=f"{launch.name}: the best {len(shown)} of {len(launch.trials)} trials", title_justify="left")
     for heading in ("trial", "outcome", "epochs", "probe agreement", "probe KL", "test accuracy"):
         table.add_column(heading, justify="right")
@@ -118,10 +118,10 @@ def _row(trial: TrialRecord, objective: str) -> list[str]:
 
 def searched_values(trial: TrialRecord, paths: Sequence[str]) -> list[str]:
     """The trial's values of the parameters `paths`, short; a dash where it has none."""
-    return [_short(trial.params[path]) if path in trial.params else "-" for path in paths]
+    return [_format_value(trial.params[path]) if path in trial.params else "-" for path in paths]
 
 
-def _short(value: str) -> str:
+def _format_value(value: str) -> str:
     try:
         return f"{float(value):.3g}"
     except ValueError:

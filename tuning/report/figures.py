@@ -13,7 +13,7 @@ from tuning.outcome import Outcome
 from tuning.results import Launch, TrialRecord
 
 RUNNING = "running"
-COLOURS = {
+OUTCOME_COLOURS = {
     Outcome.COMPLETED.value: "#2a78b8",
     Outcome.PRUNED.value: "#9aa5b1",
     Outcome.DIVERGED.value: "#e08a1e",
@@ -57,7 +57,7 @@ def _curve(trial: TrialRecord, curve: Mapping[int, float], *, is_chosen: bool, i
         mode="lines+markers" if len(epochs) == 1 else "lines",
         name=f"trial {trial.number}{', chosen' if is_chosen else ''} ({_ending(trial)})",
         opacity=FADED if is_faded else 1,
-        line={"color": CHOSEN_COLOUR if is_chosen else COLOURS[_ending(trial)], "width": 3 if is_chosen else 1.2},
+        line={"color": CHOSEN_COLOUR if is_chosen else OUTCOME_COLOURS[_ending(trial)], "width": 3 if is_chosen else 1.2},
     )
 
 
@@ -105,7 +105,7 @@ def timeline(launch: Launch) -> go.Figure:
     """When and where each trial ran: a bar from its start to its end in a lane of its node; retries and bad ends are marked."""
     figure = go.Figure(layout=LAYOUT)
     lanes = assign_lanes(launch.trials)
-    for ending, colour in COLOURS.items():
+    for ending, colour in OUTCOME_COLOURS.items():
         trials = [trial for trial in launch.trials if trial.number in lanes and _ending(trial) == ending]
         if trials:
             figure.add_trace(_bars(trials, lanes, ending, colour))

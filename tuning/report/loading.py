@@ -12,7 +12,7 @@ from tuning.results import Launch
 from tuning.results.from_mlflow import load_launch
 from tuning.study import Study, load_study
 from tuning.study.packaged_studies import find_study
-from tuning.tracking.client import asking, existing_store_uri, set_http_limits
+from tuning.tracking.client import existing_store_uri, reading_store, set_http_limits
 
 
 def read_launch(study: Study, name: str | None, display: Display) -> tuple[MlflowClient, Launch]:
@@ -22,7 +22,7 @@ def read_launch(study: Study, name: str | None, display: Display) -> tuple[Mlflo
     """
     uri = existing_store_uri(study)
     set_http_limits()
-    with asking(uri):
+    with reading_store(uri):
         client = MlflowClient(tracking_uri=uri)
         return client, load_launch(
             client, study.name, name, curves=None, track=lambda trials, total: display.track("reading trials", trials, total)

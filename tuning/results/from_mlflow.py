@@ -10,7 +10,7 @@ from mlflow.entities import Run
 from cpsc.errors import ConfigError
 from tuning.outcome import Outcome
 from tuning.redaction import redact
-from tuning.results.model import CURVES, Course, Launch, TrialRecord, ranked
+from tuning.results.model import CURVES, Launch, TrialRecord, TrialTimeline, ranked
 from tuning.study.names import NAME
 from tuning.tracking.run_lookup import all_runs, one_each
 from tuning.tracking.tags import KIND_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, PARENT_TAG, POINT_TAG, RETRIES_METRIC, RUNNING
@@ -80,7 +80,7 @@ def _read_trial(client: MlflowClient, run: Run, names: Sequence[str] | None) -> 
         params=run.data.params,
         curves={name: {point.step: point.value for point in history} for name, history in histories.items()},
         point=json.loads(tags.get(POINT_TAG, "{}")),
-        course=Course(
+        course=TrialTimeline(
             node=tags.get("node", ""),
             started=run.info.start_time / 1000,
             ended=run.info.end_time / 1000 if outcome and run.info.end_time else None,

@@ -13,7 +13,7 @@ CURVES = ("probe_agreement", "probe_kl", "test_accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
+class TrialTimeline:
     """Where and when a trial ran, as MLflow was told; times in seconds since 1970.
 
     `reported`: by epoch, when its result came; `retried`: when the trial was begun again after a failure.
@@ -40,7 +40,7 @@ class TrialRecord:
     params: Mapping[str, str]
     curves: Mapping[str, Mapping[int, float]]
     point: Mapping[str, Any] = field(default_factory=dict)
-    course: Course = field(default_factory=Course)
+    course: TrialTimeline = field(default_factory=TrialTimeline)
 
     @property
     def num_epochs(self) -> int:

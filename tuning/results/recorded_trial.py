@@ -28,7 +28,7 @@ from tuning.study.overrides import refuse_scale
 from tuning.study.search_space import parameter_paths
 from tuning.study.tracking_uri import is_tracking_uri
 from tuning.study.yaml_loader import read_mapping
-from tuning.tracking.client import FAILURES, asking, set_http_limits
+from tuning.tracking.client import FAILURES, reading_store, set_http_limits
 from tuning.tracking.run_lookup import all_runs, one_each
 from tuning.tracking.tags import (
     KIND_TAG,
@@ -47,8 +47,8 @@ RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 BY_NUMBER = re.compile(rf"(?P<launch>{NAME.pattern}):(?P<number>[0-9]{{1,9}})")
 RESUMED = "resumed."
 """Before the name of a parameter that a resume has changed: MLflow sets a parameter once."""
-SHOWN_TRIALS = 3
-ABSENT = "RESOURCE_DOES_NOT_EXIST"
+NAMED_TRIALS = 3
+RUN_ABSENT = "RESOURCE_DOES_NOT_EXIST"
 """What MLflow answers where there is no such run."""
 
 
@@ -125,10 +125,10 @@ def find_trial(run_id: str, stores: Sequence[str]) -> RecordedTrial:
             client = MlflowClient(tracking_uri=uri)  # which connects where that is a database
             run = _get_run(client, run_id)
         except (*FAILURES, ImportError) as error:
-            is_absent = getattr(error, "error_code", "") == ABSENT
+            is_absent = getattr(error, "error_code", "") == RUN_ABSENT
             failures.append(redact(uri) if is_absent else f"{redact(uri)}, which cannot be asked ({reason(error)})")
             continue
-        with asking(uri):
+        with reading_store(uri):
             return read_trial(client, run)
     raise ConfigError(
         f"run {run_id}: not in {' nor in '.join(failures)}; copy the id that MLflow's UI shows, or name another store"
@@ -254,7 +254,7 @@ def _launch_id(folder: Path) -> str:
 
 def _trials_of(client: MlflowClient, run: Run) -> str:
     query = f"tags.{KIND_TAG} = 'trial' AND tags.`{PARENT_TAG}` = '{run.info.run_id}'"
-    trials = client.search_runs([run.info.experiment_id], query, max_results=SHOWN_TRIALS, order_by=["attributes.start_time"])
+    trials = client.search_runs([run.info.experiment_id], query, max_results=NAMED_TRIALS, order_by=["attributes.start_time"])
     named = ", ".join(f"{trial.data.tags.get(NUMBER_TAG)}: {trial.info.run_id}" for trial in trials)
     return f"its trials begin with {named}" if named else "and has no trials"
 

@@ -46,7 +46,7 @@ class ResumableAsha(ASHAScheduler):
                 compared.append(epoch)
         return compared
 
-    def replay(self, history: LaunchHistory) -> set[int]:
+    def restore_rungs(self, history: LaunchHistory) -> set[int]:
         """Fill the rungs from `history` -> the trials that a result of theirs says to stop."""
         stopped = set()
         for number in history.trials:

@@ -28,7 +28,7 @@ from tuning.sqlite import sqlite_uri
 
 logger = logging.getLogger(__name__)
 
-FILE_NAME = "optuna.db"
+MIRROR_FILE = "optuna.db"
 METRIC_ATTR, OUTCOME_ATTR = "metric", "outcome"
 METRIC_NAMES_ATTR = "study:metric_names"
 """What dashboards write on their axes; Optuna's own `set_metric_names` warns that it is experimental."""
@@ -52,7 +52,7 @@ class StudyMirror(threading.Thread):
 
     def __init__(self, journal: Journal, *, study_name: str, space: Mapping[str, BaseDistribution], metric: str) -> None:
         super().__init__(name="study-mirror", daemon=True)
-        self.path = journal.path.with_name(FILE_NAME)
+        self.path = journal.path.with_name(MIRROR_FILE)
         self.busy_s = 0.0
         self._journal = journal
         self._position = 0
@@ -95,10 +95,10 @@ class StudyMirror(threading.Thread):
 
     def _read_on(self) -> None:
         for event, position in self._journal.since(self._position):
-            self._hear(event)
+            self._apply(event)
             self._position = position
 
-    def _hear(self, event: Event) -> None:
+    def _apply(self, event: Event) -> None:
         kind = event["kind"]
         if kind == "proposed":
             self._trials[event["number"]] = self._proposed(event)
@@ -143,7 +143,7 @@ class StudyMirror(threading.Thread):
 
     def _make(self) -> None:
         """Write the file in another place and move it here: who opens one that has no tables yet makes them too."""
-        new = self.path.with_name(f"{FILE_NAME}.new")
+        new = self.path.with_name(f"{MIRROR_FILE}.new")
         _remove(new)
         with contextlib.closing(self._study_file(new)) as file:
             for number in sorted(self._trials):

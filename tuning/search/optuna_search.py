@@ -14,7 +14,7 @@ from ray.tune.search.optuna import OptunaSearch
 from tuning.launch import Journal, LaunchHistory, TrialHistory
 from tuning.outcome import Outcome, outcome_of
 from tuning.study import Study
-from tuning.study.search_space import Range, to_tune
+from tuning.study.search_space import Distribution, to_tune
 
 CHECKPOINTS_TO_TRY = 2
 
@@ -55,7 +55,7 @@ class StudySearch(OptunaSearch):
         history: LaunchHistory,
         journal: Journal,
         start: Sequence[dict[str, Any]],
-        domains: Mapping[str, Range],
+        domains: Mapping[str, Distribution],
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -133,7 +133,7 @@ class StudySearch(OptunaSearch):
         )
 
 
-def draw(trial: optuna.Trial, domains: Mapping[str, Range], distributions: Mapping[str, BaseDistribution]) -> None:
+def draw(trial: optuna.Trial, domains: Mapping[str, Distribution], distributions: Mapping[str, BaseDistribution]) -> None:
     """Let `trial` draw each parameter that exists beside those drawn before it."""
     for path, domain in domains.items():
         if not domain.is_active(trial.params):

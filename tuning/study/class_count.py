@@ -7,8 +7,8 @@ from typing import Any
 from cpsc.data import DatasetConfig
 from cpsc.errors import ConfigError
 from cpsc.published import PublishedConfig
-from tuning.study.search_space import Range, Settings, build_config, flatten
-from tuning.study.validation import shown
+from tuning.study.search_space import BaseConfig, Distribution, build_config, flatten
+from tuning.study.validation import format_value
 
 ASSUMED = 10
 
@@ -20,22 +20,23 @@ def class_count(stated: Any, dataset: DatasetConfig | None, published: Published
     if stated is None:
         return known or ASSUMED
     if isinstance(stated, bool) or not isinstance(stated, int) or stated < 2:
-        raise ConfigError(f"config.num_classes: must be a whole number >= 2, got {shown(stated)}")
+        raise ConfigError(f"config.num_classes: must be a whole number >= 2, got {format_value(stated)}")
     if known not in (None, stated):
         raise ConfigError(f"config.num_classes: must be left out or {known}, as many as the study names otherwise, got {stated}")
     return stated
 
 
-def check_class_count(base: Settings, space: Mapping[str, Range], num_classes: int) -> None:
+def check_class_count(base: BaseConfig, space: Mapping[str, Distribution], num_classes: int) -> None:
     """Raise ConfigError where the teacher's `num_classes` give a published value that the presets of `base` did not know of."""
     for method, path, taken, published in _differences(base, space, num_classes):
         raise ConfigError(
             f"config.num_classes: the teacher has {num_classes} classes, for which {path} of method {method} is published as "
-            f"{shown(published)}, not {shown(taken)} as for the {base.num_classes} that were taken: set it to {num_classes}"
+            f"{format_value(published)}, not {format_value(taken)} as for the {base.num_classes} that were taken: "
+            f"set it to {num_classes}"
         )
 
 
-def _differences(base: Settings, space: Mapping[str, Range], num_classes: int) -> Iterator[tuple[str, str, Any, Any]]:
+def _differences(base: BaseConfig, space: Mapping[str, Distribution], num_classes: int) -> Iterator[tuple[str, str, Any, Any]]:
     """(method, path, value taken, value published) of all that no setting and no range of the study's own lies over."""
     both = base, replace(base, num_classes=num_classes)
     methods = space["method"].edges if "method" in space else (build_config(base, {}).method,)

@@ -21,10 +21,10 @@ from cpsc.teacher import TeacherRecipe
 from tuning.redaction import redact
 from tuning.study.class_count import class_count
 from tuning.study.names import MAX_NAME_BYTES, check_fits, check_study_name
-from tuning.study.overrides import SCALE, overridden, parse_assignments, scaled
+from tuning.study.overrides import SCALE, apply_overrides, apply_scale, parse_assignments
 from tuning.study.search_space import (
-    Range,
-    Settings,
+    BaseConfig,
+    Distribution,
     build_config,
     check_settings,
     grid_points,
@@ -32,7 +32,7 @@ from tuning.study.search_space import (
     parse_start,
 )
 from tuning.study.tracking_uri import is_tracking_uri
-from tuning.study.validation import said_as_text, shown, validate
+from tuning.study.validation import format_value, said_as_text, validate
 from tuning.study.yaml_loader import read_mapping
 
 _PROBE, _DATASET = TypeAdapter(ProbeConfig), TypeAdapter(DatasetConfig)
@@ -136,12 +136,12 @@ class Study:
     """A study file, resolved: every choice is made and checked, nothing has started."""
 
     name: str
-    base: Settings
+    base: BaseConfig
     """The `DistillConfig` keys under ``config``, as points are laid over them."""
     teacher: TeacherSource
     dataset: DatasetConfig | None
     probe: ProbeConfig
-    space: Mapping[str, Range]
+    space: Mapping[str, Distribution]
     start: list[dict[str, Any]]
     objective: str
     search: SearchConfig
@@ -176,7 +176,7 @@ def load_study(path: Path, overrides: list[str] | None = None) -> Study:
     """Read, override (``path=value``) and check a study file. ConfigError: file, path, value and rule in one line."""
     try:
         raw, assignments = _layers(path, overrides or [])
-        return resolve_study(overridden(raw, assignments, keys=StudyFile.model_fields.keys()))
+        return resolve_study(apply_overrides(raw, assignments, keys=StudyFile.model_fields.keys()))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -198,7 +198,7 @@ def _layers(path: Path, overrides: list[str]) -> tuple[dict[str, Any], dict[str,
     assignments = parse_assignments(overrides)
     if SCALE in assignments:
         raw[SCALE] = assignments.pop(SCALE)
-    return scaled(raw, path), assignments
+    return apply_scale(raw, path), assignments
 
 
 def resolve_study(raw: Mapping[str, Any]) -> Study:
@@ -213,7 +213,7 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
     teacher = _parse_teacher(config.pop("teacher", None), dataset)
     probe = validate(_PROBE, config.pop("probe", {}), where="config.probe")
     num_classes = class_count(config.pop("num_classes", None), dataset, teacher.published)
-    base = Settings(
+    base = BaseConfig(
         own=config,
         by_method=_parse_by_method(config.pop("by_method", {})),
         preset=_parse_preset(config.pop("preset", None)),
@@ -277,7 +277,7 @@ def folder_path(text: str, where: str) -> Path:
             raise RuntimeError(f"a name of {longest} bytes in it, at most {MAX_NAME_BYTES} are possible")
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
-        raise ConfigError(f"{where}: {shown(text)} is not a path ({error})") from error
+        raise ConfigError(f"{where}: {format_value(text)} is not a path ({error})") from error
 
 
 def check_searchable(study: Study) -> None:
@@ -320,7 +320,7 @@ def _parse_published(raw: dict[Any, Any]) -> PublishedConfig | None:
             raise ConfigError(f"{where}: holds mean and std, got {', '.join(sorted(map(str, odd)))}")
         raw = raw | {"normalisation": validate(TypeAdapter(Normalisation), constants, where=where)}
     elif not isinstance(constants, str | None):
-        raise ConfigError(f"{where} must be {NORMALISATION_RULE}, got {shown(constants)}")
+        raise ConfigError(f"{where} must be {NORMALISATION_RULE}, got {format_value(constants)}")
     return validate(TypeAdapter(PublishedConfig), raw, where="config.teacher") if raw else None
 
 
@@ -333,7 +333,7 @@ def _parse_preset(name: Any) -> str | None:
 def _parse_by_method(raw: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(raw, dict) or not all(isinstance(settings, dict) for settings in raw.values()):
         raise ConfigError(
-            f"config.by_method: must hold settings by method, e.g. {{dafl: {{weights: {{kl: 1}}}}}}, got {shown(raw)}"
+            f"config.by_method: must hold settings by method, e.g. {{dafl: {{weights: {{kl: 1}}}}}}, got {format_value(raw)}"
         )
     if odd := [name for name in raw if name not in METHODS and not is_import_path(name)]:
         raise ConfigError(f"config.by_method.{odd[0]}: unknown method, use one of {', '.join(METHODS)}")
@@ -342,7 +342,7 @@ def _parse_by_method(raw: Any) -> dict[str, dict[str, Any]]:
     return raw
 
 
-def _check_epochs(space: Mapping[str, Range], base: Settings) -> None:
+def _check_epochs(space: Mapping[str, Distribution], base: BaseConfig) -> None:
     """Raise ConfigError where trials would be of different lengths: presets have that of their method."""
     if "method" not in space:
         return
@@ -352,7 +352,7 @@ def _check_epochs(space: Mapping[str, Range], base: Settings) -> None:
         raise ConfigError(f"space.method: trials must be of the same number of epochs, set config.epochs for all ({found})")
 
 
-def _parse_points(file: StudyFile, space: Mapping[str, Range], base: Settings) -> list[dict[str, Any]]:
+def _parse_points(file: StudyFile, space: Mapping[str, Distribution], base: BaseConfig) -> list[dict[str, Any]]:
     """The points to try first; of a grid, all."""
     parse = grid_points if file.search.sampler == "grid" else parse_start
     return parse(file.start, space, base)

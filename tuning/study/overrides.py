@@ -30,7 +30,7 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
     return values
 
 
-def scaled(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def apply_scale(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """The study file `raw`, read from `path`, over the scale that it names: a file that says dataset, networks and budget.
 
     Scales lie in a folder ``scales`` beside the study or above it. The study is then called after both.
@@ -60,7 +60,7 @@ def refuse_scale(assignments: list[str]) -> None:
         raise ConfigError("--set scale: the recorded study holds what its scale said, leave it out, or set the keys themselves")
 
 
-def overridden(raw: Mapping[str, Any], assignments: Mapping[str, Any], *, keys: Collection[str]) -> dict[str, Any]:
+def apply_overrides(raw: Mapping[str, Any], assignments: Mapping[str, Any], *, keys: Collection[str]) -> dict[str, Any]:
     """`raw` with each assignment applied: a path into the file, whose first level is `keys`, or, for short, into its `config`.
 
     A parameter of ``space`` that is set to null is taken out of it, and out of the points under ``start``.

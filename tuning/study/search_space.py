@@ -18,7 +18,7 @@ from cpsc.import_path import is_import_path
 from cpsc.methods import METHODS, check_method, config_class
 from cpsc.models import check_arch
 from cpsc.presets import DEFAULT_METHOD, preset
-from tuning.study.validation import said_as_text, shown, validate
+from tuning.study.validation import format_value, said_as_text, validate
 
 Point = Mapping[str, Any]
 """Values by dotted path, e.g. ``{"weights.contrast": 0.5}``."""
@@ -38,7 +38,7 @@ MAX_OPTIONS = 100
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class BaseConfig:
     """What a study fixes of `DistillConfig`: its own nested keys over those of the preset, which hangs on the method.
 
     `by_method`: settings of the study for one method only, over the others. `preset`: None is each method's default.
@@ -53,7 +53,7 @@ class Settings:
         """The nested keys with `point` laid over them."""
         method = point.get("method", self.own.get("method", DEFAULT_METHOD))
         if not isinstance(method, str):
-            raise ConfigError(f"config.method: must be one of {', '.join(METHODS)}, got {shown(method)}")
+            raise ConfigError(f"config.method: must be one of {', '.join(METHODS)}, got {format_value(method)}")
         with _told_of("config."):
             under = preset(self.preset, method=method, num_classes=self.num_classes)
         nested = merge(merge(under, self.own), self.by_method.get(method, {}))
@@ -63,7 +63,7 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Range:
+class Distribution:
     """One searched parameter: a Ray Tune sampling function and its arguments (for `choice`, the options).
 
     `when`: the values of other searched parameters with which it exists, by path; empty: always.
@@ -101,7 +101,7 @@ class Range:
         return f"{self.sampler}({', '.join(map(str, self.arguments))}){where}"
 
 
-def build_config(settings: Settings, point: Point) -> DistillConfig:
+def build_config(settings: BaseConfig, point: Point) -> DistillConfig:
     """The config that `settings` and `point` (dotted paths) give. ConfigError names the path that breaks a rule."""
     nested = settings.nested(point)
     with _told_of("config."):
@@ -211,7 +211,7 @@ def check_settings(settings: Mapping[str, Any], *, method: str, where: str, pref
                 raise
 
 
-def parse_space(raw: Mapping[str, Any], settings: Settings, *, is_grid: bool = False) -> dict[str, Range]:
+def parse_space(raw: Mapping[str, Any], settings: BaseConfig, *, is_grid: bool = False) -> dict[str, Distribution]:
     """The searched ranges, each checked at its edges against the rules of `DistillConfig`; those with conditions come last."""
     methods = users_methods({**settings.own, "by_method": settings.by_method}, raw)
     space = {path: _parse_parameter(path, spec, methods, is_grid=is_grid) for path, spec in raw.items()}
@@ -239,7 +239,7 @@ def parse_space(raw: Mapping[str, Any], settings: Settings, *, is_grid: bool = F
     return space
 
 
-def _parse_parameter(path: str, spec: Any, methods: Iterable[str], *, is_grid: bool) -> Range:
+def _parse_parameter(path: str, spec: Any, methods: Iterable[str], *, is_grid: bool) -> Distribution:
     check_path(path, where="space", methods=methods)
     if path in FIXED_PATHS:
         raise ConfigError(f"space.{path}: cannot be searched, {FIXED_PATHS[path]}; set it under config")
@@ -253,7 +253,7 @@ def _parse_parameter(path: str, spec: Any, methods: Iterable[str], *, is_grid: b
     return domain
 
 
-def _check_conditions(path: str, domain: Range, space: Mapping[str, Range]) -> None:
+def _check_conditions(path: str, domain: Distribution, space: Mapping[str, Distribution]) -> None:
     for other, values in domain.when.items():
         if other not in space or space[other].sampler != "choice" or space[other].when:
             raise ConfigError(
@@ -261,16 +261,16 @@ def _check_conditions(path: str, domain: Range, space: Mapping[str, Range]) -> N
             )
         if odd := [value for value in values if not space[other].contains(value)]:
             raise ConfigError(
-                f"space.{path}.when.{other}: {shown(odd[0])} is none of {', '.join(map(str, space[other].arguments))}"
+                f"space.{path}.when.{other}: {format_value(odd[0])} is none of {', '.join(map(str, space[other].arguments))}"
             )
 
 
-def _contexts(domain: Range) -> list[dict[str, Any]]:
+def _contexts(domain: Distribution) -> list[dict[str, Any]]:
     """Every combination of other values with which `domain` exists."""
     return [dict(zip(domain.when, values, strict=True)) for values in itertools.product(*domain.when.values())]
 
 
-def _joint_contexts(one: Range, other: Range) -> list[dict[str, Any]]:
+def _joint_contexts(one: Distribution, other: Distribution) -> list[dict[str, Any]]:
     pairs = itertools.product(_contexts(one), _contexts(other))
     return [first | second for first, second in pairs if all(second.get(path, value) == value for path, value in first.items())]
 
@@ -279,7 +279,7 @@ def _beside(context: Point) -> str:
     return f" with {', '.join(f'{path} {value}' for path, value in context.items())}" if context else ""
 
 
-def _examples(domain: Range) -> tuple[Any, ...]:
+def _examples(domain: Distribution) -> tuple[Any, ...]:
     """The edges, and a value in between that is not whole where fractions can be drawn; of the kind that is drawn."""
     if domain.sampler in ("uniform", "loguniform"):
         lower, upper = domain.arguments
@@ -293,7 +293,7 @@ def _is_multiple(value: float, step: float) -> bool:
     return math.isclose(value / step, round(value / step))
 
 
-def parse_start(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Range], settings: Settings) -> list[dict[str, Any]]:
+def parse_start(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Distribution], settings: BaseConfig) -> list[dict[str, Any]]:
     """Points to try first; a parameter that a point leaves out takes the value that the study would have without it."""
     points = []
     for index, point in enumerate(raw):
@@ -313,15 +313,15 @@ def parse_start(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Range], se
     return points
 
 
-def _checked(point: dict[str, Any], space: Mapping[str, Range], where: str) -> dict[str, Any]:
+def _checked(point: dict[str, Any], space: Mapping[str, Distribution], where: str) -> dict[str, Any]:
     for path, value in point.items():
         if not space[path].contains(value):
             rule = said_as_text(value) or f" lies outside {space[path]}, start points must lie inside"
-            raise ConfigError(f"{where}.{path}: {shown(value)}{rule}")
+            raise ConfigError(f"{where}.{path}: {format_value(value)}{rule}")
     return point
 
 
-def grid_points(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Range], settings: Settings) -> list[dict[str, Any]]:
+def grid_points(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Distribution], settings: BaseConfig) -> list[dict[str, Any]]:
     """Every combination of the options of `space`, the last parameter changing fastest; each is checked.
 
     Where `raw` lists points, these, with every combination of the parameters that none of them mentions.
@@ -337,15 +337,15 @@ def grid_points(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Range], se
         try:
             build_config(settings, point)
         except ConfigError as error:
-            raise ConfigError(f"space: the grid's point {shown(point)} leaves what is allowed: {error}") from error
+            raise ConfigError(f"space: the grid's point {format_value(point)} leaves what is allowed: {error}") from error
     return points
 
 
-def _extended(point: dict[str, Any], path: str, domain: Range) -> list[dict[str, Any]]:
+def _extended(point: dict[str, Any], path: str, domain: Distribution) -> list[dict[str, Any]]:
     return [point | {path: option} for option in domain.arguments] if domain.is_active(point) else [point]
 
 
-def to_tune(space: Mapping[str, Range]) -> dict[str, Any]:
+def to_tune(space: Mapping[str, Distribution]) -> dict[str, Any]:
     """The same ranges as Ray Tune's domains."""
     from ray import tune
 
@@ -357,7 +357,7 @@ def to_tune(space: Mapping[str, Range]) -> dict[str, Any]:
     }
 
 
-def _parse_range(path: str, spec: Any) -> Range:
+def _parse_range(path: str, spec: Any) -> Distribution:
     where = f"space.{path}"
     samplers = [*NUM_ARGUMENTS, "choice"]
     if isinstance(spec, Mapping) and "when" in spec:
@@ -365,7 +365,7 @@ def _parse_range(path: str, spec: Any) -> Range:
         return dataclasses.replace(domain, when=_parse_when(where, spec["when"]))
     if not isinstance(spec, Mapping) or len(spec) != 1:
         raise ConfigError(
-            f"{where}: must be one sampling function and its arguments, e.g. {{loguniform: [0.01, 10]}}, got {shown(spec)}"
+            f"{where}: must be one sampling function and its arguments, e.g. {{loguniform: [0.01, 10]}}, got {format_value(spec)}"
         )
     ((sampler, arguments),) = spec.items()
     if sampler not in samplers:
@@ -373,26 +373,26 @@ def _parse_range(path: str, spec: Any) -> Range:
         hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(samplers)}"
         raise ConfigError(f"{where}: unknown sampling function {sampler!r}, {hint}")
     if not isinstance(arguments, list):
-        raise ConfigError(f"{where}.{sampler}: must be a list, got {shown(arguments)}")
+        raise ConfigError(f"{where}.{sampler}: must be a list, got {format_value(arguments)}")
     if sampler == "choice":
         if len(arguments) < 2 or any(isinstance(option, list | dict) for option in arguments):
-            raise ConfigError(f"{where}.choice: must list at least two plain values, got {shown(arguments)}")
+            raise ConfigError(f"{where}.choice: must list at least two plain values, got {format_value(arguments)}")
         if len(arguments) > MAX_OPTIONS:
             raise ConfigError(f"{where}.choice: must list at most {MAX_OPTIONS} values, got {len(arguments)}")
         if twice := [option for index, option in enumerate(arguments) if option in arguments[:index]]:
-            raise ConfigError(f"{where}.choice: lists {shown(twice[0])} twice, or a value equal to it")
-        return Range(sampler, tuple(arguments))
-    return Range(sampler, _check_numbers(f"{where}.{sampler}", sampler, arguments))
+            raise ConfigError(f"{where}.choice: lists {format_value(twice[0])} twice, or a value equal to it")
+        return Distribution(sampler, tuple(arguments))
+    return Distribution(sampler, _check_numbers(f"{where}.{sampler}", sampler, arguments))
 
 
 def _parse_when(where: str, raw: Any) -> dict[str, tuple[Any, ...]]:
     if not isinstance(raw, Mapping) or not raw:
-        raise ConfigError(f"{where}.when: must be parameters and their values, e.g. {{method: cpsc}}, got {shown(raw)}")
+        raise ConfigError(f"{where}.when: must be parameters and their values, e.g. {{method: cpsc}}, got {format_value(raw)}")
     when = {}
     for path, values in raw.items():
         values = values if isinstance(values, list) else [values]
         if not isinstance(path, str) or not values or any(isinstance(value, list | dict) for value in values):
-            raise ConfigError(f"{where}.when.{path}: must be a value or a list of values, got {shown(raw[path])}")
+            raise ConfigError(f"{where}.when.{path}: must be a value or a list of values, got {format_value(raw[path])}")
         when[path] = tuple(values)
     return when
 
@@ -400,11 +400,11 @@ def _parse_when(where: str, raw: Any) -> dict[str, tuple[Any, ...]]:
 def _check_numbers(where: str, sampler: str, arguments: list[Any]) -> tuple[Any, ...]:
     kind = int if sampler in INTEGER_SAMPLERS else int | float
     if len(arguments) != NUM_ARGUMENTS[sampler]:
-        raise ConfigError(f"{where}: takes {NUM_ARGUMENTS[sampler]} numbers, got {shown(arguments)}")
+        raise ConfigError(f"{where}: takes {NUM_ARGUMENTS[sampler]} numbers, got {format_value(arguments)}")
     for value in arguments:
         if isinstance(value, bool) or not isinstance(value, kind) or not abs(value) <= sys.float_info.max:
             rule = "integers" if kind is int else "finite numbers"
-            raise ConfigError(f"{where}: takes {rule}, got {shown(value)}{said_as_text(value)}")
+            raise ConfigError(f"{where}: takes {rule}, got {format_value(value)}{said_as_text(value)}")
     lower, upper = arguments[:2]
     if not lower < upper:
         raise ConfigError(f"{where}: lower must be below upper, got [{lower}, {upper}]")

@@ -35,7 +35,7 @@ def validate(adapter: TypeAdapter[T], raw: Any, *, where: str) -> T:
         raise ConfigError(f"{where}.{str(error).removeprefix(f'{section}.')}") from error
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """`value` as an error message shows it: whole where it is short, for it may be a whole file."""
     try:
         return _SHORT.repr(value)
@@ -86,7 +86,7 @@ def _one_line(error: ValidationError, adapter: TypeAdapter[Any], where: str) -> 
         rule = first["msg"].removeprefix("Value error, ")
         value = first["input"]
         hint = _wants_quotes(value) if first["type"] == "string_type" else said_as_text(value)
-        message = f"{rule[0].lower()}{rule[1:]}, got {shown(value)}{hint}"
+        message = f"{rule[0].lower()}{rule[1:]}, got {format_value(value)}{hint}"
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     return f"{path}: {message}{more}"
 

@@ -11,10 +11,10 @@ from ray.tune.schedulers import FIFOScheduler
 from cpsc.errors import CpscError
 from tuning.cluster import check_resources
 from tuning.cluster.address import check_cluster
-from tuning.cluster.preflight import MeetingPoint, check_nodes
+from tuning.cluster.preflight import StorageHandshake, check_nodes
 from tuning.cluster.session import RaySession, terminating_like_ctrl_c
 from tuning.display import Display
-from tuning.launch import DriverLock, Journal, JournalError, LaunchHistory, fold
+from tuning.launch import DriverLock, Journal, JournalError, LaunchHistory, replay_events
 from tuning.launch.launch import check_resumable, new_launch, open_launch, resume_command
 from tuning.results import SweepSummary, launch_from_journal
 from tuning.search import StudyMirror, mirroring
@@ -27,7 +27,7 @@ from tuning.study.search_space import to_tune
 from tuning.sweep.launch_record import launch_start, open_writer, shared_params
 from tuning.sweep.progress import SweepProgress
 from tuning.sweep.recorder import Recorder, is_disk_full
-from tuning.sweep.recovery import close_dead_launches, settle
+from tuning.sweep.recovery import close_dead_launches, close_finished_trials
 from tuning.sweep.registration import register_result
 from tuning.sweep.tuner import build_tuner, remove_ray_state, without_snapshots
 from tuning.tracking import MlflowWriter, check_tracking, delivering
@@ -49,7 +49,7 @@ def run_sweep(study: Study, display: Display, *, address: str | None = None, for
     check_resources(study, address)
     check_tracking(study)
     with terminating_like_ctrl_c(), RaySession(address) as session:
-        attempt = _Attempt(study, display, address, session)
+        attempt = SweepDriver(study, display, address, session)
         assets = prepare(study, display, force=force, on_cluster=address is not None, before_making=session.start)
         close_dead_launches(study.local)
         with new_launch(study, launch_start(assets.fit(study), assets, uuid.uuid4().hex)) as name:
@@ -63,10 +63,10 @@ def resume_sweep(storage: str, name: str, display: Display, *, overrides: list[s
         check_cluster(address)
     check_resources(study, address)
     with terminating_like_ctrl_c(), RaySession(address) as session, DriverLock(study.local / name):
-        attempt = _Attempt(study, display, address, session)
+        attempt = SweepDriver(study, display, address, session)
         journal = Journal(study.local / name)
         remarks = journal.repair()
-        history = fold(journal.events(), metric=study.metric)
+        history = replay_events(journal.events(), metric=study.metric)
         check_resumable(history, study.space)
         for remark in (*remarks, *(f"{journal.path}: {text}" for text in history.remarks)):
             display.say(remark)
@@ -75,7 +75,7 @@ def resume_sweep(storage: str, name: str, display: Display, *, overrides: list[s
         return attempt.drive(name, assets)
 
 
-class _Attempt:
+class SweepDriver:
     """One drive of a launch: from what its journal says to the end of the study, or to an interruption."""
 
     def __init__(self, study: Study, display: Display, address: str | None, session: RaySession) -> None:
@@ -90,7 +90,7 @@ class _Attempt:
         self._study = study = assets.fit(self._study)
         journal = Journal(study.local / name)
         scheduler = build_scheduler(study)
-        history = settle(journal, study, scheduler)
+        history = close_finished_trials(journal, study, scheduler)
         journal.append({"kind": "attempt_start", "time": time.time(), "attempt": history.num_attempts})
         recorder = Recorder(
             journal,
@@ -145,12 +145,12 @@ class _Attempt:
         return InterruptedSweepError(f"{reason}; go on with: {resume_command(self._study, name)}")
 
     @contextlib.contextmanager
-    def _fit_nodes(self, name: str) -> Iterator[MeetingPoint | None]:
+    def _fit_nodes(self, name: str) -> Iterator[StorageHandshake | None]:
         """On a cluster, yields a place in the storage that all nodes have visited. UnfitNodeError where one cannot."""
         if self._address is None:
             yield None
             return
-        point = MeetingPoint.open(Storage(self._study.storage), name)
+        point = StorageHandshake.open(Storage(self._study.storage), name)
         try:
             for remark in check_nodes(point, self._study.tracking.uri):
                 self._display.say(remark)

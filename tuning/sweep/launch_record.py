@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tuning.launch.journal import Event, Journal
-from tuning.launch.journal_backup import JournalCopy
+from tuning.launch.journal_backup import JournalBackup
 from tuning.launch.launch import records_copy
 from tuning.redaction import redact
 from tuning.study.config import Study
@@ -60,4 +60,4 @@ def shared_params(assets: Assets) -> dict[str, Any]:
 def open_writer(study: Study, name: str, launch_id: str) -> MlflowWriter:
     """The thread that delivers the journal of the launch `name`, once it is started."""
     journal = Journal(study.local / name)
-    return MlflowWriter(journal, study, name, launch_id, JournalCopy(journal, records_copy(study), name))
+    return MlflowWriter(journal, study, name, launch_id, JournalBackup(journal, records_copy(study), name))

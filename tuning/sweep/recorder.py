@@ -15,13 +15,13 @@ from typing import Any
 from ray.tune import Callback, Checkpoint
 from ray.tune.experiment import Trial
 
-from cpsc.methods import own_settings
+from cpsc.methods import effective_settings
 from tuning.cluster.preflight import UnfitNodeError
 from tuning.launch import Journal, LaunchHistory
 from tuning.outcome import Outcome, outcome_of
 from tuning.redaction import redact
 from tuning.study import build_config
-from tuning.study.search_space import Settings, flatten
+from tuning.study.search_space import BaseConfig, flatten
 from tuning.study.yaml_loader import to_plain
 from tuning.trial.trainable import loggable_metrics
 
@@ -33,7 +33,7 @@ class Recorder(Callback):
         self,
         journal: Journal,
         history: LaunchHistory,
-        base: Settings,
+        base: BaseConfig,
         *,
         epochs: int,
         shared: Mapping[str, Any],
@@ -100,7 +100,7 @@ class Recorder(Callback):
     def _begin(self, trial: Trial) -> None:
         self._open.add(number_of(trial))
         config = build_config(self._base, trial.config["point"])
-        params = {**dict(flatten(to_plain(own_settings(config)))), **self._student_cost(config.student.arch), **self._shared}
+        params = {**dict(flatten(to_plain(effective_settings(config)))), **self._student_cost(config.student.arch), **self._shared}
         self._append(
             trial,
             "trial_start",

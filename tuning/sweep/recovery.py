@@ -6,7 +6,7 @@ from pathlib import Path
 from ray.tune.schedulers import FIFOScheduler
 
 from cpsc.errors import CpscError
-from tuning.launch import DriverLock, Journal, LaunchHistory, TrialHistory, fold
+from tuning.launch import DriverLock, Journal, LaunchHistory, TrialHistory, replay_events
 from tuning.launch.clock import DRIVER_DIED
 from tuning.launch.folder import clear_forgotten, launches_in
 from tuning.launch.launch import open_launch
@@ -21,10 +21,10 @@ from tuning.tracking import delivering
 logger = logging.getLogger(__name__)
 
 
-def settle(journal: Journal, study: Study, scheduler: ResumableAsha | FIFOScheduler) -> LaunchHistory:
+def close_finished_trials(journal: Journal, study: Study, scheduler: ResumableAsha | FIFOScheduler) -> LaunchHistory:
     """The history, with an end for every trial that had reached its own when its driver died; fills the scheduler's rungs."""
-    history = fold(journal.events(), metric=study.metric)
-    stopped = scheduler.replay(history) if isinstance(scheduler, ResumableAsha) else set()
+    history = replay_events(journal.events(), metric=study.metric)
+    stopped = scheduler.restore_rungs(history) if isinstance(scheduler, ResumableAsha) else set()
     for trial in history.trials.values():
         if trial.is_over:
             continue
@@ -32,7 +32,7 @@ def settle(journal: Journal, study: Study, scheduler: ResumableAsha | FIFOSchedu
             _append_end(journal, trial, Outcome.COMPLETED, "", history.last_sign)
         elif trial.number in stopped:
             _append_end(journal, trial, Outcome.PRUNED, "", history.last_sign)
-    return fold(journal.events(), metric=study.metric)
+    return replay_events(journal.events(), metric=study.metric)
 
 
 def close_dead_launches(local: Path) -> None:
@@ -53,7 +53,7 @@ def _close_if_dead(study: Study, name: str) -> None:
     journal = Journal(study.local / name)
     for remark in journal.repair():
         logger.warning("%s", remark)
-    history = fold(journal.events(), metric=study.metric)
+    history = replay_events(journal.events(), metric=study.metric)
     if history.is_over or not history.launch_id:
         return
     for trial in history.trials.values():

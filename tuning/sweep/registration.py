@@ -16,14 +16,14 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from cpsc.errors import CheckpointError
-from tuning.launch import Journal, fold
+from tuning.launch import Journal, replay_events
 from tuning.launch.launch import resume_command
 from tuning.redaction import reason
 from tuning.results import Launch
 from tuning.storage import Storage
 from tuning.study import Study
 from tuning.tracking import MlflowWriter, store_uri
-from tuning.tracking.champion import ABSENT, ALIAS, Champion, champion_uri
+from tuning.tracking.champion import ALIAS, MODEL_ABSENT, Champion, champion_uri
 from tuning.tracking.client import FAILURES, set_http_limits, storing_artifacts
 from tuning.tracking.retry import PATIENCE_S, Patience
 from tuning.tracking.run_lookup import EXISTS, on_all_pages
@@ -166,7 +166,7 @@ class Registry:
         try:
             self._client.get_registered_model(champion.name)
         except MlflowException as error:
-            if error.error_code not in ABSENT:
+            if error.error_code not in MODEL_ABSENT:
                 raise
             try:
                 self._client.create_registered_model(champion.name, description=champion.how_to_use())
@@ -217,7 +217,7 @@ class Registry:
         try:
             return self._client.get_model_version_by_alias(name, ALIAS)
         except MlflowException as error:
-            if error.error_code not in ABSENT:
+            if error.error_code not in MODEL_ABSENT:
                 raise
             return None
 
@@ -260,7 +260,7 @@ def register_result(
     if launch.chosen is None:
         return None
     number = launch.chosen.number
-    checkpoints = fold(Journal(study.local / launch.name).events(), metric=study.metric).trials[number].checkpoints
+    checkpoints = replay_events(Journal(study.local / launch.name).events(), metric=study.metric).trials[number].checkpoints
     resume = resume_command(study, launch.name)
     try:
         run_id = writer.run_id(number)

@@ -23,7 +23,7 @@ from tuning.trial.files import BEST_STUDENT_FILE
 
 ALIAS = "champion"
 EXAMPLE_IMAGES = 2
-ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+MODEL_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """What MLflow answers where there is no such model, and where the model has no such alias."""
 
 

@@ -17,7 +17,7 @@ from tuning.redaction import reason, redact
 from tuning.sqlite import sqlite_uri
 from tuning.study import Study
 from tuning.tracking.answers import check_answers
-from tuning.tracking.store_file import FILE_NAME as STORE_FILE
+from tuning.tracking.store_file import DATABASE_FILE as STORE_FILE
 from tuning.tracking.store_file import ensure_store_file, holds_anything
 
 HTTP_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
@@ -80,7 +80,7 @@ def check_tracking(study: Study) -> None:
     except (MlflowException, SQLAlchemyError, ImportError, ValueError, OSError) as error:
         raise ConfigError(f"tracking.uri: {redact(uri)} is nothing that MLflow can write to ({reason(error)})") from error
     if experiment is not None and experiment.lifecycle_stage == "deleted":
-        raise ConfigError(in_the_bin(experiment))
+        raise ConfigError(deleted_experiment_message(experiment))
 
 
 def _experiment_at_hand(uri: str, name: str) -> Experiment | None:
@@ -108,7 +108,7 @@ def set_http_limits() -> None:
 
 
 @contextlib.contextmanager
-def asking(uri: str) -> Iterator[None]:
+def reading_store(uri: str) -> Iterator[None]:
     """ConfigError, in a line, where the MLflow store at `uri` fails inside the block."""
     try:
         yield
@@ -117,7 +117,7 @@ def asking(uri: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def answering() -> Iterator[None]:
+def checking_answer() -> Iterator[None]:
     """An answer that MLflow's client stumbles over is a failure like one that did not come."""
     try:
         yield
@@ -142,7 +142,7 @@ def storing_artifacts() -> Iterator[None]:
         os.environ[HTTP_TIMEOUT] = limit
 
 
-def in_the_bin(experiment: Experiment) -> str:
+def deleted_experiment_message(experiment: Experiment) -> str:
     return (
         f"experiment {experiment.name!r} is deleted on the tracking server: give the study another name, or take it back with: "
         f"mlflow experiments restore --experiment-id {experiment.experiment_id}"

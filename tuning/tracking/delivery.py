@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tuning.launch import Journal
 from tuning.launch.journal import Event, pause_after
-from tuning.launch.journal_backup import JournalCopy
+from tuning.launch.journal_backup import JournalBackup
 from tuning.study import Study
 from tuning.tracking.client import FAILURES, set_http_limits
 from tuning.tracking.refusal import is_refusal
@@ -40,14 +40,14 @@ class MlflowWriter(threading.Thread):
     asked again by itself, so that one failure in ten costs a tenth more and not all that was told since the last one.
     """
 
-    def __init__(self, journal: Journal, study: Study, launch: str, launch_id: str, copy: JournalCopy | None = None) -> None:
+    def __init__(self, journal: Journal, study: Study, launch: str, launch_id: str, copy: JournalBackup | None = None) -> None:
         super().__init__(name="mlflow-writer", daemon=True)
         set_http_limits()
         self._journal = journal
-        self._copy = copy or JournalCopy(journal, None, launch)
+        self._copy = copy or JournalBackup(journal, None, launch)
         self._patience = Patience(about="tracking is away, metrics are kept and delivered later")
         self._runs = LaunchRuns(study, launch, launch_id, self._patience)
-        self._translator = Translator(study, self._runs, self._patience, self._pass_over)
+        self._translator = Translator(study, self._runs, self._patience, self._record_refusal)
         self._closing = threading.Event()
         self._warned: set[tuple[str, int | None]] = set()
         self._failure: Exception | None = None
@@ -95,7 +95,7 @@ class MlflowWriter(threading.Thread):
         """Whether everything that was recorded has been dealt with, as far as no loss of this machine takes it back."""
         before = self.busy_s
         try:
-            safe = self._patience.ask(lambda: self._copy.secure(at_once=self._closing.is_set()))
+            safe = self._patience.ask(lambda: self._copy.sync(at_once=self._closing.is_set()))
             for events, position in _portions(self._journal.pending(), safe):
                 self._patience.ask(lambda: self._runs.client)  # opens the store
                 self._deliver_portion(events)
@@ -103,7 +103,7 @@ class MlflowWriter(threading.Thread):
         except ForgottenError:
             if self._runs.told_again:
                 return False
-            self._tell_again()
+            self._redeliver_all()
             return self._deliver_pending()
         except FAILURES:
             return False
@@ -129,7 +129,7 @@ class MlflowWriter(threading.Thread):
             for event in events:
                 self._translator.attempt(event, self._translator.tell, [event])
 
-    def _pass_over(self, event: Event, reason: str) -> None:
+    def _record_refusal(self, event: Event, reason: str) -> None:
         self.num_refused += 1
         known = {key: event[key] for key in ("kind", "number", "epoch") if key in event}
         with (self._journal.path.parent / REFUSED_FILE).open("a", encoding="utf-8") as handle:
@@ -140,7 +140,7 @@ class MlflowWriter(threading.Thread):
             logger.warning("MLflow refuses a record (%s), it is passed over and named in %s: %s", what, REFUSED_FILE, reason)
         self._warned.add(topic)
 
-    def _tell_again(self) -> None:
+    def _redeliver_all(self) -> None:
         """Deliver the whole journal to a server that knows nothing of the launch."""
         logger.warning("the tracking server does not know launch %s (any more): it is told everything again", self._runs.launch)
         self._journal.acknowledge(0)

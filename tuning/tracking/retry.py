@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 
 from tuning.redaction import reason
 from tuning.tracking.answers import retry_after_s
-from tuning.tracking.client import FAILURES, answering
+from tuning.tracking.client import FAILURES, checking_answer
 from tuning.tracking.refusal import is_refusal
 
 Arguments = ParamSpec("Arguments")
@@ -47,7 +47,7 @@ class Patience:
         """What `call` returns. Raises what it is refused for good, and, once the patience is spent, its last failure."""
         while True:
             try:
-                with answering():
+                with checking_answer():
                     answer = call(*arguments, **named)
             except FAILURES as error:
                 if is_refusal(error):

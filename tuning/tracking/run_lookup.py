@@ -10,7 +10,7 @@ from mlflow.exceptions import INVALID_STATE, RESOURCE_DOES_NOT_EXIST, MlflowExce
 
 from tuning.redaction import redact
 from tuning.study import Study
-from tuning.tracking.client import artifact_location, ensure_store, in_the_bin, store_uri
+from tuning.tracking.client import artifact_location, deleted_experiment_message, ensure_store, store_uri
 from tuning.tracking.retry import Patience
 from tuning.tracking.tags import KIND_TAG, LAUNCH_ID_TAG, LAUNCH_TAG, NUMBER_TAG
 
@@ -66,7 +66,8 @@ class LaunchRuns:
         if not self._experiment or anew:
             experiment = self.client.get_experiment_by_name(self._study.name)
             if experiment is not None and experiment.lifecycle_stage == "deleted":
-                raise MlflowException(in_the_bin(experiment), INVALID_STATE)  # somebody can take it out: wait for that
+                # somebody can take it out: wait for that
+                raise MlflowException(deleted_experiment_message(experiment), INVALID_STATE)
             self._experiment = str(experiment.experiment_id) if experiment is not None else ""
         return self._experiment
 

@@ -19,7 +19,7 @@ from tuning.file_lock import FileLock
 
 logger = logging.getLogger(__name__)
 
-FILE_NAME = "mlflow.db"
+DATABASE_FILE = "mlflow.db"
 COMPANIONS = ("-journal", "-wal", "-shm")
 """Files of SQLite's beside a database: what they hold is replayed into whatever is opened under its name."""
 HALF_MADE = "half-made"

@@ -52,15 +52,15 @@ class _Batch:
 class Translator:
     """Tells MLflow of events, in their order; telling one again changes nothing.
 
-    `patience` repeats every request until it is answered. What is refused for good is raised, or passed to `pass_over` with
+    `patience` repeats every request until it is answered. What is refused for good is raised, or passed to `on_refusal` with
     the event and the reason where the rest of the event can do without it.
     """
 
-    def __init__(self, study: Study, runs: LaunchRuns, patience: Patience, pass_over: Callable[[Event, str], None]) -> None:
+    def __init__(self, study: Study, runs: LaunchRuns, patience: Patience, on_refusal: Callable[[Event, str], None]) -> None:
         self._study = study
         self._runs = runs
         self._patience = patience
-        self._pass_over = pass_over
+        self._record_refusal = on_refusal
         self._storage = Storage(study.storage)
         self._tags: dict[str, dict[str, str]] = {}
         self._ends: dict[str, tuple[str, int]] = {}
@@ -102,7 +102,7 @@ class Translator:
         except FAILURES as error:
             if not is_refusal(error):
                 raise
-            self._pass_over(event, reason(error))
+            self._record_refusal(event, reason(error))
 
     def _ask(self, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         return self._patience.ask(call, *arguments, **named)
@@ -227,11 +227,11 @@ class Translator:
 
 def run_name(number: int, point: Mapping[str, Any]) -> str:
     """What a table of runs calls a trial: its number, and the first of its searched values."""
-    shown = [f"{path.rpartition('.')[2]}={_short(value)}" for path, value in itertools.islice(point.items(), VALUES_IN_NAME)]
+    shown = [f"{path.rpartition('.')[2]}={_format_value(value)}" for path, value in itertools.islice(point.items(), VALUES_IN_NAME)]
     return " ".join([f"trial-{number:03d}", *shown])
 
 
-def _short(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from tuning.study import Study
-from tuning.tracking.client import asking
+from tuning.tracking.client import reading_store
 
 VIEW_KEY = "cpsc-trials"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
@@ -39,7 +39,7 @@ def view_tag(study: Study) -> str:
 
 def first_page(uri: str, study: str) -> str:
     """Where the UI of the store at `uri` shows the view, after the server's address; empty where it has no such study."""
-    with asking(uri):
+    with reading_store(uri):
         experiment = MlflowClient(tracking_uri=uri).get_experiment_by_name(study)
     return f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey={VIEW_KEY}" if experiment else ""
 

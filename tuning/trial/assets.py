@@ -36,7 +36,7 @@ class Assets:
     norms: NormSurvey | None = None
     """What the teacher has of batch norms; None: nobody has looked."""
     switched_off: tuple[str, ...] = ()
-    """Settings of the study that are not followed, for the teacher has nothing for them."""
+    """BaseConfig of the study that are not followed, for the teacher has nothing for them."""
 
     def fit(self, study: Study) -> Study:
         """`study`, as its file has it, as it is run with this teacher."""

@@ -6,10 +6,10 @@ from cpsc.data import Split
 from cpsc.measurement import InceptionReference
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
-from tuning.cluster.preflight import MeetingPoint
+from tuning.cluster.preflight import StorageHandshake
 from tuning.storage import Storage
 from tuning.study.config import Study
-from tuning.study.search_space import Settings
+from tuning.study.search_space import BaseConfig
 from tuning.study.user_code import code_folders
 from tuning.trial.assets import Assets
 
@@ -18,7 +18,7 @@ from tuning.trial.assets import Assets
 class TrialContext:
     """What all trials of a study share. It travels to the workers once, through Ray's object store."""
 
-    base: Settings
+    base: BaseConfig
     teacher: Teacher
     probe: ProbeSet
     test: Split | None
@@ -30,11 +30,11 @@ class TrialContext:
     storage: Storage
     code_folders: tuple[str, ...] = ()
     """Where the teacher's factory and the methods may lie, beside what is installed."""
-    meeting_point: MeetingPoint | None = None
+    handshake: StorageHandshake | None = None
     """Tried by every worker of a cluster before its first trial."""
 
 
-def trial_context(study: Study, assets: Assets, meeting_point: MeetingPoint | None = None) -> TrialContext:
+def trial_context(study: Study, assets: Assets, handshake: StorageHandshake | None = None) -> TrialContext:
     """What the trials of `study` share."""
     return TrialContext(
         base=study.base,
@@ -48,5 +48,5 @@ def trial_context(study: Study, assets: Assets, meeting_point: MeetingPoint | No
         gpus=study.resources.gpus,
         storage=Storage(study.storage),
         code_folders=code_folders(),
-        meeting_point=meeting_point,
+        handshake=handshake,
     )

@@ -46,8 +46,8 @@ class DistillTrainable(Trainable):
         assert context is not None  # tune.with_parameters and run_locally both pass it
         self._context = context
         look_in(context.code_folders)
-        if context.meeting_point is not None:
-            context.meeting_point.visit()
+        if context.handshake is not None:
+            context.handshake.check_in()
         cap_gpu_memory(context.gpus)
         self._node = node_name()
         # Once for all trials that this worker runs: the teacher is loaded, and asked about the images, a single time.

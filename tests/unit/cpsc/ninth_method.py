@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from cpsc.config import DistillConfig
 from cpsc.losses.confidence import one_hot_loss
 from cpsc.losses.distillation import distillation_kl
-from cpsc.methods import NO_TERMS, AbstractMethod, Terms, View
+from cpsc.methods import NO_TERMS, AbstractMethod, BatchOutputs, Terms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +30,9 @@ class Doubt(AbstractMethod):
         self.student_weights = {"kl": config.weights.kl}
         self.temperature = config.section(DoubtConfig).temperature
 
-    def generator_terms(self, view: View) -> Terms:
+    def generator_terms(self, view: BatchOutputs) -> Terms:
         log_probs = F.log_softmax(view.student.logits / self.temperature, dim=1)
         return {"doubt": (log_probs.exp() * log_probs).sum(dim=1), "one_hot": one_hot_loss(view.teacher.logits)}
 
-    def student_terms(self, view: View) -> Terms:
+    def student_terms(self, view: BatchOutputs) -> Terms:
         return {"kl": distillation_kl(view.student.logits, view.teacher.logits, temperature=1.0)}

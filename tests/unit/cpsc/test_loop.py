@@ -217,7 +217,7 @@ def test_a_turn_begins_shows_each_loss_before_its_update_and_ends() -> None:
         return {"out": module(x)}
 
     phase = build_phase("p", module, terms, steps=2, out=3.0)
-    phase = replace(phase, optimizers=lambda: [optimizer], begin=lambda: noted("begin"), observe=observe, end=lambda: noted("end"))
+    phase = replace(phase, optimizers=lambda: [optimizer], begin=lambda: noted("begin"), on_loss=observe, end=lambda: noted("end"))
     start = round(module.weight.sum().item(), 5)
     loss = 3 * (module(x).item())
     run_phase(phase, TermLog("p", {"out": 3.0}, diverged_above=LIMIT))

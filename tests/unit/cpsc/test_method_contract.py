@@ -13,7 +13,7 @@ from cpsc.errors import ConfigError
 from cpsc.methods import METHODS
 from tests.unit.cpsc.test_distiller import copy_of, differences, without_timings
 from tuning.study import build_config
-from tuning.study.search_space import Settings
+from tuning.study.search_space import BaseConfig
 
 SMALL: dict[str, Any] = {
     "seed": 3,
@@ -37,7 +37,7 @@ def small(method: str, name: str, replay: str = "none", **changes: Any) -> Disti
     own = {**SMALL, "method": method}
     if replay == "vae":
         own["replay"] = {"kind": "vae", "latent_dim": 6, "updates": 2}
-    settings = Settings(own=own, by_method={method: SMALL_PARTS.get(method, {})}, preset=name, num_classes=4)
+    settings = BaseConfig(own=own, by_method={method: SMALL_PARTS.get(method, {})}, preset=name, num_classes=4)
     return build_config(settings, changes)
 
 

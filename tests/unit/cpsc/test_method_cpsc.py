@@ -9,7 +9,7 @@ from cpsc.config import DistillConfig, LossWeights
 from cpsc.losses.contrast import teacher_anchored_contrast, two_view_contrast
 from cpsc.losses.distillation import distillation_kl, log_l2_distance, log_mse, mse
 from cpsc.losses.label import double_softmax_cross_entropy, label_cross_entropy
-from cpsc.methods import METHODS, View, config_class
+from cpsc.methods import METHODS, BatchOutputs, config_class
 from cpsc.methods.cpsc import Cpsc, CpscConfig
 from cpsc.models import Output
 from cpsc.presets import preset
@@ -45,8 +45,8 @@ def leaves(*, student_dim: int = DIM) -> dict[str, Tensor]:
     return {name: torch.randn(shape, generator=rng).requires_grad_() for name, shape in shapes.items()}
 
 
-def view_of(tensors: dict[str, Tensor]) -> View:
-    return View(
+def view_of(tensors: dict[str, Tensor]) -> BatchOutputs:
+    return BatchOutputs(
         labels=torch.tensor([0, 1, 2, 3, 0, 1]),
         teacher=Output(tensors["teacher.features"], tensors["teacher.logits"]),
         student=Output(tensors["student.features"], tensors["student.logits"]),

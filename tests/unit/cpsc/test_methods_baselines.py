@@ -22,7 +22,7 @@ from cpsc.losses.distillation import distillation_kl
 from cpsc.losses.image_prior import image_norm, mean_total_variation, total_variation
 from cpsc.losses.instance_contrast import instance_discrimination
 from cpsc.losses.statistics import batch_statistics_distance, gaussian_statistics_kl
-from cpsc.methods import METHODS, AbstractMethod, View, check_method, config_class, own_settings
+from cpsc.methods import METHODS, AbstractMethod, BatchOutputs, check_method, config_class, effective_settings
 from cpsc.methods.cmi import Cmi, feature_layers, num_input_channels
 from cpsc.models import Output, build_model
 from cpsc.presets import preset
@@ -70,8 +70,8 @@ def leaves() -> dict[str, Tensor]:
     return {name: tensor.requires_grad_() for name, tensor in tensors.items()}
 
 
-def view_of(tensors: dict[str, Tensor]) -> View:
-    return View(
+def view_of(tensors: dict[str, Tensor]) -> BatchOutputs:
+    return BatchOutputs(
         labels=torch.tensor([0, 1, 2, 3, 0, 1]),
         teacher=Output(tensors["teacher.features"], tensors["teacher.logits"]),
         student=Output(tensors["student.features"], tensors["student.logits"]),
@@ -86,17 +86,17 @@ def reached(term: Tensor, tensors: dict[str, Tensor]) -> set[str]:
     return {name for name, gradient in zip(tensors, gradients, strict=True) if gradient is not None and gradient.abs().max() > 0}
 
 
-def kl_bm(view: View, temperature: float = 1.0) -> Tensor:
+def kl_bm(view: BatchOutputs, temperature: float = 1.0) -> Tensor:
     """Of teacher to student, summed over classes and averaged over the batch, times the squared temperature."""
     log_student = (view.student.logits / temperature).log_softmax(1)
     return temperature**2 * F.kl_div(log_student, (view.teacher.logits / temperature).softmax(1), reduction="batchmean")
 
 
-def one_hot(view: View) -> Tensor:
+def one_hot(view: BatchOutputs) -> Tensor:
     return -view.teacher.logits.softmax(1).amax(1).log().mean()
 
 
-def balance(view: View, base: float = math.e) -> Tensor:
+def balance(view: BatchOutputs, base: float = math.e) -> Tensor:
     mean = view.teacher.logits.softmax(1).mean(0)
     return (mean * mean.log()).sum() / math.log(base)
 
@@ -151,7 +151,7 @@ def test_dafls_joint_step_teaches_on_the_very_images_the_generator_was_trained_o
 ZSKT = {"kl": 1.0, "adversarial": 1.0, "attention": 250.0}
 
 
-def with_maps(view: View) -> View:
+def with_maps(view: BatchOutputs) -> BatchOutputs:
     rng = torch.Generator().manual_seed(9)
     sides = [[attention_map(torch.randn(BATCH, 3, size, size, generator=rng)) for size in (4, 2)] for _ in range(2)]
     return replace(view, attention=(sides[0], sides[1]))
@@ -192,7 +192,7 @@ def test_zskt_without_attention_asks_for_no_maps() -> None:
 
 def test_the_attention_term_of_a_run_compares_the_three_stages_of_both_networks(make_teacher) -> None:
     distiller = Distiller(tiny("zskt", "original"), make_teacher("wrn_10_2"))
-    views: list[View] = []
+    views: list[BatchOutputs] = []
     student_terms = distiller.method.student_terms
     distiller.method.student_terms = lambda view: views.append(view) or student_terms(view)
     distiller.run_epoch()
@@ -281,7 +281,7 @@ def test_pre_dfkds_disagreement_reaches_the_images_through_the_student_alone() -
 
 def test_pre_dfkds_student_averages_over_new_and_memory_images_alike(teacher) -> None:
     distiller = Distiller(tiny("pre_dfkd", "original", schedule={"batch_size": 16}), teacher)
-    views: list[View] = []
+    views: list[BatchOutputs] = []
     student_terms = distiller.method.student_terms
     distiller.method.student_terms = lambda view: views.append(view) or student_terms(view)
     distiller.run_epoch()
@@ -423,7 +423,7 @@ def cmi(**changes: Any) -> Cmi:
     return method
 
 
-def cmi_view(method: Cmi, *, seed: int = 0) -> View:
+def cmi_view(method: Cmi, *, seed: int = 0) -> BatchOutputs:
     dim = method.bank.features.shape[2]
     rng = torch.Generator().manual_seed(seed)
     pair = tuple(torch.rand(BATCH, dim, generator=rng, requires_grad=True) for _ in range(2))
@@ -492,7 +492,7 @@ def test_the_contrast_takes_up_to_so_many_remembered_images_behind_the_new_ones(
     method = cmi()
     view = cmi_view(method)
     method.generator_terms(view)
-    method.observe(None)
+    method.on_improvement(None)
     method.end_turn()
     later = cmi_view(method, seed=5)
     state = method.bank._rng.get_state()
@@ -511,7 +511,7 @@ def test_the_best_steps_features_enter_the_bank_local_ones_first() -> None:
     views = [cmi_view(method, seed=seed) for seed in range(3)]
     for view, improved in zip(views, (True, True, False), strict=True):
         method.generator_terms(view)
-        method.observe(torch.tensor(improved))
+        method.on_improvement(torch.tensor(improved))
     method.end_turn()
     kept = method.bank.features[:BATCH]
     assert torch.equal(kept[:, 0], views[1].channel_means[0].detach())
@@ -524,7 +524,7 @@ def test_the_last_steps_features_enter_the_bank_where_the_last_images_enter_the_
     views = [cmi_view(method, seed=seed) for seed in range(2)]
     for view in views:
         method.generator_terms(view)
-        method.observe(None)
+        method.on_improvement(None)
     method.end_turn()
     assert torch.equal(method.bank.features[:BATCH, 0], views[1].channel_means[0].detach())
 
@@ -534,7 +534,7 @@ def test_one_turns_best_features_do_not_linger_into_the_next() -> None:
     views = [cmi_view(method, seed=seed) for seed in range(2)]
     for view in views:
         method.generator_terms(view)
-        method.observe(torch.tensor(False))  # of a first step it does not matter: there is none to compare it with
+        method.on_improvement(torch.tensor(False))  # of a first step it does not matter: there is none to compare it with
         method.end_turn()
     assert torch.equal(method.bank.features[BATCH : 2 * BATCH, 0], views[1].channel_means[0].detach())
 
@@ -546,7 +546,7 @@ def test_without_contrast_cmi_has_neither_head_nor_bank() -> None:
     assert (method.generator_heads, list(method.feature_layers)) == ((), [])
     view = view_of(leaves())
     assert method.generator_terms(view).keys() == {"label", "batch_statistics", "adversarial_decision"}
-    method.observe(torch.tensor(True))
+    method.on_improvement(torch.tensor(True))
     method.end_turn()
 
 
@@ -561,10 +561,10 @@ def test_in_a_run_pool_and_bank_hold_the_same_step_of_each_turn(teacher) -> None
     config = tiny("cmi", "toolbox", schedule={"generator_steps": 3, "student_steps": 1})
     distiller = Distiller(config, teacher)
     pool, kept = distiller.synthesis, []
-    terms, observe = distiller.method.generator_terms, distiller.method.observe
+    terms, observe = distiller.method.generator_terms, distiller.method.on_improvement
     steps: list[tuple[Tensor, Tensor]] = []
 
-    def noted(view: View):
+    def noted(view: BatchOutputs):
         steps.append((view.pixels.detach().clone(), view.channel_means[0].detach().clone()))
         return terms(view)
 
@@ -573,7 +573,7 @@ def test_in_a_run_pool_and_bank_hold_the_same_step_of_each_turn(teacher) -> None
             kept.append(len(steps) - 1)
         observe(improved)
 
-    distiller.method.generator_terms, distiller.method.observe = noted, judged
+    distiller.method.generator_terms, distiller.method.on_improvement = noted, judged
     distiller.run_epoch()
     best = [max(i for i in kept if i < 3), max(i for i in kept if i >= 3)]
     expected = torch.cat([teacher.normalisation.to_pixels(steps[i][0], truncate=True) for i in best])
@@ -760,10 +760,10 @@ def test_a_setting_without_effect_is_refused(method: str, settings: dict[str, An
 
 
 def test_what_is_said_of_a_run_is_what_its_method_has() -> None:
-    said = own_settings(small("dafl", "original"))
+    said = effective_settings(small("dafl", "original"))
     assert said["weights"].keys() == {"kl", "one_hot", "balance", "activation"}
     assert said["switches"].keys() == {"balance_base"}
     assert said["replay"]["kind"] == "none"
     assert not {"cpsc", "inversion", "cmi"} & said.keys()
     assert said["student"]["arch"] == "wrn_10_1"
-    assert own_settings(small("cmi", "toolbox"))["cmi"]["bank_size"] == 16
+    assert effective_settings(small("cmi", "toolbox"))["cmi"]["bank_size"] == 16

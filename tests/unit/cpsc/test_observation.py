@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from cpsc.errors import ConfigError
 from cpsc.losses.attention import attention_map
-from cpsc.methods import AbstractMethod, Terms, View
-from cpsc.methods.base import NOT_ASKED
+from cpsc.methods import AbstractMethod, BatchOutputs, Terms
+from cpsc.methods.base import NO_OUTPUT
 from cpsc.models import build_model
-from cpsc.observation import Observer
+from cpsc.observation import BatchViews
 from cpsc.statistics import batch_norm_layers
 from cpsc.synthesis import Batch
 
@@ -29,10 +29,10 @@ class Wishes(AbstractMethod):
     def feature_layers(self):
         return self._layers
 
-    def generator_terms(self, view: View) -> Terms:
+    def generator_terms(self, view: BatchOutputs) -> Terms:
         raise NotImplementedError
 
-    def student_terms(self, view: View) -> Terms:
+    def student_terms(self, view: BatchOutputs) -> Terms:
         raise NotImplementedError
 
 
@@ -68,7 +68,7 @@ def num_hooks(net: nn.Module) -> int:
 @pytest.mark.parametrize("wanted", [True, False])
 def test_batch_norm_statistics_are_recorded_only_where_a_term_compares_them(wanted: bool) -> None:
     teacher = network()
-    observer = Observer(teacher, network(seed=1), Wishes(*(["batch_statistics"] if wanted else ["one_hot"])))
+    observer = BatchViews(teacher, network(seed=1), Wishes(*(["batch_statistics"] if wanted else ["one_hot"])))
     view = observer.generator_view(batch_of(images()))
     layers = batch_norm_layers(teacher) if wanted else []
     assert len(view.observed) == len(view.stored) == len(layers)
@@ -81,7 +81,7 @@ def test_batch_norm_statistics_are_recorded_only_where_a_term_compares_them(want
 
 def test_the_statistics_carry_the_graph_to_the_images() -> None:
     teacher, seen = network(), images().requires_grad_()
-    view = Observer(teacher, network(seed=1), Wishes("batch_statistics")).generator_view(batch_of(seen))
+    view = BatchViews(teacher, network(seed=1), Wishes("batch_statistics")).generator_view(batch_of(seen))
     view.observed[-1].var.sum().backward()
     assert seen.grad.abs().max() > 0
 
@@ -90,19 +90,19 @@ def test_the_statistics_carry_the_graph_to_the_images() -> None:
 def test_the_student_is_asked_in_the_generator_phase_only_where_a_term_needs_it(term: str, is_asked: bool) -> None:
     teacher, student, seen = network(), network(seed=1), images()
     with asked(student) as passes:
-        view = Observer(teacher, student, Wishes(term)).generator_view(batch_of(seen))
+        view = BatchViews(teacher, student, Wishes(term)).generator_view(batch_of(seen))
     assert len(passes) == is_asked
     if is_asked:
         torch.testing.assert_close(view.student.logits, student(seen).logits)
     else:
-        assert view.student is NOT_ASKED
+        assert view.student is NO_OUTPUT
 
 
 def test_the_generator_phase_sees_both_networks_on_the_same_images_with_a_graph_and_hands_on_the_plain_ones() -> None:
     teacher, student, seen = network(), network(seed=1), images().requires_grad_()
     batch = batch_of(seen)
     with asked(teacher) as by_teacher, asked(student) as by_student:
-        view = Observer(teacher, student, Wishes("adversarial_kl")).generator_view(batch)
+        view = BatchViews(teacher, student, Wishes("adversarial_kl")).generator_view(batch)
     assert [len(by_teacher), len(by_student)] == [1, 1]
     assert by_teacher[0] is by_student[0] is seen
     assert view.pixels is batch.plain
@@ -115,7 +115,7 @@ def test_the_generator_phase_sees_both_networks_on_the_same_images_with_a_graph_
 def test_channel_means_are_of_the_layers_inputs_on_the_local_view_first_and_on_the_global_one_second() -> None:
     teacher = network()
     seen, local = images(seed=1), images(seed=2)
-    observer = Observer(teacher, network(seed=1), Wishes("contrast", layers=(teacher.bn1,)))
+    observer = BatchViews(teacher, network(seed=1), Wishes("contrast", layers=(teacher.bn1,)))
     view = observer.generator_view(batch_of(seen, local))
     for means, view_images in zip(view.channel_means, (local, seen), strict=True):
         inside = teacher.block3(teacher.block2(teacher.block1(teacher.conv1(view_images))))
@@ -125,7 +125,7 @@ def test_channel_means_are_of_the_layers_inputs_on_the_local_view_first_and_on_t
 def test_channel_means_of_several_layers_stand_side_by_side_and_carry_the_graph() -> None:
     teacher, seen, local = network(), images(seed=1).requires_grad_(), images(seed=2).requires_grad_()
     layers = batch_norm_layers(teacher)
-    view = Observer(teacher, network(seed=1), Wishes("contrast", layers=tuple(layers))).generator_view(batch_of(seen, local))
+    view = BatchViews(teacher, network(seed=1), Wishes("contrast", layers=tuple(layers))).generator_view(batch_of(seen, local))
     width = sum(layer.num_features for layer in layers)
     assert [means.shape for means in view.channel_means] == [(6, width)] * 2
     for means, view_images in zip(view.channel_means, (local, seen), strict=True):
@@ -136,8 +136,8 @@ def test_channel_means_of_several_layers_stand_side_by_side_and_carry_the_graph(
 def test_statistics_come_from_the_global_view_alone_though_the_teacher_sees_two() -> None:
     teacher = network()
     layers = tuple(batch_norm_layers(teacher))
-    with_local = Observer(teacher, network(seed=1), Wishes("batch_statistics", "contrast", layers=layers))
-    alone = Observer(teacher, network(seed=1), Wishes("batch_statistics"))
+    with_local = BatchViews(teacher, network(seed=1), Wishes("batch_statistics", "contrast", layers=layers))
+    alone = BatchViews(teacher, network(seed=1), Wishes("batch_statistics"))
     with asked(teacher) as passes:
         both = with_local.generator_view(batch_of(images(), images(seed=2)))
     assert len(passes) == 2
@@ -148,7 +148,7 @@ def test_statistics_come_from_the_global_view_alone_though_the_teacher_sees_two(
 def test_the_student_phases_graph_reaches_the_student_alone() -> None:
     teacher, student = network(), network(seed=1).requires_grad_(True)
     seen = images().requires_grad_()  # whoever made them: the teacher's answer is a constant here
-    view = Observer(teacher, student, Wishes(student=("kl",))).student_view(seen, None)
+    view = BatchViews(teacher, student, Wishes(student=("kl",))).student_view(seen, None)
     assert not view.teacher.logits.requires_grad
     view.student.logits.sum().backward()
     assert student.fc.weight.grad is not None
@@ -157,7 +157,7 @@ def test_the_student_phases_graph_reaches_the_student_alone() -> None:
 
 def test_the_same_images_are_not_asked_about_twice_but_equal_ones_are() -> None:
     teacher, student, seen = network(), network(seed=1), images()
-    observer = Observer(teacher, student, Wishes(student=("kl", "attention")))
+    observer = BatchViews(teacher, student, Wishes(student=("kl", "attention")))
     with asked(teacher) as by_teacher, asked(student) as by_student:
         views = [observer.student_view(seen, None) for _ in range(3)]
         assert [len(by_teacher), len(by_student)] == [1, 3]
@@ -172,7 +172,7 @@ def test_the_same_images_are_not_asked_about_twice_but_equal_ones_are() -> None:
 
 def test_attention_maps_are_of_every_stages_output_the_students_with_a_graph_the_teachers_without() -> None:
     teacher, student = network("wrn_16_1"), network(seed=1).requires_grad_(True)
-    observer = Observer(teacher, student, Wishes(student=("kl", "attention")))
+    observer = BatchViews(teacher, student, Wishes(student=("kl", "attention")))
     view = observer.student_view(images(), None)
     for net, maps, has_graph in ((student, view.attention[0], True), (teacher, view.attention[1], False)):
         first = net.block1(net.conv1(images()))
@@ -186,21 +186,21 @@ def test_attention_maps_are_of_every_stages_output_the_students_with_a_graph_the
 
 def test_attention_between_families_with_different_stages_is_refused() -> None:
     with pytest.raises(ConfigError, match="teacher and student must be of one family with stages to compare"):
-        Observer(network("vgg11"), network(), Wishes(student=("attention",)))
-    Observer(network("vgg11"), network(), Wishes(student=("kl",)))
+        BatchViews(network("vgg11"), network(), Wishes(student=("attention",)))
+    BatchViews(network("vgg11"), network(), Wishes(student=("kl",)))
 
 
 def test_attention_between_networks_without_stages_is_refused() -> None:
     bare = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
     with pytest.raises(ConfigError, match="teacher and student must be of one family with stages to compare"):
-        Observer(bare, bare, Wishes(student=("attention",)))
+        BatchViews(bare, bare, Wishes(student=("attention",)))
 
 
 def test_attention_between_stages_of_different_size_is_refused() -> None:
     student = network(seed=1)
     student.block3.layer[0].conv1.stride = (1, 1)
     student.block3.layer[0].convShortcut.stride = (1, 1)
-    observer = Observer(network(), student, Wishes(student=("attention",)))
+    observer = BatchViews(network(), student, Wishes(student=("attention",)))
     with pytest.raises(ConfigError, match="the stages of teacher and student differ in size"):
         observer.student_view(images(), None)
 
@@ -211,14 +211,14 @@ def test_images_without_a_label_as_the_memorys_count_as_what_the_teacher_says(nu
     answers = teacher(images()).logits.argmax(1)
     wrong = (answers + 1) % 4
     labels = None if num_known is None else wrong[:num_known]
-    view = Observer(teacher, network(seed=1), Wishes(student=("kl",))).student_view(images(), labels)
+    view = BatchViews(teacher, network(seed=1), Wishes(student=("kl",))).student_view(images(), labels)
     split = num_known or 0
     assert torch.equal(view.labels, torch.cat([wrong[:split], answers[split:]]))
 
 
 def test_outputs_are_float32_whatever_the_networks_compute_in() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        observer = Observer(network(), network(seed=1), Wishes("adversarial_kl", "batch_statistics", student=("kl", "attention")))
+        observer = BatchViews(network(), network(seed=1), Wishes("adversarial_kl", "batch_statistics", student=("kl", "attention")))
         views = [observer.generator_view(batch_of(images())), observer.student_view(images(), None)]
     for view in views:
         assert {t.dtype for output in (view.teacher, view.student) for t in output} == {torch.float32}

@@ -12,7 +12,7 @@ import pytest
 from cpsc import methods
 from cpsc.config import DistillConfig
 from cpsc.errors import ConfigError
-from cpsc.methods import METHODS, NO_TERMS, AbstractMethod, check_method, config_class, method_class, own_settings
+from cpsc.methods import METHODS, NO_TERMS, AbstractMethod, check_method, config_class, effective_settings, method_class
 from cpsc.methods.cpsc import Cpsc
 from cpsc.presets import preset
 from tests.unit.cpsc import ninth_method
@@ -37,7 +37,7 @@ def test_it_is_found_by_its_import_path_and_brings_its_term_and_its_section() ->
     check_method(config)
     assert isinstance(config, DistillConfig)
     assert (config.weights["doubt"], config.section(DoubtConfig).temperature) == (0.5, 3.0)
-    said = own_settings(config)
+    said = effective_settings(config)
     assert said["weights"] == {"kl": 1.0, "one_hot": 1.0, "doubt": 0.5}
     assert said["doubting"] == {"temperature": 3.0}
     assert not {"cpsc", "cmi", "inversion"} & said.keys()
@@ -65,7 +65,7 @@ def test_a_ninth_of_ours_would_be_its_row_alone(monkeypatch: pytest.MonkeyPatch)
         assert (kind().weights["doubt"], kind().section(DoubtConfig)) == (0.0, DoubtConfig())
         config = kind(method="ninth", weights=type(kind().weights)(**preset(method="ninth", num_classes=4)["weights"]))
         check_method(config)
-        assert own_settings(config)["weights"] == {"kl": 1.0, "one_hot": 1.0, "doubt": 0.5}
+        assert effective_settings(config)["weights"] == {"kl": 1.0, "one_hot": 1.0, "doubt": 0.5}
         with pytest.raises(ConfigError, match=r"^weights\.doubt must be 0 for method cpsc, which has no such term, got 1.0"):
             check_method(kind(weights=dataclasses.replace(kind().weights, doubt=1.0)))
         with pytest.raises(ConfigError, match=r"^doubting\.temperature must be left out for method cpsc, which does not have it"):

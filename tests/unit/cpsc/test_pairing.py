@@ -14,7 +14,7 @@ from cpsc.losses.statistics import batch_statistics_distance, gaussian_statistic
 from cpsc.methods.base import num_input_channels
 from cpsc.models import Output
 from cpsc.norms import survey_norms
-from cpsc.observation import Observer
+from cpsc.observation import BatchViews
 from cpsc.statistics import StatisticsRecorder, batch_norm_layers, channel_means, recorded
 from tests.unit.cpsc.test_observation import Wishes, batch_of
 
@@ -275,7 +275,7 @@ def test_a_batch_norm_of_the_users_own_class_is_one() -> None:
 def test_a_network_none_of_whose_batch_norms_runs_is_refused_where_its_statistics_are_needed() -> None:
     network = trained(InOrder)
     network.body = lambda x: x
-    observer = Observer(network, network, Wishes("batch_statistics"))
+    observer = BatchViews(network, network, Wishes("batch_statistics"))
     with pytest.raises(ConfigError, match=r"none of the teacher's batch norms runs: weights\.batch_statistics must be 0 for it"):
         observer.generator_view(batch_of(images()))
 
@@ -328,7 +328,7 @@ def test_a_layer_whose_channels_stand_elsewhere_is_left_out_and_told() -> None:
 def test_channel_means_stand_in_the_order_of_layers_with_a_width_that_no_pass_changes(make) -> None:
     network = trained(make)
     layers = batch_norm_layers(network)
-    observer = Observer(network, network, Wishes("contrast", layers=tuple(layers)))
+    observer = BatchViews(network, network, Wishes("contrast", layers=tuple(layers)))
     view = observer.generator_view(batch_of(images(2), images(3)))
     assert [side.shape for side in view.channel_means] == [(ROWS, sum(map(num_input_channels, layers)))] * 2
     with recorded(layers, channel_means) as seen:
@@ -347,6 +347,6 @@ def test_channel_means_stand_in_the_order_of_layers_with_a_width_that_no_pass_ch
 
 def test_contrast_over_a_layer_that_sees_a_part_of_the_batch_is_refused_in_a_line() -> None:
     network = trained(PartOfTheBatch)
-    observer = Observer(network, network, Wishes("contrast", layers=tuple(batch_norm_layers(network))))
+    observer = BatchViews(network, network, Wishes("contrast", layers=tuple(batch_norm_layers(network))))
     with pytest.raises(ConfigError, match=r"weights\.contrast: a batch norm of the teacher does not see the whole batch"):
         observer.generator_view(batch_of(images(2), images(3)))

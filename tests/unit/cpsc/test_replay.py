@@ -9,11 +9,11 @@ from torch.nn import functional as F
 from cpsc.config import DistillConfig
 from cpsc.data.dataset import Normalisation
 from cpsc.distiller import Distiller
+from cpsc.generative_replay import FAMILY, Encoder, Replay
 from cpsc.generator import Generator
 from cpsc.losses.confidence import class_imbalance, one_hot_loss
 from cpsc.losses.variational import latent_kl
 from cpsc.memory import num_bytes
-from cpsc.replay import FAMILY, Encoder, Replay
 from cpsc.rng import RandomStreams
 from cpsc.teacher import Teacher
 

@@ -43,7 +43,7 @@ def step(synthesis: AbstractSynthesis, loss: Callable[[Tensor], Tensor]) -> Tens
     for module in synthesis.modules:
         module.requires_grad_(True)
     value = loss(synthesis.batch().images)
-    synthesis.observe(value.detach())
+    synthesis.on_loss(value.detach())
     for optimizer in synthesis.optimizers():
         optimizer.zero_grad(set_to_none=True)
     value.backward()
@@ -239,7 +239,7 @@ def test_the_first_step_sees_the_noise_as_it_was_drawn_unless_that_is_clipped_to
         noise = torch.empty_like(synthesis._holder[0]).normal_(generator=rng)
         assert (noise > white).any()
         assert torch.equal(synthesis.batch().plain, noise.clamp(black, white) if clips_noise else noise)
-        synthesis.observe(torch.zeros(()))
+        synthesis.on_loss(torch.zeros(()))
         synthesis.end()
 
 
@@ -272,7 +272,7 @@ def test_the_pool_holds_the_nearest_grey_levels_or_the_next_lower(build, quantis
     synthesis = build(settings(generator={"family": "small"}, inversion={"quantise": quantise}), teacher)
     synthesis.begin()
     images = synthesis.batch().plain.detach().clone()
-    synthesis.observe(torch.zeros(()))
+    synthesis.on_loss(torch.zeros(()))
     synthesis.end()
     assert torch.equal(synthesis._pool.images, teacher.normalisation.to_pixels(images, truncate=truncates))
     assert not torch.equal(synthesis._pool.images, teacher.normalisation.to_pixels(images, truncate=not truncates))
@@ -287,7 +287,7 @@ def run_whose_loss_rises_at_the_end(synthesis: AbstractSynthesis, losses: list[f
             module.requires_grad_(True)
         batch = synthesis.batch()
         images.append(batch.plain.detach().clone())
-        answers.append(synthesis.observe(torch.tensor(loss)))
+        answers.append(synthesis.on_loss(torch.tensor(loss)))
         (optimizer, *_) = synthesis.optimizers()
         optimizer.zero_grad()
         batch.images.square().mean().backward()

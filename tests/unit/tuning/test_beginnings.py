@@ -25,7 +25,7 @@ from tuning.storage import Storage
 from tuning.study import Study
 from tuning.study.config import resolve_study
 from tuning.tracking import store_file
-from tuning.tracking.store_file import FILE_NAME, ensure_store_file, holds_anything, is_whole, prefix
+from tuning.tracking.store_file import DATABASE_FILE, ensure_store_file, holds_anything, is_whole, prefix
 
 pytestmark = pytest.mark.slow  # processes are forked and killed
 START = {"kind": "launch_start", "time": 0.0}
@@ -176,7 +176,7 @@ def test_who_sees_another_claim_in_a_storage_of_objects_goes_on(tmp_path: Path, 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new store, made once."""
-    path = tmp_path_factory.mktemp("template") / FILE_NAME
+    path = tmp_path_factory.mktemp("template") / DATABASE_FILE
     ensure(path)
     return path
 
@@ -225,11 +225,11 @@ def test_a_making_that_is_killed_in_the_midst_of_the_tables_leaves_no_store(tmp_
                 os.kill(os.getpid(), signal.SIGKILL)
 
         sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", die_in_time)
-        ensure(tmp_path / FILE_NAME)
+        ensure(tmp_path / DATABASE_FILE)
 
     assert dies_at(10_000, make_and_die, within=tmp_path)
-    assert not (tmp_path / FILE_NAME).exists()
-    assert next(tmp_path.glob(f"{prefix(Path(FILE_NAME))}*/{FILE_NAME}")).stat().st_size > 0
+    assert not (tmp_path / DATABASE_FILE).exists()
+    assert next(tmp_path.glob(f"{prefix(Path(DATABASE_FILE))}*/{DATABASE_FILE}")).stat().st_size > 0
 
 
 @pytest.mark.usefixtures("quickly")
@@ -237,7 +237,7 @@ def test_a_making_that_is_killed_in_the_midst_of_the_tables_leaves_no_store(tmp_
 def test_a_store_is_whole_or_not_there_however_often_its_making_is_killed(
     tables: int | None, template: Path, tmp_path: Path
 ) -> None:
-    path = tmp_path / FILE_NAME
+    path = tmp_path / DATABASE_FILE
     if tables is not None:
         half_made(path, template, tables)
     for step in itertools.count():
@@ -247,7 +247,7 @@ def test_a_store_is_whole_or_not_there_however_often_its_making_is_killed(
     assert step > (8 if tables is None else 2)
     assert is_whole(path)
     left = {name.name for name in tmp_path.iterdir()}
-    assert left <= {FILE_NAME, f"{prefix(Path(FILE_NAME))}lock", f"{FILE_NAME}.half-made"}
+    assert left <= {DATABASE_FILE, f"{prefix(Path(DATABASE_FILE))}lock", f"{DATABASE_FILE}.half-made"}
     MlflowClient(f"sqlite:///{path}").create_experiment("small")
 
 
@@ -255,24 +255,24 @@ def test_a_store_is_whole_or_not_there_however_often_its_making_is_killed(
 def test_a_half_made_store_is_put_aside_in_a_line_with_what_sqlite_has_left_beside_it(
     template: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / FILE_NAME
+    path = tmp_path / DATABASE_FILE
     for name in ("half-made", "half-made-2"):
         half_made(path, template, 3)
         ensure(path)
         assert is_whole(path)
         assert (
             caplog.messages[-1]
-            == f"{path} was left half-made and holds nothing, it is put aside as {FILE_NAME}.{name} and made anew"
+            == f"{path} was left half-made and holds nothing, it is put aside as {DATABASE_FILE}.{name} and made anew"
         )
         path.unlink()
-    path.with_name(f"{FILE_NAME}-journal").write_bytes(b"of a database that is no more")
+    path.with_name(f"{DATABASE_FILE}-journal").write_bytes(b"of a database that is no more")
     ensure(path)
-    assert not path.with_name(f"{FILE_NAME}-journal").exists()
+    assert not path.with_name(f"{DATABASE_FILE}-journal").exists()
 
 
 @pytest.mark.usefixtures("quickly")
 def test_a_store_that_holds_anything_or_cannot_be_read_is_left_as_it_is(template: Path, tmp_path: Path) -> None:
-    path = tmp_path / FILE_NAME
+    path = tmp_path / DATABASE_FILE
     shutil.copy(template, path)
     MlflowClient(f"sqlite:///{path}").create_experiment("small")
     with sqlite3.connect(path) as connection:
@@ -287,7 +287,7 @@ def test_a_store_that_holds_anything_or_cannot_be_read_is_left_as_it_is(template
 
 @pytest.mark.usefixtures("quickly")
 def test_of_two_that_make_a_store_at_once_neither_treads_on_the_other(tmp_path: Path) -> None:
-    path = tmp_path / FILE_NAME
+    path = tmp_path / DATABASE_FILE
     children = []
     for _ in range(4):
         child = os.fork()
@@ -297,7 +297,7 @@ def test_of_two_that_make_a_store_at_once_neither_treads_on_the_other(tmp_path: 
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
     assert is_whole(path)
-    assert sorted(name.name for name in tmp_path.iterdir()) == [f"{prefix(Path(FILE_NAME))}lock", FILE_NAME]
+    assert sorted(name.name for name in tmp_path.iterdir()) == [f"{prefix(Path(DATABASE_FILE))}lock", DATABASE_FILE]
 
 
 # Files

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 
 from cpsc.errors import ConfigError
-from tuning.launch import LaunchHistory, fold
+from tuning.launch import LaunchHistory, replay_events
 from tuning.launch.clock import DRIVER_DIED
 from tuning.launch.history import FIELDS
 from tuning.launch.launch import check_resumable
 from tuning.outcome import Outcome
-from tuning.study.search_space import Range
+from tuning.study.search_space import Distribution
 
 METRIC = "best_probe_agreement"
 Event = dict[str, Any]
@@ -61,11 +61,11 @@ def complete(*events: Event) -> list[Event]:
 
 
 def folded(*events: Event) -> LaunchHistory:
-    return fold(complete(*events), metric=METRIC)
+    return replay_events(complete(*events), metric=METRIC)
 
 
 def test_a_trial_that_was_proposed_and_never_started_is_known() -> None:
-    history = fold([{"time": 0.0, "kind": "proposed", "number": 0, "point": {"student.lr": 0.1}}], metric=METRIC)
+    history = replay_events([{"time": 0.0, "kind": "proposed", "number": 0, "point": {"student.lr": 0.1}}], metric=METRIC)
     assert history.trials[0].point == {"student.lr": 0.1}
     assert not history.trials[0].is_over
 
@@ -199,7 +199,7 @@ def test_an_event_that_no_sweep_writes_is_refused_by_its_line(line: int, changes
     events = complete(*SOUND)
     events[line - 1] |= changes
     with pytest.raises(ConfigError) as caught:
-        fold(events, metric=METRIC)
+        replay_events(events, metric=METRIC)
     assert str(caught.value).startswith(f"journal.jsonl line {line}: ")
     assert fault in str(caught.value)
     assert str(caught.value).endswith("; restore the file from a copy, or start a new launch")
@@ -209,18 +209,18 @@ def test_an_event_that_no_sweep_writes_is_refused_by_its_line(line: int, changes
 def test_an_event_that_lacks_a_field_is_refused(kind: str, field: str) -> None:
     rest = ({"kind": "checkpoint", "number": 0, "path": "a"}, {"kind": "retry", "number": 0}, SOUND[-1], {"kind": "launch_end"})
     events = complete(*SOUND[:-1], *rest)
-    fold(events, metric=METRIC)
+    replay_events(events, metric=METRIC)
     del next(event for event in events if event["kind"] == kind)[field]
     with pytest.raises(ConfigError, match=rf"{kind} has no valid {field}"):
-        fold(events, metric=METRIC)
+        replay_events(events, metric=METRIC)
 
 
 def test_a_trial_that_is_proposed_twice_or_missing_among_others_is_refused() -> None:
     events = complete(*SOUND)
     with pytest.raises(ConfigError, match=r"line 7: trial 0 is proposed twice"):
-        fold([*events, events[2]], metric=METRIC)
+        replay_events([*events, events[2]], metric=METRIC)
     with pytest.raises(ConfigError, match=r"line 7: trial 2 is proposed, but trial 1 was not: lines are missing"):
-        fold([*events, events[2] | {"number": 2}], metric=METRIC)
+        replay_events([*events, events[2] | {"number": 2}], metric=METRIC)
 
 
 # The order in which a sweep writes
@@ -316,7 +316,7 @@ def test_a_launch_whose_first_line_is_missing_cannot_go_on() -> None:
         check_resumable(folded(*SOUND[1:]), SPACE)
 
 
-SPACE = {"student.lr": Range("uniform", (0.05, 0.5))}
+SPACE = {"student.lr": Distribution("uniform", (0.05, 0.5))}
 
 
 def test_a_launch_whose_points_lie_in_the_space_can_go_on() -> None:
@@ -332,10 +332,10 @@ def test_a_launch_that_was_never_begun_cannot_go_on() -> None:
     ("space", "fault"),
     [
         ({}, "student.lr is searched there or in the study, not in both"),
-        (SPACE | {"weights.kl": Range("uniform", (0, 1))}, "weights.kl is searched there or in the study, not in both"),
-        ({"student.lr": Range("uniform", (0.2, 0.5))}, r"student.lr 0.1 lies outside uniform\(0.2, 0.5\)"),
+        (SPACE | {"weights.kl": Distribution("uniform", (0, 1))}, "weights.kl is searched there or in the study, not in both"),
+        ({"student.lr": Distribution("uniform", (0.2, 0.5))}, r"student.lr 0.1 lies outside uniform\(0.2, 0.5\)"),
     ],
 )
-def test_a_launch_of_another_space_cannot_go_on(space: dict[str, Range], fault: str) -> None:
+def test_a_launch_of_another_space_cannot_go_on(space: dict[str, Distribution], fault: str) -> None:
     with pytest.raises(ConfigError, match=rf"journal\.jsonl: trial 0: {fault}; leave space as it was at the start"):
         check_resumable(folded(*SOUND), space)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cpsc.errors import ConfigError
-from cpsc.methods import own_settings
+from cpsc.methods import effective_settings
 from tests.unit.cpsc.ninth_method import DoubtConfig
 from tests.unit.tuning.conftest import Write
 from tuning.replay.replay import Changes
@@ -42,7 +42,7 @@ def test_its_term_and_its_section_are_searched(own: dict[str, Any]) -> None:
     study = resolve_study(own | {"start": [{"weights.doubt": 2.0}]})
     assert study.space.keys() == OWN_SPACE.keys()
     assert study.first_point == {"weights.doubt": 2.0, "doubting.temperature": 2.0}
-    said = dict(flatten(own_settings(build_config(study.base, study.first_point))))
+    said = dict(flatten(effective_settings(build_config(study.base, study.first_point))))
     assert (said["weights.doubt"], said["doubting.temperature"]) == (2.0, 2.0)
 
 

@@ -5,34 +5,34 @@ from pathlib import Path
 
 import pytest
 
-from tuning.cluster.preflight import MeetingPoint, UnfitNodeError, versions
+from tuning.cluster.preflight import StorageHandshake, UnfitNodeError, versions
 from tuning.storage import Storage
 
 
 @pytest.fixture
-def point(tmp_path: Path) -> MeetingPoint:
-    return MeetingPoint.open(Storage(str(tmp_path / "shared")), "launch")
+def handshake(tmp_path: Path) -> StorageHandshake:
+    return StorageHandshake.open(Storage(str(tmp_path / "shared")), "launch")
 
 
-def test_a_node_like_the_driver_passes_and_leaves_nothing(point: MeetingPoint, tmp_path: Path) -> None:
-    point.receive(point.visit())
-    point.close()
+def test_a_node_like_the_driver_passes_and_leaves_nothing(handshake: StorageHandshake, tmp_path: Path) -> None:
+    handshake.confirm(handshake.check_in())
+    handshake.close()
     assert not any((tmp_path / "shared" / "launch").iterdir())
 
 
-def test_another_version_is_named(point: MeetingPoint) -> None:
-    other = replace(point, versions=versions() | {"torch": "1.0"})
+def test_another_version_is_named(handshake: StorageHandshake) -> None:
+    other = replace(handshake, versions=versions() | {"torch": "1.0"})
     with pytest.raises(UnfitNodeError, match=rf"has torch {versions()['torch']}, the driver 1.0; install the same"):
-        other.visit()
+        other.check_in()
 
 
-def test_a_folder_of_the_nodes_own_is_noticed_from_either_side(point: MeetingPoint, tmp_path: Path) -> None:
+def test_a_folder_of_the_nodes_own_is_noticed_from_either_side(handshake: StorageHandshake, tmp_path: Path) -> None:
     private = Storage(str(tmp_path / "private"))
     with pytest.raises(UnfitNodeError, match="every node must reach the same storage"):
-        replace(point, storage=private).visit()
-    strangers = replace(point, storage=private, token=b"other")
-    private.write_token(f"{point.folder}/driver", b"other")
+        replace(handshake, storage=private).check_in()
+    strangers = replace(handshake, storage=private, token=b"other")
+    private.write_token(f"{handshake.folder}/driver", b"other")
     with pytest.raises(UnfitNodeError, match="here it is not"):
-        point.receive(strangers.visit())
+        handshake.confirm(strangers.check_in())
     with pytest.raises(UnfitNodeError, match="holds other files there"):
-        replace(point, storage=private).visit()
+        replace(handshake, storage=private).check_in()

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from cpsc.errors import ConfigError
-from cpsc.methods import own_settings
+from cpsc.methods import effective_settings
 from tests.records import recorded_trial
 from tests.unit.tuning.conftest import Write
 from tuning.display import Display
@@ -32,7 +32,7 @@ def listening() -> tuple[Display, io.StringIO]:
 
 def settings_of(study: Study, **changes: Any) -> dict[str, Any]:
     """All that a run of `POINT` records, with `changes`."""
-    return dict(flatten(to_plain(own_settings(build_config(study.base, POINT))))) | changes
+    return dict(flatten(to_plain(effective_settings(build_config(study.base, POINT))))) | changes
 
 
 def test_parameters_of_the_trial_are_told_from_the_rest_of_the_study() -> None:

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
-from tuning.launch import Journal, LaunchHistory, TrialHistory, fold
+from tuning.launch import Journal, LaunchHistory, TrialHistory, replay_events
 from tuning.outcome import Outcome
 from tuning.search.asha import ResumableAsha, build_scheduler, rungs_of
 from tuning.search.optuna_search import StudySearch, build_search
@@ -343,7 +343,7 @@ def test_replayed_rungs_decide_as_those_that_were_lost(raw: Raw) -> None:
     history = history_of(*(past(number, {1: value}, None) for number, value in enumerate(values)))
     replayed = build_scheduler(study)
     assert isinstance(replayed, ResumableAsha)
-    assert replayed.replay(history) == {number for number, answer in enumerate(answers) if answer == STOP}
+    assert replayed.restore_rungs(history) == {number for number, answer in enumerate(answers) if answer == STOP}
     for value in (0.92, 0.7, 0.96):
         late = new_trial(10 + int(100 * value))
         verdicts = []
@@ -356,7 +356,7 @@ def test_replayed_rungs_decide_as_those_that_were_lost(raw: Raw) -> None:
 def test_a_trial_of_a_new_attempt_takes_the_place_of_its_number_in_the_rungs(raw: Raw) -> None:
     scheduler = build_scheduler(resolve_study(raw))
     assert isinstance(scheduler, ResumableAsha)
-    scheduler.replay(history_of(past(0, {1: 0.9}, None), past(1, {1: 0.9}, None)))
+    scheduler.restore_rungs(history_of(past(0, {1: 0.9}, None), past(1, {1: 0.9}, None)))
     again = new_trial(0)
     scheduler.on_trial_add(None, again)
     assert scheduler.on_trial_result(None, again, result(0.1, 1)) == CONTINUE, "its first rung is behind it"
@@ -367,7 +367,7 @@ def test_every_proposal_is_journaled_once_in_the_order_of_the_numbers(raw: Raw, 
     journal = Journal(tmp_path)
     search = build_search(resolve_study(raw), LaunchHistory(), journal)
     proposed = [propose(search, name) for name in "abc"]
-    history = fold(journal.events(), metric="best_probe_agreement")
+    history = replay_events(journal.events(), metric="best_probe_agreement")
     assert [(trial.number, trial.point) for trial in history.trials.values()] == [
         (config["number"], config["point"]) for config in proposed
     ]

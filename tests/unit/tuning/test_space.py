@@ -10,8 +10,8 @@ from cpsc.errors import ConfigError
 from cpsc.methods import config_class
 from tuning.study import build_config
 from tuning.study.search_space import (
-    Range,
-    Settings,
+    BaseConfig,
+    Distribution,
     check_path,
     copy_nested,
     flatten,
@@ -25,10 +25,10 @@ from tuning.study.search_space import (
 )
 
 OWN: dict[str, Any] = {"epochs": 9, "student": {"arch": "wrn_10_1", "warmup_epochs": 1}}
-BASE = Settings(own=OWN)
+BASE = BaseConfig(own=OWN)
 
 
-def refusal(space: dict[str, Any], base: Settings = BASE) -> str:
+def refusal(space: dict[str, Any], base: BaseConfig = BASE) -> str:
     with pytest.raises(ConfigError) as caught:
         parse_space(space, base)
     assert "\n" not in str(caught.value)
@@ -36,7 +36,7 @@ def refusal(space: dict[str, Any], base: Settings = BASE) -> str:
 
 
 def test_a_point_is_laid_over_the_base_and_the_base_stays_as_it_was() -> None:
-    base = Settings(own={"epochs": 9, "student": {"warmup_epochs": 1}, "weights": {"kl": 2.0}})
+    base = BaseConfig(own={"epochs": 9, "student": {"warmup_epochs": 1}, "weights": {"kl": 2.0}})
     before = copy.deepcopy(base)
     config = build_config(base, {"weights.contrast": 0.5, "student.lr": 0.25, "cpsc.l2": "mse"})
     assert (config.weights.contrast, config.student.lr, config.cpsc.l2) == (0.5, 0.25, "mse")
@@ -45,16 +45,16 @@ def test_a_point_is_laid_over_the_base_and_the_base_stays_as_it_was() -> None:
 
 
 def test_a_point_wins_over_the_base() -> None:
-    assert build_config(Settings(own={"student": {"lr": 0.1}}), {"student.lr": 0.2}).student.lr == 0.2
+    assert build_config(BaseConfig(own={"student": {"lr": 0.1}}), {"student.lr": 0.2}).student.lr == 0.2
 
 
 def test_an_empty_base_and_point_are_the_published_config() -> None:
-    assert build_config(Settings(own={}), {}) == config_class("cpsc")()
+    assert build_config(BaseConfig(own={}), {}) == config_class("cpsc")()
 
 
 def test_a_point_below_a_plain_value_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^weights\.kl: weights is a value, it has no parameters below it$"):
-        build_config(Settings(own={"weights": 3}), {"weights.kl": 1.0})
+        build_config(BaseConfig(own={"weights": 3}), {"weights.kl": 1.0})
 
 
 def test_a_point_that_breaks_a_rule_names_path_rule_and_value() -> None:
@@ -125,10 +125,10 @@ def test_valid_ranges_are_kept_as_written() -> None:
         },
         BASE,
     )
-    assert space["weights.contrast"] == Range("loguniform", (0.05, 5))
-    assert space["weights.l2"] == Range("quniform", (0, 2, 0.5))
-    assert space["generator.width"] == Range("qrandint", (8, 64, 8))
-    assert space["cpsc.contrast_base_temperature"] == Range("choice", (None, 0.07))
+    assert space["weights.contrast"] == Distribution("loguniform", (0.05, 5))
+    assert space["weights.l2"] == Distribution("quniform", (0, 2, 0.5))
+    assert space["generator.width"] == Distribution("qrandint", (8, 64, 8))
+    assert space["cpsc.contrast_base_temperature"] == Distribution("choice", (None, 0.07))
     assert [str(space[path]) for path in ("schedule.student_steps", "schedule.batch_size")] == [
         "randint(1, 6)",
         "lograndint(2, 64)",
@@ -252,7 +252,7 @@ def test_an_integer_beyond_floating_point_is_refused() -> None:
     assert "latent_dim" in refusal({"generator.latent_dim": {"randint": [1, 10**400]}})
 
 
-def start_refusal(points: list[dict[str, Any]], space: dict[str, Range], base: Settings = BASE) -> str:
+def start_refusal(points: list[dict[str, Any]], space: dict[str, Distribution], base: BaseConfig = BASE) -> str:
     with pytest.raises(ConfigError) as caught:
         parse_start(points, space, base)
     assert "\n" not in str(caught.value)
@@ -260,21 +260,21 @@ def start_refusal(points: list[dict[str, Any]], space: dict[str, Range], base: S
 
 
 SPACE = {
-    "weights.contrast": Range("uniform", (0.05, 5)),
-    "student.lr": Range("uniform", (0.02, 0.3)),
-    "schedule.student_steps": Range("randint", (1, 6)),
-    "cpsc.contrast": Range("choice", ("teacher_anchor", "two_view")),
+    "weights.contrast": Distribution("uniform", (0.05, 5)),
+    "student.lr": Distribution("uniform", (0.02, 0.3)),
+    "schedule.student_steps": Distribution("randint", (1, 6)),
+    "cpsc.contrast": Distribution("choice", ("teacher_anchor", "two_view")),
 }
 
 
 def test_a_partial_point_is_completed_from_the_config_and_then_from_the_published_values() -> None:
-    points = parse_start([{"weights.contrast": 1.0}, {}], SPACE, Settings(own={**OWN, "student": {**OWN["student"], "lr": 0.2}}))
+    points = parse_start([{"weights.contrast": 1.0}, {}], SPACE, BaseConfig(own={**OWN, "student": {**OWN["student"], "lr": 0.2}}))
     assert points[0] == {"weights.contrast": 1.0, "student.lr": 0.2, "schedule.student_steps": 5, "cpsc.contrast": "teacher_anchor"}
     assert points[1] == points[0] | {"weights.contrast": 0.7}
 
 
 def test_a_published_value_outside_the_range_is_refused_too() -> None:
-    narrow = {"student.lr": Range("uniform", (0.2, 0.3))}
+    narrow = {"student.lr": Distribution("uniform", (0.2, 0.3))}
     assert start_refusal([{}], narrow) == ("start[0].student.lr: 0.1 lies outside uniform(0.2, 0.3), start points must lie inside")
 
 
@@ -303,33 +303,33 @@ def test_a_starting_value_of_the_wrong_type_is_refused(path: str, value: Any) ->
 @pytest.mark.parametrize(
     ("domain", "inside", "outside"),
     [
-        (Range("uniform", (0.5, 2)), [0.5, 1, 2], [0.4, 2.1, "1", None]),
-        (Range("randint", (1, 6)), [1, 5], [0, 6]),
-        (Range("lograndint", (1, 6)), [1, 5], [0, 6]),
-        (Range("qrandint", (2, 8, 2)), [2, 8], [0, 10]),
-        (Range("choice", ("a", None)), ["a", None], ["b", 0]),
+        (Distribution("uniform", (0.5, 2)), [0.5, 1, 2], [0.4, 2.1, "1", None]),
+        (Distribution("randint", (1, 6)), [1, 5], [0, 6]),
+        (Distribution("lograndint", (1, 6)), [1, 5], [0, 6]),
+        (Distribution("qrandint", (2, 8, 2)), [2, 8], [0, 10]),
+        (Distribution("choice", ("a", None)), ["a", None], ["b", 0]),
     ],
 )
-def test_a_range_knows_what_it_contains(domain: Range, inside: list[Any], outside: list[Any]) -> None:
+def test_a_range_knows_what_it_contains(domain: Distribution, inside: list[Any], outside: list[Any]) -> None:
     assert all(domain.contains(value) for value in inside)
     assert not any(domain.contains(value) for value in outside)
 
 
 def test_edges_are_the_extreme_values_that_can_be_drawn() -> None:
-    assert Range("randint", (1, 6)).edges == (1, 5)
-    assert Range("lograndint", (1, 6)).edges == (1, 5)
-    assert Range("qrandint", (2, 8, 2)).edges == (2, 8)
-    assert Range("uniform", (0.1, 0.2)).edges == (0.1, 0.2)
-    assert Range("choice", ("a", "b", "c")).edges == ("a", "b", "c")
+    assert Distribution("randint", (1, 6)).edges == (1, 5)
+    assert Distribution("lograndint", (1, 6)).edges == (1, 5)
+    assert Distribution("qrandint", (2, 8, 2)).edges == (2, 8)
+    assert Distribution("uniform", (0.1, 0.2)).edges == (0.1, 0.2)
+    assert Distribution("choice", ("a", "b", "c")).edges == ("a", "b", "c")
 
 
 def test_ranges_become_the_domains_of_the_same_name() -> None:
     domains = to_tune(
         {
-            "u": Range("uniform", (0.5, 2.0)),
-            "l": Range("loguniform", (0.01, 10.0)),
-            "i": Range("randint", (1, 4)),
-            "c": Range("choice", ("a", "b")),
+            "u": Distribution("uniform", (0.5, 2.0)),
+            "l": Distribution("loguniform", (0.01, 10.0)),
+            "i": Distribution("randint", (1, 4)),
+            "c": Distribution("choice", ("a", "b")),
         }
     )
     assert isinstance(domains["u"], Float)
@@ -344,15 +344,15 @@ def test_ranges_become_the_domains_of_the_same_name() -> None:
 @pytest.mark.parametrize(
     "domain",
     [
-        Range("randint", (1, 4)),
-        Range("lograndint", (1, 4)),
-        Range("qrandint", (2, 8, 2)),
-        Range("quniform", (0.0, 1.0, 0.25)),
-        Range("loguniform", (0.1, 1.0)),
-        Range("choice", ("a", "b")),
+        Distribution("randint", (1, 4)),
+        Distribution("lograndint", (1, 4)),
+        Distribution("qrandint", (2, 8, 2)),
+        Distribution("quniform", (0.0, 1.0, 0.25)),
+        Distribution("loguniform", (0.1, 1.0)),
+        Distribution("choice", ("a", "b")),
     ],
 )
-def test_what_ray_draws_lies_inside_the_range_and_reaches_both_edges(domain: Range) -> None:
+def test_what_ray_draws_lies_inside_the_range_and_reaches_both_edges(domain: Distribution) -> None:
     drawn = to_tune({"x": domain})["x"].sample(size=300, random_state=0)
     assert all(domain.contains(value.item() if hasattr(value, "item") else value) for value in drawn)
     if domain.sampler != "loguniform":
@@ -361,7 +361,7 @@ def test_what_ray_draws_lies_inside_the_range_and_reaches_both_edges(domain: Ran
 
 # Methods, conditions and grids
 
-BY_METHOD = Settings(own={"epochs": 9, "student": {"warmup_epochs": 1}}, by_method={"dafl": {"epochs": 5}})
+BY_METHOD = BaseConfig(own={"epochs": 9, "student": {"warmup_epochs": 1}}, by_method={"dafl": {"epochs": 5}})
 CONDITIONAL: dict[str, Any] = {
     "weights.contrast": {"uniform": [0.1, 1], "when": {"method": "cpsc"}},
     "weights.one_hot": {"uniform": [0.1, 1], "when": {"method": ["dafl", "pre_dfkd"]}},
@@ -377,7 +377,7 @@ def test_settings_of_a_method_lie_over_the_others_and_its_preset_under_them() ->
 
 
 def test_a_named_preset_is_that_of_the_points_method() -> None:
-    toolbox = Settings(own={"epochs": 9, "student": {"warmup_epochs": 1}}, preset="toolbox")
+    toolbox = BaseConfig(own={"epochs": 9, "student": {"warmup_epochs": 1}}, preset="toolbox")
     assert build_config(toolbox, {"method": "dafl"}).weights.balance == 20.0
     with pytest.raises(ConfigError, match=r"config.preset 'toolbox': unknown for method cpsc, use one of paper, reference"):
         build_config(toolbox, {})

@@ -7,7 +7,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from cpsc.errors import ConfigError
-from tuning.study.validation import shown, validate
+from tuning.study.validation import format_value, validate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def test_the_cause_is_kept_for_debugging() -> None:
 
 @pytest.mark.parametrize("value", [5, "text", [1, 2.5], {"a": None}, 10**12, float("nan")])
 def test_a_short_value_is_shown_whole(value: object) -> None:
-    assert shown(value) == repr(value)
+    assert format_value(value) == repr(value)
 
 
 @pytest.mark.parametrize(
@@ -89,4 +89,4 @@ def test_a_short_value_is_shown_whole(value: object) -> None:
     ids=["text", "list", "mapping", "digits", "digits beyond printing"],
 )
 def test_a_long_value_is_shown_in_part(value: object) -> None:
-    assert 0 < len(shown(value)) < 2000
+    assert 0 < len(format_value(value)) < 2000

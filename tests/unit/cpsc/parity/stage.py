@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from cpsc.config import DistillConfig
 from cpsc.losses.attention import attention_map
-from cpsc.methods import METHODS, AbstractMethod, View
-from cpsc.methods.base import NOT_ASKED
+from cpsc.methods import METHODS, AbstractMethod, BatchOutputs
+from cpsc.methods.base import NO_OUTPUT
 from cpsc.models import Output
 from cpsc.statistics import ChannelStatistics
 from tuning.study import build_config
-from tuning.study.search_space import Settings
+from tuning.study.search_space import BaseConfig
 
 RELATIVE = 1e-6
 FLOORED = 1e-9
@@ -78,8 +78,8 @@ class Scene:
     reach: dict[str, Tensor] = field(default_factory=dict)
 
     @property
-    def view(self) -> View:
-        return View(
+    def view(self) -> BatchOutputs:
+        return BatchOutputs(
             labels=self.labels,
             teacher=self.teacher,
             student=self.student,
@@ -114,7 +114,7 @@ def generator_scene(classes: int, kind: str = "usual", *, asks_student: bool = T
     images, labels = images_and_labels(classes)
     images.requires_grad_()
     t = teacher(images)
-    s = student(images) if asks_student else NOT_ASKED
+    s = student(images) if asks_student else NO_OUTPUT
     scene = Scene(labels, images, t, s, teacher.entering, list(teacher.norms), ([], []))
     scene.reach = {"images": images, "teacher.logits": t.logits, "teacher.features": t.features}
     if asks_student:
@@ -138,7 +138,7 @@ def student_scene(classes: int, kind: str = "usual") -> Scene:
 def config_of(method: str, preset: str, classes: int, **changes: object) -> DistillConfig:
     """A preset as a user gets it, some of its settings changed by dotted path with `__` for the dot."""
     point = {name.replace("__", "."): value for name, value in changes.items()}
-    return build_config(Settings(own={"method": method}, preset=preset, num_classes=classes), point)
+    return build_config(BaseConfig(own={"method": method}, preset=preset, num_classes=classes), point)
 
 
 def built(config: DistillConfig, classes: int, *, student_dim: int = DIM) -> AbstractMethod:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cpsc.replay import Replay
+from cpsc.generative_replay import Replay
 from cpsc.rng import RandomStreams
 from cpsc.teacher import Teacher
 from tests.unit.cpsc.parity.stage import Stated, assert_parity, assert_same, confidence, config_of, imbalance, mean_gap, mean_over
