@@ -1,4 +1,4 @@
-"""How large the maps were that a network's batch norms saw in training, told without data.
+"""Borders of maps, which tell without data how large the maps were that a network's batch norms saw in training.
 
 A convolution that pads with zeros answers otherwise at the border of a map than inside it. The mean that the batch norm behind
 it has stored lies between the two by the share of the border, which a map of s x s pixels has: 1 - (1 - 2/s)^2. One pass of

@@ -1,4 +1,4 @@
-"""What a classifier costs: parameters, and multiply-adds per image."""
+"""Cost of a classifier: parameters, and multiply-adds per image."""
 
 import torch
 from torch import Tensor, nn

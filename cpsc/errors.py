@@ -1,4 +1,4 @@
-"""What can go wrong, said in one line: what, where, the rule, and what to do."""
+"""Errors, each said in one line: what, where, the rule, and what to do."""
 
 
 class CpscError(Exception):

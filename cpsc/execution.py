@@ -1,4 +1,4 @@
-"""How networks are run: operation by operation, or fused by ``torch.compile``."""
+"""Execution of networks: operation by operation, or fused by ``torch.compile``."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""How far synthetic images are from real ones: the Frechet distance of Gaussians fitted to two sets of features.
+"""Frechet distance of synthetic images from real ones: of Gaussians fitted to two sets of features.
 
 It is called FID with one network's features only, the original FID's Inception; with the teacher's it is a distance of its own.
 """

@@ -1,4 +1,4 @@
-"""How a run's images came to be: one of each class at each of a few epochs, side by side."""
+"""Gallery of a run: images of each class at each of a few epochs, side by side."""
 
 from collections.abc import Mapping
 

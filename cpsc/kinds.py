@@ -1,4 +1,4 @@
-"""What kind of value each field of a settings class states, checked when one is built: Python itself takes True for 1."""
+"""Kinds of value that the fields of a settings class state, checked when one is built: Python itself takes True for 1."""
 
 import functools
 import types

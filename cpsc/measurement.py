@@ -1,4 +1,4 @@
-"""What is measured of a run after each epoch: the student on probe and test images, and the images themselves."""
+"""Measurements of a run after each epoch: the student on probe and test images, and the images themselves."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""What methods remember: a pool of finished images, a bank of features, and what that takes."""
+"""Memory of methods: a pool of finished images, a bank of features, and what that takes."""
 
 from collections.abc import Mapping
 from typing import Any

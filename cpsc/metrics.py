@@ -1,4 +1,4 @@
-"""What is measured of a student. Functions of tensors or of curves; no network is trained here."""
+"""Metrics of a student: functions of tensors or of curves; no network is trained here."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Whether a network is the one that its weights were trained in, told without data by what its batch norms have stored.
+"""Misfit of a network to its weights, told without data by what its batch norms have stored.
 
 Keys and shapes do not tell strides, pools and paddings; the statistics do, in two ways. The size of its maps: see `borders`.
 And images exist (those it was trained on) that give the right network its stored statistics in all layers at once, so images

@@ -1,4 +1,4 @@
-"""Which of a network's batch norms have statistics that images can be compared with: found by running it, not by its looks."""
+"""Batch norms whose statistics images can be compared with: found by running the network, not by its looks."""
 
 from collections import Counter
 from collections.abc import Mapping

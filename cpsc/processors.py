@@ -1,4 +1,4 @@
-"""How many processors this process may use: those of the machine, less what its affinity and its container's quota leave."""
+"""Processors that this process may use: the machine's, less what its affinity and its container's quota leave."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""What must not reach a log, a record or an error message: the forms in which programs and services write secrets."""
+"""Redaction of what must not reach a log, a record or an error message: the forms in which programs and services write secrets."""
 
 import base64
 import binascii

@@ -1,4 +1,4 @@
-"""What passes through the layers of a frozen network, recorded inside a ``with`` block."""
+"""Statistics of what passes through the layers of a frozen network, recorded inside a ``with`` block."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence

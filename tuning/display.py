@@ -1,4 +1,4 @@
-"""What a person sees while work goes on: bars with time left on a terminal, plain lines elsewhere, nothing when quiet."""
+"""Display of work that goes on: bars with time left on a terminal, plain lines elsewhere, nothing when quiet."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator

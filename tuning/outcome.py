@@ -1,4 +1,4 @@
-"""How a trial ended, read off its last result: one rule for search, tracking, progress and report."""
+"""Outcome of a trial, read off its last result: one rule for search, tracking, progress and report."""
 
 from collections.abc import Mapping
 from enum import StrEnum

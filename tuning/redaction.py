@@ -1,4 +1,4 @@
-"""What an error may say in a message, a log or a record."""
+"""Redaction of errors for a message, a log or a record."""
 
 from cpsc.redaction import redact
 

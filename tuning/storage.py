@@ -1,4 +1,4 @@
-"""Where all nodes meet: a folder, or any storage that `pyarrow.fs` knows by URI."""
+"""Storage, where all nodes meet: a folder, or whatever `pyarrow.fs` knows by URI."""
 
 import tempfile
 import uuid

@@ -1,4 +1,4 @@
-"""What CIFAR-10 and CIFAR-100 (Krizhevsky 2009) share: Hugging Face's Parquet files, or the original archive's folder."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), what they share: Hugging Face's Parquet files, or the original archive's folder."""
 
 import pickle
 from collections.abc import Mapping

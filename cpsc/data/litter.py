@@ -1,4 +1,4 @@
-"""What lies in folders of data and is none: what systems and tools leave there, downloads that did not end, files' stand-ins."""
+"""Litter in folders of data: what systems and tools leave there, downloads that did not end, files' stand-ins."""
 
 SYSTEM_NAMES = frozenset(
     {

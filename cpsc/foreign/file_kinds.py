@@ -1,4 +1,4 @@
-"""What a file is that holds no weights one could read, told by its first bytes: wrong files are more common than broken ones."""
+"""Kinds of file that hold no weights one could read, told by their first bytes: wrong files are more common than broken ones."""
 
 import pickle
 import re

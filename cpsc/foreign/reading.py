@@ -1,4 +1,4 @@
-"""What other programs saved, read without bringing anything in it to life: torch's formats and safetensors."""
+"""Reader of what other programs saved, which brings nothing in it to life: torch's formats and safetensors."""
 
 import pickle
 import re

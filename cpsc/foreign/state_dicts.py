@@ -1,4 +1,4 @@
-"""Which weights in a file are meant: those of the one network in it, or those that its user names."""
+"""State dicts in a file, and which of them is meant: that of the one network in it, or the one that its user names."""
 
 import re
 from collections import Counter

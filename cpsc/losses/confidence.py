@@ -1,4 +1,4 @@
-"""What a teacher's answer looks like on images it finds natural: confident, strongly activated, of all classes alike."""
+"""Confidence losses: a teacher's output on images it finds natural is confident, strongly activated, of all classes alike."""
 
 import math
 

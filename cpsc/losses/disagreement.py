@@ -1,4 +1,4 @@
-"""How much student and teacher disagree: what asks for images that tell the two apart. Logits [B, C].
+"""Disagreement of student and teacher, which asks for images that tell the two apart. Logits [B, C].
 
 Differentiable in both arguments: whether an image may also win by what it makes the teacher say is the method's choice.
 """

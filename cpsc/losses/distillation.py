@@ -1,4 +1,4 @@
-"""How far the student's logits are from the teacher's. Shapes [B, C]; differentiable in both arguments."""
+"""Distillation losses: the distance of the student's logits from the teacher's. Shapes [B, C]; differentiable in both arguments."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What makes pixels look like an image rather than noise: priors of model inversion. Images are [B, K, H, W]."""
+"""Image priors of model inversion: what makes pixels look like an image rather than noise. Images are [B, K, H, W]."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What a method is: named, unweighted terms for the generator phase and for the student phase, and what it has of settings."""
+"""A method: named, unweighted terms for the generator phase and for the student phase, and what it has of settings."""
 
 import math
 from abc import ABC, abstractmethod

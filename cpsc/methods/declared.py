@@ -1,4 +1,4 @@
-"""What a method's class declares of settings, made part of `DistillConfig`."""
+"""Settings that a method's class declares, made part of `DistillConfig`."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass

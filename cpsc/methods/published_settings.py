@@ -1,4 +1,4 @@
-"""What presets of several methods have in common: no terms but their own, sizes of datasets, the DataFree toolbox."""
+"""Settings that presets of several methods share: no terms but their own, sizes of datasets, the DataFree toolbox."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What every classifier returns."""
+"""Output of every classifier."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Where synthetic images come from: a generator that trains along, or batches inverted one by one and kept."""
+"""Sources of synthetic images: a generator that trains along, or batches inverted one by one and kept."""
 
 from cpsc.synthesis.base import AbstractSynthesis, Batch
 from cpsc.synthesis.generated import GeneratedImages

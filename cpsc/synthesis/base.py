@@ -1,4 +1,4 @@
-"""What a source of synthetic images is to the loop."""
+"""Source of synthetic images, as the loop knows it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

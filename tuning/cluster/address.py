@@ -1,4 +1,4 @@
-"""Is there a Ray cluster at an address, and does it ask for a token? Ray itself finds out in minutes, or not at all.
+"""Address of a Ray cluster: whether one is there, and asks for a token. Ray itself finds out in minutes, or not at all.
 
 Against Ray 2.60: `ray.init` tries an address where nobody answers for 14 minutes, and a driver whose token mode is not
 the cluster's connects and loses every trial. So the address is knocked at first, in the mode that the cluster has.

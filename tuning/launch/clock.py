@@ -1,4 +1,4 @@
-"""How long a launch has been under way, by what its journal says: from each attempt's start to its last sign of life."""
+"""Clock of a launch: how long it was under way by its journal, from each attempt's start to its last sign of life."""
 
 from tuning.launch.journal import Event
 

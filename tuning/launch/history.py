@@ -1,4 +1,4 @@
-"""What a launch's journal says, folded into one record a trial: from it a killed study is rebuilt."""
+"""History of a launch, one record a trial, from its journal: a killed study is rebuilt from it."""
 
 import sys
 from collections.abc import Callable, Iterable

@@ -1,4 +1,4 @@
-"""Where the time of a trial's training steps goes: a trace for Chrome or Perfetto, and the costliest operations as a table."""
+"""Profiler of a trial's training steps: a trace for Chrome or Perfetto, and the costliest operations as a table."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a script reads instead of text: the same figures as one JSON value."""
+"""The report as one JSON value, for a script."""
 
 import json
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""What a person reads when a sweep is over: leaderboard, what pruning saved, how good the blind choice was."""
+"""The report on a terminal: leaderboard, what pruning saved, how good the blind choice was."""
 
 import shlex
 from collections.abc import Sequence

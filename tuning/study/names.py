@@ -1,4 +1,4 @@
-"""What a study, and a launch of it, may be called: a folder beside the storage's own files."""
+"""Names that a study, and a launch of it, may have: a folder beside the storage's own files."""
 
 import os
 import re

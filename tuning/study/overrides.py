@@ -1,4 +1,4 @@
-"""What lies over what in a study: the command line over the file, the file over the scale that it names."""
+"""Overrides: the command line over the file, the file over the scale that it names."""
 
 import re
 from collections.abc import Collection, Mapping

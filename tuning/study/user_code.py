@@ -1,4 +1,4 @@
-"""Where users' networks and methods are looked for beside what is installed: the working directory, and the study file's folder."""
+"""Folders of users' code, searched after what is installed: the working directory, and the study file's folder."""
 
 import sys
 from collections.abc import Iterable

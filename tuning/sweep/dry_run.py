@@ -1,4 +1,4 @@
-"""What a sweep would do, without doing it."""
+"""Dry run: what a sweep would do, without doing it."""
 
 from dataclasses import asdict
 

@@ -1,4 +1,4 @@
-"""Turns what Tune reports into journal events: appends, nothing else.
+"""Recorder of what Tune reports, as journal events: appends, nothing else.
 
 No tracking call runs or raises inside a Tune callback: an exception there would end the sweep, and a slow server
 would stop every trial.

@@ -1,4 +1,4 @@
-"""Where a study's MLflow store is, and how it is asked: addresses, limits of patience, what may go wrong."""
+"""MLflow client: where a study's store is, limits on requests, and what may go wrong."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""What a study's trials look at, as MLflow lists datasets: the probe set, and labelled images where there are some."""
+"""Inputs of a study's trials, as MLflow lists datasets: the probe set, and labelled images where there are some."""
 
 import json
 from typing import Any

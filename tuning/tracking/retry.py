@@ -1,4 +1,4 @@
-"""How long a tracking server is asked again that gives no answer, or one that is none."""
+"""Retries of a request that a tracking server gives no answer to, or one that is none."""
 
 import logging
 import math

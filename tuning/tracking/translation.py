@@ -1,4 +1,4 @@
-"""What each event of a journal means in MLflow: the calls by which a run is told of it, each safe to repeat."""
+"""Translation of a journal's events into MLflow's calls, each safe to repeat."""
 
 import itertools
 import json

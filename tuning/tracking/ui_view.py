@@ -1,4 +1,4 @@
-"""What MLflow's UI shows first of a study: a saved view with the columns and charts that answer a person's questions.
+"""Saved view of a study in MLflow's UI: the columns and charts that answer a person's questions.
 
 The UI keeps its saved views as tags of the experiment: JSON around a deflated JSON state. A version that does not know them
 shows its own defaults.

@@ -1,4 +1,4 @@
-"""What every trial of a study shares, made once and cached by digest: dataset, teacher, probe set."""
+"""Assets that every trial of a study shares, made once and cached by digest: dataset, teacher, probe set."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What a trial's numbers depend on beside its config, seed and teacher: code, torch, processor, threads."""
+"""Environment that a trial's numbers depend on beside its config, seed and teacher: code, torch, processor, threads."""
 
 import functools
 import hashlib

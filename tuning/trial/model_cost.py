@@ -1,4 +1,4 @@
-"""What teacher and student cost, as parameters of a run: trainable values, and multiply-adds an image."""
+"""Cost of teacher and student, as parameters of a run: trainable values, and multiply-adds an image."""
 
 import functools
 

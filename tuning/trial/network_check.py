@@ -1,4 +1,4 @@
-"""Whether a teacher from a file is loaded into the network that it was trained in: what is said and what is refused."""
+"""Check that a teacher from a file is in the network that it was trained in: what is said and what is refused."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""How busy a trial's machine is, under the names that MLflow's "System metrics" tab shows."""
+"""System metrics of a trial's machine, under the names that MLflow's tab shows."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""What the setup commands install on each kind of node: Ray, what the project needs, and on which Python."""
+"""Setup commands of each kind of node: Ray, what the project needs, and on which Python."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""How many nodes of each type there are, and that the head takes no trials."""
+"""Counts of nodes of each type, and that the head takes no trials."""
 
 from cpsc.errors import ConfigError
 from tuning.cluster.launcher_config.sections import Cluster, head_type, node_types, worker_types

@@ -1,4 +1,4 @@
-"""What this project needs installed: from `pyproject.toml` where this is a checkout, else from the installed distribution."""
+"""Requirements of this project: from `pyproject.toml` where this is a checkout, else from the installed distribution."""
 
 import tomllib
 from importlib.metadata import metadata

@@ -1,4 +1,4 @@
-"""What the sections of a cluster file must be: by Ray's own validation, and by what it lets through."""
+"""Sections of a cluster file: by Ray's own validation, and by rules for what that lets through."""
 
 import contextlib
 import difflib
