@@ -449,6 +449,8 @@ def _damaged(damage: Callable[[Path], None]) -> Files:
 
 
 NOT_READABLE = "not a readable teacher file"
+TOLD_OF_TEACHER = "teacher.pt: "
+"""What is wrong with drawn bytes hangs on the draw, which any constant of the code can change: Hypothesis tries those too."""
 OTHER_BIAS = torch.ones(10)
 TEACHERS: dict[str, tuple[Files, str]] = {
     "absent": (lambda path: None, "no such teacher file"),
@@ -921,11 +923,8 @@ def drawn_cases() -> list[Case]:
         ("random set", _arguments(*SET, text), "")
         for text in _drawn(st.text(alphabet="ab.c d:[]{}!&*%\u00e9", min_size=1, max_size=20), 6)
     ]
-    found += [("random teacher", _with_teacher(_content(content)), NOT_READABLE) for content in _drawn(junk, 6)]
-    found += [
-        ("cut teacher", _with_teacher(_damaged(_cut(kept))), NOT_READABLE if kept else "an empty file")
-        for kept in _drawn(SMALL_PLACES, 6)
-    ]
+    found += [("random teacher", _with_teacher(_content(content)), TOLD_OF_TEACHER) for content in _drawn(junk, 6)]
+    found += [("cut teacher", _with_teacher(_damaged(_cut(kept))), TOLD_OF_TEACHER) for kept in _drawn(SMALL_PLACES, 6)]
     found += [("bit of a teacher", _with_teacher(_damaged(_flipped(at))), NOT_READABLE) for at in _drawn(PLACES, 12)]
     found += [("cut probe set", _with_probe(_damaged_probe(_cut(kept))), ANEW) for kept in _drawn(SMALL_PLACES, 4)]
     found += [("bit of a probe set", _with_probe(_damaged_probe(_flipped(at))), ANEW) for at in _drawn(PLACES, 8)]

@@ -1,4 +1,4 @@
-"""Which answers of an MLflow server are believed. Its client takes an empty 200 for an empty object, and so a lost list of runs
+"""Answers of an MLflow server that are believed. Its client takes an empty 200 for an empty object, and so a lost list of runs
 for a list of none; a page of HTML for a file that was stored; and an error in the words of a proxy for the server's own.
 """
 
