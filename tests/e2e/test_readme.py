@@ -31,7 +31,8 @@ SMALL = {
     "epochs": 2,
     "search.num_trials": 3,
 }
-ONE_SEED = {"space.seed": "{choice: [0]}"}
+FEWER_POINTS = {"space.seed": "{choice: [0, 1]}", "space.method": "{choice: [cpsc, adi]}"}
+"""Of the grid, which runs all that it has."""
 FEWER = {"20": "4", "8": "1"}
 """Trials that a resume extends a study to, and the epoch that a replay goes on from, in the README and here."""
 VERBS_OF_A_STUDY = {"sweep", "teacher", "probe", "trial", "report", "ui", "export", "compare"}
@@ -51,8 +52,8 @@ def run(words: list[str], cwd: Path, *, stdin: str = "") -> subprocess.Completed
 def made_small(words: list[str]) -> list[str]:
     if "--dry-run" in words:
         return words
-    grid = "search_spaces/methods.yaml" in words  # which runs its points, however many
-    small = {path: value for path, value in SMALL.items() if path != "search.num_trials"} | ONE_SEED if grid else SMALL
+    grid = "search_spaces/methods.yaml" in words
+    small = {path: value for path, value in SMALL.items() if path != "search.num_trials"} | FEWER_POINTS if grid else SMALL
     return [*words, *(word for path, value in small.items() for word in ("--set", f"{path}={value}"))]
 
 
