@@ -15,7 +15,7 @@ from tuning.launch import Journal
 from tuning.launch.folder import STUDY_FILE
 from tuning.launch.journal import Event
 from tuning.study import Study, build_config
-from tuning.study.search_space import flatten
+from tuning.study.nested_keys import flatten
 from tuning.study.yaml_loader import to_plain
 from tuning.tracking import MlflowWriter, delivering
 from tuning.trial.files import GALLERY_FILE, SAMPLES_FILE

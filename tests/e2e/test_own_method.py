@@ -9,7 +9,7 @@ import yaml
 from mlflow import MlflowClient
 
 from tests.conftest import run_cli, tiny_study, write_study
-from tuning.study.search_space import merge
+from tuning.study.nested_keys import merge
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

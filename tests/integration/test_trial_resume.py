@@ -20,7 +20,7 @@ from cpsc.rng import seeded_init
 from cpsc.teacher import Teacher
 from tuning.replay.comparison import is_of_the_moment
 from tuning.storage import Storage
-from tuning.study.search_space import BaseConfig
+from tuning.study.base_config import BaseConfig
 from tuning.trial.context import TrialContext
 from tuning.trial.files import STATE_FILE
 from tuning.trial.trainable import DistillTrainable, local_trainable

@@ -17,9 +17,9 @@ from tuning.redaction import redact
 from tuning.storage import Storage
 from tuning.study import Study, load_study
 from tuning.study.config import folder_path
+from tuning.study.distributions import Distribution
 from tuning.study.names import NAME, check_fits
 from tuning.study.overrides import refuse_scale
-from tuning.study.search_space import Distribution
 from tuning.study.user_code import look_in
 from tuning.study.validation import format_value
 from tuning.study.yaml_loader import dump_yaml, to_plain

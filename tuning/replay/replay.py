@@ -16,8 +16,9 @@ from tuning.replay.profiler import StepProfiler, check_trace_file
 from tuning.results.checkpoints import KeptCheckpoint, check_wanted, kept_checkpoint
 from tuning.results.recorded_trial import RecordedTrial, find_trial, stores_of, study_of
 from tuning.study import Study, build_config
+from tuning.study.base_config import parameter_paths, users_methods
+from tuning.study.nested_keys import flatten
 from tuning.study.overrides import parse_assignments
-from tuning.study.search_space import flatten, parameter_paths, users_methods
 from tuning.study.teacher_fit import STATISTICS, SWITCHED_OFF, without_statistics
 from tuning.study.yaml_loader import to_plain
 from tuning.trial import Assets, prepare

@@ -18,7 +18,7 @@ from tuning.results import Launch
 from tuning.search.asha import rungs_of
 from tuning.study import Study
 from tuning.study.config import ResourceConfig
-from tuning.study.search_space import to_tune
+from tuning.study.distributions import to_tune
 
 LEADERBOARD = ("trial", "outcome", "epochs", "best_epoch", "probe_agreement", "probe_kl", "test_accuracy", "seconds")
 ROBUSTNESS = ("trial", "accuracy_last", "accuracy_best", "accuracy_mean", "accuracy_std", "accuracy_late_mean", "accuracy_late_std")

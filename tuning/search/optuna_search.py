@@ -14,7 +14,7 @@ from ray.tune.search.optuna import OptunaSearch
 from tuning.launch import Journal, LaunchHistory, TrialHistory
 from tuning.outcome import Outcome, outcome_of
 from tuning.study import Study
-from tuning.study.search_space import Distribution, to_tune
+from tuning.study.distributions import Distribution, to_tune
 
 CHECKPOINTS_TO_TRY = 2
 

@@ -7,7 +7,9 @@ from typing import Any
 from cpsc.data import DatasetConfig
 from cpsc.errors import ConfigError
 from cpsc.published import PublishedConfig
-from tuning.study.search_space import BaseConfig, Distribution, build_config, flatten
+from tuning.study.base_config import BaseConfig, build_config
+from tuning.study.distributions import Distribution
+from tuning.study.nested_keys import flatten
 from tuning.study.validation import format_value
 
 ASSUMED = 10

@@ -19,18 +19,13 @@ from cpsc.probe import ProbeConfig
 from cpsc.published import NORMALISATION_RULE, PublishedConfig
 from cpsc.teacher import TeacherRecipe
 from tuning.redaction import redact
+from tuning.study.base_config import BaseConfig, build_config, check_settings
 from tuning.study.class_count import class_count
+from tuning.study.distributions import Distribution
 from tuning.study.names import MAX_NAME_BYTES, check_fits, check_study_name
 from tuning.study.overrides import SCALE, apply_overrides, apply_scale, parse_assignments
-from tuning.study.search_space import (
-    BaseConfig,
-    Distribution,
-    build_config,
-    check_settings,
-    grid_points,
-    parse_space,
-    parse_start,
-)
+from tuning.study.search_space import parse_space
+from tuning.study.start_points import grid_points, parse_start
 from tuning.study.tracking_uri import is_tracking_uri
 from tuning.study.validation import format_value, said_as_text, validate
 from tuning.study.yaml_loader import read_mapping

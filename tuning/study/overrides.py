@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from cpsc.errors import ConfigError
+from tuning.study.base_config import check_path, users_methods
+from tuning.study.nested_keys import flatten, merge, set_path
 from tuning.study.packaged_studies import SCALES
-from tuning.study.search_space import check_path, flatten, merge, set_path, users_methods
 from tuning.study.yaml_loader import load_yaml, read_mapping
 
 SCALE, BY_METHOD = "scale", "by_method"

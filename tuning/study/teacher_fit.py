@@ -12,8 +12,10 @@ from cpsc.models.imported import PREFIX
 from cpsc.norms import NormSurvey, survey_norms
 from cpsc.rng import stream
 from cpsc.teacher import Teacher
+from tuning.study.base_config import build_config
 from tuning.study.config import Study
-from tuning.study.search_space import build_config, copy_nested, merge, parse_space
+from tuning.study.nested_keys import copy_nested, merge
+from tuning.study.search_space import parse_space
 
 STATISTICS = "weights.batch_statistics"
 PROBE_STATISTICS = "probe.batch_statistics"

@@ -23,7 +23,7 @@ from tuning.search.optuna_search import StudySearch, build_search, has_work
 from tuning.storage import Storage
 from tuning.study import Study
 from tuning.study.config import check_searchable
-from tuning.study.search_space import to_tune
+from tuning.study.distributions import to_tune
 from tuning.sweep.launch_record import launch_start, open_writer, shared_params
 from tuning.sweep.progress import SweepProgress
 from tuning.sweep.recorder import Recorder, is_disk_full

@@ -21,7 +21,8 @@ from tuning.launch import Journal, LaunchHistory
 from tuning.outcome import Outcome, outcome_of
 from tuning.redaction import redact
 from tuning.study import build_config
-from tuning.study.search_space import BaseConfig, flatten
+from tuning.study.base_config import BaseConfig
+from tuning.study.nested_keys import flatten
 from tuning.study.yaml_loader import to_plain
 from tuning.trial.trainable import loggable_metrics
 

@@ -8,8 +8,8 @@ from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
 from tuning.cluster.preflight import StorageHandshake
 from tuning.storage import Storage
+from tuning.study.base_config import BaseConfig
 from tuning.study.config import Study
-from tuning.study.search_space import BaseConfig
 from tuning.study.user_code import code_folders
 from tuning.trial.assets import Assets
 

@@ -21,7 +21,7 @@ from cpsc.gallery import Gallery
 from cpsc.measurement import Measurement
 from cpsc.pictures import save_grid
 from tuning.study import build_config
-from tuning.study.search_space import Point
+from tuning.study.nested_keys import Point
 from tuning.study.user_code import look_in
 from tuning.study.yaml_loader import to_plain
 from tuning.trial.context import TrialContext

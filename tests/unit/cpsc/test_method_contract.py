@@ -13,7 +13,7 @@ from cpsc.errors import ConfigError
 from cpsc.methods import METHODS
 from tests.unit.cpsc.test_distiller import copy_of, differences, without_timings
 from tuning.study import build_config
-from tuning.study.search_space import BaseConfig
+from tuning.study.base_config import BaseConfig
 
 SMALL: dict[str, Any] = {
     "seed": 3,

@@ -30,7 +30,7 @@ from cpsc.schedule import student_lr
 from cpsc.statistics import ChannelStatistics, channel_means, recorded
 from tests.unit.cpsc.test_distiller import copy_of, differences
 from tests.unit.cpsc.test_method_contract import small
-from tuning.study.search_space import flatten
+from tuning.study.nested_keys import flatten
 
 BATCH, CLASSES, DIM = 6, 4, 5
 NO_TERMS = dict.fromkeys(vars(LossWeights()), 0.0)

@@ -10,7 +10,7 @@ from cpsc.methods.cpsc import CpscConfig
 from cpsc.presets import preset
 from cpsc.schedule import generator_lr, student_lr
 from tuning.study import build_config
-from tuning.study.search_space import BaseConfig
+from tuning.study.base_config import BaseConfig
 
 
 def test_the_paper_preset_changes_nothing() -> None:

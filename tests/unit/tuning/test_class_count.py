@@ -16,7 +16,7 @@ from tuning.display import Display
 from tuning.study import Study
 from tuning.study.class_count import check_class_count
 from tuning.study.config import resolve_study
-from tuning.study.overrides import overridden
+from tuning.study.overrides import apply_overrides
 from tuning.trial import prepare
 
 Raw = dict[str, Any]
@@ -67,7 +67,7 @@ def test_presets_are_taken_for_the_classes_that_a_study_names_in_any_way(config:
 
 def test_an_override_names_them_too(raw: Raw) -> None:
     content = {"name": "s", "space": {"student.lr": {"uniform": [0.02, 0.3]}}, "config": {"teacher": PUBLISHED}}
-    assert resolve_study(overridden(content, {"num_classes": 200}, keys=content.keys())).config.schedule.batch_size == 256
+    assert resolve_study(apply_overrides(content, {"num_classes": 200}, keys=content.keys())).config.schedule.batch_size == 256
 
 
 @pytest.mark.parametrize("stated", [True, 1, 0, -3, 10.0, "10", [10]])

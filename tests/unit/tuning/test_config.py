@@ -15,9 +15,9 @@ from cpsc.data.dataset import Normalisation
 from cpsc.errors import ConfigError
 from cpsc.published import PublishedConfig
 from tuning.study import build_config, load_study
+from tuning.study.base_config import parameter_paths
 from tuning.study.config import StudyFile, resolve_study
 from tuning.study.overrides import parse_assignments
-from tuning.study.search_space import parameter_paths
 
 Raw = dict[str, Any]
 Write = Callable[[Any], Path]

@@ -10,7 +10,7 @@ from tuning.launch.clock import DRIVER_DIED
 from tuning.launch.history import FIELDS
 from tuning.launch.launch import check_resumable
 from tuning.outcome import Outcome
-from tuning.study.search_space import Distribution
+from tuning.study.distributions import Distribution
 
 METRIC = "best_probe_agreement"
 Event = dict[str, Any]

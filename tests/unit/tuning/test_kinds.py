@@ -18,8 +18,10 @@ from cpsc.methods import config_class
 from cpsc.probe import ProbeConfig
 from cpsc.published import PublishedConfig
 from cpsc.teacher import TeacherRecipe
+from tuning.study.base_config import parameter_paths
 from tuning.study.config import StudyFile, resolve_study
-from tuning.study.search_space import FIXED_PATHS, REPEATED_PATH, parameter_paths, set_path
+from tuning.study.nested_keys import set_path
+from tuning.study.search_space import FIXED_PATHS, REPEATED_PATH
 
 Raw = dict[str, Any]
 STUDY: Raw = {

@@ -9,8 +9,9 @@ from cpsc.methods import effective_settings
 from tests.unit.cpsc.ninth_method import DoubtConfig
 from tests.unit.tuning.conftest import Write
 from tuning.replay.replay import Changes
+from tuning.study.base_config import build_config, parameter_paths, users_methods
 from tuning.study.config import load_study, resolve_study
-from tuning.study.search_space import build_config, flatten, parameter_paths, users_methods
+from tuning.study.nested_keys import flatten
 
 NINTH = "tests.unit.cpsc.ninth_method:Doubt"
 OWN_SPACE = {"weights.doubt": {"loguniform": [0.1, 10]}, "doubting.temperature": {"uniform": [1, 8]}}

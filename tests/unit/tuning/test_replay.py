@@ -14,7 +14,7 @@ from tuning.display import Display
 from tuning.outcome import Outcome
 from tuning.replay.replay import Changes, last_epoch, recorded_point
 from tuning.study import Study, build_config, load_study
-from tuning.study.search_space import flatten
+from tuning.study.nested_keys import flatten
 from tuning.study.yaml_loader import to_plain
 
 POINT = {"weights.contrast": 0.5, "student.lr": 0.1, "schedule.student_steps": 2, "cpsc.contrast": "two_view"}

@@ -8,7 +8,7 @@ import pytest
 from cpsc.methods import METHODS, config_class
 from cpsc.presets import preset
 from tuning.study import Study, build_config, load_study
-from tuning.study.search_space import flatten
+from tuning.study.nested_keys import flatten
 
 FOLDER = Path(__file__).parents[3] / "search_spaces"
 SCALES = sorted(path.stem for path in (FOLDER / "scales").glob("*.yaml"))

@@ -9,20 +9,11 @@ from ray.tune.search.sample import Categorical, Float, Integer
 from cpsc.errors import ConfigError
 from cpsc.methods import config_class
 from tuning.study import build_config
-from tuning.study.search_space import (
-    BaseConfig,
-    Distribution,
-    check_path,
-    copy_nested,
-    flatten,
-    grid_points,
-    merge,
-    parameter_paths,
-    parse_space,
-    parse_start,
-    set_path,
-    to_tune,
-)
+from tuning.study.base_config import BaseConfig, check_path, parameter_paths
+from tuning.study.distributions import Distribution, to_tune
+from tuning.study.nested_keys import copy_nested, flatten, merge, set_path
+from tuning.study.search_space import parse_space
+from tuning.study.start_points import grid_points, parse_start
 
 OWN: dict[str, Any] = {"epochs": 9, "student": {"arch": "wrn_10_1", "warmup_epochs": 1}}
 BASE = BaseConfig(own=OWN)

@@ -27,7 +27,7 @@ from tuning.search import StudyMirror, mirroring
 from tuning.search import optuna_mirror as study_mirror
 from tuning.search.optuna_search import StudySearch, build_search
 from tuning.study.config import resolve_study
-from tuning.study.search_space import to_tune
+from tuning.study.distributions import to_tune
 
 pytestmark = pytest.mark.slow  # Optuna's studies on SQLite, read by Optuna's own plots
 METRIC = "best_probe_agreement"

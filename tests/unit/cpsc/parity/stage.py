@@ -13,7 +13,7 @@ from cpsc.methods.base import NO_OUTPUT
 from cpsc.models import Output
 from cpsc.statistics import ChannelStatistics
 from tuning.study import build_config
-from tuning.study.search_space import BaseConfig
+from tuning.study.base_config import BaseConfig
 
 RELATIVE = 1e-6
 FLOORED = 1e-9

@@ -1,0 +1,121 @@
+"""Base config of a study: what it fixes, how a point becomes a `DistillConfig`, and which parameters there are."""
+
+import dataclasses
+import difflib
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from cpsc.config import DistillConfig
+from cpsc.errors import ConfigError
+from cpsc.import_path import is_import_path
+from cpsc.methods import METHODS, check_method, config_class
+from cpsc.models import check_arch
+from cpsc.presets import DEFAULT_METHOD, preset
+from tuning.study.nested_keys import Point, flatten, merge, set_path
+from tuning.study.validation import format_value, validate
+
+
+@dataclasses.dataclass(frozen=True)
+class BaseConfig:
+    """What a study fixes of `DistillConfig`: its own nested keys over those of the preset, which hangs on the method.
+
+    `by_method`: settings of the study for one method only, over the others. `preset`: None is each method's default.
+    """
+
+    own: Mapping[str, Any]
+    by_method: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    preset: str | None = None
+    num_classes: int = 10
+
+    def nested(self, point: "Point") -> dict[str, Any]:
+        """The nested keys with `point` laid over them."""
+        method = point.get("method", self.own.get("method", DEFAULT_METHOD))
+        if not isinstance(method, str):
+            raise ConfigError(f"config.method: must be one of {', '.join(METHODS)}, got {format_value(method)}")
+        with _told_of("config."):
+            under = preset(self.preset, method=method, num_classes=self.num_classes)
+        nested = merge(merge(under, self.own), self.by_method.get(method, {}))
+        for path, value in point.items():
+            set_path(nested, path, value)
+        return nested
+
+
+def build_config(settings: BaseConfig, point: Point) -> DistillConfig:
+    """The config that `settings` and `point` (dotted paths) give. ConfigError names the path that breaks a rule."""
+    nested = settings.nested(point)
+    with _told_of("config."):
+        adapter = _adapter(nested.get("method", DEFAULT_METHOD))
+    config = validate(adapter, nested, where="config")
+    with _told_of("config.student."):
+        check_arch(config.student.arch)
+    with _told_of("config."):
+        check_method(config)
+    return config
+
+
+def _adapter(method: str) -> TypeAdapter[DistillConfig]:
+    kind: Any = config_class(method)
+    return _adapter_of(kind)
+
+
+@functools.cache
+def _adapter_of(kind: Any) -> TypeAdapter[DistillConfig]:
+    return TypeAdapter(kind)
+
+
+@contextmanager
+def _told_of(prefix: str) -> Iterator[None]:
+    """ConfigErrors from inside, with `prefix` before the path that they begin with."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{prefix}{error}") from error
+
+
+def users_methods(config: Any, space: Any = None) -> set[str]:
+    """The users' own methods that ``config`` and ``space``, as a study's file has them, name: what these bring are parameters."""
+    config, space = (level if isinstance(level, Mapping) else {} for level in (config, space))
+    by_method, searched = config.get("by_method"), space.get("method")
+    names: list[Any] = [config.get("method"), *(by_method if isinstance(by_method, Mapping) else ())]
+    choice = searched.get("choice") if isinstance(searched, Mapping) else None
+    return set(filter(is_import_path, [*names, *(choice if isinstance(choice, list) else ())]))
+
+
+def parameter_paths(methods: Iterable[str] = ()) -> dict[str, Any]:
+    """Every parameter's dotted path with its default: those that there always are, and what `methods` bring along."""
+    kinds = map(config_class, (DEFAULT_METHOD, *methods))
+    return {path: value for kind in kinds for path, value in flatten(dataclasses.asdict(kind()))}
+
+
+def check_path(path: str, *, where: str, methods: Iterable[str] = ()) -> None:
+    """Raise ConfigError, with the nearest existing path, unless `path` is a parameter, be it one that `methods` bring along."""
+    known = parameter_paths(methods)
+    if path in known:
+        return
+    leaf = path.rsplit(".", 1)[-1]
+    by_leaf = [name for name in known if name.rsplit(".", 1)[-1] == leaf]
+    close = by_leaf or difflib.get_close_matches(path, known, n=1, cutoff=0.6)
+    hint = f"did you mean {close[0]}?" if close else f"parameters are {', '.join(list(known)[:6])}, ..."
+    raise ConfigError(f"{where}.{path}: unknown parameter, {hint}")
+
+
+def check_settings(settings: Mapping[str, Any], *, method: str, where: str, prefix: str = "") -> None:
+    """Raise ConfigError where a nested key is no parameter, or its value of another kind; whether they go together is not asked."""
+    known = parameter_paths((method,))
+    for key, value in settings.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and any(name.startswith(f"{path}.") for name in known):
+            check_settings(value, method=method, where=where, prefix=f"{path}.")
+            continue
+        check_path(path, where=where, methods=(method,))
+        alone: dict[str, Any] = {}
+        set_path(alone, path, value)
+        try:
+            validate(_adapter(method), alone, where=where)
+        except ConfigError as error:
+            if isinstance(error.__cause__, ValidationError):
+                raise

@@ -1,0 +1,65 @@
+"""Start points of a search, and the points of a grid."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cpsc.errors import ConfigError
+from tuning.study.base_config import BaseConfig, build_config, check_path
+from tuning.study.distributions import Distribution
+from tuning.study.nested_keys import flatten
+from tuning.study.validation import format_value, said_as_text
+
+MAX_GRID = 10_000
+
+
+def parse_start(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Distribution], settings: BaseConfig) -> list[dict[str, Any]]:
+    """Points to try first; a parameter that a point leaves out takes the value that the study would have without it."""
+    points = []
+    for index, point in enumerate(raw):
+        where = f"start[{index}]"
+        for path in point:
+            if path not in space:
+                check_path(path, where=where)
+                raise ConfigError(f"{where}.{path}: is not searched, list it under space or set it under config")
+        chosen = {path: point[path] for path, domain in space.items() if path in point and not domain.when}
+        defaults = dict(flatten(dataclasses.asdict(build_config(settings, _checked(chosen, space, where)))))
+        full = {path: point.get(path, defaults.get(path)) for path, domain in space.items() if not domain.when}
+        active = [path for path, domain in space.items() if domain.when and domain.is_active(full)]
+        full |= {path: point.get(path, defaults.get(path)) for path in active}
+        if idle := [path for path in point if path not in full]:
+            raise ConfigError(f"{where}.{idle[0]}: does not exist beside the rest of the point, its when says otherwise")
+        points.append(_checked(full, space, where))
+    return points
+
+
+def _checked(point: dict[str, Any], space: Mapping[str, Distribution], where: str) -> dict[str, Any]:
+    for path, value in point.items():
+        if not space[path].contains(value):
+            rule = said_as_text(value) or f" lies outside {space[path]}, start points must lie inside"
+            raise ConfigError(f"{where}.{path}: {format_value(value)}{rule}")
+    return point
+
+
+def grid_points(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Distribution], settings: BaseConfig) -> list[dict[str, Any]]:
+    """Every combination of the options of `space`, the last parameter changing fastest; each is checked.
+
+    Where `raw` lists points, these, with every combination of the parameters that none of them mentions.
+    """
+    listed = {path for point in raw for path in point}
+    points = parse_start(raw, {path: space[path] for path in space if path in listed}, settings) if raw else [{}]
+    for path, domain in space.items():
+        if path not in listed:
+            points = [extended for point in points for extended in _extended(point, path, domain)]
+    if len(points) > MAX_GRID:
+        raise ConfigError(f"space: a grid of {len(points)} points, at most {MAX_GRID} are run")
+    for point in points:
+        try:
+            build_config(settings, point)
+        except ConfigError as error:
+            raise ConfigError(f"space: the grid's point {format_value(point)} leaves what is allowed: {error}") from error
+    return points
+
+
+def _extended(point: dict[str, Any], path: str, domain: Distribution) -> list[dict[str, Any]]:
+    return [point | {path: option} for option in domain.arguments] if domain.is_active(point) else [point]
