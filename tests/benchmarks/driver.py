@@ -37,8 +37,8 @@ from ray.tune.execution.tune_controller import TuneController
 
 from cpsc import checkpoint
 from cpsc.pictures import save_grid
-from tests.benchmarks.malformed import probe_path, sound_probe, sound_teacher, study_of_a_bundle
 from tests.benchmarks.step import processor
+from tests.support.malformed import probe_path, sound_probe, sound_teacher, study_of_a_bundle
 from tuning.display import Display
 from tuning.outcome import Outcome
 from tuning.search import StudyMirror

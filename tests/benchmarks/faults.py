@@ -22,10 +22,8 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from tests.benchmarks.malformed import cases, run_catalogue
-from tests.clusters import stay_on_loopback
-from tests.conftest import write_study
-from tests.killing import (
+from tests.support.clusters import stay_on_loopback
+from tests.support.killing import (
     ROOT,
     count_epochs,
     end,
@@ -36,7 +34,9 @@ from tests.killing import (
     wait_for_epochs,
     wait_for_record,
 )
-from tests.servers import differences, mlflow_server
+from tests.support.malformed import cases, run_catalogue
+from tests.support.servers import differences, mlflow_server
+from tests.support.studies import write_study
 from tuning.launch import Journal, LaunchHistory, replay_events
 from tuning.outcome import Outcome
 from tuning.search.asha import ResumableAsha, build_scheduler

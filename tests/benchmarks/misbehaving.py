@@ -17,10 +17,10 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from tests.conftest import tiny_study, write_study
-from tests.killing import start
-from tests.misbehaving import MisbehavingProxy, misbehaving, not_once
-from tests.servers import MlflowServer, mlflow_server
+from tests.support.killing import start
+from tests.support.misbehaving import MisbehavingProxy, misbehaving, not_once
+from tests.support.servers import MlflowServer, mlflow_server
+from tests.support.studies import tiny_study, write_study
 
 DELAYS_S = (1.0, 12.0)
 """Below and beyond the ten seconds that the client waits."""

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.report
 
-The study is one that was never run (`tests.made_sweep`), in a store on this machine's disk.
+The study is one that was never run (`tests.support.made_sweep`), in a store on this machine's disk.
 """
 
 import tempfile
@@ -12,8 +12,8 @@ from pathlib import Path
 import typer
 import yaml
 
-from tests.conftest import run_cli
-from tests.made_sweep import made_store
+from tests.support.made_sweep import made_store
+from tests.support.studies import run_cli
 from tuning.study import load_study
 
 STUDY = Path("search_spaces/digits.yaml")

@@ -18,8 +18,8 @@ from typing import Any
 
 import psutil
 
-from tests.conftest import tiny_study, write_study
-from tests.killing import end, start, statuses
+from tests.support.killing import end, start, statuses
+from tests.support.studies import tiny_study, write_study
 from tuning.launch.folder import launches_in
 
 TIMEOUT_S = 900.0

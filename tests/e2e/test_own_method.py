@@ -8,7 +8,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from tests.conftest import run_cli, tiny_study, write_study
+from tests.support.studies import run_cli, tiny_study, write_study
 from tuning.study.nested_keys import merge
 
 ROOT = Path(__file__).parents[2]

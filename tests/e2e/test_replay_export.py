@@ -15,8 +15,8 @@ from mlflow.entities import Run
 
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
-from tests.bare import run_bare
-from tests.conftest import run_cli, tiny_study, write_study
+from tests.support.bare import run_bare
+from tests.support.studies import run_cli, tiny_study, write_study
 from tests.unit.tuning.test_export import has_onnx
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]

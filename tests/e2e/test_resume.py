@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from cpsc.errors import ConfigError
-from tests.conftest import run_cli, write_study
-from tests.killing import (
+from tests.support.killing import (
     count_epochs,
     end,
     recorded_curves,
@@ -19,6 +18,7 @@ from tests.killing import (
     wait_for_epochs,
     wait_for_record,
 )
+from tests.support.studies import run_cli, write_study
 from tuning.display import Display
 from tuning.launch import Journal, replay_events
 from tuning.study import load_study

@@ -22,7 +22,7 @@ from mlflow.entities import Run
 from cpsc.deploy import build_deployed
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
-from tests.conftest import run_cli, tiny_study, write_study
+from tests.support.studies import run_cli, tiny_study, write_study
 from tuning.display import Display
 from tuning.launch import Journal, replay_events
 from tuning.replay.comparison import is_of_the_moment

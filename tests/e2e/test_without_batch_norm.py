@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from cpsc.data import DatasetConfig, load_dataset
 from cpsc.errors import ConfigError
 from cpsc.models import build_imported
-from tests.conftest import run_cli, tiny_study, write_study
+from tests.support.studies import run_cli, tiny_study, write_study
 from tuning.cli import probe, replay, teacher, trial
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]

@@ -22,9 +22,9 @@ from cpsc.data.dataset import Normalisation
 from cpsc.models import build_model
 from cpsc.rng import seeded_init
 from cpsc.teacher import Teacher
-from tests.clusters import demand_token, head, stay_on_loopback, trial_processes, until
-from tests.conftest import write_study
-from tests.killing import ROOT, count_epochs, end, recorded_curves, repeat_alone, slow_study, start, statuses
+from tests.support.clusters import demand_token, head, stay_on_loopback, trial_processes, until
+from tests.support.killing import ROOT, count_epochs, end, recorded_curves, repeat_alone, slow_study, start, statuses
+from tests.support.studies import write_study
 from tuning.launch import Journal, LaunchHistory, replay_events
 from tuning.outcome import Outcome
 from tuning.study import load_study

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import run_cli, write_study
-from tests.killing import recorded_curves, slow_study, start, wait_for_epochs
+from tests.support.killing import recorded_curves, slow_study, start, wait_for_epochs
+from tests.support.studies import run_cli, write_study
 from tuning.launch import Journal, LaunchHistory, replay_events
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests.conftest import run_cli, tiny_study, write_study
-from tests.killing import ROOT
-from tests.misbehaving import registered_not_once
+from tests.support.killing import ROOT
+from tests.support.misbehaving import registered_not_once
+from tests.support.studies import run_cli, tiny_study, write_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

@@ -11,7 +11,7 @@ import ray
 from ray._private import ray_constants
 
 from cpsc.errors import ConfigError
-from tests.conftest import write_study
+from tests.support.studies import write_study
 from tuning.cluster.session import RaySession, terminating_like_ctrl_c
 from tuning.display import Display
 from tuning.study import load_study

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from tests.conftest import run_cli, tiny_study, write_study
-from tests.killing import count_epochs, end, slow_study, start, wait_for_epochs
-from tests.misbehaving import misbehaving, not_once
-from tests.servers import MlflowServer, Postgres, differences, mlflow_server, postgres
+from tests.support.killing import count_epochs, end, slow_study, start, wait_for_epochs
+from tests.support.misbehaving import misbehaving, not_once
+from tests.support.servers import MlflowServer, Postgres, differences, mlflow_server, postgres
+from tests.support.studies import run_cli, tiny_study, write_study
 from tuning.launch import Journal, replay_events
 from tuning.study.config import resolve_study
 from tuning.tracking import MlflowWriter, delivering

@@ -7,8 +7,8 @@ import yaml
 
 import tuning
 from cpsc.errors import ConfigError
-from tests.conftest import tiny_study
-from tests.made_sweep import made_store
+from tests.support.made_sweep import made_store
+from tests.support.studies import tiny_study
 from tuning import load_results, load_study, run_trial, trials_frame, write_page
 
 

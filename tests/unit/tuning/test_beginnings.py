@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 from cpsc.atomic_file import atomic_path
 from cpsc.errors import ConfigError
-from tests.killing import dies_at
+from tests.support.killing import dies_at
 from tuning.launch import DriverLock, Journal
 from tuning.launch import folder as launch_folder
 from tuning.launch.folder import FORGOTTEN_S, claim, clear_forgotten, launches_in

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from tests.records import recorded_trial
+from tests.support.records import recorded_trial
 from tuning.outcome import Outcome
 from tuning.replay.comparison import Comparison
 from tuning.results.recorded_trial import RecordedTrial

@@ -13,8 +13,8 @@ from cpsc.data.dataset import Normalisation
 from cpsc.errors import CheckpointError, ConfigError
 from cpsc.models import build_model
 from cpsc.rng import seeded_init
-from tests.bare import FOREIGN, run_bare
-from tests.records import recorded_trial
+from tests.support.bare import FOREIGN, run_bare
+from tests.support.records import recorded_trial
 from tuning.display import Display
 from tuning.export import formats as exported
 from tuning.export import parse_formats

@@ -10,7 +10,7 @@ import torch
 
 from cpsc import checkpoint
 from cpsc.errors import CheckpointError, ConfigError
-from tests.records import recorded_trial
+from tests.support.records import recorded_trial
 from tests.unit.tuning.conftest import Write
 from tuning.results.checkpoints import best_student, check_wanted, kept_checkpoint
 from tuning.results.recorded_trial import RecordedTrial

@@ -7,7 +7,7 @@ import pytest
 from mlflow.store.db.utils import create_sqlalchemy_engine
 
 from cpsc.errors import ConfigError
-from tests.conftest import tiny_study
+from tests.support.studies import tiny_study
 from tuning.launch.launch import open_launch
 from tuning.sqlite import sqlite_uri
 from tuning.study.config import resolve_study

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cpsc.errors import ConfigError
-from tests.conftest import tiny_study, write_study
+from tests.support.studies import tiny_study, write_study
 from tuning import cli, load_study
 from tuning.display import Display
 from tuning.report.loading import read_named

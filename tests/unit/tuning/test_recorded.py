@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from cpsc.errors import ConfigError
-from tests.conftest import tiny_study
+from tests.support.studies import tiny_study
 from tuning.outcome import Outcome
 from tuning.results.recorded_trial import find_trial, stores_of, study_of
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from cpsc.errors import ConfigError
 from cpsc.methods import effective_settings
-from tests.records import recorded_trial
+from tests.support.records import recorded_trial
 from tests.unit.tuning.conftest import Write
 from tuning.display import Display
 from tuning.outcome import Outcome

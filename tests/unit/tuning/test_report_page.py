@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from pyarrow import parquet
 
 from cpsc.errors import ConfigError
-from tests.made_sweep import EPOCH_S, made_store
+from tests.support.made_sweep import EPOCH_S, made_store
 from tuning.display import Display
 from tuning.report import read_launch, read_named, write_report
 from tuning.report.as_json import launch_figures, to_json

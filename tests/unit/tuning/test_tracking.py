@@ -19,7 +19,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import INVALID_PARAMETER_VALUE, UNAUTHENTICATED, MlflowException
 
 from cpsc.errors import ConfigError
-from tests.conftest import tiny_study
+from tests.support.studies import tiny_study
 from tuning.launch import Journal
 from tuning.launch.journal import Event
 from tuning.redaction import reason

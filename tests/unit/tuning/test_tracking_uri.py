@@ -3,7 +3,7 @@
 import pytest
 
 from cpsc.errors import ConfigError
-from tests.conftest import tiny_study
+from tests.support.studies import tiny_study
 from tuning.study.config import resolve_study
 from tuning.study.tracking_uri import is_tracking_uri
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from ray.tune.experiment import Trial
 
-from tests.conftest import tiny_study
+from tests.support.studies import tiny_study
 from tuning.launch import Journal, LaunchHistory, TrialHistory
 from tuning.study.config import resolve_study
 from tuning.sweep.recorder import Recorder

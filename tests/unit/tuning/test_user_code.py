@@ -12,7 +12,7 @@ import torch
 from cpsc.errors import ConfigError
 from cpsc.probe import ProbeConfig, synthesise
 from cpsc.published import PublishedConfig, load_teacher
-from tests.conftest import tiny_study, write_study
+from tests.support.studies import tiny_study, write_study
 from tuning.launch.launch import recorded_code_folders
 from tuning.storage import Storage
 from tuning.study.config import resolve_study

@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from cpsc.errors import ConfigError
-from tests.made_sweep import made_store
+from tests.support.made_sweep import made_store
 from tuning.results.from_mlflow import load_launch
 from tuning.study import Study, load_study
 from tuning.tracking import store_uri

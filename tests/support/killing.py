@@ -14,14 +14,12 @@ from typing import Any
 import torch
 from mlflow import MlflowClient
 
-from tests.conftest import tiny_study
+from tests.support.studies import ROOT, tiny_study
 from tuning.display import Display
 from tuning.launch import Journal
 from tuning.replay.comparison import is_of_the_moment
 from tuning.study import Study
 from tuning.trial.local import run_trial
-
-ROOT = Path(__file__).parent.parent
 
 
 def slow_study(folder: Path, *, teacher: Path | None = None) -> dict[str, Any]:

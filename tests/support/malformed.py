@@ -1,7 +1,7 @@
 """Malformed study files, checkpoints, teachers, probe sets, datasets, journals and arguments, each through the command line.
 
 Each must end in exit status 2 and one line on stderr, before Ray starts and without running what a file holds.
-``python -m tests.benchmarks.malformed`` runs them all and prints the lines.
+``python -m tests.support.malformed`` runs them all and prints the lines.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from cpsc.data import DatasetConfig, Normalisation, load_dataset
 from cpsc.models import build_model
 from cpsc.probe import ProbeConfig, ProbeSet
 from cpsc.teacher import Teacher, TeacherRecipe
-from tests.conftest import run_cli, tiny_study, write_study
+from tests.support.studies import run_cli, tiny_study, write_study
 from tuning import cli
 
 Study = dict[str, Any]

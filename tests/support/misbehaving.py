@@ -14,7 +14,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
 
-from tests.servers import MlflowServer, differences
+from tests.support.servers import MlflowServer, differences
 from tuning.launch import Journal
 from tuning.tracking.champion import ALIAS
 from tuning.tracking.translation import ARTIFACT_FOLDERS, ARTIFACTS
