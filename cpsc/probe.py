@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cpsc import checkpoint
 from cpsc.config import (
@@ -153,26 +153,8 @@ def synthesise(
     streams = RandomStreams(derive_seed(config.seed, "probe"), device)
     synthesis = InvertedBatches(settings, teacher, streams, device)
     method = Adi(settings, teacher=network, student=network)
-    recorder = StatisticsRecorder(network, weight="probe.batch_statistics") if method.needs_statistics else None
-    observer = BatchViews(network, network, method, recorder=recorder)
     total, done = config.num_images // config.batch_size * config.steps, itertools.count(1)
-
-    def on_loss(loss: Tensor) -> None:
-        synthesis.on_loss(loss)
-        on_step(next(done), total)
-
-    phase = Phase(
-        name="probe set",
-        steps=config.steps,
-        modules=synthesis.modules,
-        terms=lambda: method.generator_terms(observer.generator_view(synthesis.batch())),
-        weights=method.generator_weights,
-        optimizers=synthesis.optimizers,
-        scaler=torch.amp.GradScaler(device.type, enabled=False),
-        begin=synthesis.begin,
-        on_loss=on_loss,
-        end=synthesis.end,
-    )
+    phase = _inversion(synthesis, method, network, config.steps, device, on_step=lambda: on_step(next(done), total))
     run_epoch(
         [phase],
         iterations=config.num_images // config.batch_size,
@@ -185,6 +167,31 @@ def synthesise(
         labels=labels.cpu(),
         teacher_digest=teacher.digest,
         teacher_accuracy=accuracy(predict(network, teacher.normalisation.normalise(images)), labels),
+    )
+
+
+def _inversion(
+    synthesis: InvertedBatches, method: Adi, network: nn.Module, steps: int, device: torch.device, *, on_step: Callable[[], None]
+) -> Phase:
+    """The generator turn of `method` in which a batch of images is inverted out of `network`."""
+    recorder = StatisticsRecorder(network, weight="probe.batch_statistics") if method.needs_statistics else None
+    views = BatchViews(network, network, method, recorder=recorder)
+
+    def on_loss(loss: Tensor) -> None:
+        synthesis.on_loss(loss)
+        on_step()
+
+    return Phase(
+        name="probe set",
+        steps=steps,
+        modules=synthesis.modules,
+        terms=lambda: method.generator_terms(views.generator_view(synthesis.batch())),
+        weights=method.generator_weights,
+        optimizers=synthesis.optimizers,
+        scaler=torch.amp.GradScaler(device.type, enabled=False),
+        begin=synthesis.begin,
+        on_loss=on_loss,
+        end=synthesis.end,
     )
 
 

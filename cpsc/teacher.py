@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -273,6 +273,22 @@ def train_teacher(
     with seeded_init(recipe.seed, "teacher"):
         network = build_model(recipe.arch, num_classes=dataset.num_classes, channels=dataset.channels)
     place(network, device)
+    for epoch, loss in _train(network, recipe, dataset, device):
+        on_epoch(epoch, loss)
+    return Teacher(
+        arch=recipe.arch,
+        class_names=dataset.class_names,
+        channels=dataset.channels,
+        image_size=dataset.image_size,
+        normalisation=dataset.normalisation,
+        dataset=dataset.name,
+        test_accuracy=measure(network, dataset, device),
+        state={name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()},
+    )
+
+
+def _train(network: nn.Module, recipe: TeacherRecipe, dataset: Dataset, device: torch.device) -> Iterator[tuple[int, float]]:
+    """Train `network` in place -> each epoch, from 1, with its mean loss, once it is over."""
     schedule = recipe.as_schedule()
     optimizer = torch.optim.SGD(
         network.parameters(),
@@ -301,17 +317,7 @@ def train_teacher(
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
-        on_epoch(epoch, torch.stack(losses).mean().item())
-    return Teacher(
-        arch=recipe.arch,
-        class_names=dataset.class_names,
-        channels=dataset.channels,
-        image_size=dataset.image_size,
-        normalisation=dataset.normalisation,
-        dataset=dataset.name,
-        test_accuracy=measure(network, dataset, device),
-        state={name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()},
-    )
+        yield epoch, torch.stack(losses).mean().item()
 
 
 def measure(network: nn.Module, dataset: Dataset, device: torch.device) -> float:

@@ -200,9 +200,7 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
     """The study that a file's content describes."""
     file = validate(_STUDY_FILE, raw, where="study")
     check_study_name(file.name)
-    if file.tracking.uri is not None and not is_tracking_uri(file.tracking.uri):
-        uri = redact(file.tracking.uri)
-        raise ConfigError(f"tracking.uri: must be an MLflow server, e.g. http://127.0.0.1:5000, or a database's URI, got {uri!r}")
+    _check_tracking_uri(file.tracking.uri)
     config = dict(file.config)
     dataset = _parse_dataset(config.pop("dataset", None))
     teacher = _parse_teacher(config.pop("teacher", None), dataset)
@@ -214,13 +212,7 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
         preset=_parse_preset(config.pop("preset", None)),
         num_classes=num_classes,
     )
-    resolved = build_config(base, {})
-    if file.objective == "test_accuracy" and dataset is None:
-        raise ConfigError("objective: test_accuracy needs config.dataset, the labelled images to measure it on")
-    if file.measure.inception_weights is not None and dataset is None:
-        raise ConfigError("measure.inception_weights: needs config.dataset, the real images that an FID compares with")
-    if file.prune.scheduler == "asha" and file.prune.grace_epochs > resolved.epochs:
-        raise ConfigError(f"prune.grace_epochs: must be <= config.epochs ({resolved.epochs}), got {file.prune.grace_epochs}")
+    _check_together(file, dataset, epochs=build_config(base, {}).epochs)
     space = parse_space(file.space, base, is_grid=file.search.sampler == "grid")
     points = _parse_points(file, space, base)
     _check_epochs(space, base)
@@ -246,6 +238,22 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
         local=local,
         source=raw,
     )
+
+
+def _check_tracking_uri(uri: str | None) -> None:
+    if uri is not None and not is_tracking_uri(uri):
+        uri = redact(uri)
+        raise ConfigError(f"tracking.uri: must be an MLflow server, e.g. http://127.0.0.1:5000, or a database's URI, got {uri!r}")
+
+
+def _check_together(file: StudyFile, dataset: DatasetConfig | None, *, epochs: int) -> None:
+    """Raise ConfigError where sections of the file do not go together."""
+    if file.objective == "test_accuracy" and dataset is None:
+        raise ConfigError("objective: test_accuracy needs config.dataset, the labelled images to measure it on")
+    if file.measure.inception_weights is not None and dataset is None:
+        raise ConfigError("measure.inception_weights: needs config.dataset, the real images that an FID compares with")
+    if file.prune.scheduler == "asha" and file.prune.grace_epochs > epochs:
+        raise ConfigError(f"prune.grace_epochs: must be <= config.epochs ({epochs}), got {file.prune.grace_epochs}")
 
 
 def _parse_storage(text: str) -> str:

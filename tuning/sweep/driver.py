@@ -92,15 +92,7 @@ class SweepDriver:
         scheduler = build_scheduler(study)
         history = close_finished_trials(journal, study, scheduler)
         journal.append({"kind": "attempt_start", "time": time.time(), "attempt": history.num_attempts})
-        recorder = Recorder(
-            journal,
-            history,
-            study.base,
-            epochs=study.config.epochs,
-            shared=shared_params(assets),
-            inputs=inputs_of(study, assets),
-            student_cost=functools.partial(student_cost, assets.teacher),
-        )
+        recorder = self._new_recorder(journal, history, assets)
         interrupted = False
         space = StudySearch.convert_search_space(to_tune(study.space))
         mirror = StudyMirror(journal, study_name=study.name, space=space, metric=study.metric)
@@ -131,6 +123,17 @@ class SweepDriver:
             elapsed_s=self._elapsed_s(),
             tracking_share=share,
             earlier_s=history.elapsed_s,
+        )
+
+    def _new_recorder(self, journal: Journal, history: LaunchHistory, assets: Assets) -> Recorder:
+        return Recorder(
+            journal,
+            history,
+            self._study.base,
+            epochs=self._study.config.epochs,
+            shared=shared_params(assets),
+            inputs=inputs_of(self._study, assets),
+            student_cost=functools.partial(student_cost, assets.teacher),
         )
 
     def _record_end(self, journal: Journal, status: str, trackers: Sequence[Recorder | MlflowWriter | StudyMirror]) -> float:
