@@ -6,7 +6,7 @@ STUDY ?= search_spaces/digits.yaml
 TWO_FILES_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 FAST := tests/unit -m "not ray and not slow"
 
-.PHONY: sweep ui test test-fast coverage lint bench clean
+.PHONY: sweep ui test test-all test-fast coverage lint bench clean
 
 sweep: .venv/installed ## run the main job: a blind search on digits
 	$(BIN)/cpsc-tune sweep $(STUDY)
@@ -14,7 +14,10 @@ sweep: .venv/installed ## run the main job: a blind search on digits
 ui: .venv/installed ## MLflow's UI on what the sweep wrote
 	$(BIN)/cpsc-tune ui $(STUDY)
 
-test: .venv/installed-dev lint ## all tests
+test: .venv/installed-dev lint ## what must pass before a change lands
+	$(BIN)/python -m pytest $(TWO_FILES_AT_A_TIME) -m "not long"
+
+test-all: .venv/installed-dev lint ## the same, and five tests of minutes each: a cluster, S3, PostgreSQL, a server and a disk that fail
 	$(BIN)/python -m pytest $(TWO_FILES_AT_A_TIME)
 
 test-fast: .venv/installed-dev ## while you work: the unit tests that start no process and are brief

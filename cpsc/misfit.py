@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from cpsc.borders import image_norms, tell_borders
+from cpsc.borders import SMALLEST_MAP, Borders, image_norms, tell_borders
 from cpsc.errors import DivergedError
 from cpsc.loop import Phase, run_epoch
 from cpsc.models import is_import_path, variants_of
@@ -24,6 +24,9 @@ from cpsc.teacher import Teacher
 
 BORDER_LIMIT = 1.22
 """Factor, up or down, between the border's share that a network's maps have and the one that it has stored."""
+SMALLEST_MAP_LIMIT = 1.3
+"""The same upwards on maps of 4 x 4 pixels, of which 12 are border already: half their size gives 1.33 at most. Between the two
+limits lie wrong networks and right ones, so nothing is told there."""
 LIMIT = 0.075
 """Nats a channel between stored and seen, after the inversion, in the layer that is furthest off."""
 HOPELESS = 20 * LIMIT
@@ -78,9 +81,12 @@ def examine_network(network: nn.Module, *, channels: int, image_size: int, devic
 
 
 def _compare(network: nn.Module, noise: Tensor, *, thorough: bool) -> Verdict:
-    factor, fault = _examine_borders(network, noise)
-    if fault is not None:
+    worst = _worst_border(network, noise)
+    factor = None if worst is None else math.exp(worst.log_factor)
+    if worst is not None and (fault := _border_fault(worst)) is not None:
         return Verdict(factor, None, fault)
+    if worst is not None and _is_beyond(worst, BORDER_LIMIT):
+        return Verdict(factor, None, None, f"{worst.layer} has maps of {worst.size}x{worst.size} pixels, nearly all border")
     try:
         misfit = _settle(Inversion(network, noise), thorough=thorough)
     except DivergedError:
@@ -125,20 +131,29 @@ def fitting(examined: Mapping[str, Verdict]) -> list[str]:
     return [arch for arch, distance in sound.items() if distance is None or distance <= RIVAL * nearest]
 
 
-def _examine_borders(network: nn.Module, noise: Tensor) -> tuple[float | None, str | None]:
-    """The factor that is furthest from 1, and what is wrong with it."""
+def _worst_border(network: nn.Module, noise: Tensor) -> Borders | None:
+    """The one whose factor is furthest beyond its limit, or nearest to it."""
     told = tell_borders(network, noise, stored_statistics)
-    worst = max(told, key=lambda borders: abs(borders.log_factor), default=None)
-    if worst is None:
-        return None, None
-    factor = math.exp(worst.log_factor)
-    if abs(worst.log_factor) < math.log(BORDER_LIMIT):
-        return factor, None
-    sizes = "smaller" if worst.log_factor > 0 else "larger"
-    return factor, (
+    return max(told, key=lambda borders: abs(borders.log_factor) / math.log(_border_limit(borders)), default=None)
+
+
+def _border_fault(worst: Borders) -> str | None:
+    limit = _border_limit(worst)
+    if not _is_beyond(worst, limit):
+        return None
+    sizes, factor = "smaller" if worst.log_factor > 0 else "larger", math.exp(worst.log_factor)
+    return (
         f"{worst.layer} gives it away: it was trained on {sizes} maps than the {worst.size}x{worst.size} it has here, its batch "
-        f"statistics tell {factor:.2f} times the share of border pixels, limit {BORDER_LIMIT:g} or its inverse"
+        f"statistics tell {factor:.2f} times the share of border pixels, limit {limit:g} or its inverse"
     )
+
+
+def _border_limit(borders: Borders) -> float:
+    return SMALLEST_MAP_LIMIT if borders.size <= SMALLEST_MAP and borders.log_factor > 0 else BORDER_LIMIT
+
+
+def _is_beyond(borders: Borders, limit: float) -> bool:
+    return abs(borders.log_factor) >= math.log(limit)
 
 
 class Misfit(NamedTuple):

@@ -49,11 +49,16 @@ class Examined:
     def is_judged_right(self) -> bool:
         return (self.verdict.fault is None) == self.is_right
 
+    @property
+    def is_undecided(self) -> bool:
+        """Then it is said, and asked where several networks share the keys; neither taken nor refused in silence."""
+        return self.verdict.obstacle is not None
+
     def __str__(self) -> str:
         factor, distance = (
             "      " if value is None else f"{value:6.3f}" for value in (self.verdict.border_factor, self.verdict.distance)
         )
-        judged = "ok " if self.is_judged_right else "BAD"
+        judged = "?  " if self.is_undecided else "ok " if self.is_judged_right else "BAD"
         into = "itself" if self.is_right else self.loaded
         why = (self.verdict.fault or self.verdict.obstacle or "fits").partition(" gives it away")[0]
         return (
@@ -102,10 +107,14 @@ def _examined(teacher: Teacher, loaded: str) -> Examined:
 
 
 def _print_margin(examined: list[Examined]) -> None:
-    right = [one for one in examined if one.is_right]
-    wrong = [one for one in examined if not one.is_right]
+    decided = [one for one in examined if not one.is_undecided]
+    right = [one for one in decided if one.is_right]
+    wrong = [one for one in decided if not one.is_right]
     refused, accepted = sum(not one.is_judged_right for one in right), sum(not one.is_judged_right for one in wrong)
-    print(f"{refused} of {len(right)} right ones refused, {accepted} of {len(wrong)} wrong ones accepted")
+    print(
+        f"{refused} of {len(right)} right ones refused, {accepted} of {len(wrong)} wrong ones accepted, "
+        f"{len(examined) - len(decided)} left undecided and asked about"
+    )
     factors = [abs(math.log(one.verdict.border_factor)) for one in right if one.verdict.border_factor is not None]
     distances = [one.verdict.distance for one in right if one.verdict.distance is not None]
     print(f"right ones: border factor within {math.exp(max(factors, default=0.0)):.2f} of 1, distance up to {max(distances):.3f}")

@@ -79,6 +79,7 @@ def cluster(ray_folder: Path) -> Iterator[Cluster]:
         cluster.shutdown()
 
 
+@pytest.mark.long
 def test_a_sweep_goes_on_as_nodes_are_added_given_notice_and_killed(cluster: Cluster, teacher: Path, tmp_path: Path) -> None:
     launch, log = tmp_path / "runs" / "tiny", tmp_path / "driver.log"
     first = cluster.add_node(num_cpus=1)

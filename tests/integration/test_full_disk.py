@@ -10,7 +10,7 @@ from tests.support.killing import recorded_curves, slow_study, start, wait_for_e
 from tests.support.studies import run_cli, write_study
 from tuning.launch import Journal, LaunchHistory, replay_events
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.long, pytest.mark.ray, pytest.mark.timeout(400)]
 
 
 @pytest.fixture

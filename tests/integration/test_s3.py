@@ -105,6 +105,7 @@ def spoil_newest_checkpoint(storage: Storage, folder: Path) -> int:
     return trial.number
 
 
+@pytest.mark.long
 def test_a_killed_sweep_goes_on_from_s3_on_another_machine(bucket: str, tmp_path: Path) -> None:
     """The first machine's disk is lost with its driver; and what it wrote last is cut off."""
     here, there, bucket = tmp_path / "here", tmp_path / "there", bucket.replace("@studies?", "@studies/of/a/team?")

@@ -104,6 +104,7 @@ def check_no_secret(*folders: Path) -> None:
     assert [file for file in written if any(secret.encode() in file.read_bytes() for secret in SECRETS)] == []
 
 
+@pytest.mark.long
 def test_a_server_that_is_never_there_gets_everything_later(folder: Path, server: MlflowServer, ray_folder: Path) -> None:
     study = study_file(folder, "never", server.uri, tiny_study())
     launch = folder / "runs" / "never"
@@ -142,6 +143,7 @@ def test_a_server_that_dies_in_mid_sweep_gets_everything_once(folder: Path, serv
     check_no_secret(folder, ray_folder)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(bool(Postgres.missing()), reason=Postgres.missing())
 def test_postgresql_the_server_and_the_driver_die_one_after_another(folder: Path) -> None:
     with postgres() as database, mlflow_server(folder / "on-postgres", backend=database.uri) as server:
