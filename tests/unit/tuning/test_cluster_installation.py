@@ -185,3 +185,7 @@ def test_an_installed_distribution_says_the_same_as_the_checkout(monkeypatch: py
     assert version("cpsc-tune")
     assert {Requirement(each).name for each in from_checkout} >= {each.name for each in project.requirements()}
     assert project.python_range() == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+
+
+def test_a_checkout_is_asked_itself_for_what_is_installed_may_be_older() -> None:
+    assert project.PYPROJECT == ROOT / "pyproject.toml"

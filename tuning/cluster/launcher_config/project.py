@@ -2,13 +2,15 @@
 
 import tomllib
 from importlib.metadata import metadata
+from importlib.resources import files
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 NAME = "cpsc-tune"
-PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+PYPROJECT = Path(str(files("tuning"))).parent / "pyproject.toml"
+"""Beside `tuning` in a checkout, and nowhere where a wheel is installed."""
 
 
 def requirements(extra: str | None = None) -> list[Requirement]:
