@@ -106,9 +106,10 @@ def _fetch_launch(storage: Storage, name: str, overrides: list[str]) -> Study:
     if not _is_recorded(storage, name):
         known = [found for found in storage.names() if _is_recorded(storage, found)]
         raise ConfigError(f"launch {name!r}: not under {storage}, there is {', '.join(known) or 'none'}")
-    with storage.reading(storage.path(f"{name}/{JOURNAL_FILE}")) as journal:
+    with ExitStack() as stack:
+        journal = stack.enter_context(storage.reading(storage.path(f"{name}/{JOURNAL_FILE}")))
+        copy = stack.enter_context(storage.reading(storage.path(f"{name}/{STUDY_FILE}")))
         look_in(recorded_code_folders(Journal(journal.parent).events()))
-    with storage.reading(storage.path(f"{name}/{STUDY_FILE}")) as copy:
         local = load_study(copy, overrides).local
         folder = local / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +119,7 @@ def _fetch_launch(storage: Storage, name: str, overrides: list[str]) -> Study:
             fetched.touch(mode=0o600)
             write_durably(fetched, copy.read_text(encoding="utf-8"))
             fetched.replace(file)
-    _fetch_journal(storage, name, folder)
+        _take_if_longer(journal, folder / JOURNAL_FILE)
     # The copy of the study file names no password: the storage is the one that was given, and so are others, by --set.
     return replace(load_study(file, [f"storage={storage.location}", *overrides]), local=local)
 
@@ -128,12 +129,11 @@ def _is_recorded(storage: Storage, name: str) -> bool:
     return all(storage.exists(f"{name}/{file}") for file in (STUDY_FILE, JOURNAL_FILE))
 
 
-def _fetch_journal(storage: Storage, name: str, folder: Path) -> None:
-    path = folder / JOURNAL_FILE
-    if storage.size(f"{name}/{JOURNAL_FILE}") <= (path.stat().st_size if path.exists() else 0):
-        return
-    with storage.reading(storage.path(f"{name}/{JOURNAL_FILE}")) as copy, atomic_path(path) as fetched:
-        fetched.write_bytes(copy.read_bytes())
+def _take_if_longer(copy: Path, path: Path) -> None:
+    """The journal at `path` is behind the `copy`, or not there, where this machine is new."""
+    if copy.stat().st_size > (path.stat().st_size if path.exists() else 0):
+        with atomic_path(path) as fetched:
+            fetched.write_bytes(copy.read_bytes())
 
 
 def resume_command(study: Study, name: str) -> str:

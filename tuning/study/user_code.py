@@ -1,7 +1,8 @@
 """Folders of users' code, searched after what is installed: the working directory, and the study file's folder."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _FOLDERS: list[str] = []
@@ -14,6 +15,19 @@ def look_in(folders: Iterable[str | Path]) -> None:
             _FOLDERS.append(folder)
         if folder not in sys.path:
             sys.path.append(folder)
+
+
+@contextmanager
+def looking_back() -> Iterator[None]:
+    """Folders that are looked in within the block are forgotten at its end: those of another launch are none of this one's."""
+    known, path = len(_FOLDERS), list(sys.path)
+    try:
+        yield
+    finally:
+        for folder in _FOLDERS[known:]:
+            if folder not in path:
+                sys.path.remove(folder)
+        del _FOLDERS[known:]
 
 
 def code_folders() -> tuple[str, ...]:

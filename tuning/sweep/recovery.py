@@ -14,6 +14,7 @@ from tuning.outcome import Outcome
 from tuning.redaction import redact
 from tuning.search.asha import ResumableAsha
 from tuning.study import Study
+from tuning.study.user_code import looking_back
 from tuning.sweep.launch_record import open_writer
 from tuning.sweep.recorder import trial_end
 from tuning.tracking import delivering
@@ -42,7 +43,8 @@ def close_dead_launches(local: Path) -> None:
         lock = DriverLock(folder, closing=True)
         try:
             if lock.try_acquire():  # or else it is alive
-                _close_if_dead(open_launch(str(local), folder.name, []), folder.name)
+                with looking_back():
+                    _close_if_dead(open_launch(str(local), folder.name, []), folder.name)
         except CpscError as error:  # written by another version, or where nobody may write: no reason to refuse a new sweep
             logger.warning("%s: its records are left as they are (%s)", folder, redact(str(error)))
         finally:

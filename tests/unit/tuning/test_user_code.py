@@ -13,10 +13,12 @@ from cpsc.errors import ConfigError
 from cpsc.probe import ProbeConfig, synthesise
 from cpsc.published import PublishedConfig, load_teacher
 from tests.support.studies import tiny_study, write_study
-from tuning.launch.launch import recorded_code_folders
+from tuning.launch import Journal
+from tuning.launch.launch import new_launch, recorded_code_folders
 from tuning.storage import Storage
 from tuning.study.config import resolve_study
-from tuning.study.user_code import look_in
+from tuning.study.user_code import code_folders, look_in
+from tuning.sweep.recovery import close_dead_launches
 from tuning.trial.context import TrialContext
 from tuning.trial.trainable import local_trainable
 
@@ -128,3 +130,16 @@ def test_a_resume_reads_where_its_launch_looked() -> None:
     assert recorded_code_folders([begun, later]) == []
     assert recorded_code_folders([begun | {"code_folders": "x"}]) == []
     assert recorded_code_folders([]) == []
+
+
+@pytest.mark.usefixtures("forget")
+def test_a_sweep_that_closes_a_dead_launch_does_not_look_where_that_one_looked(tmp_path: Path) -> None:
+    study = resolve_study(tiny_study() | {"name": "dead", "storage": str(tmp_path)})
+    params = {"objective": "probe_agreement", "epochs": "3"}
+    start = {"kind": "launch_start", "time": 1.0, "launch_id": "a", "params": params, "study": "", "inputs": []}
+    with new_launch(study, start | {"code_folders": [str(tmp_path / "theirs")]}) as name:
+        pass
+    folders, path = code_folders(), list(sys.path)
+    close_dead_launches(tmp_path)
+    assert [event["kind"] for event in Journal(tmp_path / name).events()] == ["launch_start", "launch_end"]
+    assert (code_folders(), sys.path) == (folders, path)
