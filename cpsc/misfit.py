@@ -6,7 +6,7 @@ inverted towards them come near within a few steps. In another network some laye
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -81,12 +81,10 @@ def examine_network(network: nn.Module, *, channels: int, image_size: int, devic
 
 
 def _compare(network: nn.Module, noise: Tensor, *, thorough: bool) -> Verdict:
-    worst = _worst_border(network, noise)
-    factor = None if worst is None else math.exp(worst.log_factor)
-    if worst is not None and (fault := _border_fault(worst)) is not None:
-        return Verdict(factor, None, fault)
-    if worst is not None and _is_beyond(worst, BORDER_LIMIT):
-        return Verdict(factor, None, None, f"{worst.layer} has maps of {worst.size}x{worst.size} pixels, nearly all border")
+    by_borders = _judge_borders(tell_borders(network, noise, stored_statistics))
+    if not by_borders.is_sound:
+        return by_borders
+    factor = by_borders.border_factor
     try:
         misfit = _settle(Inversion(network, noise), thorough=thorough)
     except DivergedError:
@@ -131,29 +129,27 @@ def fitting(examined: Mapping[str, Verdict]) -> list[str]:
     return [arch for arch, distance in sound.items() if distance is None or distance <= RIVAL * nearest]
 
 
-def _worst_border(network: nn.Module, noise: Tensor) -> Borders | None:
-    """The one whose factor is furthest beyond its limit, or nearest to it."""
-    told = tell_borders(network, noise, stored_statistics)
-    return max(told, key=lambda borders: abs(borders.log_factor) / math.log(_border_limit(borders)), default=None)
-
-
-def _border_fault(worst: Borders) -> str | None:
-    limit = _border_limit(worst)
-    if not _is_beyond(worst, limit):
-        return None
-    sizes, factor = "smaller" if worst.log_factor > 0 else "larger", math.exp(worst.log_factor)
-    return (
-        f"{worst.layer} gives it away: it was trained on {sizes} maps than the {worst.size}x{worst.size} it has here, its batch "
-        f"statistics tell {factor:.2f} times the share of border pixels, limit {limit:g} or its inverse"
-    )
+def _judge_borders(told: Sequence[Borders]) -> Verdict:
+    """By the one that gives the network away, or else by the one whose factor is furthest from 1."""
+    at_fault = [borders for borders in told if abs(borders.log_factor) >= math.log(_border_limit(borders))]
+    worst = max(at_fault or told, key=lambda borders: abs(borders.log_factor), default=None)
+    if worst is None:
+        return Verdict(None, None, None)
+    factor, maps = math.exp(worst.log_factor), f"{worst.size}x{worst.size}"
+    if at_fault:
+        sizes = "smaller" if worst.log_factor > 0 else "larger"
+        fault = (
+            f"{worst.layer} gives it away: it was trained on {sizes} maps than the {maps} it has here, its batch statistics tell "
+            f"{factor:.2f} times the share of border pixels, limit {_border_limit(worst):g} or its inverse"
+        )
+        return Verdict(factor, None, fault)
+    if abs(worst.log_factor) >= math.log(BORDER_LIMIT):
+        return Verdict(factor, None, None, f"{worst.layer} has maps of {maps} pixels, nearly all border")
+    return Verdict(factor, None, None)
 
 
 def _border_limit(borders: Borders) -> float:
     return SMALLEST_MAP_LIMIT if borders.size <= SMALLEST_MAP and borders.log_factor > 0 else BORDER_LIMIT
-
-
-def _is_beyond(borders: Borders, limit: float) -> bool:
-    return abs(borders.log_factor) >= math.log(limit)
 
 
 class Misfit(NamedTuple):

@@ -1,7 +1,7 @@
 """Check that a teacher from a file is in the network that it was trained in: what is said and what is refused."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -65,18 +65,20 @@ def _fault(teacher: Teacher, examined: Mapping[str, Verdict]) -> str:
     """Why the network that `teacher` is in is not its own, and what to do; empty where nothing is known against it."""
     verdict, fits = examined[teacher.arch], fitting(examined)
     if verdict.fault is not None:
-        return f"was not trained in this {teacher.arch}: {verdict.fault}; {_remedy(teacher, fits)}"
+        return f"was not trained in this {teacher.arch}: {verdict.fault}; {_remedy(teacher, examined)}"
     if fits and teacher.arch not in fits:
         distance = f"it stays {verdict.distance:.2g} nats a channel from its own"
-        return f"fits this {teacher.arch}, where {distance}, {RIVAL:g} times worse than another: {_remedy(teacher, fits)}"
+        return f"fits this {teacher.arch}, where {distance}, {RIVAL:g} times worse than another: {_remedy(teacher, examined)}"
     return ""
 
 
-def _remedy(teacher: Teacher, fits: Sequence[str]) -> str:
+def _remedy(teacher: Teacher, examined: Mapping[str, Verdict]) -> str:
     """What to do about a fault."""
-    if fits:
-        names = " or ".join(f"variant: {_variant(arch)}" for arch in fits)
-        return f"its statistics fit {names}; name that, or pass --force"
+    undecided = [arch for arch, verdict in examined.items() if verdict.obstacle is not None]
+    if archs := fitting(examined) or undecided:
+        names = " or ".join(f"variant: {_variant(arch)}" for arch in archs)
+        said = "leave it open whether it is" if archs is undecided else "fit"
+        return f"its statistics {said} {names}; name that, or pass --force"
     if is_import_path(teacher.arch):
         return "have the factory make the network that it was trained in, look at image_size, or pass --force"
     return "look at image_size, name the network that it was trained in by factory, or pass --force"

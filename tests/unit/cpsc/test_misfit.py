@@ -1,5 +1,6 @@
 """The check of a network against its own batch norms: right ones pass, others are named by the layer that gives them away."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -8,12 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cpsc.borders import tell_borders
+from cpsc.borders import Borders, tell_borders
 from cpsc.data import digits
 from cpsc.misfit import (
     BORDER_LIMIT,
     LIMIT,
     SMALLEST_MAP_LIMIT,
+    _judge_borders,
     examine,
     examine_network,
     examine_variants,
@@ -152,3 +154,21 @@ def test_the_share_of_the_border_is_read_from_the_means_alone(size: int) -> None
     assert abs(same[0].log_factor) < 0.1
     assert half[0].log_factor < -0.2
     assert double[0].log_factor > 0.2
+
+
+@pytest.mark.parametrize(
+    ("told", "layer_at_fault", "is_undecided"),
+    [
+        ([(8, 1.21), (4, 1.21)], None, False),
+        ([(8, 1.21), (4, 1.25)], None, True),
+        ([(8, 1.23), (4, 1.25)], "layer of 8", False),
+        ([(8, 1.0), (4, 1.31)], "layer of 4", False),
+        ([(8, 1.0), (4, 0.81)], "layer of 4", False),
+    ],
+)
+def test_maps_that_are_nearly_all_border_tell_less_and_hide_no_others(
+    told: list[tuple[int, float]], layer_at_fault: str | None, is_undecided: bool
+) -> None:
+    verdict = _judge_borders([Borders(f"layer of {size}", size, math.log(factor)) for size, factor in told])
+    assert (verdict.fault or "").partition(" gives it away")[0] == (layer_at_fault or "")
+    assert (verdict.obstacle is not None) == is_undecided

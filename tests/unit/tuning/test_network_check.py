@@ -1,0 +1,24 @@
+"""What is advised about a network that is not its weights' own."""
+
+import pytest
+
+from cpsc.misfit import Verdict
+from tests.support.malformed import sound_teacher
+from tuning.trial.network_check import _fault
+
+AT_FAULT = Verdict(1.5, None, "block3 gives it away")
+UNDECIDED = Verdict(1.25, None, None, "layer4 has maps of 4x4 pixels, nearly all border")
+FITS = Verdict(1.0, 0.01, None)
+
+
+@pytest.mark.parametrize(
+    ("other", "advice"),
+    [
+        (FITS, "its statistics fit variant: stem_stride_2; name that, or pass --force"),
+        (UNDECIDED, "its statistics leave it open whether it is variant: stem_stride_2; name that, or pass --force"),
+        (AT_FAULT, "look at image_size, name the network that it was trained in by factory, or pass --force"),
+    ],
+)
+def test_what_may_be_the_network_is_named(other: Verdict, advice: str) -> None:
+    examined = {"wrn_10_1": AT_FAULT, "wrn_10_1-stem_stride_2": other}
+    assert _fault(sound_teacher(), examined) == f"was not trained in this wrn_10_1: block3 gives it away; {advice}"
