@@ -45,7 +45,6 @@ class AbstractSynthesis(ABC):
     SECTIONS: ClassVar[frozenset[str]] = frozenset()
     """Which of `IMAGE_SECTIONS` a method has whose images are made so."""
 
-    @abstractmethod
     def __init__(
         self,
         config: DistillConfig,
@@ -55,7 +54,14 @@ class AbstractSynthesis(ABC):
         *,
         heads: tuple[nn.Module, ...] = (),
         generate: Generate = PLAIN.generate,
-    ) -> None: ...
+    ) -> None:
+        self._config, self._teacher, self._streams, self._device = config, teacher, streams, device
+        self._heads, self._generate = heads, generate
+        self._set_up()
+
+    @abstractmethod
+    def _set_up(self) -> None:
+        """Make what trains, and what is kept of it."""
 
     @classmethod
     def check(cls, config: DistillConfig) -> None:

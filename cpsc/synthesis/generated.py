@@ -9,12 +9,10 @@ from torch.optim import Adam, Optimizer
 from cpsc.config import DistillConfig
 from cpsc.device import place
 from cpsc.errors import ConfigError
-from cpsc.execution import PLAIN, Generate
 from cpsc.generator import build_generator
-from cpsc.rng import RandomStreams, seeded_init, stream
+from cpsc.rng import seeded_init, stream
 from cpsc.schedule import generator_lr
 from cpsc.synthesis.base import AbstractSynthesis, Batch, Stateful
-from cpsc.teacher import Teacher
 
 PLENTY = 4
 """Images of a generator that is told no class, for each that is to be shown: classes come as they like."""
@@ -27,23 +25,10 @@ class GeneratedImages(AbstractSynthesis):
 
     SECTIONS = frozenset({"replay"})
 
-    def __init__(
-        self,
-        config: DistillConfig,
-        teacher: Teacher,
-        streams: RandomStreams,
-        device: torch.device,
-        *,
-        heads: tuple[nn.Module, ...] = (),
-        generate: Generate = PLAIN.generate,
-    ) -> None:
-        self._config = config
-        self._device = device
-        self._streams = streams
+    def _set_up(self) -> None:
+        config, teacher = self._config, self._teacher
         self._num_classes = teacher.num_classes
         self._to_pixels = teacher.normalisation.to_pixels
-        self._heads = heads
-        self._generate = generate
         self._is_conditional = self.is_told_classes(config)
         with seeded_init(config.seed, "generator"):
             generator = build_generator(
@@ -53,7 +38,7 @@ class GeneratedImages(AbstractSynthesis):
                 image_size=teacher.image_size,
                 normalisation=teacher.normalisation,
             )
-        self.generator = place(generator, device).train().requires_grad_(False)
+        self.generator = place(generator, self._device).train().requires_grad_(False)
         self._parameters = [parameter for module in self.modules for parameter in module.parameters()]
         self._lr = generator_lr(config.generator, epoch=1, epochs=config.epochs)
         self._optimizer = self._new_optimizer()

@@ -13,14 +13,12 @@ from cpsc.config import DistillConfig
 from cpsc.data.dataset import augment
 from cpsc.device import place
 from cpsc.errors import ConfigError
-from cpsc.execution import PLAIN, Generate
 from cpsc.generator import FAMILIES, Generator, initialise
 from cpsc.memory import ImagePool
-from cpsc.rng import RandomStreams, derive_seed, seeded_init
+from cpsc.rng import derive_seed, seeded_init
 from cpsc.rules import changed_fields
 from cpsc.schedule import generator_lr
 from cpsc.synthesis.base import AbstractSynthesis, Batch, Stateful
-from cpsc.teacher import Teacher
 
 PLENTY = 4
 """Of the pool's newest images, for each that is to be shown."""
@@ -33,36 +31,23 @@ class AbstractInversion(AbstractSynthesis):
     """Each generator turn makes one batch from nothing; its best step's images enter the pool, which the student draws from.
 
     The pool is augmented with crops and mirror images, as real training data would be. The heads, which persist, have an Adam of
-    their own.
+    their own. What makes a batch is drawn anew for it and watched from within, so it runs as it is, whatever `generate` says.
     """
 
     SECTIONS = frozenset({"inversion"})
 
-    def __init__(
-        self,
-        config: DistillConfig,
-        teacher: Teacher,
-        streams: RandomStreams,
-        device: torch.device,
-        *,
-        heads: tuple[nn.Module, ...] = (),
-        generate: Generate = PLAIN.generate,
-    ) -> None:
-        del generate  # what makes a batch is drawn anew for it, and watched from within
-        self._config = config
-        self._device = device
-        self._teacher = teacher
+    def _set_up(self) -> None:
+        config, teacher, streams = self._config, self._teacher, self._streams
         self._lr = generator_lr(config.generator, epoch=1, epochs=config.epochs)
         self._latent_rng, self._label_rng = streams.latents, streams.labels
         self._jitter_rng = streams.named("jitter", "cpu")
         self._view_rng, self._pool_rng = streams.named("views"), streams.named("pool")
         self._pool = ImagePool(
-            limit=config.inversion.pool_size, channels=teacher.channels, image_size=teacher.image_size, device=device
+            limit=config.inversion.pool_size, channels=teacher.channels, image_size=teacher.image_size, device=self._device
         )
         self._order: list[Tensor] = []
         self._made_for: list[Tensor] = []
-        self._heads = heads
-        parameters = [parameter for head in heads for parameter in head.parameters()]
+        parameters = [parameter for head in self._heads for parameter in head.parameters()]
         self._head_optimizer = Adam(parameters, lr=config.generator.lr, fused=True) if parameters else None
 
     @classmethod
@@ -160,19 +145,11 @@ class AbstractInversion(AbstractSynthesis):
 class InvertedBatches(AbstractInversion):
     """The pixels themselves are optimised: ADI. Yin et al. 2020 (arXiv:1912.08795), sec. 3."""
 
-    def __init__(
-        self,
-        config: DistillConfig,
-        teacher: Teacher,
-        streams: RandomStreams,
-        device: torch.device,
-        *,
-        heads: tuple[nn.Module, ...] = (),
-        generate: Generate = PLAIN.generate,
-    ) -> None:
-        super().__init__(config, teacher, streams, device, heads=heads, generate=generate)
+    def _set_up(self) -> None:
+        super()._set_up()
+        config, teacher = self._config, self._teacher
         shape = (config.schedule.batch_size, teacher.channels, teacher.image_size, teacher.image_size)
-        pixels = torch.zeros(shape, device=device).contiguous(memory_format=torch.channels_last)
+        pixels = torch.zeros(shape, device=self._device).contiguous(memory_format=torch.channels_last)
         self._holder = nn.ParameterList([nn.Parameter(pixels, requires_grad=False)])
         jitter = config.inversion.jitter
         self._jitter = teacher.image_size // 8 if jitter is None else jitter
@@ -216,17 +193,9 @@ class InvertedByGenerator(AbstractInversion):
     The networks see a random crop of each image; a second, stretched crop is the local view.
     """
 
-    def __init__(
-        self,
-        config: DistillConfig,
-        teacher: Teacher,
-        streams: RandomStreams,
-        device: torch.device,
-        *,
-        heads: tuple[nn.Module, ...] = (),
-        generate: Generate = PLAIN.generate,
-    ) -> None:
-        super().__init__(config, teacher, streams, device, heads=heads, generate=generate)
+    def _set_up(self) -> None:
+        super()._set_up()
+        config, teacher = self._config, self._teacher
         self._family = FAMILIES[config.generator.family]
         with seeded_init(config.seed, "generator"):
             generator = Generator(
@@ -239,10 +208,10 @@ class InvertedByGenerator(AbstractInversion):
             )
         self._template: Generator = generator  # on the CPU, where the same seed draws the same weights for every device
         self._generator: Generator = copy.deepcopy(generator)
-        place(self._generator, device).train().requires_grad_(False)
-        latents = torch.zeros(config.schedule.batch_size, config.generator.latent_dim, device=device)
+        place(self._generator, self._device).train().requires_grad_(False)
+        latents = torch.zeros(config.schedule.batch_size, config.generator.latent_dim, device=self._device)
         self._latents = nn.ParameterList([nn.Parameter(latents, requires_grad=False)])
-        self._init_rng = streams.named("inits", "cpu")
+        self._init_rng = self._streams.named("inits", "cpu")
         self._images = torch.empty(0)
 
     @classmethod

@@ -13,6 +13,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from tuning.launch import Journal, LaunchHistory, TrialHistory
 from tuning.outcome import Outcome, outcome_of
+from tuning.search.optuna_states import STATES
 from tuning.study import Study
 from tuning.study.distributions import Distribution, to_tune
 
@@ -120,8 +121,8 @@ class StudySearch(OptunaSearch):
         if not past.is_over:
             self._ot_study.enqueue_trial(past.point)
             return
-        states = {Outcome.PRUNED: TrialState.PRUNED, Outcome.FAILED: TrialState.FAIL}
-        state = states.get(past.outcome, TrialState.COMPLETE) if past.outcome else TrialState.COMPLETE
+        assert past.outcome is not None  # or it would not be over
+        state = STATES[past.outcome]
         self._ot_study.add_trial(
             create_trial(
                 state=state,
