@@ -259,7 +259,7 @@ def test_a_resumed_search_does_not_draw_the_points_of_the_attempt_before_again(r
 
 
 def new_trial(number: int) -> Trial:
-    return Trial("distill", config={"number": number}, stub=True)
+    return Trial("distill", config={"number": number}, stub=True)  # Ray's own way to a trial whose trainable nobody registered
 
 
 def decisions(scheduler: TrialScheduler, values: list[float], epoch: int) -> list[str]:

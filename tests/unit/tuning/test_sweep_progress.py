@@ -27,7 +27,7 @@ def report(progress: SweepProgress, trial: Trial, value: float, epoch: int, *, d
 
 
 def new_trial(progress: SweepProgress, *, number: int = 0) -> Trial:
-    trial = Trial("distill", config={"number": number}, stub=True)
+    trial = Trial("distill", config={"number": number}, stub=True)  # Ray's own way to a trial whose trainable nobody registered
     progress.on_trial_start(0, [trial], trial)
     return trial
 
