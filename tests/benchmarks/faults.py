@@ -38,6 +38,7 @@ from tests.support.malformed import cases, run_catalogue
 from tests.support.servers import differences, mlflow_server
 from tests.support.studies import write_study
 from tuning.launch import Journal, LaunchHistory, replay_events
+from tuning.launch.events import Epoch, LaunchEnd
 from tuning.outcome import Outcome
 from tuning.search.asha import ResumableAsha, build_scheduler
 from tuning.study import Study, load_study
@@ -102,7 +103,7 @@ def driver_killed(bench: Bench, rounds: int) -> str:
     wait_for_epochs(bench.launch_folder("calm"), 1, driver)
     if driver.wait(300):
         raise RuntimeError((bench.folder / "driver.log").read_text()[-2000:])
-    times = [event["time"] for event in Journal(bench.launch_folder("calm")).events() if event["kind"] != "launch_end"]
+    times = [event.time for event in Journal(bench.launch_folder("calm")).events() if not isinstance(event, LaunchEnd)]
     length_s = times[-1] - next(iter(times))
     failures = [f"calm: {line}" for line in bench.verify("calm")]
     for index in range(rounds):
@@ -184,22 +185,18 @@ def node_killed(bench: Bench, rounds: int) -> str:
                     continue
             finally:
                 cluster.shutdown()
-        new = [
-            event
-            for event in _epochs(folder)
-            if event["number"] in victims and event["time"] > died and doomed not in event["node"]
-        ]
+        new = [event for event in _epochs(folder) if event.number in victims and event.time > died and doomed not in event.node]
         failures += [f"{name}: {line}" for line in bench.verify(name)]
         failures += [] if new else [f"{name}: trials {victims} of the dead node did not go on elsewhere"]
-        waits += [event["time"] - died for event in new[:1]]
+        waits += [event.time - died for event in new[:1]]
         print(f"  {name}: trials {sorted(victims)} went on elsewhere after {waits[-1] if new else 0:.1f} s", flush=True)
     return (
         f"{_verdict(rounds, failures)}; first new epoch of a moved trial {statistics.median(waits):.1f} s after the death (median)"
     )
 
 
-def _epochs(folder: Path) -> list[dict[str, Any]]:
-    return [event for event in Journal(folder).events() if event["kind"] == "epoch"]
+def _epochs(folder: Path) -> list[Epoch]:
+    return [event for event in Journal(folder).events() if isinstance(event, Epoch)]
 
 
 def _trials_by_node(folder: Path) -> dict[str, set[int]]:
@@ -207,7 +204,7 @@ def _trials_by_node(folder: Path) -> dict[str, set[int]]:
     running = {
         number for number, trial in replay_events(Journal(folder).events(), metric=METRIC).trials.items() if not trial.is_over
     }
-    last = {event["number"]: event["node"].rpartition("(")[2].rstrip(")") for event in _epochs(folder)}
+    last = {event.number: event.node.rpartition("(")[2].rstrip(")") for event in _epochs(folder)}
     nodes: dict[str, set[int]] = {}
     for number in running & last.keys():
         nodes.setdefault(last[number], set()).add(number)
@@ -264,7 +261,7 @@ def _spell(length_s: float) -> Span:
 
 def _epoch_times(folder: Path, spans: Sequence[Span]) -> list[float]:
     """Seconds an epoch, of those that lie whole in one of `spans`."""
-    epochs = [(event["time"], event["metrics"]["epoch_s"]) for event in Journal(folder).events() if event["kind"] == "epoch"]
+    epochs = [(event.time, event.metrics["epoch_s"]) for event in _epochs(folder)]
     return [length for end, length in epochs if any(first < end - length and end < last for first, last in spans)]
 
 

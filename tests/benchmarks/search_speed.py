@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from tests.support.studies import run_cli
 from tuning.launch import Journal
+from tuning.launch.events import Epoch, TrialStart
 from tuning.study import load_study
 
 ROOT = Path(__file__).parents[2]
@@ -33,13 +34,13 @@ class Moment(NamedTuple):
 def held(folder: Path, name: str) -> tuple[list[Moment], float]:
     """What a sweep held, and how long it took, by its journal."""
     events = list(Journal(folder / "runs" / name).events())
-    began = next(event["time"] for event in events if event["kind"] == "trial_start")
+    began = next(event.time for event in events if isinstance(event, TrialStart))
     moments: list[Moment] = []
     best = -1.0
     for event in events:
-        if event["kind"] == "epoch" and event["metrics"]["probe_agreement"] > best:
-            best = event["metrics"]["probe_agreement"]
-            moments.append(Moment(event["time"] - began, event["metrics"]["test_accuracy"]))
+        if isinstance(event, Epoch) and event.metrics["probe_agreement"] > best:
+            best = event.metrics["probe_agreement"]
+            moments.append(Moment(event.time - began, event.metrics["test_accuracy"]))
     return moments, events[-1]["time"] - began
 
 

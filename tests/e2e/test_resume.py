@@ -21,6 +21,7 @@ from tests.support.killing import (
 from tests.support.studies import run_cli, write_study
 from tuning.display import Display
 from tuning.launch import Journal, replay_events
+from tuning.launch.events import LaunchEnd
 from tuning.study import load_study
 from tuning.sweep import resume_sweep
 from tuning.sweep.recovery import close_dead_launches
@@ -80,7 +81,7 @@ def test_sigterm_and_ctrl_c_end_in_order_and_can_be_resumed(killed: Path) -> Non
     assert end(driver, signal.SIGTERM) == 2
     assert count_epochs(folder) == 0
     assert "go on with: cpsc-tune resume second" in (killed / "driver.log").read_text()
-    assert [event["status"] for event in Journal(folder).events() if event["kind"] == "launch_end"] == ["KILLED"]
+    assert [event.status for event in Journal(folder).events() if isinstance(event, LaunchEnd)] == ["KILLED"]
 
     driver = start("resume", "second", "--storage", killed / "runs", cwd=killed)
     wait_for_epochs(folder, 3, driver)

@@ -14,6 +14,7 @@ from cpsc.errors import ConfigError
 from cpsc.models import build_imported
 from tests.support.studies import run_cli, tiny_study, write_study
 from tuning.cli import probe, replay, teacher, trial
+from tuning.launch.events import Epoch, LaunchStart, TrialStart
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -112,10 +113,10 @@ def test_a_group_norm_teacher_is_swept_with_no_further_setting_and_what_is_switc
     ) in said
     assert "is registered as models:/grouped@champion" in said
     events = [json.loads(line) for line in (folder / "runs" / "grouped" / "journal.jsonl").read_text().splitlines()]
-    starts = [event["params"] for event in events if event["kind"] in ("launch_start", "trial_start")]
+    starts = [event.params for event in events if isinstance(event, LaunchStart | TrialStart)]
     assert {params["switched_off"] for params in starts} == {"weights.batch_statistics, probe.batch_statistics"}
     assert {params["weights.batch_statistics"] for params in starts if "weights.batch_statistics" in params} == {"0.0"}
-    epochs = [event["metrics"] for event in events if event["kind"] == "epoch"]
+    epochs = [event.metrics for event in events if isinstance(event, Epoch)]
     assert epochs
     assert not any("generator/batch_statistics" in metrics for metrics in epochs)
 

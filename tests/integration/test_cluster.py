@@ -26,6 +26,7 @@ from tests.support.clusters import demand_token, head, stay_on_loopback, trial_p
 from tests.support.killing import ROOT, count_epochs, end, recorded_curves, repeat_alone, slow_study, start, statuses
 from tests.support.studies import write_study
 from tuning.launch import Journal, LaunchHistory, replay_events
+from tuning.launch.events import TrialStart
 from tuning.outcome import Outcome
 from tuning.study import load_study
 
@@ -214,7 +215,7 @@ def last_epoch(launch: Path, number: int) -> int:
 
 
 def num_starts(launch: Path, number: int) -> int:
-    return sum(event["kind"] == "trial_start" and event["number"] == number for event in Journal(launch).events())
+    return sum(isinstance(event, TrialStart) and event.number == number for event in Journal(launch).events())
 
 
 def raylet(node: Any) -> int:

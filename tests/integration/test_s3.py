@@ -16,6 +16,7 @@ from tests.support.killing import end, recorded_curves, slow_study, start, wait_
 from tests.support.studies import run_cli, write_study
 from tests.unit.cpsc.data.files import cell, pixels, write_parquet
 from tuning.launch import Journal, LaunchHistory, replay_events
+from tuning.launch.events import Epoch
 from tuning.storage import Storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
@@ -133,7 +134,9 @@ def test_a_killed_sweep_goes_on_from_s3_on_another_machine(bucket: str, tmp_path
     assert sorted(curves) == sorted(after.trials) == list(range(3))
     for number, metrics in curves.items():
         assert [epoch for epoch, _ in metrics["student/kl"]] == list(range(1, after.trials[number].last_epoch + 1))
-    notes = {event["number"]: event["note"] for event in Journal(there / "runs" / "tiny").events() if event.get("note")}
+    notes = {
+        event.number: event.note for event in Journal(there / "runs" / "tiny").events() if isinstance(event, Epoch) and event.note
+    }
     assert "not a readable trial checkpoint" in notes[spoilt]
     assert Storage(bucket).size("tiny/journal.jsonl") == (there / "runs" / "tiny" / "journal.jsonl").stat().st_size
 

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from tests.support.events import made
 from tests.support.killing import count_epochs, end, slow_study, start, wait_for_epochs
 from tests.support.misbehaving import misbehaving, not_once
 from tests.support.servers import MlflowServer, Postgres, differences, mlflow_server, postgres
 from tests.support.studies import run_cli, tiny_study, write_study
 from tuning.launch import Journal, replay_events
+from tuning.launch.events import LaunchEnd, LaunchStart, Proposed
 from tuning.study.config import resolve_study
 from tuning.tracking import MlflowWriter, delivering
 from tuning.tracking import delivery as tracking
@@ -191,7 +193,7 @@ def test_a_server_that_hangs_while_a_run_is_made_makes_one_and_stops_nobody(
     study = resolve_study(tiny_study() | {"name": "hangs", "storage": str(tmp_path), "tracking": {"uri": server.uri}})
     (tmp_path / "hangs").mkdir()
     journal = Journal(tmp_path / "hangs")
-    journal.append({"kind": "launch_start", "time": 1.0, "launch_id": "hangs", "params": {}, "study": ""})
+    journal.append(made(LaunchStart, time=1.0, launch_id="hangs"))
     original, hanging = MlflowClient.create_run, threading.Event()
 
     def hang(self: MlflowClient, *arguments: Any, **named: Any) -> Any:
@@ -205,8 +207,8 @@ def test_a_server_that_hangs_while_a_run_is_made_makes_one_and_stops_nobody(
         assert hanging.wait(60)
         started = time.monotonic()
         for number in range(100):
-            journal.append({"kind": "proposed", "time": 2.0, "number": number, "point": {}})
+            journal.append(made(Proposed, time=2.0, number=number))
         assert time.monotonic() - started < 1, "recording waits for no server"
-        journal.append({"kind": "launch_end", "time": 3.0, "status": "FINISHED", "metrics": {}})
+        journal.append(made(LaunchEnd, time=3.0))
     assert writer.undelivered == writer.num_refused == 0
     assert differences(MlflowClient(tracking_uri=server.uri), tmp_path / "hangs") == []

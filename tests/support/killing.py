@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from tests.support.studies import ROOT, tiny_study
 from tuning.display import Display
 from tuning.launch import Journal
+from tuning.launch.events import Epoch
 from tuning.replay.comparison import is_of_the_moment
 from tuning.study import Study
 from tuning.trial.local import run_trial
@@ -60,7 +61,7 @@ def wait_for_record(folder: Path, driver: subprocess.Popen[bytes], *, timeout_s:
 
 
 def count_epochs(folder: Path) -> int:
-    return sum(event["kind"] == "epoch" for event in Journal(folder).events())
+    return sum(isinstance(event, Epoch) for event in Journal(folder).events())
 
 
 def end(driver: subprocess.Popen[bytes], how: signal.Signals, *, timeout_s: float = 90) -> int:

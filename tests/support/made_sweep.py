@@ -11,9 +11,11 @@ import torch
 import yaml
 
 from cpsc.pictures import save_grid
+from tests.support.events import made
 from tuning.launch import Journal
+from tuning.launch.events import AttemptStart, Epoch, Event, LaunchEnd, LaunchStart, Proposed, Retry, TrialEnd, TrialStart
 from tuning.launch.folder import STUDY_FILE
-from tuning.launch.journal import Event
+from tuning.outcome import Outcome
 from tuning.study import Study, build_config
 from tuning.study.nested_keys import flatten
 from tuning.study.yaml_loader import to_plain
@@ -38,15 +40,15 @@ def made_store(study: Study, *, num_trials: int, epochs: int, labels: bool = Tru
     (folder / STUDY_FILE).write_text(text)
     journal = Journal(folder)
     settings = {"objective": study.objective, "epochs": str(epochs), "sampler": study.search.sampler}
-    journal.append(_event("launch_start", 0.0, launch_id=LAUNCH_ID, params=settings, study=text))
-    journal.append(_event("attempt_start", 0.0, attempt=0))
+    journal.append(made(LaunchStart, time=BEGUN + 0.0, launch_id=LAUNCH_ID, params=settings, study=text))
+    journal.append(made(AttemptStart, time=BEGUN + 0.0, attempt=0))
     checkpoint = _checkpoint(folder / "checkpoint")
     for number in range(num_trials):
         running = not is_over and number == num_trials - 1
         for event in _trial(study, number, epochs, labels=labels, running=running, checkpoint=checkpoint):
             journal.append(event)
     if is_over:
-        journal.append(_event("launch_end", num_trials * epochs * EPOCH_S, status="FINISHED", metrics={"elapsed_s": 100.0}))
+        journal.append(made(LaunchEnd, time=BEGUN + num_trials * epochs * EPOCH_S, status="FINISHED", metrics={"elapsed_s": 100.0}))
     with delivering(MlflowWriter(journal, study, study.name, LAUNCH_ID)):
         pass
 
@@ -60,8 +62,8 @@ def _trial(study: Study, number: int, epochs: int, *, labels: bool, running: boo
     outcome = OUTCOMES[number % len(OUTCOMES)]
     last = epochs if outcome == "completed" else max(1, epochs // 3)
     now, best = (number // 2) * epochs * EPOCH_S, 0.0
-    yield _event("proposed", now, number=number, point=point)
-    yield _event("trial_start", now, number=number, point=point, params=params, ray_trial_id=f"r{number}")
+    yield made(Proposed, time=BEGUN + now, number=number, point=point)
+    yield made(TrialStart, time=BEGUN + now, number=number, point=point, params=params, ray_trial_id=f"r{number}")
     for epoch in range(1, last + 1):
         now += EPOCH_S
         agreement = (0.95 - 0.3 * (number > 0) * draws.random()) * (1 - math.exp(-3 * epoch / epochs))
@@ -71,12 +73,20 @@ def _trial(study: Study, number: int, epochs: int, *, labels: bool, running: boo
             f"student/{name}": draws.random() for name in ("kl", "l2", "label")
         }
         metrics |= {"test_accuracy": 0.9 * agreement + 0.05 * draws.random()} if labels else {}
-        yield _event("epoch", now, number=number, epoch=epoch, metrics=metrics, note="", node=f"node-{number % 2}")
+        yield made(Epoch, time=BEGUN + now, number=number, epoch=epoch, metrics=metrics, note="", node=f"node-{number % 2}")
     if outcome == "failed":
-        yield _event("retry", now, number=number, epoch=last, count=1)
+        yield made(Retry, time=BEGUN + now, number=number, epoch=last, count=1)
     if not running:
         reason = {"failed": "the worker died", "diverged": "student/kl is not finite"}.get(outcome, "")
-        yield _event("trial_end", now + 1, number=number, outcome=outcome, reason=reason, epoch=last, checkpoint=checkpoint)
+        yield made(
+            TrialEnd,
+            time=BEGUN + now + 1,
+            number=number,
+            outcome=Outcome(outcome),
+            reason=reason,
+            epoch=last,
+            checkpoint=checkpoint,
+        )
 
 
 def _drawn(draws: random.Random, sampler: str, arguments: tuple[Any, ...]) -> Any:
@@ -95,7 +105,3 @@ def _checkpoint(folder: Path) -> str:
         images = torch.randint(256, (10, columns, 3, 32, 32), dtype=torch.uint8)
         save_grid(images, folder / name, caption=f"{columns} columns of noise")
     return str(folder)
-
-
-def _event(kind: str, seconds: float, **fields: Any) -> Event:
-    return {"kind": kind, "time": BEGUN + seconds, **fields}

@@ -16,6 +16,7 @@ from mlflow.entities import LoggedModelStatus
 
 from tests.support.servers import MlflowServer, differences
 from tuning.launch import Journal
+from tuning.launch.events import TrialEnd
 from tuning.tracking.champion import ALIAS
 from tuning.tracking.translation import ARTIFACT_FOLDERS, ARTIFACTS
 
@@ -212,10 +213,10 @@ def not_once(client: MlflowClient, launch: Path) -> list[str]:
     """What a server has not, or more than once, of the finished launch whose records are in `launch`; its study has its name."""
     wrong = differences(client, launch)
     experiment = client.get_experiment_by_name(launch.name).experiment_id
-    ends = {event["number"]: event for event in Journal(launch).events() if event["kind"] == "trial_end"}
+    ends = {event.number: event for event in Journal(launch).events() if isinstance(event, TrialEnd)}
     for run in client.search_runs([experiment], max_results=1000):
         number = run.data.tags.get("number")
-        expected = {"study.yaml"} if number is None else _files(Path(ends[int(number)]["checkpoint"]))
+        expected = {"study.yaml"} if number is None else _files(Path(ends[int(number)].checkpoint or ""))
         found = _artifacts(client, run.info.run_id)
         if found != expected:
             wrong.append(f"{run.info.run_name}: artifacts {sorted(found)} instead of {sorted(expected)}")

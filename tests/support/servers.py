@@ -20,8 +20,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from tuning.launch import Journal
-from tuning.launch.journal import Event
-from tuning.outcome import MLFLOW_STATUS, Outcome
+from tuning.launch.events import Epoch, Event, LaunchStart, TrialEnd, TrialStart
+from tuning.outcome import MLFLOW_STATUS
 
 
 def free_port() -> int:
@@ -174,10 +174,10 @@ def postgres() -> Iterator[Postgres]:
 def differences(client: MlflowClient, folder: Path) -> list[str]:
     """Where a server differs from the journal of the launch in `folder`: runs, their ends, and every metric of each epoch, once."""
     events = list(Journal(folder).events())
-    launch_id = next(event["launch_id"] for event in events if event["kind"] == "launch_start")
+    launch_id = next(event.launch_id for event in events if isinstance(event, LaunchStart))
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(experiments, f"tags.launch_id = '{launch_id}'", max_results=1000)
-    trials = {event["number"] for event in events if event["kind"] == "trial_start"}
+    trials = {event.number for event in events if isinstance(event, TrialStart)}
     names, expected = (
         sorted(run.info.run_name.split()[0] for run in runs),
         sorted([*(f"trial-{number:03d}" for number in trials), folder.name]),
@@ -188,16 +188,16 @@ def differences(client: MlflowClient, folder: Path) -> list[str]:
             wrong += [] if run.info.status == "FINISHED" else [f"the launch is {run.info.status}"]
         else:
             number = int(run.data.tags["number"])
-            wrong += _trial_differences(client, run, [event for event in events if event.get("number") == number])
+            wrong += _trial_differences(client, run, [event for event in events if event.number == number])
     return wrong
 
 
 def _trial_differences(client: MlflowClient, run: Run, events: list[Event]) -> list[str]:
     name, wrong = run.info.run_name, []
-    outcome = Outcome([event for event in events if event["kind"] == "trial_end"][-1]["outcome"])
+    outcome = [event for event in events if isinstance(event, TrialEnd)][-1].outcome
     if (run.info.status, run.data.tags["outcome"]) != (MLFLOW_STATUS[outcome], outcome.value):
         wrong.append(f"{name} is {run.info.status}, {run.data.tags['outcome']}, not {outcome.value}")
-    epochs = {event["epoch"]: event["metrics"] for event in events if event["kind"] == "epoch"}
+    epochs = {event.epoch: event.metrics for event in events if isinstance(event, Epoch)}
     for metric in sorted(set().union(*epochs.values())):
         found = sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, metric))
         if found != sorted((epoch, metrics[metric]) for epoch, metrics in epochs.items() if metric in metrics):

@@ -1,6 +1,6 @@
 """Clock of a launch: how long it was under way by its journal, from each attempt's start to its last sign of life."""
 
-from tuning.launch.journal import Event
+from tuning.launch.events import AttemptStart, Event, LaunchEnd, LaunchStart, TrialEnd
 
 DRIVER_DIED = "the driver died"
 """Reason of a trial whose end nobody saw."""
@@ -22,8 +22,8 @@ class Clock:
 
     def advance(self, event: Event, line: int) -> None:
         """Take in the event of the journal's line `line`."""
-        kind, now = event["kind"], event["time"]
-        if kind in ("launch_start", "attempt_start"):
+        now = event.time
+        if isinstance(event, LaunchStart | AttemptStart):
             self._count_ends([passed for time, passed in self._ends if now - time > AT_ONCE_S])
             self.last_sign = now  # the pause before it does not count
             return
@@ -33,7 +33,7 @@ class Clock:
         if passed < 0:
             self.remarks.append(f"line {line} is {-passed:.0f} s older than what stands before it, as where a clock was set back")
         self.last_sign, passed = now, max(0.0, passed)
-        if kind == "trial_end":
+        if isinstance(event, TrialEnd):
             self._ends.append((now, passed))  # what follows tells whose words they are
             return
         self._count_ends([earlier for _, earlier in self._ends])
@@ -50,4 +50,9 @@ class Clock:
 
 def is_afterword(event: Event) -> bool:
     """Whether this was noted later for a driver that had died: a launch that ends by itself tells what it took."""
-    return event.get("reason") == DRIVER_DIED or (event["kind"] == "launch_end" and not event["metrics"])
+    match event:
+        case TrialEnd(reason=reason):
+            return reason == DRIVER_DIED
+        case LaunchEnd(metrics=metrics):
+            return not metrics
+    return False

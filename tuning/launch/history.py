@@ -1,13 +1,26 @@
 """History of a launch, one record a trial, from its journal: a killed study is rebuilt from it."""
 
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cpsc.errors import ConfigError
 from tuning.launch.clock import Clock
-from tuning.launch.journal import JOURNAL_FILE, WAY_OUT, Event
+from tuning.launch.events import (
+    AttemptStart,
+    CheckpointSaved,
+    Epoch,
+    Event,
+    LaunchEnd,
+    LaunchEvent,
+    LaunchStart,
+    Proposed,
+    Retry,
+    TrialEnd,
+    TrialEvent,
+    TrialStart,
+)
+from tuning.launch.journal import JOURNAL_FILE, WAY_OUT
 from tuning.outcome import Outcome
 
 
@@ -16,7 +29,7 @@ class TrialHistory:
     """One trial so far. `values`: the search's metric by epoch; `checkpoints`: folders, oldest first."""
 
     number: int
-    point: dict[str, Any]
+    point: Mapping[str, Any]
     values: dict[int, float] = field(default_factory=dict)
     checkpoints: list[str] = field(default_factory=list)
     num_retries: int = 0
@@ -58,101 +71,60 @@ class LaunchHistory:
         return len(self.results)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
-RULES: dict[str, Callable[[Any], bool]] = {
-    "time": _is_number,
-    "number": _is_count,
-    "epoch": _is_count,
-    "count": _is_count,
-    "attempt": _is_count,
-    "point": lambda value: isinstance(value, dict),
-    "params": lambda value: isinstance(value, dict) and all(isinstance(text, str) for text in value.values()),
-    "metrics": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
-    "outcome": lambda value: value in list(Outcome),
-    "checkpoint": lambda value: isinstance(value, str | None),
-}
-"""What a field must be, wherever it stands; those that are not named here are texts."""
-
-FIELDS: dict[str, tuple[str, ...]] = {
-    "launch_start": ("launch_id", "params", "study"),
-    "attempt_start": ("attempt",),
-    "proposed": ("number", "point"),
-    "trial_start": ("number", "point", "params", "ray_trial_id"),
-    "epoch": ("number", "epoch", "metrics", "note"),
-    "checkpoint": ("number", "path"),
-    "retry": ("number", "epoch", "count"),
-    "trial_end": ("number", "outcome", "reason", "epoch", "checkpoint"),
-    "launch_end": ("status", "metrics"),
-}
-"""What whoever reads a journal may count on, by kind of event."""
-
-
-def _form_fault(event: Event, metric: str) -> str | None:
-    """What is wrong with `event` by itself, in words."""
-    kind = event.get("kind")
-    if not isinstance(kind, str) or kind not in FIELDS:
-        return f"kind {str(kind)[:40]!r} is unknown"
-    for name in ("time", *FIELDS[kind]):
-        if name not in event or not RULES.get(name, lambda value: isinstance(value, str))(event[name]):
-            return f"{kind} has no valid {name}"
-    if kind == "launch_start" and not (event["params"].get("epochs", "").isdecimal() and "objective" in event["params"]):
-        return "launch_start does not tell objective and epochs"
-    if kind == "epoch" and metric not in event["metrics"]:
-        return f"epoch has no {metric}, was this launch's objective another?"
-    return None
-
-
-def _launch_fault(event: Event, history: LaunchHistory) -> str | None:
+def _launch_fault(event: LaunchEvent, history: LaunchHistory) -> str | None:
     """What is wrong with an event of the launch itself where it follows upon `history`, in words."""
-    kind, attempts = event["kind"], history.num_attempts
-    if kind == "launch_start" and history.launch_id:
-        return "launch_start stands twice, are these two journals in one file?"
-    if kind == "launch_start" and (history.trials or attempts):
-        return "launch_start stands after other records"
-    if kind == "attempt_start" and event["attempt"] != attempts:
-        return f"attempt {event['attempt']} follows upon {attempts}, lines are missing, stand twice or in another order"
-    if kind == "launch_end" and history.is_over:
-        return "launch_end stands twice, an attempt_start is missing"
+    attempts = history.num_attempts
+    match event:
+        case LaunchStart(params=params) if not (params.get("epochs", "").isdecimal() and "objective" in params):
+            return "launch_start does not tell objective and epochs"
+        case LaunchStart() if history.launch_id:
+            return "launch_start stands twice, are these two journals in one file?"
+        case LaunchStart() if history.trials or attempts:
+            return "launch_start stands after other records"
+        case AttemptStart(attempt=attempt) if attempt != attempts:
+            return f"attempt {attempt} follows upon {attempts}, lines are missing, stand twice or in another order"
+        case LaunchEnd() if history.is_over:
+            return "launch_end stands twice, an attempt_start is missing"
     return None
 
 
-def _trial_fault(event: Event, history: LaunchHistory) -> str | None:
+def _trial_fault(event: TrialEvent, history: LaunchHistory, metric: str) -> str | None:
     """The same for an event of a trial."""
-    kind, number = event["kind"], event["number"]
-    trial = history.trials.get(number)
+    kind, number = event.kind, event.number
+    if isinstance(event, Epoch) and metric not in event.metrics:
+        return f"epoch has no {metric}, was this launch's objective another?"
     if history.launch_id and not history.num_attempts:
         return f"{kind} of trial {number} stands before the first attempt, an attempt_start is missing"
-    if history.is_over and kind != "trial_end":
+    if history.is_over and not isinstance(event, TrialEnd):
         return f"{kind} of trial {number} stands after the launch's end, an attempt_start is missing"
-    if kind == "proposed":
-        if trial is not None:
-            return f"trial {number} is proposed twice"
-        expected = len(history.trials)
-        return None if number == expected else f"trial {number} is proposed, but trial {expected} was not: lines are missing"
+    trial = history.trials.get(number)
+    if isinstance(event, Proposed):
+        return _proposal_fault(event, history)
     if trial is None:
         return f"trial {number} was never proposed"
-    if kind == "trial_end":
-        return _end_fault(event, trial)
-    if kind == "epoch":
-        return _epoch_fault(event, trial)
-    if kind == "checkpoint":
-        return _checkpoint_fault(trial)
-    if trial.is_over:
-        return f"{kind} of trial {number} stands after its end"
-    if kind == "retry" and event["count"] <= trial.num_retries:
-        return f"retry {event['count']} of trial {number} follows upon {trial.num_retries}"
+    match event:
+        case TrialEnd():
+            return _end_fault(event, trial)
+        case Epoch():
+            return _epoch_fault(event, trial)
+        case CheckpointSaved():
+            return _checkpoint_fault(trial)
+        case _ if trial.is_over:
+            return f"{kind} of trial {number} stands after its end"
+        case Retry(count=count) if count <= trial.num_retries:
+            return f"retry {count} of trial {number} follows upon {trial.num_retries}"
     return None
 
 
-def _epoch_fault(event: Event, trial: TrialHistory) -> str | None:
-    number, epoch, last = trial.number, event["epoch"], trial.last_epoch
+def _proposal_fault(event: Proposed, history: LaunchHistory) -> str | None:
+    number, expected = event.number, len(history.trials)
+    if number in history.trials:
+        return f"trial {number} is proposed twice"
+    return None if number == expected else f"trial {number} is proposed, but trial {expected} was not: lines are missing"
+
+
+def _epoch_fault(event: Epoch, trial: TrialHistory) -> str | None:
+    number, epoch, last = trial.number, event.epoch, trial.last_epoch
     if trial.outcome is not None:
         return f"epoch {epoch} of trial {number} stands after its end, a trial_start is missing"
     if not trial.is_running:
@@ -170,8 +142,8 @@ def _checkpoint_fault(trial: TrialHistory) -> str | None:
     return f"trial {number} has its checkpoint {checkpoints} after {epochs} epochs, an epoch is missing"
 
 
-def _end_fault(event: Event, trial: TrialHistory) -> str | None:
-    number, epoch, last, outcome = trial.number, event["epoch"], trial.last_epoch, Outcome(event["outcome"])
+def _end_fault(event: TrialEnd, trial: TrialHistory) -> str | None:
+    number, epoch, last, outcome = trial.number, event.epoch, trial.last_epoch, event.outcome
     if trial.is_over or trial.outcome is outcome:
         return f"trial {number} ends twice"
     if epoch != last:
@@ -188,29 +160,27 @@ def _missing(first: int, last: int) -> str:
 
 def _oddity(event: Event, history: LaunchHistory) -> str | None:
     """What is odd about `event` where it follows upon `history`, though no number is wrong for it, in words."""
-    if event["kind"] == "trial_start":
-        trial = history.trials[event["number"]]
-        return (
-            f"trial {trial.number} starts twice without a retry, it counts once"
-            if trial.is_running and not trial.was_retried
-            else None
-        )
-    if event["kind"] == "launch_end" and event["status"] == "FINISHED":
-        running = [number for number, trial in history.trials.items() if trial.is_running]
-        return f"the end of trial {running[0]} is missing, its epochs tell whether it goes on" if running else None
+    match event:
+        case TrialStart(number=number):
+            trial = history.trials[number]
+            if trial.is_running and not trial.was_retried:
+                return f"trial {number} starts twice without a retry, it counts once"
+        case LaunchEnd(status="FINISHED"):
+            running = [number for number, trial in history.trials.items() if trial.is_running]
+            if running:
+                return f"the end of trial {running[0]} is missing, its epochs tell whether it goes on"
     return None
 
 
 def replay_events(events: Iterable[Event], *, metric: str) -> LaunchHistory:
     """The history that `events`, a journal from its start, tell; `metric` names the value that search and scheduler look at.
 
-    ConfigError, naming the journal's line, where an event is not what a sweep writes, or not where it writes it.
+    ConfigError, naming the journal's line, where an event does not stand where a sweep writes it.
     """
     history = LaunchHistory()
     clock, odd = Clock(), []
     for line, event in enumerate(events, start=1):
-        fault = _form_fault(event, metric)
-        fault = fault or (_trial_fault if "number" in FIELDS[event["kind"]] else _launch_fault)(event, history)
+        fault = _launch_fault(event, history) if isinstance(event, LaunchEvent) else _trial_fault(event, history, metric)
         if fault is not None:
             raise ConfigError(f"{JOURNAL_FILE} line {line}: {fault}; {WAY_OUT}")
         clock.advance(event, line)
@@ -223,34 +193,33 @@ def replay_events(events: Iterable[Event], *, metric: str) -> LaunchHistory:
 
 
 def _take_in(event: Event, history: LaunchHistory, metric: str) -> None:
-    kind = event["kind"]
-    if kind == "launch_start":
-        history.launch_id = event["launch_id"]
-    elif kind == "attempt_start":
-        history.num_attempts += 1
-        history.is_over = False
-        for trial in history.trials.values():
-            trial.is_running = False
-    elif kind == "launch_end":
-        history.is_over = True
-    elif kind == "proposed":
-        history.trials[event["number"]] = TrialHistory(event["number"], event["point"])
-    else:
-        _take_in_of_trial(event, history, history.trials[event["number"]], metric)
+    match event:
+        case LaunchStart(launch_id=launch_id):
+            history.launch_id = launch_id
+        case AttemptStart():
+            history.num_attempts += 1
+            history.is_over = False
+            for trial in history.trials.values():
+                trial.is_running = False
+        case LaunchEnd():
+            history.is_over = True
+        case Proposed(number=number, point=point):
+            history.trials[number] = TrialHistory(number, point)
+        case Epoch(number=number, epoch=epoch, metrics=metrics):
+            history.trials[number].values[epoch] = metrics[metric]
+            history.results.append((number, epoch, metrics[metric]))
+        case _:
+            _take_in_of_trial(event, history.trials[event.number])
 
 
-def _take_in_of_trial(event: Event, history: LaunchHistory, trial: TrialHistory, metric: str) -> None:
-    kind = event["kind"]
-    if kind == "trial_start":
-        trial.outcome, trial.is_running, trial.was_retried = None, True, False
-        trial.num_starts += 1
-    elif kind == "epoch":
-        value = event["metrics"][metric]
-        trial.values[event["epoch"]] = value
-        history.results.append((trial.number, event["epoch"], value))
-    elif kind == "checkpoint":
-        trial.checkpoints.append(event["path"])
-    elif kind == "retry":
-        trial.num_retries, trial.was_retried = event["count"], True
-    elif kind == "trial_end":
-        trial.outcome, trial.is_running = Outcome(event["outcome"]), False
+def _take_in_of_trial(event: TrialStart | CheckpointSaved | Retry | TrialEnd, trial: TrialHistory) -> None:
+    match event:
+        case TrialStart():
+            trial.outcome, trial.is_running, trial.was_retried = None, True, False
+            trial.num_starts += 1
+        case CheckpointSaved(path=path):
+            trial.checkpoints.append(path)
+        case Retry(count=count):
+            trial.num_retries, trial.was_retried = count, True
+        case TrialEnd(outcome=outcome):
+            trial.outcome, trial.is_running = outcome, False

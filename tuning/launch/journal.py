@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 from cpsc.atomic_file import atomic_path
 from cpsc.errors import ConfigError, CpscError
 from tuning.file_lock import FileLock
+from tuning.launch.events import Event, from_record, to_record
 
-Event = dict[str, Any]
 JOURNAL_FILE = "journal.jsonl"
 ACKNOWLEDGED_NAME = "journal.acknowledged"
 LOCK_NAME = "driver.lock"
@@ -58,7 +58,7 @@ class Journal:
 
     def append(self, event: Event) -> None:
         """Add one event at the end, whole or not at all. JournalError where the disk is full, say."""
-        line = (json.dumps(event, allow_nan=False) + "\n").encode()
+        line = (json.dumps(to_record(event), allow_nan=False) + "\n").encode()
         try:
             with self._lock, self.path.open("ab", buffering=0) as handle:
                 _write_whole(handle, line)
@@ -129,7 +129,7 @@ class Journal:
         return repeated
 
     def since(self, position: int) -> Iterator[tuple[Event, int]]:
-        """Events from `position` on. ConfigError, with the line's number, where a line is not one."""
+        """Events from `position` on, each with where it ends. ConfigError, with the line's number, where a line is none."""
         if not self._is_there():
             return
         with self._opened() as handle:
@@ -190,12 +190,12 @@ class Journal:
 def _parse(line: bytes) -> Event:
     """The event in `line`. ValueError, its message for a person, where there is none."""
     try:
-        event = json.loads(line, parse_constant=_refuse_constant)
+        record = json.loads(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"not a record ({str(error)[:80]})") from error
-    if not isinstance(event, dict):
-        raise ValueError(f"not a record but a {type(event).__name__}")
-    return event
+    if not isinstance(record, dict):
+        raise ValueError(f"not a record but a {type(record).__name__}")
+    return from_record(record)
 
 
 def _refuse_constant(name: str) -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +10,10 @@ from pathlib import Path
 from cpsc.atomic_file import atomic_path
 from cpsc.errors import ConfigError
 from tuning.file_lock import LockError
+from tuning.launch.events import Event, LaunchStart
 from tuning.launch.folder import STUDY_FILE, claim, clear_remains, is_begun, launches_in, room_for_launch, take, write_durably
 from tuning.launch.history import LaunchHistory
-from tuning.launch.journal import JOURNAL_FILE, WAY_OUT, DriverLock, Event, Journal
+from tuning.launch.journal import JOURNAL_FILE, WAY_OUT, DriverLock, Journal
 from tuning.redaction import redact
 from tuning.storage import Storage
 from tuning.study import Study, load_study
@@ -32,7 +33,7 @@ def records_copy(study: Study) -> Storage | None:
 
 
 @contextmanager
-def new_launch(study: Study, start: Event) -> Iterator[str]:
+def new_launch(study: Study, start: LaunchStart) -> Iterator[str]:
     """Begin a launch with its first event -> its name: the study's, with a number behind it where earlier launches took that.
 
     Whoever sees its folder sees a launch that was begun and is driven by this process, for the length of the block; of two that
@@ -50,7 +51,7 @@ def new_launch(study: Study, start: Event) -> Iterator[str]:
         yield name
 
 
-def _furnish(study: Study, room: Path, start: Event) -> str:
+def _furnish(study: Study, room: Path, start: LaunchStart) -> str:
     """Write the launch's first files -> its study as others may see it."""
     text = dump_yaml(to_plain(study.source))
     file = room / STUDY_FILE
@@ -141,10 +142,9 @@ def resume_command(study: Study, name: str) -> str:
     return shlex.join(["cpsc-tune", "resume", name, "--storage", str(study.local)])
 
 
-def recorded_code_folders(events: Iterable[Event]) -> list[str]:
+def recorded_code_folders(events: Iterable[Event]) -> Sequence[str]:
     """Where the driver that began a launch looked for its teacher's factory and its methods."""
-    folders = next((event for event in events if event["kind"] == "launch_start"), {}).get("code_folders")
-    return [folder for folder in folders if isinstance(folder, str)] if isinstance(folders, list) else []
+    return next((event.code_folders for event in events if isinstance(event, LaunchStart)), ())
 
 
 def check_resumable(history: LaunchHistory, space: Mapping[str, Distribution]) -> None:

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tuning.launch.journal import Event
-from tuning.outcome import Outcome
+from tuning.launch.events import Epoch, Event, LaunchStart, TrialEnd, TrialStart
 from tuning.redaction import redact
 from tuning.results.model import CURVES, Launch, TrialRecord, ranked
 
@@ -15,27 +14,27 @@ def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
     curves: dict[int, dict[str, dict[int, float]]] = {}
     params: dict[int, Mapping[str, str]] = {}
     points: dict[int, Mapping[str, Any]] = {}
-    ends: dict[int, Event] = {}
+    ends: dict[int, TrialEnd] = {}
     for event in events:
-        kind, number = event["kind"], event.get("number", -1)
-        if kind == "launch_start":
-            settings = event["params"]
-        elif kind == "trial_start":
-            params[number], points[number] = event["params"], event["point"]
-            curves.setdefault(number, {curve: {} for curve in CURVES})
-            ends.pop(number, None)
-        elif kind == "epoch":
-            for curve in CURVES:
-                if curve in event["metrics"]:
-                    curves[number][curve][event["epoch"]] = event["metrics"][curve]
-        elif kind == "trial_end":
-            ends[number] = event
+        match event:
+            case LaunchStart():
+                settings = event.params
+            case TrialStart(number=number):
+                params[number], points[number] = event.params, event.point
+                curves.setdefault(number, {curve: {} for curve in CURVES})
+                ends.pop(number, None)
+            case Epoch(number=number, epoch=epoch, metrics=metrics):
+                for curve in CURVES:
+                    if curve in metrics:
+                        curves[number][curve][epoch] = metrics[curve]
+            case TrialEnd(number=number):
+                ends[number] = event
     trials = [
         TrialRecord(
             number=number,
             run_id=None,
-            outcome=Outcome(ends[number]["outcome"]) if number in ends else None,
-            reason=redact(ends[number]["reason"]) if number in ends else "",
+            outcome=ends[number].outcome if number in ends else None,
+            reason=redact(ends[number].reason) if number in ends else "",
             params=params[number],
             point=points[number],
             curves=curves[number],

@@ -15,6 +15,7 @@ from mlflow.exceptions import RESOURCE_DOES_NOT_EXIST, MlflowException
 
 from cpsc.errors import ConfigError
 from tuning.launch import Journal
+from tuning.launch.events import LaunchStart
 from tuning.launch.folder import STUDY_FILE
 from tuning.launch.launch import open_launch
 from tuning.outcome import Outcome
@@ -247,9 +248,10 @@ def _checked_uri(uri: str) -> str:
 def _launch_id(folder: Path) -> str:
     """Of the launch in `folder`: one of the same name may have taken the place of the trial's."""
     try:
-        return str(next(Journal(folder).events(), {}).get("launch_id", ""))
+        first = next(Journal(folder).events(), None)
     except ConfigError:
         return ""
+    return first.launch_id if isinstance(first, LaunchStart) else ""
 
 
 def _trials_of(client: MlflowClient, run: Run) -> str:

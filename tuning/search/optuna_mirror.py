@@ -20,8 +20,8 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tuning.launch import Journal
-from tuning.launch.journal import Event, pause_after
-from tuning.outcome import Outcome
+from tuning.launch.events import Epoch, Event, Proposed, TrialEnd, TrialStart
+from tuning.launch.journal import pause_after
 from tuning.redaction import reason
 from tuning.search.optuna_states import STATES
 from tuning.sqlite import sqlite_uri
@@ -99,25 +99,25 @@ class StudyMirror(threading.Thread):
             self._position = position
 
     def _apply(self, event: Event) -> None:
-        kind = event["kind"]
-        if kind == "proposed":
-            self._trials[event["number"]] = self._proposed(event)
-        elif kind == "trial_start":
-            self._trials[event["number"]].set_user_attr(OUTCOME_ATTR, UNDER_WAY)
-        elif kind == "epoch":
-            self._trials[event["number"]].intermediate_values[event["epoch"]] = event["metrics"][self._metric]
-        elif kind == "trial_end":
-            _end(self._trials[event["number"]], event)
-        else:
-            return
-        self._changed.add(event["number"])
+        match event:
+            case Proposed(number=number):
+                self._trials[number] = self._proposed(event)
+            case TrialStart(number=number):
+                self._trials[number].set_user_attr(OUTCOME_ATTR, UNDER_WAY)
+            case Epoch(number=number, epoch=epoch, metrics=metrics):
+                self._trials[number].intermediate_values[epoch] = metrics[self._metric]
+            case TrialEnd(number=number):
+                _end(self._trials[number], event)
+            case _:
+                return
+        self._changed.add(number)
 
-    def _proposed(self, event: Event) -> FrozenTrial:
+    def _proposed(self, event: Proposed) -> FrozenTrial:
         """The trial of a proposal: RUNNING from the start, for one that waits is a trial that Optuna would ask for."""
         attrs = {OUTCOME_ATTR: UNDER_WAY}
-        known = {path: self._space[path] for path in event["point"]}
-        trial = create_trial(state=TrialState.RUNNING, params=event["point"], distributions=known, user_attrs=attrs)
-        trial.number = event["number"]
+        known = {path: self._space[path] for path in event.point}
+        trial = create_trial(state=TrialState.RUNNING, params=dict(event.point), distributions=known, user_attrs=attrs)
+        trial.number = event.number
         trial.datetime_start = _local_time(event)
         return trial
 
@@ -220,10 +220,9 @@ class _StudyFile:
             there.state = trial.state
 
 
-def _end(trial: FrozenTrial, event: Event) -> None:
-    outcome = Outcome(event["outcome"])
-    trial.set_user_attr(OUTCOME_ATTR, outcome.value)
-    trial.state = STATES[outcome]
+def _end(trial: FrozenTrial, event: TrialEnd) -> None:
+    trial.set_user_attr(OUTCOME_ATTR, event.outcome.value)
+    trial.state = STATES[event.outcome]
     if not trial.state.is_finished():
         return
     trial.datetime_complete = _local_time(event)
@@ -232,7 +231,7 @@ def _end(trial: FrozenTrial, event: Event) -> None:
 
 
 def _local_time(event: Event) -> datetime:
-    return datetime.fromtimestamp(event["time"])  # Optuna's times are local and do not say so
+    return datetime.fromtimestamp(event.time)  # Optuna's times are local and do not say so
 
 
 def _without_waiting_for_the_disk(connection: sqlite3.Connection, record: object) -> None:

@@ -12,6 +12,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from tuning.launch import Journal, LaunchHistory, TrialHistory
+from tuning.launch.events import Proposed
 from tuning.outcome import Outcome, outcome_of
 from tuning.search.optuna_states import STATES
 from tuning.study import Study
@@ -84,8 +85,7 @@ class StudySearch(OptunaSearch):
         restore: list[str] = []
         if past is None:
             # Trials may start in another order; what is rebuilt must know of each, in the order of their numbers.
-            proposed = {"kind": "proposed", "time": time.time(), "number": trial.number, "point": dict(trial.params)}
-            self._journal.append(proposed)
+            self._journal.append(Proposed(time=time.time(), number=trial.number, point=dict(trial.params)))
         else:
             for epoch, value in past.values.items():
                 trial.report(value, epoch)
@@ -119,7 +119,7 @@ class StudySearch(OptunaSearch):
 
     def _add(self, past: TrialHistory) -> None:
         if not past.is_over:
-            self._ot_study.enqueue_trial(past.point)
+            self._ot_study.enqueue_trial(dict(past.point))
             return
         assert past.outcome is not None  # or it would not be over
         state = STATES[past.outcome]
@@ -127,7 +127,7 @@ class StudySearch(OptunaSearch):
             create_trial(
                 state=state,
                 value=past.values[past.last_epoch] if state is TrialState.COMPLETE else None,
-                params=past.point,
+                params=dict(past.point),
                 distributions={path: self._space[path] for path in past.point},
                 intermediate_values=past.values,
             )

@@ -15,6 +15,7 @@ from tuning.cluster.preflight import StorageHandshake, check_nodes
 from tuning.cluster.session import RaySession, terminating_like_ctrl_c
 from tuning.display import Display
 from tuning.launch import DriverLock, Journal, JournalError, LaunchHistory, replay_events
+from tuning.launch.events import AttemptStart, LaunchEnd
 from tuning.launch.launch import check_resumable, new_launch, open_launch, resume_command
 from tuning.results import SweepSummary, launch_from_journal
 from tuning.search import StudyMirror, mirroring
@@ -91,7 +92,7 @@ class SweepDriver:
         journal = Journal(study.local / name)
         scheduler = build_scheduler(study)
         history = close_finished_trials(journal, study, scheduler)
-        journal.append({"kind": "attempt_start", "time": time.time(), "attempt": history.num_attempts})
+        journal.append(AttemptStart(time=time.time(), attempt=history.num_attempts))
         recorder = self._new_recorder(journal, history, assets)
         interrupted = False
         space = StudySearch.convert_search_space(to_tune(study.space))
@@ -141,7 +142,7 @@ class SweepDriver:
         elapsed_s = self._elapsed_s()
         share = sum(tracker.busy_s for tracker in trackers) / elapsed_s
         metrics = {"elapsed_s": elapsed_s, "tracking_share": share}
-        journal.append({"kind": "launch_end", "time": time.time(), "status": status, "metrics": metrics})
+        journal.append(LaunchEnd(time=time.time(), status=status, metrics=metrics))
         return share
 
     def _interruption(self, name: str, reason: str) -> InterruptedSweepError:

@@ -4,7 +4,8 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from tuning.launch.journal import Event, Journal
+from tuning.launch.events import LaunchStart
+from tuning.launch.journal import Journal
 from tuning.launch.journal_backup import JournalBackup
 from tuning.launch.launch import records_copy
 from tuning.redaction import redact
@@ -18,7 +19,7 @@ from tuning.trial.assets import Assets
 from tuning.trial.model_cost import teacher_cost
 
 
-def launch_start(study: Study, assets: Assets, launch_id: str) -> Event:
+def launch_start(study: Study, assets: Assets, launch_id: str) -> LaunchStart:
     """The journal's first event."""
     params = {
         "objective": study.objective,
@@ -30,15 +31,14 @@ def launch_start(study: Study, assets: Assets, launch_id: str) -> Event:
         **{f"space.{path}": str(domain) for path, domain in study.space.items()},
         **shared_params(assets),
     }
-    return {
-        "kind": "launch_start",
-        "time": time.time(),
-        "launch_id": launch_id,
-        "params": {key: str(value) for key, value in params.items()},
-        "inputs": inputs_of(study, assets),
-        "code_folders": list(code_folders()),
-        "study": redact(dump_yaml(to_plain(study.source))),
-    }
+    return LaunchStart(
+        time=time.time(),
+        launch_id=launch_id,
+        params={key: str(value) for key, value in params.items()},
+        inputs=inputs_of(study, assets),
+        code_folders=code_folders(),
+        study=redact(dump_yaml(to_plain(study.source))),
+    )
 
 
 def shared_params(assets: Assets) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ray.tune.experiment import Trial
 from cpsc.methods import effective_settings
 from tuning.cluster.preflight import UnfitNodeError
 from tuning.launch import Journal, LaunchHistory
+from tuning.launch.events import CheckpointSaved, Epoch, Retry, TrialEnd, TrialEvent, TrialStart
 from tuning.outcome import Outcome, outcome_of
 from tuning.redaction import redact
 from tuning.study import build_config
@@ -62,11 +63,11 @@ class Recorder(Callback):
         if epoch <= self._last_epoch.get(number, 0):
             return  # repeated since the last checkpoint, bit for bit
         self._last_epoch[number] = epoch
-        words = {key: redact(result.get(key, "")) for key in ("note", "node", "environment")}
-        self._append(trial, "epoch", epoch=epoch, metrics=loggable_metrics(result), **words)
+        words: dict[str, Any] = {key: redact(result.get(key, "")) for key in ("note", "node", "environment")}
+        self._append(Epoch(**_when(trial), epoch=epoch, metrics=loggable_metrics(result), **words))
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Checkpoint, **info: Any) -> None:
-        self._append(trial, "checkpoint", path=checkpoint.path)
+        self._append(CheckpointSaved(**_when(trial), path=checkpoint.path))
         trial.run_metadata.num_failures = 0  # the limit is on failures in a row: machines that come and go must not use it up
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -74,7 +75,7 @@ class Recorder(Callback):
             return
         number = number_of(trial)
         self._num_retries[number] = self._num_retries.get(number, 0) + 1
-        self._append(trial, "retry", epoch=self._last_epoch.get(number, 0), count=self._num_retries[number])
+        self._append(Retry(**_when(trial), epoch=self._last_epoch.get(number, 0), count=self._num_retries[number]))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._end(trial, outcome_of(trial.last_result, epochs=self._epochs), trial.last_result.get("reason", ""))
@@ -103,12 +104,13 @@ class Recorder(Callback):
         config = build_config(self._base, trial.config["point"])
         params = {**dict(flatten(to_plain(effective_settings(config)))), **self._student_cost(config.student.arch), **self._shared}
         self._append(
-            trial,
-            "trial_start",
-            point=trial.config["point"],
-            params={key: str(value) for key, value in params.items()},
-            ray_trial_id=trial.trial_id,
-            inputs=self._inputs,
+            TrialStart(
+                **_when(trial),
+                point=trial.config["point"],
+                params={key: str(value) for key, value in params.items()},
+                ray_trial_id=trial.trial_id,
+                inputs=self._inputs,
+            )
         )
 
     def _end(self, trial: Trial, outcome: Outcome, reason: str) -> None:
@@ -116,18 +118,19 @@ class Recorder(Callback):
         if number not in self._open:
             self._begin(trial)  # its worker failed before it could start
         self._open.discard(number)
-        self._append(trial, "trial_end", **trial_end(outcome, reason, self._last_epoch.get(number, 0), trial.checkpoint))
+        checkpoint = trial.checkpoint.path if trial.checkpoint else None
+        epoch = self._last_epoch.get(number, 0)
+        self._append(TrialEnd(**_when(trial), outcome=outcome, reason=redact(reason), epoch=epoch, checkpoint=checkpoint))
 
-    def _append(self, trial: Trial, kind: str, **fields: Any) -> None:
+    def _append(self, event: TrialEvent) -> None:
         started = time.perf_counter()
-        self._journal.append({"kind": kind, "time": time.time(), "number": number_of(trial), **fields})
+        self._journal.append(event)
         self.busy_s += time.perf_counter() - started
 
 
-def trial_end(outcome: Outcome, reason: str, epoch: int, checkpoint: Any) -> dict[str, Any]:
-    """The fields of a trial's last event."""
-    path = checkpoint if isinstance(checkpoint, str | None) else checkpoint.path
-    return {"outcome": outcome.value, "reason": redact(reason), "epoch": epoch, "checkpoint": path}
+def _when(trial: Trial) -> dict[str, Any]:
+    """What every event of `trial` says."""
+    return {"time": time.time(), "number": number_of(trial)}
 
 
 def number_of(trial: Trial) -> int:

@@ -2,12 +2,14 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler
 
 from cpsc.errors import CpscError
 from tuning.launch import DriverLock, Journal, LaunchHistory, TrialHistory, replay_events
 from tuning.launch.clock import DRIVER_DIED
+from tuning.launch.events import LaunchEnd, TrialEnd
 from tuning.launch.folder import clear_forgotten, launches_in
 from tuning.launch.launch import open_launch
 from tuning.outcome import Outcome
@@ -16,7 +18,6 @@ from tuning.search.asha import ResumableAsha
 from tuning.study import Study
 from tuning.study.user_code import looking_back
 from tuning.sweep.launch_record import open_writer
-from tuning.sweep.recorder import trial_end
 from tuning.tracking import delivering
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ def _close_if_dead(study: Study, name: str) -> None:
     for trial in history.trials.values():
         if trial.outcome is None:
             _append_end(journal, trial, Outcome.INTERRUPTED, DRIVER_DIED, history.last_sign)
-    journal.append({"kind": "launch_end", "time": history.last_sign, "status": "KILLED", "metrics": {}})
+    journal.append(LaunchEnd(time=history.last_sign, status="KILLED", metrics={}))
     with delivering(open_writer(study, name, history.launch_id), deadline_s=10):
         pass  # what cannot be delivered now stays in the journal
 
@@ -69,5 +70,5 @@ def _close_if_dead(study: Study, name: str) -> None:
 def _append_end(journal: Journal, trial: TrialHistory, outcome: Outcome, reason: str, time: float) -> None:
     """`time`: when the driver was last heard of, for nobody knows more of the trial's own."""
     checkpoint = trial.checkpoints[-1] if trial.checkpoints else None
-    end = trial_end(outcome, reason, trial.last_epoch, checkpoint)
-    journal.append({"kind": "trial_end", "time": time, "number": trial.number, **end})
+    about: dict[str, Any] = {"outcome": outcome, "reason": reason, "epoch": trial.last_epoch, "checkpoint": checkpoint}
+    journal.append(TrialEnd(time=time, number=trial.number, **about))

@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from tuning.launch import Journal
-from tuning.launch.journal import Event, pause_after
+from tuning.launch.events import Event, to_record
+from tuning.launch.journal import pause_after
 from tuning.launch.journal_backup import JournalBackup
 from tuning.study import Study
 from tuning.tracking.client import FAILURES, set_http_limits
@@ -131,12 +132,12 @@ class MlflowWriter(threading.Thread):
 
     def _record_refusal(self, event: Event, reason: str) -> None:
         self.num_refused += 1
-        known = {key: event[key] for key in ("kind", "number", "epoch") if key in event}
+        known = {key: value for key, value in to_record(event).items() if key in ("kind", "number", "epoch")}
         with (self._journal.path.parent / REFUSED_FILE).open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(known | {"time": time.time(), "reason": reason}) + "\n")
-        topic = (event["kind"], event.get("number"))
+        topic = (event.kind, event.number)
         if topic not in self._warned:  # a run that was deleted refuses every epoch to come
-            what = event["kind"] + "".join(f", {key} {known[key]}" for key in ("number", "epoch") if key in known)
+            what = event.kind + "".join(f", {key} {known[key]}" for key in ("number", "epoch") if key in known)
             logger.warning("MLflow refuses a record (%s), it is passed over and named in %s: %s", what, REFUSED_FILE, reason)
         self._warned.add(topic)
 
@@ -156,10 +157,10 @@ def _portions(pending: Iterable[tuple[Event, int]], safe: int) -> Iterator[tuple
 
 def _by_run(events: Iterable[Event]) -> Iterator[list[Event]]:
     """`events` of one run together: those of a trial pass other trials', not the launch's own."""
-    for _, between in itertools.groupby(events, key=lambda event: "number" in event):
+    for _, between in itertools.groupby(events, key=lambda event: event.number is None):
         groups: dict[int | None, list[Event]] = {}
         for event in between:
-            groups.setdefault(event.get("number"), []).append(event)
+            groups.setdefault(event.number, []).append(event)
         yield from groups.values()
 
 

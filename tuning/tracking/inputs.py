@@ -1,6 +1,7 @@
 """Inputs of a study's trials, as MLflow lists datasets: the probe set, and labelled images where there are some."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -34,7 +35,7 @@ def _input(name: str, digest: str, uri: str, profile: dict[str, Any], context: s
     return {"name": name, "digest": digest, "source": json.dumps({"uri": uri}), "profile": json.dumps(profile), "context": context}
 
 
-def dataset_inputs(fields: list[dict[str, str]]) -> list[DatasetInput]:
+def dataset_inputs(fields: Sequence[Mapping[str, str]]) -> list[DatasetInput]:
     """The same as MLflow's entities."""
     return [
         DatasetInput(

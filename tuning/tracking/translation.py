@@ -10,7 +10,18 @@ from typing import Any
 
 from mlflow.entities import Metric, Param, Run, RunTag
 
-from tuning.launch.journal import Event
+from tuning.launch.events import (
+    AttemptStart,
+    CheckpointSaved,
+    Epoch,
+    Event,
+    LaunchEnd,
+    LaunchStart,
+    Proposed,
+    Retry,
+    TrialEnd,
+    TrialStart,
+)
 from tuning.outcome import MLFLOW_STATUS, Outcome
 from tuning.redaction import reason
 from tuning.storage import Storage
@@ -67,25 +78,33 @@ class Translator:
 
     def tell(self, events: Sequence[Event]) -> None:
         """Tell MLflow of `events`, all of one run. MlflowException where one is refused: the rest may have arrived or not."""
-        handlers = {
-            "launch_start": self._launch_start,
-            "attempt_start": self._attempt_start,
-            "trial_start": self._trial_start,
-            "epoch": self._epoch,
-            "retry": self._retry,
-            "proposed": lambda event, batch: None,  # shown once it starts
-            "checkpoint": lambda event, batch: None,  # its files go with the trial's end
-            "trial_end": self._trial_end,
-            "launch_end": self._launch_end,
-        }
         batch = _Batch()
         try:
             for event in events:
-                handlers[event["kind"]](event, batch)
+                self._translate(event, batch)
             self._send(events[-1], batch)
         except FAILURES:
             self._tags.clear()  # some may have been set
             raise
+
+    def _translate(self, event: Event, batch: _Batch) -> None:
+        match event:
+            case LaunchStart():
+                self._launch_start(event, batch)
+            case AttemptStart():
+                self._reopen(self._runs.run_id())
+            case TrialStart():
+                self._trial_start(event, batch)
+            case Epoch():
+                self._epoch(event, batch)
+            case Retry(time=time, epoch=epoch, count=count):
+                batch.metrics.append(Metric(RETRIES_METRIC, count, _milliseconds(time), epoch))
+            case TrialEnd():
+                self._trial_end(event, batch)
+            case LaunchEnd():
+                self._launch_end(event, batch)
+            case Proposed() | CheckpointSaved():
+                pass  # a trial is shown once it starts, its files go with its end
 
     def attempt(self, event: Event, call: Callable[..., Any], *arguments: Any) -> None:
         """Make a `call` that repeats what is not answered. What it is refused twice, the server being there, is passed over."""
@@ -111,7 +130,7 @@ class Translator:
         """Log what `batch` holds to the run of `event`, and empty it. A tag that the run has is not sent again."""
         if not (batch.params or batch.metrics or batch.tags):
             return
-        run_id = self._runs.run_id(event.get("number"))
+        run_id = self._runs.run_id(event.number)
         known = self._tags.setdefault(run_id, {})
         tags = {key: value for key, value in batch.tags.items() if known.get(key) != value}
         texts = {
@@ -125,75 +144,69 @@ class Translator:
         known |= tags
         batch.params, batch.metrics, batch.tags = {}, [], {}
 
-    def _launch_start(self, event: Event, batch: _Batch) -> None:
+    def _launch_start(self, event: LaunchStart, batch: _Batch) -> None:
         experiment_id = self._ask(self._runs.open_experiment)
-        self._runs.make(None, self._runs.launch, {KIND_TAG: "launch", NOTE_TAG: NOTE}, start_ms=_milliseconds(event))
+        self._runs.make(None, self._runs.launch, {KIND_TAG: "launch", NOTE_TAG: NOTE}, start_ms=_milliseconds(event.time))
         self._log_inputs(event)
-        batch.params |= event["params"]
+        batch.params |= event.params
         view = (experiment_id, VIEW_TAG, view_tag(self._study))
         self.attempt(event, self._ask, self._runs.client.set_experiment_tag, *view)
-        self._ask(self._log_text, self._runs.run_id(), event["study"], "study.yaml")
+        self._ask(self._log_text, self._runs.run_id(), event.study, "study.yaml")
 
-    def _attempt_start(self, event: Event, batch: _Batch) -> None:
-        self._reopen(self._runs.run_id())
-
-    def _trial_start(self, event: Event, batch: _Batch) -> None:
-        number = event["number"]
+    def _trial_start(self, event: TrialStart, batch: _Batch) -> None:
+        number = event.number
         tags = {KIND_TAG: "trial", NUMBER_TAG: str(number), PARENT_TAG: self._runs.run_id()}
-        tags |= {OUTCOME_TAG: RUNNING, POINT_TAG: json.dumps(event["point"]), "ray.trial_id": event["ray_trial_id"]}
-        is_new = self._runs.make(number, run_name(number, event["point"]), tags, start_ms=_milliseconds(event))
+        tags |= {OUTCOME_TAG: RUNNING, POINT_TAG: json.dumps(event.point), "ray.trial_id": event.ray_trial_id}
+        is_new = self._runs.make(number, run_name(number, event.point), tags, start_ms=_milliseconds(event.time))
         self._log_inputs(event)
         if is_new:
-            batch.params |= event["params"]
+            batch.params |= event.params
             return
         # It goes on after an interruption or a failure, or the answer to its making was lost.
         run_id = self._runs.run_id(number)
         self._reopen(run_id)
         logged = self._ask(self._runs.client.get_run, run_id).data.params | batch.params
         # A param can be set once; a resume may have raised the number of epochs.
-        changed = {key: value for key, value in event["params"].items() if logged.get(key, value) != value}
+        changed = {key: value for key, value in event.params.items() if logged.get(key, value) != value}
         batch.tags |= {OUTCOME_TAG: RUNNING} | {f"resumed.{key}": value for key, value in changed.items()}
-        batch.params |= {key: value for key, value in event["params"].items() if key not in logged}
+        batch.params |= {key: value for key, value in event.params.items() if key not in logged}
 
-    def _epoch(self, event: Event, batch: _Batch) -> None:
-        timestamp = _milliseconds(event)
-        batch.metrics += [Metric(name, value, timestamp, event["epoch"]) for name, value in event["metrics"].items()]
-        batch.tags |= {key: event[key][:MAX_TAG] for key in ("note", "node", "environment") if event.get(key)}
+    def _epoch(self, event: Epoch, batch: _Batch) -> None:
+        timestamp = _milliseconds(event.time)
+        batch.metrics += [Metric(name, value, timestamp, event.epoch) for name, value in event.metrics.items()]
+        words = {"note": event.note, "node": event.node, "environment": event.environment}
+        batch.tags |= {key: text[:MAX_TAG] for key, text in words.items() if text}
 
-    def _retry(self, event: Event, batch: _Batch) -> None:
-        batch.metrics.append(Metric(RETRIES_METRIC, event["count"], _milliseconds(event), event["epoch"]))
-
-    def _trial_end(self, event: Event, batch: _Batch) -> None:
-        run_id, outcome = self._runs.run_id(event["number"]), Outcome(event["outcome"])
-        if event["checkpoint"]:
-            self._log_checkpoint(event, run_id)
+    def _trial_end(self, event: TrialEnd, batch: _Batch) -> None:
+        if event.checkpoint:
+            self._log_checkpoint(event, event.checkpoint)
         alone = batch == _Batch()
-        batch.tags[OUTCOME_TAG] = outcome.value
-        if outcome is Outcome.PRUNED:
-            batch.tags |= {"pruned": "true", "pruned_at_epoch": str(event["epoch"])}
-        if event["reason"]:
-            batch.tags["reason"] = event["reason"][:MAX_TAG]
-        self._close_run(event, batch, MLFLOW_STATUS[outcome], alone=alone)
+        batch.tags[OUTCOME_TAG] = event.outcome.value
+        if event.outcome is Outcome.PRUNED:
+            batch.tags |= {"pruned": "true", "pruned_at_epoch": str(event.epoch)}
+        if event.reason:
+            batch.tags["reason"] = event.reason[:MAX_TAG]
+        self._close_run(event, batch, MLFLOW_STATUS[event.outcome], alone=alone)
 
-    def _launch_end(self, event: Event, batch: _Batch) -> None:
+    def _launch_end(self, event: LaunchEnd, batch: _Batch) -> None:
         alone = batch == _Batch()
-        batch.metrics += [Metric(name, value, _milliseconds(event), 0) for name, value in event["metrics"].items()]
-        self._close_run(event, batch, event["status"], alone=alone)
+        batch.metrics += [Metric(name, value, _milliseconds(event.time), 0) for name, value in event.metrics.items()]
+        self._close_run(event, batch, event.status, alone=alone)
         self.attempt(event, self._ask, self._runs.settle, self._close_anew)
 
     def _reopen(self, run_id: str) -> None:
         self._ends.pop(run_id, None)
         self._ask(self._runs.client.update_run, run_id, status="RUNNING")
 
-    def _close_run(self, event: Event, batch: _Batch, status: str, *, alone: bool) -> None:
+    def _close_run(self, event: TrialEnd | LaunchEnd, batch: _Batch, status: str, *, alone: bool) -> None:
         """Send `batch` and end its run. Where `event` is `alone` in it and is refused, the run is ended all the same."""
         if alone:
             self.attempt(event, self._send, event, batch)
         else:
             self._send(event, batch)
-        run_id = self._runs.run_id(event.get("number"))
-        self._ask(self._runs.client.set_terminated, run_id, status, _milliseconds(event))
-        self._ends[run_id] = (status, _milliseconds(event))
+        run_id, end_ms = self._runs.run_id(event.number), _milliseconds(event.time)
+        self._ask(self._runs.client.set_terminated, run_id, status, end_ms)
+        self._ends[run_id] = (status, end_ms)
 
     def _close_anew(self, run: Run) -> None:
         """End `run` as it was told before, where a request that the server did late has taken that back."""
@@ -201,11 +214,12 @@ class Translator:
         if run.info.status != status:
             self._runs.client.set_terminated(run.info.run_id, status, end_ms)
 
-    def _log_checkpoint(self, event: Event, run_id: str) -> None:
-        if not self._ask(self._storage.listing, event["checkpoint"]):
+    def _log_checkpoint(self, event: TrialEnd, checkpoint: str) -> None:
+        run_id = self._runs.run_id(event.number)
+        if not self._ask(self._storage.listing, checkpoint):
             return  # it was lost, which must not hold back the rest
         with ExitStack() as stack:
-            folder = self._ask(lambda: stack.enter_context(self._storage.reading(event["checkpoint"])))
+            folder = self._ask(lambda: stack.enter_context(self._storage.reading(checkpoint)))
             for name in ARTIFACTS[self._study.checkpoint.artifacts]:
                 if (folder / name).exists():
                     self.attempt(event, self._ask, self._log_artifact, run_id, folder / name, ARTIFACT_FOLDERS.get(name))
@@ -218,11 +232,10 @@ class Translator:
         with storing_artifacts():
             self._runs.client.log_text(run_id, text, name)
 
-    def _log_inputs(self, event: Event) -> None:
+    def _log_inputs(self, event: LaunchStart | TrialStart) -> None:
         """One that the run has already is not listed again: the server looks for its name and digest."""
-        if event.get("inputs"):
-            run_id = self._runs.run_id(event.get("number"))
-            self._ask(self._runs.client.log_inputs, run_id, dataset_inputs(event["inputs"]))
+        if event.inputs:
+            self._ask(self._runs.client.log_inputs, self._runs.run_id(event.number), dataset_inputs(event.inputs))
 
 
 def run_name(number: int, point: Mapping[str, Any]) -> str:
@@ -235,5 +248,5 @@ def _format_value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _milliseconds(event: Event) -> int:
-    return int(event["time"] * 1000)
+def _milliseconds(time: float) -> int:
+    return int(time * 1000)

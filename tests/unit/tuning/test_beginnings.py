@@ -16,9 +16,11 @@ from mlflow import MlflowClient
 
 from cpsc.atomic_file import atomic_path
 from cpsc.errors import ConfigError
+from tests.support.events import made
 from tests.support.killing import dies_at
 from tuning.launch import DriverLock, Journal
 from tuning.launch import folder as launch_folder
+from tuning.launch.events import LaunchStart
 from tuning.launch.folder import FORGOTTEN_S, claim, clear_forgotten, launches_in
 from tuning.launch.launch import new_launch, open_launch
 from tuning.storage import Storage
@@ -28,7 +30,7 @@ from tuning.tracking import store_file
 from tuning.tracking.store_file import DATABASE_FILE, ensure_store_file, holds_anything, is_whole, prefix
 
 pytestmark = pytest.mark.slow  # processes are forked and killed
-START = {"kind": "launch_start", "time": 0.0}
+START = made(LaunchStart)
 
 
 def make_launch(study: Study) -> None:
@@ -62,7 +64,7 @@ def test_a_launch_that_is_killed_as_it_begins_is_whole_or_not_there(study_in: Ca
         if not dies_at(step, lambda study=study: make_launch(study), within=tmp_path):  # type: ignore[misc]
             break
         for name in names(study.local):
-            assert [event["kind"] for event in Journal(study.local / name).events()] == ["launch_start"]
+            assert [event.kind for event in Journal(study.local / name).events()] == ["launch_start"]
             assert open_launch(str(study.local), name, []).name == "small"
             assert DriverLock(study.local / name).try_acquire(), "its driver is dead"
         before = names(study.local)

@@ -1,48 +1,39 @@
 """A launch's journal, folded into one record a trial."""
 
+import json
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cpsc.errors import ConfigError
-from tuning.launch import LaunchHistory, replay_events
+from tests.support.events import REST, made
+from tuning.launch import Journal, LaunchHistory, replay_events
 from tuning.launch.clock import DRIVER_DIED
-from tuning.launch.history import FIELDS
+from tuning.launch.events import KINDS, Proposed, from_record, to_record
 from tuning.launch.launch import check_resumable
 from tuning.outcome import Outcome
 from tuning.study.distributions import Distribution
 
 METRIC = "best_probe_agreement"
-Event = dict[str, Any]
+Record = dict[str, Any]
+"""An event as a line of the journal holds it."""
 
 
-def start(number: int) -> Event:
+def start(number: int) -> Record:
     return {"kind": "trial_start", "number": number}
 
 
-def epoch(number: int, epoch: int, value: float) -> Event:
+def epoch(number: int, epoch: int, value: float) -> Record:
     return {"kind": "epoch", "number": number, "epoch": epoch, "metrics": {METRIC: value, "probe_kl": 9.0}}
 
 
-def end(number: int, outcome: str) -> Event:
+def end(number: int, outcome: str) -> Record:
     return {"kind": "trial_end", "number": number, "outcome": outcome}
 
 
-REST: dict[str, Event] = {
-    "launch_start": {"launch_id": "x", "params": {"objective": "probe_agreement", "epochs": "9"}, "study": ""},
-    "attempt_start": {},
-    "proposed": {},
-    "trial_start": {"point": {}, "params": {}, "ray_trial_id": "r"},
-    "epoch": {"note": ""},
-    "checkpoint": {},
-    "retry": {"epoch": 1, "count": 1},
-    "trial_end": {"reason": "", "checkpoint": None},
-    "launch_end": {"status": "FINISHED", "metrics": {"elapsed_s": 1.0}},
-}
-"""What a sweep writes besides, and no test here looks at."""
-
-
-def complete(*events: Event) -> list[Event]:
+def complete(*events: Record) -> list[Record]:
     """`events`, one a second, as a sweep writes them; each trial is proposed when it first starts."""
     timed, proposed, attempts = [], set(), 0
     last: dict[int, int] = {}
@@ -53,19 +44,23 @@ def complete(*events: Event) -> list[Event]:
             proposed.add(event["number"])
             point = {"student.lr": 0.1 * (event["number"] + 1)}
             timed.append({"time": event.get("time", float(second)), "kind": "proposed", "number": event["number"], "point": point})
-        told: Event = {"attempt": attempts} if event["kind"] == "attempt_start" else {}
+        told: Record = {"attempt": attempts} if event["kind"] == "attempt_start" else {}
         told |= {"epoch": last.get(event["number"], 0)} if event["kind"] == "trial_end" else {}
         attempts += event["kind"] == "attempt_start"
-        timed.append({"time": float(second)} | REST[event["kind"]] | told | event)
+        timed.append({"time": float(second)} | REST[KINDS[event["kind"]]] | told | event)
     return timed
 
 
-def folded(*events: Event) -> LaunchHistory:
-    return replay_events(complete(*events), metric=METRIC)
+def folded(*events: Record) -> LaunchHistory:
+    return replay(complete(*events))
+
+
+def replay(records: list[Record]) -> LaunchHistory:
+    return replay_events(map(from_record, records), metric=METRIC)
 
 
 def test_a_trial_that_was_proposed_and_never_started_is_known() -> None:
-    history = replay_events([{"time": 0.0, "kind": "proposed", "number": 0, "point": {"student.lr": 0.1}}], metric=METRIC)
+    history = replay_events([made(Proposed, point={"student.lr": 0.1})], metric=METRIC)
     assert history.trials[0].point == {"student.lr": 0.1}
     assert not history.trials[0].is_over
 
@@ -115,7 +110,7 @@ def test_the_retries_of_a_trial_are_counted_over_all_attempts() -> None:
 
 
 def test_a_launch_is_over_until_another_attempt_starts() -> None:
-    begun: list[Event] = [{"kind": "launch_start", "launch_id": "x"}, {"kind": "attempt_start"}]
+    begun: list[Record] = [{"kind": "launch_start", "launch_id": "x"}, {"kind": "attempt_start"}]
     assert not folded(*begun).is_over
     assert folded(*begun, {"kind": "launch_end"}).is_over
     again = folded(*begun, {"kind": "launch_end"}, {"kind": "attempt_start"})
@@ -136,7 +131,7 @@ def test_the_time_of_every_attempt_counts_and_the_pauses_between_do_not() -> Non
     assert history.elapsed_s == 2.0 + 5.0
 
 
-BEGUN: list[Event] = [{"kind": "launch_start", "time": 0.0}, {"kind": "attempt_start", "time": 0.0}, start(0) | {"time": 0.0}]
+BEGUN: list[Record] = [{"kind": "launch_start", "time": 0.0}, {"kind": "attempt_start", "time": 0.0}, start(0) | {"time": 0.0}]
 DAY = 86_400.0
 
 
@@ -153,7 +148,7 @@ DAY = 86_400.0
     ],
     ids=["closed later", "ended by the next attempt", "ended by itself", "last record", "in order", "clock back", "clock back, on"],
 )
-def test_a_launch_took_what_passed_up_to_its_last_sign_of_life(later: list[Event], elapsed_s: float) -> None:
+def test_a_launch_took_what_passed_up_to_its_last_sign_of_life(later: list[Record], elapsed_s: float) -> None:
     assert folded(*BEGUN, epoch(0, 1, 0.5) | {"time": 600.0}, *later).elapsed_s == pytest.approx(elapsed_s)
 
 
@@ -164,7 +159,7 @@ def test_a_clock_that_runs_backwards_is_remarked_on() -> None:
 
 # What no sweep writes
 
-SOUND: list[Event] = [{"kind": "launch_start"}, {"kind": "attempt_start"}, start(0), epoch(0, 1, 0.5), end(0, "pruned")]
+SOUND: list[Record] = [{"kind": "launch_start"}, {"kind": "attempt_start"}, start(0), epoch(0, 1, 0.5), end(0, "pruned")]
 """Lines 1, 2, 4, 5 and 6 of a journal; the third proposes the trial."""
 
 
@@ -195,41 +190,51 @@ SOUND: list[Event] = [{"kind": "launch_start"}, {"kind": "attempt_start"}, start
         (6, {"checkpoint": 3}, "trial_end has no valid checkpoint"),
     ],
 )
-def test_an_event_that_no_sweep_writes_is_refused_by_its_line(line: int, changes: Event, fault: str) -> None:
-    events = complete(*SOUND)
-    events[line - 1] |= changes
+def test_an_event_that_no_sweep_writes_is_refused_by_its_line(line: int, changes: Record, fault: str, tmp_path: Path) -> None:
+    records = complete(*SOUND)
+    records[line - 1] |= changes
+    journal = Journal(tmp_path)
+    journal.path.write_text("".join(json.dumps(record) + "\n" for record in records))
     with pytest.raises(ConfigError) as caught:
-        replay_events(events, metric=METRIC)
-    assert str(caught.value).startswith(f"journal.jsonl line {line}: ")
+        replay_events(journal.events(), metric=METRIC)
+    assert f"journal.jsonl line {line}: " in str(caught.value)
     assert fault in str(caught.value)
     assert str(caught.value).endswith("; restore the file from a copy, or start a new launch")
 
 
-@pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind, fields in FIELDS.items() for field in ("time", *fields)])
-def test_an_event_that_lacks_a_field_is_refused(kind: str, field: str) -> None:
+FIRST_EDITION = {"launch_start": ("inputs", "code_folders"), "trial_start": ("inputs",), "epoch": ("node", "environment")}
+"""What the first version did not write yet."""
+FIELDS = [(kind, field.name) for kind, cls in KINDS.items() for field in fields(cls)]
+
+
+@pytest.mark.parametrize(("kind", "field"), FIELDS)
+def test_an_event_that_lacks_a_field_is_refused_unless_earlier_versions_did_not_write_it(kind: str, field: str) -> None:
     rest = ({"kind": "checkpoint", "number": 0, "path": "a"}, {"kind": "retry", "number": 0}, SOUND[-1], {"kind": "launch_end"})
-    events = complete(*SOUND[:-1], *rest)
-    replay_events(events, metric=METRIC)
-    del next(event for event in events if event["kind"] == kind)[field]
-    with pytest.raises(ConfigError, match=rf"{kind} has no valid {field}"):
-        replay_events(events, metric=METRIC)
+    records = [to_record(from_record(record)) for record in complete(*SOUND[:-1], *rest)]
+    assert replay(records).remarks == []
+    del next(record for record in records if record["kind"] == kind)[field]
+    if field in FIRST_EDITION.get(kind, ()):
+        assert replay(records).remarks == []
+    else:
+        with pytest.raises(ValueError, match=rf"{kind} has no valid {field}"):
+            replay(records)
 
 
 def test_a_trial_that_is_proposed_twice_or_missing_among_others_is_refused() -> None:
-    events = complete(*SOUND)
+    records = complete(*SOUND)
     with pytest.raises(ConfigError, match=r"line 7: trial 0 is proposed twice"):
-        replay_events([*events, events[2]], metric=METRIC)
+        replay([*records, records[2]])
     with pytest.raises(ConfigError, match=r"line 7: trial 2 is proposed, but trial 1 was not: lines are missing"):
-        replay_events([*events, events[2] | {"number": 2}], metric=METRIC)
+        replay([*records, records[2] | {"number": 2}])
 
 
 # The order in which a sweep writes
 
-CHECKPOINT: Event = {"kind": "checkpoint", "number": 0, "path": "a"}
-RETRY: Event = {"kind": "retry", "number": 0}
-CLOSED: list[Event] = [end(0, "interrupted") | {"reason": DRIVER_DIED}, {"kind": "launch_end", "status": "KILLED", "metrics": {}}]
-STARTED: list[Event] = [{"kind": "launch_start"}, {"kind": "attempt_start"}]
-RUN: list[Event] = [start(0), epoch(0, 1, 0.5), CHECKPOINT, epoch(0, 2, 0.6), CHECKPOINT | {"path": "b"}]
+CHECKPOINT: Record = {"kind": "checkpoint", "number": 0, "path": "a"}
+RETRY: Record = {"kind": "retry", "number": 0}
+CLOSED: list[Record] = [end(0, "interrupted") | {"reason": DRIVER_DIED}, {"kind": "launch_end", "status": "KILLED", "metrics": {}}]
+STARTED: list[Record] = [{"kind": "launch_start"}, {"kind": "attempt_start"}]
+RUN: list[Record] = [start(0), epoch(0, 1, 0.5), CHECKPOINT, epoch(0, 2, 0.6), CHECKPOINT | {"path": "b"}]
 
 
 @pytest.mark.parametrize(
@@ -247,7 +252,7 @@ RUN: list[Event] = [start(0), epoch(0, 1, 0.5), CHECKPOINT, epoch(0, 2, 0.6), CH
         [*STARTED, start(0), end(0, "failed"), start(1), epoch(1, 1, 0.0), end(1, "diverged"), start(2), *CLOSED[1:]],
     ],
 )
-def test_what_sweeps_write_is_taken(events: list[Event]) -> None:
+def test_what_sweeps_write_is_taken(events: list[Record]) -> None:
     """Deaths, retries that repeat epochs unrecorded, ends told by the next attempt or by another sweep."""
     assert folded(*events).remarks == []
 
@@ -259,7 +264,7 @@ def test_what_sweeps_write_is_taken(events: list[Event]) -> None:
         ([*STARTED, *RUN, {"kind": "launch_end"}], "line 9: the end of trial 0 is missing, its epochs tell whether it goes on"),
     ],
 )
-def test_what_is_odd_and_changes_no_number_is_remarked_on(events: list[Event], remark: str) -> None:
+def test_what_is_odd_and_changes_no_number_is_remarked_on(events: list[Record], remark: str) -> None:
     assert folded(*events).remarks == [remark]
 
 
@@ -303,7 +308,7 @@ def test_what_is_odd_and_changes_no_number_is_remarked_on(events: list[Event], r
         ([*STARTED, *RUN[:3], CHECKPOINT | {"path": "b"}], 7, "trial 0 has its checkpoint 2 after 1 epochs, an epoch is missing"),
     ],
 )
-def test_what_is_missing_twice_or_in_another_order_is_refused_by_its_line(events: list[Event], line: int, fault: str) -> None:
+def test_what_is_missing_twice_or_in_another_order_is_refused_by_its_line(events: list[Record], line: int, fault: str) -> None:
     with pytest.raises(ConfigError) as caught:
         folded(*events)
     assert str(caught.value).startswith(f"journal.jsonl line {line}: ")

@@ -1,5 +1,6 @@
 """Events on disk: in order, delivered at least once, never lost to a restart; and one driver at a time."""
 
+import json
 import os
 import pickle
 import socket
@@ -10,13 +11,22 @@ from pathlib import Path
 import pytest
 
 from cpsc.errors import ConfigError
+from tests.support.events import made
 from tuning.launch import DriverLock, Journal
-from tuning.launch.journal import MAX_PAUSE_S, MIN_PAUSE_S, Event, pause_after
+from tuning.launch.events import Event, Proposed, to_record
+from tuning.launch.journal import MAX_PAUSE_S, MIN_PAUSE_S, pause_after
 
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
     return Journal(tmp_path)
+
+
+def trial(number: int) -> Event:
+    return made(Proposed, number=number)
+
+
+LINE = json.dumps(to_record(trial(1))) + "\n"
 
 
 def events(journal: Journal) -> list[Event]:
@@ -28,7 +38,7 @@ def test_nothing_is_pending_before_the_first_event(journal: Journal) -> None:
 
 
 def test_events_come_back_in_the_order_they_were_added(journal: Journal) -> None:
-    added = [{"kind": "epoch", "number": number, "text": "Zürich\nzwei"} for number in range(5)]
+    added = [made(Proposed, number=number, point={"text": "Zürich\nzwei"}) for number in range(5)]
     for event in added:
         journal.append(event)
     assert events(journal) == added
@@ -36,76 +46,77 @@ def test_events_come_back_in_the_order_they_were_added(journal: Journal) -> None
 
 def test_positions_rise_to_the_end_of_the_file(journal: Journal) -> None:
     for number in range(3):
-        journal.append({"number": number})
+        journal.append(trial(number))
     positions = [position for _, position in journal.pending()]
     assert positions == sorted(set(positions))
     assert positions[-1] == journal.path.stat().st_size
 
 
 def test_what_is_not_acknowledged_is_delivered_again(journal: Journal) -> None:
-    journal.append({"number": 0})
-    assert events(journal) == events(journal) == [{"number": 0}]
+    journal.append(trial(0))
+    assert events(journal) == events(journal) == [trial(0)]
 
 
 def test_what_is_acknowledged_is_not_delivered_again_even_after_a_restart(journal: Journal) -> None:
     for number in range(3):
-        journal.append({"number": number})
+        journal.append(trial(number))
     (_, first), *_ = journal.pending()
     journal.acknowledge(first)
-    assert events(journal) == [{"number": 1}, {"number": 2}]
-    assert events(Journal(journal.path.parent)) == [{"number": 1}, {"number": 2}]
+    assert events(journal) == [trial(1), trial(2)]
+    assert events(Journal(journal.path.parent)) == [trial(1), trial(2)]
 
 
 def test_events_added_after_the_last_acknowledgement_are_pending(journal: Journal) -> None:
-    journal.append({"number": 0})
+    journal.append(trial(0))
     for _, position in journal.pending():
         journal.acknowledge(position)
     assert events(journal) == []
-    journal.append({"number": 1})
-    assert events(journal) == [{"number": 1}]
+    journal.append(trial(1))
+    assert events(journal) == [trial(1)]
 
 
 def test_events_can_be_added_and_acknowledged_while_they_are_delivered(journal: Journal) -> None:
-    journal.append({"number": 0})
+    journal.append(trial(0))
     seen = []
     for event, position in journal.pending():
-        seen.append(event["number"])
+        assert isinstance(event, Proposed)
+        seen.append(event.number)
         journal.acknowledge(position)
-        if event["number"] < 3:
-            journal.append({"number": event["number"] + 1})
+        if event.number < 3:
+            journal.append(trial(event.number + 1))
     assert seen == [0, 1, 2, 3]
     assert events(journal) == []
 
 
 def test_a_line_that_is_still_being_written_waits(journal: Journal) -> None:
-    journal.append({"number": 0})
+    journal.append(trial(0))
     with journal.path.open("a") as handle:
-        handle.write('{"number": 1')
-    assert events(journal) == [{"number": 0}]
+        handle.write(LINE[:30])
+    assert events(journal) == [trial(0)]
     with journal.path.open("a") as handle:
-        handle.write("}\n")
-    assert events(journal) == [{"number": 0}, {"number": 1}]
+        handle.write(LINE[30:])
+    assert events(journal) == [trial(0), trial(1)]
 
 
 def test_a_journal_travels_by_pickle_and_still_works(journal: Journal) -> None:
-    journal.append({"number": 0})
+    journal.append(trial(0))
     copy: Journal = pickle.loads(pickle.dumps(journal))
-    copy.append({"number": 1})
-    assert events(journal) == events(copy) == [{"number": 0}, {"number": 1}]
+    copy.append(trial(1))
+    assert events(journal) == events(copy) == [trial(0), trial(1)]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_number_that_json_does_not_know_is_refused_and_leaves_no_trace(journal: Journal, value: float) -> None:
-    journal.append({"number": 0})
+    journal.append(trial(0))
     with pytest.raises(ValueError, match="JSON compliant"):
-        journal.append({"value": value})
-    assert events(journal) == [{"number": 0}]
+        journal.append(made(Proposed, point={"value": value}))
+    assert events(journal) == [trial(0)]
 
 
 def test_two_threads_never_mix_their_lines(journal: Journal) -> None:
     def add(thread: int) -> None:
         for number in range(200):
-            journal.append({"thread": thread, "number": number, "padding": "x" * 200})
+            journal.append(made(Proposed, number=number, point={"thread": thread, "padding": "x" * 200}))
 
     threads = [threading.Thread(target=add, args=(index,)) for index in range(2)]
     for thread in threads:
@@ -115,11 +126,13 @@ def test_two_threads_never_mix_their_lines(journal: Journal) -> None:
     found = events(journal)
     assert len(found) == 400
     for index in range(2):
-        assert [event["number"] for event in found if event["thread"] == index] == list(range(200))
+        assert [event.number for event in found if isinstance(event, Proposed) and event.point["thread"] == index] == list(
+            range(200)
+        )
 
 
 def test_all_events_stay_readable_after_they_are_acknowledged(journal: Journal) -> None:
-    added = [{"number": number} for number in range(3)]
+    added = [trial(number) for number in range(3)]
     for event in added:
         journal.append(event)
     for _, position in journal.pending():
@@ -129,20 +142,20 @@ def test_all_events_stay_readable_after_they_are_acknowledged(journal: Journal) 
 
 
 def test_a_line_that_a_dying_process_left_half_written_is_cut_off(journal: Journal) -> None:
-    journal.append({"number": 0})
+    journal.append(trial(0))
     with journal.path.open("a") as handle:
-        handle.write('{"number": 1')
+        handle.write(LINE[:30])
     journal.drop_torn_line()
-    journal.append({"number": 2})
-    assert list(journal.events()) == [{"number": 0}, {"number": 2}]
+    journal.append(trial(2))
+    assert list(journal.events()) == [trial(0), trial(2)]
 
 
 def test_cutting_off_a_torn_line_leaves_whole_lines_and_missing_files_alone(journal: Journal) -> None:
     journal.drop_torn_line()
     assert not journal.path.exists()
-    journal.append({"number": 0})
+    journal.append(trial(0))
     journal.drop_torn_line()
-    assert list(journal.events()) == [{"number": 0}]
+    assert list(journal.events()) == [trial(0)]
 
 
 def test_a_journal_of_a_torn_line_alone_is_empty_after_the_cut(journal: Journal) -> None:
@@ -184,13 +197,13 @@ def test_one_driver_at_a_time(tmp_path: Path) -> None:
 def test_a_line_that_is_no_record_is_refused_by_file_and_number(
     journal: Journal, line: bytes, reason: str, acknowledged: bool
 ) -> None:
-    journal.append({"number": 0})
+    journal.append(trial(0))
     for _, position in journal.pending():
         if acknowledged:
             journal.acknowledge(position)
     with journal.path.open("ab") as handle:
         handle.write(line + b"\n")
-    journal.append({"number": 2})
+    journal.append(trial(2))
     with pytest.raises(ConfigError) as caught:
         list(journal.pending())
     assert str(caught.value).startswith(f"{journal.path} line 2: {reason}")
@@ -200,11 +213,11 @@ def test_a_line_that_is_no_record_is_refused_by_file_and_number(
 @pytest.mark.parametrize("record", ["", "many", "-5", "3", "999999", "\x00", "9" * 5000])
 def test_a_damaged_record_of_what_was_acknowledged_delivers_all_again(journal: Journal, record: str) -> None:
     for number in range(2):
-        journal.append({"number": number})
+        journal.append(trial(number))
     for _, position in journal.pending():
         journal.acknowledge(position)
     (journal.path.parent / "journal.acknowledged").write_text(record)
-    assert events(journal) == [{"number": 0}, {"number": 1}]
+    assert events(journal) == [trial(0), trial(1)]
 
 
 @pytest.mark.parametrize(("work_s", "pause_s"), [(0.0, MIN_PAUSE_S), (0.02, 2.0), (3.0, MAX_PAUSE_S)])
@@ -252,7 +265,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(deed: Callable[[Path], No
 
 
 def test_a_journal_that_may_not_be_read_is_refused(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal.append({"number": 0})
+    journal.append(trial(0))
 
     def refuse(path: Path, *arguments: object, **options: object) -> None:
         raise PermissionError(13, "Permission denied")
@@ -263,15 +276,15 @@ def test_a_journal_that_may_not_be_read_is_refused(journal: Journal, monkeypatch
 
 
 def test_a_mark_of_utf8_and_line_ends_of_another_system_change_nothing(journal: Journal) -> None:
-    journal.path.write_bytes(b'\xef\xbb\xbf{"number": 0}\r\n{"number": 1}\r\n')
+    journal.path.write_bytes(b"\xef\xbb\xbf" + LINE.replace("\n", "\r\n").encode())
     assert journal.repair() == []
-    journal.append({"number": 2})
-    assert list(journal.events()) == [{"number": 0}, {"number": 1}, {"number": 2}]
+    journal.append(trial(2))
+    assert list(journal.events()) == [trial(1), trial(2)]
 
 
 def test_a_sound_journal_is_not_touched_by_repairs(journal: Journal) -> None:
     for number in range(3):
-        journal.append({"number": number})
+        journal.append(trial(number))
     (_, first), *_ = journal.pending()
     journal.acknowledge(first)
     before = journal.path.stat()
@@ -282,11 +295,11 @@ def test_a_sound_journal_is_not_touched_by_repairs(journal: Journal) -> None:
 
 @pytest.mark.parametrize("tail", [b'{"number": 2', b"\x00" * 4096])
 def test_a_torn_tail_is_cut_off_and_said(journal: Journal, tail: bytes) -> None:
-    journal.append({"number": 0})
+    journal.append(trial(0))
     with journal.path.open("ab") as handle:
         handle.write(tail)
     assert journal.repair() == [f"{journal.path}: its last line was cut short by the death of its writer, it is left out"]
-    assert list(journal.events()) == [{"number": 0}]
+    assert list(journal.events()) == [trial(0)]
     assert journal.repair() == []
 
 
@@ -300,9 +313,9 @@ def test_a_torn_tail_is_cut_off_and_said(journal: Journal, tail: bytes) -> None:
 )
 def test_lines_that_stand_twice_are_left_out_and_said(journal: Journal, numbers: list[int], said: str) -> None:
     for number in numbers:
-        journal.append({"number": number})
+        journal.append(trial(number))
     for _, position in journal.pending():
         journal.acknowledge(position)
     assert journal.repair() == [f"{journal.path}: {said}, they are left out"]
-    assert list(journal.events()) == [{"number": 0}, {"number": 1}, {"number": 2}]
-    assert events(journal) == [{"number": 0}, {"number": 1}, {"number": 2}], "positions have moved: all is delivered again"
+    assert list(journal.events()) == [trial(0), trial(1), trial(2)]
+    assert events(journal) == [trial(0), trial(1), trial(2)], "positions have moved: all is delivered again"

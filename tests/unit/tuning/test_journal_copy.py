@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from cpsc.errors import CheckpointError
+from tests.support.events import made
 from tuning.launch import Journal
 from tuning.launch import journal_backup as journal_copy
+from tuning.launch.events import LaunchEnd, LaunchStart
 from tuning.launch.journal_backup import JournalBackup
 from tuning.storage import Storage
 
@@ -15,7 +17,7 @@ from tuning.storage import Storage
 def journal(tmp_path: Path) -> Journal:
     (tmp_path / "local" / "launch").mkdir(parents=True)
     journal = Journal(tmp_path / "local" / "launch")
-    journal.append({"kind": "launch_start"})
+    journal.append(made(LaunchStart))
     return journal
 
 
@@ -29,7 +31,7 @@ def test_only_what_was_copied_is_safe(journal: Journal, tmp_path: Path, monkeypa
     copy = JournalBackup(journal, Storage(str(tmp_path / "storage")), "launch")
     first = copy.sync(at_once=False)
     assert first == journal.path.stat().st_size
-    journal.append({"kind": "launch_end"})
+    journal.append(made(LaunchEnd))
     assert copy.sync(at_once=False) == first, "the next copy is not due yet"
     assert copy.sync(at_once=True) == journal.path.stat().st_size
     assert (tmp_path / "storage" / "launch" / "journal.jsonl").read_bytes() == journal.path.read_bytes()

@@ -7,12 +7,14 @@ import pytest
 import yaml
 
 from cpsc.errors import ConfigError
+from tests.support.events import made
 from tuning.launch import Journal
+from tuning.launch.events import AttemptStart, LaunchEnd, LaunchStart
 from tuning.launch.launch import new_launch, open_launch, records_copy
 from tuning.study import Study
 from tuning.study.config import resolve_study
 
-START = {"kind": "launch_start"}
+START = made(LaunchStart)
 SECRET = "http://user:hidden@127.0.0.1:5000"
 
 
@@ -54,15 +56,14 @@ def test_records_are_fetched_from_the_storage_where_the_local_ones_are_behind(ra
     shared, local = tmp_path / "shared", tmp_path / "local"
     written = resolve_study(raw | {"storage": str(shared), "local": str(local), "tracking": {"uri": SECRET}})
     begun(written)
-    (shared / "small" / "journal.jsonl").write_text('{"kind": "a"}\n{"kind": "b"}\n')
-    (local / "small" / "journal.jsonl").write_text('{"kind": "a"}\n')
+    for event in (START, made(AttemptStart)):
+        Journal(shared / "small").append(event)
     study = open_launch(shared.as_uri(), "small", [])
     assert (study.storage, study.local) == (str(shared), local)
-    assert [event["kind"] for event in Journal(local / "small").events()] == ["a", "b"]
+    assert list(Journal(local / "small").events()) == [START, made(AttemptStart)]
     assert study.tracking.uri == SECRET, "the local study file, with its password, is kept"
 
-    with (local / "small" / "journal.jsonl").open("a") as handle:
-        handle.write('{"kind": "c"}\n')
+    Journal(local / "small").append(made(LaunchEnd))
     open_launch(shared.as_uri(), "small", [])
     assert len(list(Journal(local / "small").events())) == 3, "records that are ahead are kept"
 

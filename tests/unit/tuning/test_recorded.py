@@ -10,7 +10,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from cpsc.errors import ConfigError
+from tests.support.events import made
 from tests.support.studies import tiny_study
+from tuning.launch.events import LaunchStart, to_record
 from tuning.outcome import Outcome
 from tuning.results.recorded_trial import find_trial, stores_of, study_of
 
@@ -50,7 +52,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     foreign = client.create_run(experiment).info.run_id
     (folder / "tiny").mkdir()
     (folder / "tiny" / "study.yaml").write_text(yaml.safe_dump(tiny_study() | {"storage": str(folder)}))
-    (folder / "tiny" / "journal.jsonl").write_text(json.dumps({"kind": "launch_start", "launch_id": "first"}) + "\n")
+    (folder / "tiny" / "journal.jsonl").write_text(json.dumps(to_record(made(LaunchStart, launch_id="first"))) + "\n")
     return Recorded(folder, client, parent, trial, deleted, foreign)
 
 

@@ -1,6 +1,7 @@
 """The Optuna study on disk: in step with the journal, continued or written anew, and never in the sweep's way."""
 
 import contextlib
+import json
 import logging
 import shutil
 import sqlite3
@@ -8,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,20 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
+from tests.support.events import made
 from tuning.launch import Journal, LaunchHistory
-from tuning.launch.journal import Event
+from tuning.launch.events import (
+    AttemptStart,
+    CheckpointSaved,
+    Epoch,
+    Event,
+    LaunchEnd,
+    LaunchStart,
+    Proposed,
+    TrialEnd,
+    TrialStart,
+    to_record,
+)
 from tuning.outcome import Outcome
 from tuning.search import StudyMirror, mirroring
 from tuning.search import optuna_mirror as study_mirror
@@ -51,27 +65,25 @@ def point(number: int) -> dict[str, Any]:
 
 
 def proposed(number: int, at: float = NOON) -> Event:
-    return {"kind": "proposed", "time": at, "number": number, "point": point(number)}
+    return made(Proposed, time=at, number=number, point=point(number))
 
 
 def start(number: int) -> Event:
-    return {"kind": "trial_start", "time": NOON + 1, "number": number, "point": point(number), "params": {}, "ray_trial_id": "x"}
+    return made(TrialStart, time=NOON + 1, number=number, point=point(number))
 
 
 def epoch(number: int, epoch: int, value: float) -> Event:
-    metrics = {METRIC: value, "probe_kl": 9.0}
-    return {"kind": "epoch", "time": NOON + 2, "number": number, "epoch": epoch, "metrics": metrics, "note": ""}
+    return made(Epoch, time=NOON + 2, number=number, epoch=epoch, metrics={METRIC: value, "probe_kl": 9.0})
 
 
 def end(number: int, outcome: Outcome, at: float = NOON + 60) -> Event:
-    fields = {"outcome": outcome.value, "reason": "", "epoch": 0, "checkpoint": None}
-    return {"kind": "trial_end", "time": at, "number": number, **fields}
+    return made(TrialEnd, time=at, number=number, outcome=outcome)
 
 
-LAUNCH_START: Event = {"kind": "launch_start", "time": NOON, "launch_id": "one", "params": {}, "study": ""}
+LAUNCH_START = made(LaunchStart, time=NOON)
 STORY: list[Event] = [
     LAUNCH_START,
-    {"kind": "attempt_start", "time": NOON, "attempt": 0},
+    made(AttemptStart, time=NOON),
     proposed(0),
     proposed(1),
     proposed(2),
@@ -79,7 +91,7 @@ STORY: list[Event] = [
     start(0),
     epoch(1, 1, 0.2),
     epoch(0, 1, 0.3),
-    {"kind": "checkpoint", "time": NOON, "number": 0, "path": "a"},
+    made(CheckpointSaved, time=NOON),
     end(1, Outcome.PRUNED),
     start(2),
     epoch(2, 1, 0.0),
@@ -89,8 +101,8 @@ STORY: list[Event] = [
     start(3),
     end(3, Outcome.FAILED),
     end(0, Outcome.INTERRUPTED),
-    {"kind": "launch_end", "time": NOON, "status": "KILLED", "metrics": {}},
-    {"kind": "attempt_start", "time": NOON, "attempt": 1},
+    made(LaunchEnd, time=NOON, status="KILLED", metrics={}),
+    made(AttemptStart, time=NOON, attempt=1),
     start(0),
     proposed(4),
     epoch(0, 3, 0.7),
@@ -206,10 +218,11 @@ def test_an_event_that_is_still_being_written_waits(journal: Journal, path: Path
     with mirroring(new_mirror(journal)):
         journal.append(proposed(0))
         with journal.path.open("a") as handle:
-            handle.write('{"kind": "epoch", "number": 0, "epoch": 1, ')
+            line = json.dumps(to_record(epoch(0, 1, 0.25))) + "\n"
+            handle.write(line[:50])
             handle.flush()
             time.sleep(0.2)
-            handle.write(f'"metrics": {{"{METRIC}": 0.25}}}}\n')
+            handle.write(line[50:])
     assert load(path).trials[0].intermediate_values == {1: 0.25}
 
 
@@ -354,7 +367,7 @@ def be_another_launch(path: Path) -> None:
     path.unlink()
     journal = Journal(path.parent / "elsewhere")
     journal.path.parent.mkdir()
-    mirror_once(journal, proposed(0) | {"point": point(7)})
+    mirror_once(journal, replace(proposed(0), point=point(7)))
     (journal.path.parent / "optuna.db").rename(path)
 
 

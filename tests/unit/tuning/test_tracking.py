@@ -19,9 +19,12 @@ from mlflow.entities import Run
 from mlflow.exceptions import INVALID_PARAMETER_VALUE, UNAUTHENTICATED, MlflowException
 
 from cpsc.errors import ConfigError
+from tests.support.events import Kind, made
 from tests.support.studies import tiny_study
 from tuning.launch import Journal
+from tuning.launch.events import AttemptStart, Epoch, LaunchEnd, LaunchStart, Proposed, Retry, TrialEnd, TrialStart
 from tuning.launch.journal import Event
+from tuning.outcome import Outcome
 from tuning.redaction import reason
 from tuning.results.from_mlflow import load_launch
 from tuning.study import Study
@@ -60,24 +63,24 @@ def journal(study: Study) -> Journal:
     """Two trials of two epochs, the first with a checkpoint."""
     journal = Journal(study.local / "tiny")
     settings = {"epochs": "2", "objective": "probe_agreement"}
-    journal.append(event("launch_start", launch_id="launch", params=settings, study="name: tiny\n"))
-    journal.append(event("attempt_start", attempt=0))
+    journal.append(now(LaunchStart, launch_id="launch", params=settings, study="name: tiny\n"))
+    journal.append(now(AttemptStart, attempt=0))
     checkpoint = study.local / "tiny" / "checkpoint"
     checkpoint.mkdir()
     (checkpoint / "best_student.pt").write_bytes(b"student")
     for number in range(2):
-        journal.append(event("proposed", number=number, point={}))
-        journal.append(event("trial_start", number=number, point={}, params={"epochs": "2"}, ray_trial_id="a"))
+        journal.append(now(Proposed, number=number, point={}))
+        journal.append(now(TrialStart, number=number, point={}, params={"epochs": "2"}, ray_trial_id="a"))
         for epoch in (1, 2):
-            journal.append(event("epoch", number=number, epoch=epoch, metrics={"probe_kl": float(epoch)}, note=""))
+            journal.append(now(Epoch, number=number, epoch=epoch, metrics={"probe_kl": float(epoch)}, note=""))
         path = None if number else str(checkpoint)
-        journal.append(event("trial_end", number=number, outcome="completed", reason="", epoch=2, checkpoint=path))
-    journal.append(event("launch_end", status="FINISHED", metrics={"elapsed_s": 1.0}))
+        journal.append(now(TrialEnd, number=number, outcome=Outcome.COMPLETED, reason="", epoch=2, checkpoint=path))
+    journal.append(now(LaunchEnd, status="FINISHED", metrics={"elapsed_s": 1.0}))
     return journal
 
 
-def event(kind: str, **fields: Any) -> Event:
-    return {"kind": kind, "time": time.time(), **fields}
+def now(kind: type[Kind], **fields: Any) -> Kind:
+    return made(kind, time=time.time(), **fields)
 
 
 def deliver(journal: Journal, study: Study, *, deadline_s: float = 0.0) -> MlflowWriter:
@@ -181,7 +184,7 @@ def test_a_tag_that_a_run_has_is_not_sent_again_unless_its_arrival_is_in_doubt(
     writer = MlflowWriter(journal, study, "tiny", "launch")
     seen = batches(monkeypatch)
     for epoch in (3, 4, 5):
-        journal.append(event("epoch", number=1, epoch=epoch, metrics={"probe_kl": 1.0}, note="", node="here"))
+        journal.append(now(Epoch, number=1, epoch=epoch, metrics={"probe_kl": 1.0}, note="", node="here"))
         if epoch == 5:
             fail(monkeypatch, "log_batch", MlflowException("never", INVALID_PARAMETER_VALUE), times=1)
         assert writer._deliver_pending()
@@ -225,12 +228,12 @@ def test_whatever_fails_first_among_records_that_travel_together_each_arrives_on
 ) -> None:
     deliver(journal, study)
     for number in (2, 3):
-        journal.append(event("proposed", number=number, point={}))
-        journal.append(event("trial_start", number=number, point={}, params={"epochs": "2"}, ray_trial_id="a"))
+        journal.append(now(Proposed, number=number, point={}))
+        journal.append(now(TrialStart, number=number, point={}, params={"epochs": "2"}, ray_trial_id="a"))
     checkpoint = str(study.local / "tiny" / "checkpoint")
     for number in (2, 3):
-        journal.append(event("epoch", number=number, epoch=1, metrics={"probe_kl": 1.0}, note="", node="here"))
-        journal.append(event("trial_end", number=number, outcome="pruned", reason="", epoch=1, checkpoint=checkpoint))
+        journal.append(now(Epoch, number=number, epoch=1, metrics={"probe_kl": 1.0}, note="", node="here"))
+        journal.append(now(TrialEnd, number=number, outcome=Outcome.PRUNED, reason="", epoch=1, checkpoint=checkpoint))
     fail(monkeypatch, method, no_answer(), times=2, after=after)
     assert deliver(journal, study, deadline_s=20).undelivered == 0
     for name in ("trial-002", "trial-003"):
@@ -244,7 +247,7 @@ def test_the_journal_is_on_the_disk_before_mlflow_is_told(study: Study, journal:
     order: list[str] = []
     size = journal.path.stat().st_size
     monkeypatch.setattr(Journal, "sync", lambda self: order.append("sync") or size)
-    monkeypatch.setattr(Translator, "tell", lambda self, events: order.append(events[0]["kind"]))
+    monkeypatch.setattr(Translator, "tell", lambda self, events: order.append(events[0].kind))
     deliver(journal, study)
     assert order[:2] == ["sync", "launch_start"]
 
@@ -305,8 +308,8 @@ def test_a_call_that_is_not_answered_is_repeated_by_itself(
 ) -> None:
     """Not with all that was told since the last acknowledgement: of a hundred calls one would always fail."""
     entry = {"name": "probe-set", "digest": "abc", "source": "{}", "profile": "{}", "context": "probe"}
-    journal.append(event("proposed", number=2, point={}))
-    journal.append(event("trial_start", number=2, point={}, params={}, ray_trial_id="a", inputs=[entry]))
+    journal.append(now(Proposed, number=2, point={}))
+    journal.append(now(TrialStart, number=2, point={}, params={}, ray_trial_id="a", inputs=[entry]))
     called: Counter[str] = Counter()
     for name in CALLS:
         original = getattr(MlflowClient, name)
@@ -335,7 +338,7 @@ def test_a_server_that_answers_questions_but_takes_nothing_is_given_up(
     study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deliver(journal, study)
-    journal.append(event("epoch", number=1, epoch=3, metrics={"probe_kl": 3.0}, note=""))
+    journal.append(now(Epoch, number=1, epoch=3, metrics={"probe_kl": 3.0}, note=""))
     for method in ("log_batch", "update_run", "set_terminated"):
         fail(monkeypatch, method, no_answer(), times=10**9)
     started = time.monotonic()
@@ -388,7 +391,7 @@ def test_more_metrics_than_a_request_may_hold_travel_in_several(
     seen = batches(monkeypatch)
     metrics = {f"metric.{index}": 1.0 for index in range(30)}
     for epoch in range(3, 103):
-        journal.append(event("epoch", number=1, epoch=epoch, metrics=metrics, note="", node="here"))
+        journal.append(now(Epoch, number=1, epoch=epoch, metrics=metrics, note="", node="here"))
     original, sizes = MlflowClient.log_batch, []
 
     def sizing(self: MlflowClient, run_id: str, **named: Any) -> None:
@@ -459,8 +462,8 @@ def test_a_run_that_somebody_has_deleted_holds_up_no_other(
 ) -> None:
     original = Translator._epoch
 
-    def delete_before(self: Translator, event: Event, batch: Any) -> None:
-        if event["number"] == 0 and event["epoch"] == 1:
+    def delete_before(self: Translator, event: Epoch, batch: Any) -> None:
+        if event.number == 0 and event.epoch == 1:
             client(study).delete_run(self._runs.run_id(0))
         original(self, event, batch)
 
@@ -477,9 +480,9 @@ def test_a_run_that_somebody_has_deleted_holds_up_no_other(
 
 def test_a_param_that_a_resume_changed_becomes_a_tag(study: Study, journal: Journal) -> None:
     deliver(journal, study)
-    journal.append(event("attempt_start", attempt=1))
-    journal.append(event("trial_start", number=1, point={}, params={"epochs": "3", "new": "1"}, ray_trial_id="b"))
-    journal.append(event("epoch", number=1, epoch=3, metrics={"probe_kl": 3.0}, note=""))
+    journal.append(now(AttemptStart, attempt=1))
+    journal.append(now(TrialStart, number=1, point={}, params={"epochs": "3", "new": "1"}, ray_trial_id="b"))
+    journal.append(now(Epoch, number=1, epoch=3, metrics={"probe_kl": 3.0}, note=""))
     assert deliver(journal, study).num_refused == 0
     trial = runs(study)["trial-001"]
     assert trial.data.params == {"epochs": "2", "new": "1"}
@@ -556,8 +559,8 @@ def test_another_server_than_before_is_told_everything_again(
     deliver(journal, study)
     moved = replace(study, tracking=TrackingConfig(uri=f"sqlite:///{study.local / 'other.db'}"))
     shutil.copy(empty_store, study.local / "other.db")
-    journal.append(event("attempt_start", attempt=1))
-    journal.append(event("launch_end", status="FINISHED", metrics={}))
+    journal.append(now(AttemptStart, attempt=1))
+    journal.append(now(LaunchEnd, status="FINISHED", metrics={}))
     assert deliver(journal, moved, deadline_s=20).undelivered == 0
     check_all_there(moved)
     assert [record.message.split(":")[0] for record in caplog.records] == [
@@ -614,8 +617,13 @@ def test_as_long_as_records_arrive_the_end_waits_for_the_rest(
     check_all_there(study)
 
 
-def test_a_bug_in_the_delivery_surfaces_where_the_sweep_ends(study: Study, journal: Journal) -> None:
-    journal.append(event("something else"))
+def test_a_bug_in_the_delivery_surfaces_where_the_sweep_ends(
+    study: Study, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Translator, events: list[Event]) -> None:
+        raise KeyError("something else")
+
+    monkeypatch.setattr(Translator, "tell", fail)
     with pytest.raises(KeyError, match="something else"):
         deliver(journal, study)
 
@@ -635,16 +643,16 @@ def test_no_password_is_left_of_an_error_that_is_cut(
 
 def test_a_trials_run_is_called_by_its_number_and_first_values(study: Study, journal: Journal) -> None:
     point = {"weights.l2": 0.123456, "method": "cpsc", "student.lr": 1e-05, "generator.lr": 1.0}
-    journal.append(event("proposed", number=2, point=point))
-    journal.append(event("trial_start", number=2, point=point, params={}, ray_trial_id="a"))
+    journal.append(now(Proposed, number=2, point=point))
+    journal.append(now(TrialStart, number=2, point=point, params={}, ray_trial_id="a"))
     deliver(journal, study)
     assert "trial-002 l2=0.123 method=cpsc lr=1e-05" in runs(study)
 
 
 def test_inputs_are_listed_once_however_often_they_are_told(study: Study, journal: Journal) -> None:
     entry = {"name": "probe-set", "digest": "abc", "source": "{}", "profile": '{"num_images": 20}', "context": "probe"}
-    journal.append(event("proposed", number=2, point={}))
-    journal.append(event("trial_start", number=2, point={}, params={}, ray_trial_id="a", inputs=[entry]))
+    journal.append(now(Proposed, number=2, point={}))
+    journal.append(now(TrialStart, number=2, point={}, params={}, ray_trial_id="a", inputs=[entry]))
     for _ in range(2):
         deliver(journal, study)
         journal.acknowledge(0)
@@ -653,12 +661,12 @@ def test_inputs_are_listed_once_however_often_they_are_told(study: Study, journa
 
 
 def test_each_retry_is_kept_with_its_moment(study: Study, journal: Journal) -> None:
-    told = [event("retry", number=1, epoch=2, count=count) for count in (1, 2)]
+    told = [now(Retry, number=1, epoch=2, count=count) for count in (1, 2)]
     for retry in told:
         journal.append(retry)
     deliver(journal, study)
     launch = load_launch(client(study), study.name)
     trials = {trial.number: trial for trial in launch.trials}
-    assert trials[1].course.retried == [int(retry["time"] * 1000) / 1000 for retry in told]
+    assert trials[1].course.retried == [int(retry.time * 1000) / 1000 for retry in told]
     assert trials[0].course.retried == []
     assert "retries" not in trials[1].curves

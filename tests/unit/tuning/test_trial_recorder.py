@@ -2,12 +2,13 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 from ray.tune.experiment import Trial
 
 from tests.support.studies import tiny_study
 from tuning.launch import Journal, LaunchHistory, TrialHistory
+from tuning.launch.events import Retry
 from tuning.study.config import resolve_study
 from tuning.sweep.recorder import Recorder
 
@@ -18,8 +19,8 @@ def test_a_retry_is_written_with_its_count_over_all_attempts(tmp_path: Path) -> 
     for number in (3, 3, 4):
         trial = SimpleNamespace(config={"number": number}, error_file=None)
         recorder.on_trial_recover(0, [], cast(Trial, trial))
-    written: list[dict[str, Any]] = [event for event in Journal(tmp_path).events() if event["kind"] == "retry"]
-    assert [(event["number"], event["epoch"], event["count"]) for event in written] == [(3, 2, 2), (3, 2, 3), (4, 0, 1)]
+    written = [event for event in Journal(tmp_path).events() if isinstance(event, Retry)]
+    assert [(event.number, event.epoch, event.count) for event in written] == [(3, 2, 2), (3, 2, 3), (4, 0, 1)]
 
 
 def test_what_a_trial_failed_with_is_recorded_without_its_secrets(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import torch
 from cpsc.errors import ConfigError
 from cpsc.probe import ProbeConfig, synthesise
 from cpsc.published import PublishedConfig, load_teacher
+from tests.support.events import made
 from tests.support.studies import tiny_study, write_study
 from tuning.launch import Journal
+from tuning.launch.events import AttemptStart, LaunchStart
 from tuning.launch.launch import new_launch, recorded_code_folders
 from tuning.storage import Storage
 from tuning.study.config import resolve_study
@@ -124,22 +126,18 @@ def test_what_is_installed_goes_before_a_file_of_the_same_name(tmp_path: Path) -
 
 
 def test_a_resume_reads_where_its_launch_looked() -> None:
-    begun = {"kind": "launch_start", "time": 1.0}
-    later = {"kind": "attempt_start", "time": 2.0}
-    assert recorded_code_folders([begun | {"code_folders": ["/home/me/studies", 3]}, later]) == ["/home/me/studies"]
-    assert recorded_code_folders([begun, later]) == []
-    assert recorded_code_folders([begun | {"code_folders": "x"}]) == []
-    assert recorded_code_folders([]) == []
+    begun = made(LaunchStart, code_folders=["/home/me/studies"])
+    assert recorded_code_folders([begun, made(AttemptStart)]) == ["/home/me/studies"]
+    assert recorded_code_folders([made(LaunchStart), made(AttemptStart)]) == ()
+    assert recorded_code_folders([]) == ()
 
 
 @pytest.mark.usefixtures("forget")
 def test_a_sweep_that_closes_a_dead_launch_does_not_look_where_that_one_looked(tmp_path: Path) -> None:
     study = resolve_study(tiny_study() | {"name": "dead", "storage": str(tmp_path)})
-    params = {"objective": "probe_agreement", "epochs": "3"}
-    start = {"kind": "launch_start", "time": 1.0, "launch_id": "a", "params": params, "study": "", "inputs": []}
-    with new_launch(study, start | {"code_folders": [str(tmp_path / "theirs")]}) as name:
+    with new_launch(study, made(LaunchStart, code_folders=[str(tmp_path / "theirs")])) as name:
         pass
     folders, path = code_folders(), list(sys.path)
     close_dead_launches(tmp_path)
-    assert [event["kind"] for event in Journal(tmp_path / name).events()] == ["launch_start", "launch_end"]
+    assert [event.kind for event in Journal(tmp_path / name).events()] == ["launch_start", "launch_end"]
     assert (code_folders(), sys.path) == (folders, path)
