@@ -1,5 +1,6 @@
 """Sweeps that are killed, interrupted and extended: nothing lost, nothing twice, nothing left running in the records."""
 
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -18,15 +19,18 @@ from tests.support.killing import (
     wait_for_epochs,
     wait_for_record,
 )
-from tests.support.studies import run_cli, write_study
+from tests.support.studies import ROOT, run_cli, write_study
 from tuning.display import Display
 from tuning.launch import Journal, replay_events
 from tuning.launch.events import LaunchEnd
+from tuning.outcome import Outcome
+from tuning.results import launch_from_journal
 from tuning.study import load_study
 from tuning.sweep import resume_sweep
 from tuning.sweep.recovery import close_dead_launches
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+EARLIER_LAUNCH = ROOT / "tests" / "support" / "earlier_launch"
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +119,18 @@ def test_an_unknown_launch_is_named_with_those_that_exist(killed: Path) -> None:
     assert done.returncode == 2
     assert "launch 'nothing': not under" in done.stderr
     assert "tiny" in done.stderr
+
+
+def test_a_launch_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """Of November 2026: its records tell no inputs, nodes or environments. Its checkpoints are lost, so its open trial repeats."""
+    shutil.copytree(EARLIER_LAUNCH, tmp_path / "runs" / "tiny")
+    told = (EARLIER_LAUNCH / "journal.jsonl").read_text()
+    done = run_cli("resume", "tiny", "--storage", "runs", "--quiet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    journal = Journal(tmp_path / "runs" / "tiny")
+    assert journal.path.read_text().startswith(told)
+    launch = launch_from_journal(journal.events(), "tiny")
+    assert [(trial.number, trial.outcome, trial.num_epochs) for trial in sorted(launch.trials, key=lambda trial: trial.number)] == [
+        (number, Outcome.COMPLETED, 2) for number in range(3)
+    ]
+    assert set(statuses(tmp_path / "runs").values()) == {"FINISHED"}
