@@ -13,7 +13,7 @@ from tuning.results import Launch, SweepSummary
 from tuning.study import Study, config
 from tuning.study.packaged_studies import find_study
 from tuning.study.user_code import look_in
-from tuning.sweep import driver as sweep
+from tuning.sweep import check_sweep, close_dead_launches, resume_sweep, run_sweep
 from tuning.trial import local as local_trial
 
 
@@ -33,14 +33,16 @@ def run_study(study: Study, *, address: str | None = None, quiet: bool = False, 
     `address`: a Ray cluster; default: this machine. `force`: use a teacher below ``min_accuracy``. ConfigError before anything
     starts where it cannot run; InterruptedSweepError, which names the way to go on, where it was stopped.
     """
-    return sweep.run_sweep(study, Display(quiet=quiet), address=address, force=force)
+    check_sweep(study, address)
+    close_dead_launches(study.local)
+    return run_sweep(study, Display(quiet=quiet), address=address, force=force)
 
 
 def resume_study(
     launch: str, storage: str | Path = "runs", overrides: Sequence[str] = (), *, address: str | None = None, quiet: bool = False
 ) -> SweepSummary:
     """Go on with the launch of that name, as ``cpsc-tune resume`` does."""
-    return sweep.resume_sweep(str(storage), launch, Display(quiet=quiet), overrides=list(overrides), address=address)
+    return resume_sweep(str(storage), launch, Display(quiet=quiet), overrides=list(overrides), address=address)
 
 
 def run_trial(

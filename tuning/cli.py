@@ -198,9 +198,9 @@ def sweep(
 
         typer.echo(describe(loaded))
         return
-    from tuning.sweep import run_sweep
+    from tuning.api import run_study
 
-    _show(run_sweep(loaded, Display(quiet=quiet), address=address, force=force), study, json=json, quiet=quiet)
+    _show(run_study(loaded, address=address, quiet=quiet, force=force), study, json=json, quiet=quiet)
 
 
 @app.command()
@@ -214,11 +214,11 @@ def resume(
     quiet: Quiet = False,
 ) -> None:
     """Go on with a sweep that was killed, interrupted or has spent its budget."""
-    from tuning.sweep import resume_sweep
+    from tuning.api import resume_study
 
     _check_address(address)
     overrides = [*(set_ or []), *([f"search.num_trials={num_trials}"] if num_trials else [])]
-    summary = resume_sweep(storage, name, Display(quiet=quiet), overrides=overrides, address=address)
+    summary = resume_study(name, storage, overrides, address=address, quiet=quiet)
     _show(summary, summary.study.local / name / "study.yaml", json=json, quiet=quiet)
 
 

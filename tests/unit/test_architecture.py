@@ -42,7 +42,8 @@ TUNING_LAYERS = (
     {"tracking"},
     {"results"},
     {"sweep", "report", "replay", "export"},
-    {"api", "cli"},
+    {"api"},
+    {"cli"},
     {"__main__"},
 )
 """Packages of `tuning` and the few modules beside them, lowest first: each imports only what lies in lower layers."""

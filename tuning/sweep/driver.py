@@ -28,7 +28,7 @@ from tuning.study.distributions import to_tune
 from tuning.sweep.launch_record import launch_start, open_writer, shared_params
 from tuning.sweep.progress import SweepProgress
 from tuning.sweep.recorder import Recorder, is_disk_full
-from tuning.sweep.recovery import close_dead_launches, close_finished_trials
+from tuning.sweep.recovery import close_finished_trials
 from tuning.sweep.registration import register_result
 from tuning.sweep.tuner import build_tuner, remove_ray_state, without_snapshots
 from tuning.tracking import MlflowWriter, check_tracking, delivering
@@ -42,17 +42,20 @@ class InterruptedSweepError(CpscError):
     """The sweep was stopped from outside and can be resumed."""
 
 
-def run_sweep(study: Study, display: Display, *, address: str | None = None, force: bool = False) -> SweepSummary:
-    """Run `study` to its end as a new launch. ConfigError before anything starts where it cannot run here."""
+def check_sweep(study: Study, address: str | None) -> None:
+    """ConfigError where `study` cannot run here, before anything is started."""
     check_searchable(study)
     if address is not None:
         check_cluster(address)
     check_resources(study, address)
     check_tracking(study)
+
+
+def run_sweep(study: Study, display: Display, *, address: str | None = None, force: bool = False) -> SweepSummary:
+    """Run `study`, which `check_sweep` has passed, to its end as a new launch."""
     with terminating_like_ctrl_c(), RaySession(address) as session:
         attempt = SweepDriver(study, display, address, session)
         assets = prepare(study, display, force=force, on_cluster=address is not None, before_making=session.start)
-        close_dead_launches(study.local)
         with new_launch(study, launch_start(assets.fit(study), assets, uuid.uuid4().hex)) as name:
             return attempt.drive(name, assets)
 
