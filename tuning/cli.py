@@ -43,6 +43,7 @@ USAGE_ERROR = 2
 DIFFERENT = 1
 INTERRUPTED = 130
 MAX_LINE = 1000
+DEBUG = "--debug"
 ADDRESS = re.compile(r"auto|[A-Za-z0-9_.-]+:[0-9]{1,5}")
 
 # Typer's own errors are click's, or, in later versions, those of a copy of click inside Typer.
@@ -60,7 +61,7 @@ def main() -> None:
     except _ArgumentError as error:
         _refuse(_argument_message(error))
     except CpscError as error:
-        if os.environ.get("CPSC_DEBUG"):
+        if os.environ.get("CPSC_DEBUG") or DEBUG in sys.argv:
             raise
         _refuse(str(error))
 
@@ -114,11 +115,9 @@ def _show(summary: "SweepSummary", study: Path, *, json: bool, quiet: bool) -> N
 
 @app.callback()
 def options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks instead of one-line errors.")] = False,
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show tracebacks instead of one-line errors.")] = False,
 ) -> None:
-    """Options of every verb."""
-    if debug:
-        os.environ["CPSC_DEBUG"] = "1"
+    """Options of every verb; `main` looks for this one, for it must know where a verb has failed."""
 
 
 @app.command()

@@ -4,8 +4,9 @@ Against Ray 2.60: `ray.init` tries an address where nobody answers for 14 minute
 the cluster's connects and loses every trial. So the address is knocked at first, in the mode that the cluster has.
 """
 
-import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
 from ray._private.services import canonicalize_bootstrap_address
@@ -13,26 +14,37 @@ from ray._raylet import Config, GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError, RpcError
 
 from cpsc.errors import ConfigError
+from tuning.process_settings import variables
 from tuning.redaction import reason
 
 CONNECT_S = 5.0
 
 
-def check_cluster(address: str) -> None:
-    """Take the authentication mode of the cluster at `address`. ConfigError where none answers, or not with our token."""
+def authentication_mode(address: str) -> str:
+    """Of the cluster at `address`. ConfigError where none answers, or not with our token."""
     found = _knock(address)
     for mode in ("disabled", "token"):  # in this order: an open cluster accepts a client with a token, and fails later
-        os.environ["RAY_AUTH_MODE"] = mode
-        Config.initialize("")  # Ray has read the mode when it was imported
         try:
-            ensure_token_if_auth_enabled(None, create_token_if_missing=False)
-            GcsClient(address=found)
+            with authenticating_as(mode):
+                ensure_token_if_auth_enabled(None, create_token_if_missing=False)
+                GcsClient(address=found)
         except AuthenticationError:
             continue
         except (RpcError, ConnectionError, RuntimeError) as error:
             raise ConfigError(f"--address {address}: what answers there is no Ray cluster ({reason(error)})") from error
-        return
+        return mode
     raise ConfigError(f"--address {address}: the cluster asks for its token; name the file that holds it in RAY_AUTH_TOKEN_PATH")
+
+
+@contextmanager
+def authenticating_as(mode: str) -> Iterator[None]:
+    """Ray's clients that are made within the block have this authentication mode."""
+    try:
+        with variables({"RAY_AUTH_MODE": mode}):
+            Config.initialize("")  # Ray has read the mode when it was imported
+            yield
+    finally:
+        Config.initialize("")
 
 
 def _knock(address: str) -> str:

@@ -7,7 +7,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,19 @@ import ray
 
 from cpsc.errors import ConfigError
 from cpsc.processors import num_processors
+from tuning.cluster.address import authenticating_as, authentication_mode
 from tuning.cluster.ray_compat import no_sigterm_handler_of_ray, on_loopback_only
+from tuning.process_settings import log_levels, unless_set, variables
 from tuning.redaction import reason
+
+VARIABLES = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # it ignores reporters and prints boxes
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # JSON, CSV and TensorBoard files a trial: what MLflow holds
+    "TUNE_GLOBAL_CHECKPOINT_S": "600",  # snapshots that no launch is rebuilt from
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+LOG_LEVELS = {"ray.tune": logging.CRITICAL}
+"""Failures of trials are told by the sweep, in a line each."""
 
 
 class RaySession:
@@ -25,6 +36,7 @@ class RaySession:
     def __init__(self, address: str | None) -> None:
         self._address = address
         self._is_up = False
+        self._settings = ExitStack()
 
     def start(self) -> None:
         """Start or join Ray, once. ConfigError, in a line, where it refuses; KeyboardInterrupt, once it is up, after a signal.
@@ -45,6 +57,7 @@ class RaySession:
     def _init(self) -> None:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if self._address is not None:
+            self._settings.enter_context(authenticating_as(authentication_mode(self._address)))
             ray.init(address=self._address, **options)
             return
         with on_loopback_only():
@@ -56,10 +69,13 @@ class RaySession:
         return "start on this machine" if self._address is None else f"join the cluster at {self._address}"
 
     def __enter__(self) -> "RaySession":
+        self._settings.enter_context(variables(unless_set(VARIABLES)))
+        self._settings.enter_context(log_levels(LOG_LEVELS))
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.stop()
+        with self._settings:
+            self.stop()
 
     def stop(self) -> None:
         """Shut Ray down, or leave the cluster, as far as it is up: it may have failed halfway, or have been stopped before."""

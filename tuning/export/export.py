@@ -25,7 +25,7 @@ from tuning.results.recorded_trial import RecordedTrial, find_trial
 from tuning.study import Study
 from tuning.study.yaml_loader import to_plain
 from tuning.tracking.champion import ALIAS, MODEL_ABSENT
-from tuning.tracking.client import existing_store_uri, reading_store, set_http_limits
+from tuning.tracking.client import existing_store_uri, reading_store, using_mlflow
 from tuning.trial import Assets, prepare
 
 EXPORT_VERSION = 1
@@ -46,6 +46,7 @@ def parse_formats(text: str | None) -> list[str] | None:
     return list(dict.fromkeys(names))
 
 
+@using_mlflow()
 def export_student(
     study: Study, output: Path, display: Display, *, run_id: str | None = None, formats: Sequence[str] | None = None
 ) -> list[str]:
@@ -59,7 +60,6 @@ def export_student(
     for name in formats or ():
         FORMATS[name].check()
     uri = existing_store_uri(study)
-    set_http_limits()
     trial = find_trial(run_id or _champion_run(uri, study.name), [uri])
     if trial.study_name != study.name:
         raise ConfigError(f"run {trial.run_id}: is of study {trial.study_name}, not of {study.name}; name that study's file")

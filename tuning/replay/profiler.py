@@ -1,6 +1,5 @@
 """Profiler of a trial's training steps: a trace for Chrome or Perfetto, and the costliest operations as a table."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from cpsc.atomic_file import atomic_path
 from cpsc.errors import ConfigError
+from tuning.process_settings import unless_set, variables
 
 WARMUP_STEPS = 3
 """Left out: first steps choose kernels and take memory that later ones find ready."""
@@ -29,7 +29,6 @@ class StepProfiler:
     """
 
     def __init__(self, steps: int) -> None:
-        os.environ.setdefault("KINETO_LOG_LEVEL", SILENT)
         self._steps = steps
         self._profile = profile(activities=_activities())
         self._seen = 0
@@ -44,11 +43,12 @@ class StepProfiler:
     def watching(self) -> Iterator[None]:
         """Profiles the optimizer steps inside the block."""
         handle = register_optimizer_step_post_hook(self._after_step)
-        try:
-            yield
-        finally:
-            handle.remove()
-            self._stop()
+        with variables(unless_set({"KINETO_LOG_LEVEL": SILENT})):
+            try:
+                yield
+            finally:
+                handle.remove()
+                self._stop()
 
     def write(self, file: Path) -> str:
         """Write the trace, atomically -> the table of the costliest operations. ConfigError where no step was profiled."""

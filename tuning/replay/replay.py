@@ -21,6 +21,7 @@ from tuning.study.nested_keys import flatten
 from tuning.study.overrides import parse_assignments
 from tuning.study.teacher_fit import STATISTICS, SWITCHED_OFF, without_statistics
 from tuning.study.yaml_loader import to_plain
+from tuning.tracking.client import using_mlflow
 from tuning.trial import Assets, prepare
 from tuning.trial.context import trial_context
 from tuning.trial.environment import differences, environment
@@ -84,6 +85,7 @@ class Changes:
         return changed + [text for text in self.study if text.partition("=")[0].partition(".")[0] not in WITHOUT_EFFECT]
 
 
+@using_mlflow()
 def replay_trial(
     run_id: str, options: ReplayOptions, display: Display, *, storage: str, tracking: str | None = None
 ) -> ReplayResult:

@@ -18,7 +18,7 @@ from tuning.report.parquet import write_tables
 from tuning.results import Launch
 from tuning.study import Study, load_study
 from tuning.study.names import NAME
-from tuning.tracking.client import FAILURES, storing_artifacts
+from tuning.tracking.client import FAILURES, storing_artifacts, using_mlflow
 from tuning.tracking.retry import PATIENCE_S, Patience
 
 PAGE_FILE = "report.html"
@@ -41,6 +41,7 @@ def report_folder(study: Study, launch: Launch) -> Path:
     return study.local / launch.name / ARTIFACT_FOLDER
 
 
+@using_mlflow()
 def write_report(study: Study, launch: Launch, client: MlflowClient, folder: Path, display: Display) -> WrittenReport:
     """Write page and tables to `folder`, and log them to the launch's run. ConfigError where `folder` cannot be written.
 
@@ -72,6 +73,7 @@ def _writing(folder: Path) -> Iterator[None]:
         raise ConfigError(f"--output: {folder} cannot be written ({reason(error)})") from error
 
 
+@using_mlflow()
 def recorded_study(study: Study, launch: Launch, client: MlflowClient) -> Study:
     """The study as the launch ran it, where its run has the file: the one at hand may have been edited since."""
     with tempfile.TemporaryDirectory(prefix="cpsc-") as folder:

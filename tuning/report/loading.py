@@ -12,16 +12,16 @@ from tuning.results import Launch
 from tuning.results.from_mlflow import load_launch
 from tuning.study import Study, load_study
 from tuning.study.packaged_studies import find_study
-from tuning.tracking.client import existing_store_uri, reading_store, set_http_limits
+from tuning.tracking.client import existing_store_uri, reading_store, using_mlflow
 
 
+@using_mlflow()
 def read_launch(study: Study, name: str | None, display: Display) -> tuple[MlflowClient, Launch]:
     """The store's client and the launch `name` of `study`, the latest where that is None, with all that its trials measured.
 
     ConfigError, in a line, where the store has none or cannot be read.
     """
     uri = existing_store_uri(study)
-    set_http_limits()
     with reading_store(uri):
         client = MlflowClient(tracking_uri=uri)
         return client, load_launch(

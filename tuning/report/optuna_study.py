@@ -1,5 +1,6 @@
 """A launch as an Optuna study in memory: what `optuna.visualization` and `optuna.importance` read, made from the store alone."""
 
+import logging
 from collections.abc import Mapping
 
 import optuna
@@ -7,13 +8,14 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tuning.outcome import Outcome
+from tuning.process_settings import log_levels
 from tuning.results import Launch, TrialRecord
 from tuning.search.optuna_states import STATES
 
 
+@log_levels({"optuna": logging.WARNING})  # it narrates the making of a study
 def as_study(launch: Launch, space: Mapping[str, BaseDistribution]) -> optuna.Study:
     """The launch's trials in the order of their numbers; a pruned or unfinished one is PRUNED, its value that of its last epoch."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it narrates the making of a study
     study = optuna.create_study(direction="maximize", study_name=launch.name)
     for trial in sorted(launch.trials, key=lambda trial: trial.number):
         known = {path: value for path, value in trial.point.items() if path in space}

@@ -29,7 +29,7 @@ from tuning.study.names import NAME
 from tuning.study.overrides import refuse_scale
 from tuning.study.tracking_uri import is_tracking_uri
 from tuning.study.yaml_loader import read_mapping
-from tuning.tracking.client import FAILURES, reading_store, set_http_limits
+from tuning.tracking.client import FAILURES, reading_store, using_mlflow
 from tuning.tracking.run_lookup import all_runs, one_each
 from tuning.tracking.tags import (
     KIND_TAG,
@@ -110,6 +110,7 @@ def stores_of(storage: str, tracking: str | None = None) -> list[str]:
     return _stores(storage)
 
 
+@using_mlflow()
 def find_trial(run_id: str, stores: Sequence[str]) -> RecordedTrial:
     """The trial whose run is `run_id`, or that ``LAUNCH:NUMBER`` names, in the first of `stores` that knows it.
 
@@ -119,7 +120,6 @@ def find_trial(run_id: str, stores: Sequence[str]) -> RecordedTrial:
         raise ConfigError(
             f"run {run_id!r}: is no run's id, copy the one that MLflow's UI shows on the run's page, or give LAUNCH:NUMBER"
         )
-    set_http_limits()
     failures = []
     for uri in stores:
         try:

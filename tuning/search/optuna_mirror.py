@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from tuning.launch import Journal
 from tuning.launch.events import Epoch, Event, Proposed, TrialEnd, TrialStart
 from tuning.launch.journal import pause_after
+from tuning.process_settings import log_levels
 from tuning.redaction import reason
 from tuning.search.optuna_states import STATES
 from tuning.sqlite import sqlite_uri
@@ -173,7 +174,6 @@ class _StudyFile:
     """
 
     def __init__(self, path: Path, study_name: str, metric: str) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)  # it narrates the making of a study
         self._storage = RDBStorage(sqlite_uri(path), engine_kwargs={"connect_args": {"timeout": BUSY_S}})
         sqlalchemy.event.listen(self._storage.engine, "connect", _without_waiting_for_the_disk)
         self._storage.engine.dispose()  # of connections from before
@@ -257,9 +257,10 @@ def _remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def mirroring(mirror: StudyMirror) -> Iterator[StudyMirror]:
-    """Runs the mirror for the length of the block."""
-    mirror.start()
-    try:
-        yield mirror
-    finally:
-        mirror.close()
+    """Runs the mirror for the length of the block, in which Optuna does not narrate."""
+    with log_levels({"optuna": logging.WARNING}):
+        mirror.start()
+        try:
+            yield mirror
+        finally:
+            mirror.close()

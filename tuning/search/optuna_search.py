@@ -166,7 +166,6 @@ def _budget(study: Study, history: LaunchHistory) -> Budget:
 
 def build_search(study: Study, history: LaunchHistory, journal: Journal) -> StudySearch:
     """The seeded searcher of `study`, as `history` has left it; it writes its proposals into `journal`."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     search = study.search
     seed = search.seed + history.num_attempts  # an attempt must not draw the points of the one before again
     sampler = (

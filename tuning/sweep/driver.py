@@ -10,7 +10,7 @@ from ray.tune.schedulers import FIFOScheduler
 
 from cpsc.errors import CpscError
 from tuning.cluster import check_resources
-from tuning.cluster.address import check_cluster
+from tuning.cluster.address import authentication_mode
 from tuning.cluster.preflight import StorageHandshake, check_nodes
 from tuning.cluster.session import RaySession, terminating_like_ctrl_c
 from tuning.display import Display
@@ -46,7 +46,7 @@ def check_sweep(study: Study, address: str | None) -> None:
     """ConfigError where `study` cannot run here, before anything is started."""
     check_searchable(study)
     if address is not None:
-        check_cluster(address)
+        authentication_mode(address)
     check_resources(study, address)
     check_tracking(study)
 
@@ -64,7 +64,7 @@ def resume_sweep(storage: str, name: str, display: Display, *, overrides: list[s
     """Go on with the launch `name` under `storage`, a folder or a URI, whatever ended it; `overrides` may extend its budgets."""
     study = open_launch(storage, name, overrides)
     if address is not None:
-        check_cluster(address)
+        authentication_mode(address)
     check_resources(study, address)
     with terminating_like_ctrl_c(), RaySession(address) as session, DriverLock(study.local / name):
         attempt = SweepDriver(study, display, address, session)

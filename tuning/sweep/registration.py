@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
@@ -24,7 +23,7 @@ from tuning.storage import Storage
 from tuning.study import Study
 from tuning.tracking import MlflowWriter, store_uri
 from tuning.tracking.champion import ALIAS, MODEL_ABSENT, Champion, champion_uri
-from tuning.tracking.client import FAILURES, set_http_limits, storing_artifacts
+from tuning.tracking.client import FAILURES, storing_artifacts, tracking_at, using_mlflow
 from tuning.tracking.retry import PATIENCE_S, Patience
 from tuning.tracking.run_lookup import EXISTS, on_all_pages
 from tuning.tracking.tags import DIGEST_TAG
@@ -44,7 +43,6 @@ class Registry:
     """Registers champions with the store of `client`; `patience` repeats what is not answered."""
 
     def __init__(self, client: MlflowClient, patience: Patience, say: Callable[[str], None]) -> None:
-        set_http_limits()
         self._client = client
         self._patience = patience
         self._say = say
@@ -80,15 +78,15 @@ class Registry:
 
     def register(self, champion: Champion) -> None:
         """See to it that `champion` is one logged model, one version of its study's registered model, and carries the alias."""
-        mlflow.set_tracking_uri(self._client.tracking_uri)  # a database's registry looks for the logged model there
-        model = self._log(champion)
-        self._patience.ask(self._open_registered_model, champion)
-        version = self._patience.ask(self._open_version, champion, model)
-        self._patience.ask(self._point_alias, champion.name, version)
-        try:
-            self._patience.ask(self._remove_others, champion, model, version)
-        except FAILURES as error:
-            self._say(f"what the registry may hold twice of {champion.name} is not removed ({reason(error)})")
+        with tracking_at(self._client.tracking_uri):
+            model = self._log(champion)
+            self._patience.ask(self._open_registered_model, champion)
+            version = self._patience.ask(self._open_version, champion, model)
+            self._patience.ask(self._point_alias, champion.name, version)
+            try:
+                self._patience.ask(self._remove_others, champion, model, version)
+            except FAILURES as error:
+                self._say(f"what the registry may hold twice of {champion.name} is not removed ({reason(error)})")
 
     def _log(self, champion: Champion) -> LoggedModel:
         model = self._patience.ask(self._open_model, champion)
@@ -243,6 +241,7 @@ class Registry:
                 self._client.delete_logged_model(other.model_id)
 
 
+@using_mlflow()
 def register_result(
     study: Study,
     launch: Launch,

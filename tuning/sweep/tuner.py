@@ -1,7 +1,6 @@
 """Ray Tune as a study needs it: what runs, who decides, where files go, and what Ray must not do by itself."""
 
 import contextlib
-import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -36,7 +35,6 @@ def build_tuner(
     max_concurrent: int | None,
 ) -> tune.Tuner:
     """The Tune experiment of one attempt, whose files lie in `folder` of `storage`."""
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by SweepProgress, in a line each
     launch, _, attempt = folder.rpartition("/")
     trainable = tune.with_resources(
         tune.with_parameters(DistillTrainable, context=context),

@@ -5,7 +5,8 @@ for a list of none; a page of HTML for a file that was stored; and an error in t
 import functools
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import requests
@@ -50,11 +51,16 @@ def retry_after_s(error: BaseException) -> float:
     return cause.retry_after_s if isinstance(cause, NoAnswerError) else 0.0
 
 
-@functools.cache
-def check_answers() -> None:
-    """From here on every answer to MLflow's client in this process is checked: one that is none fails as no answer does."""
+@contextmanager
+def checking_answers() -> Iterator[None]:
+    """Within the block every answer to MLflow's client is checked: one that is none fails as no answer does."""
     send = rest_utils._get_http_response_with_retries  # all its requests pass here, and its plugins see none of the answers
-    rest_utils._get_http_response_with_retries = functools.partial(_send_checked, send)
+    is_checked = isinstance(send, functools.partial) and send.func is _send_checked
+    rest_utils._get_http_response_with_retries = send if is_checked else functools.partial(_send_checked, send)
+    try:
+        yield
+    finally:
+        rest_utils._get_http_response_with_retries = send
 
 
 def _send_checked(

@@ -1,6 +1,7 @@
 """The study's result as MLflow keeps models: a network with a signature, and what a person reads beside it."""
 
 import hashlib
+import logging
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import mlflow.pytorch
 import torch
 from mlflow.entities import LoggedModel, Run
 from mlflow.models import Model, infer_signature
@@ -17,6 +17,7 @@ from torch import Tensor
 from cpsc import checkpoint
 from cpsc.deploy import DeployedStudent, build_deployed
 from cpsc.teacher import Teacher
+from tuning.process_settings import log_levels
 from tuning.tracking.tags import DIGEST_TAG, LAUNCH_TAG, NUMBER_TAG
 from tuning.trial import Assets
 from tuning.trial.files import BEST_STUDENT_FILE
@@ -67,6 +68,9 @@ class Champion:
 
     def save(self, entry: LoggedModel, folder: Path) -> None:
         """Write the files of the logged model `entry` to `folder`, which must not exist."""
+        with log_levels({"": logging.getLogger().level}):  # importing it silences the warnings of the whole program
+            import mlflow.pytorch
+
         pixels = self.example.numpy()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch.export and MLflow warn about each other

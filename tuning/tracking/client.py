@@ -1,10 +1,12 @@
 """MLflow client: where a study's store is, limits on requests, and what may go wrong."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 from google.protobuf.json_format import ParseError
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
@@ -13,14 +15,21 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from cpsc.errors import CheckpointError, ConfigError
+from tuning.process_settings import log_levels, unless_set, variables
 from tuning.redaction import reason, redact
 from tuning.sqlite import sqlite_uri
 from tuning.study import Study
-from tuning.tracking.answers import check_answers
+from tuning.tracking.answers import checking_answers
 from tuning.tracking.store_file import DATABASE_FILE as STORE_FILE
 from tuning.tracking.store_file import ensure_store_file, holds_anything
 
-HTTP_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+HTTP_TIMEOUT, HTTP_TIMEOUT_S = "MLFLOW_HTTP_REQUEST_TIMEOUT", "10"
+SILENCE = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
+"""At each run's end MLflow would print the server's address, password and all."""
+LOG_LEVELS = {
+    "mlflow": logging.WARNING,  # it narrates the making of its tables
+    "mlflow.store.db.utils": logging.CRITICAL,  # tracebacks of what is said in a line
+}
 ARTIFACT_TIMEOUT_S = 120
 FAILURES = (MlflowException, SQLAlchemyError, CheckpointError, OSError)
 """What a server, a database, or the storage of artifacts and checkpoints may answer with."""
@@ -75,8 +84,9 @@ def check_tracking(study: Study) -> None:
         return
     uri = store_uri(study)
     try:
-        ensure_store(study)
-        experiment = _experiment_at_hand(uri, study.name)
+        with using_mlflow():
+            ensure_store(study)
+            experiment = _experiment_at_hand(uri, study.name)
     except (MlflowException, SQLAlchemyError, ImportError, ValueError, OSError) as error:
         raise ConfigError(f"tracking.uri: {redact(uri)} is nothing that MLflow can write to ({reason(error)})") from error
     if experiment is not None and experiment.lifecycle_stage == "deleted":
@@ -89,7 +99,6 @@ def _experiment_at_hand(uri: str, name: str) -> Experiment | None:
     if scheme in DATABASES:  # MLflow would try to connect for minutes
         make_url(uri).get_dialect().import_dbapi()
         return None
-    set_http_limits()
     client = MlflowClient(tracking_uri=uri)
     try:
         return client.get_experiment_by_name(name)
@@ -99,12 +108,30 @@ def _experiment_at_hand(uri: str, name: str) -> Experiment | None:
         return None
 
 
-def set_http_limits() -> None:
-    """What MLflow's client keeps to in this process when it asks a server: one attempt, a time limit, and answers that are some."""
-    check_answers()
-    # One attempt: whoever asks has a patience of its own, and a request that is sent twice makes two runs.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    os.environ.setdefault(HTTP_TIMEOUT, "10")
+@contextlib.contextmanager
+def using_mlflow() -> Iterator[None]:
+    """Within the block MLflow's client asks once, waits ten seconds, believes no answer that is none, and tells nothing by itself.
+
+    Once: whoever asks has a patience of its own, and a request that is sent twice makes two runs.
+    """
+    limits = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        HTTP_TIMEOUT: HTTP_TIMEOUT_S,
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    }
+    with variables(unless_set(limits) | SILENCE), log_levels(LOG_LEVELS), checking_answers():
+        yield
+
+
+@contextlib.contextmanager
+def tracking_at(uri: str) -> Iterator[None]:
+    """Within the block `uri` is MLflow's current store, which a database's registry takes for that of a logged model."""
+    before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
 
 
 @contextlib.contextmanager
@@ -130,16 +157,14 @@ def checking_answer() -> Iterator[None]:
 @contextlib.contextmanager
 def storing_artifacts() -> Iterator[None]:
     """The server answers once it has passed a whole file on to its own storage: that may take longer than a metric does."""
-    limit = os.environ[HTTP_TIMEOUT]
-    os.environ[HTTP_TIMEOUT] = str(max(int(limit), ARTIFACT_TIMEOUT_S))
+    limit = max(int(os.environ.get(HTTP_TIMEOUT, HTTP_TIMEOUT_S)), ARTIFACT_TIMEOUT_S)
     try:
-        yield
+        with variables({HTTP_TIMEOUT: str(limit)}):
+            yield
     except FAILURES:
         raise
     except Exception as error:  # each kind of artifact storage brings a library with exceptions of its own
         raise MlflowException(f"artifacts cannot be stored: {error}") from error
-    finally:
-        os.environ[HTTP_TIMEOUT] = limit
 
 
 def deleted_experiment_message(experiment: Experiment) -> str:

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,18 +13,13 @@ from tuning.launch.events import Event, to_record
 from tuning.launch.journal import pause_after
 from tuning.launch.journal_backup import JournalBackup
 from tuning.study import Study
-from tuning.tracking.client import FAILURES, set_http_limits
+from tuning.tracking.client import FAILURES, using_mlflow
 from tuning.tracking.refusal import is_refusal
 from tuning.tracking.retry import PATIENCE_S, RETRY_S, Patience
 from tuning.tracking.run_lookup import ForgottenError, LaunchRuns
 from tuning.tracking.translation import Translator
 
 logger = logging.getLogger(__name__)
-logging.getLogger("mlflow").setLevel(logging.WARNING)  # it narrates the making of its tables
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks of what the writer says in a line
-logging.getLogger("tuning").setLevel(logging.WARNING)  # importing mlflow.pytorch silences whoever leaves that to the root logger
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # at each run's end it prints the server's address, password and all
 
 REFUSED_FILE = "refused.jsonl"
 EVENTS_AT_ONCE = 1000
@@ -43,7 +37,6 @@ class MlflowWriter(threading.Thread):
 
     def __init__(self, journal: Journal, study: Study, launch: str, launch_id: str, copy: JournalBackup | None = None) -> None:
         super().__init__(name="mlflow-writer", daemon=True)
-        set_http_limits()
         self._journal = journal
         self._copy = copy or JournalBackup(journal, None, launch)
         self._patience = Patience(about="tracking is away, metrics are kept and delivered later")
@@ -167,8 +160,9 @@ def _by_run(events: Iterable[Event]) -> Iterator[list[Event]]:
 @contextlib.contextmanager
 def delivering(writer: MlflowWriter, *, deadline_s: float = PATIENCE_S) -> Iterator[MlflowWriter]:
     """Runs the writer for the length of the block."""
-    writer.start()
-    try:
-        yield writer
-    finally:
-        writer.close(deadline_s=deadline_s)
+    with using_mlflow():
+        writer.start()
+        try:
+            yield writer
+        finally:
+            writer.close(deadline_s=deadline_s)

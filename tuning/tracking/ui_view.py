@@ -13,7 +13,7 @@ from typing import Any
 from mlflow import MlflowClient
 
 from tuning.study import Study
-from tuning.tracking.client import reading_store
+from tuning.tracking.client import reading_store, using_mlflow
 
 VIEW_KEY = "cpsc-trials"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
@@ -37,6 +37,7 @@ def view_tag(study: Study) -> str:
     return json.dumps({"name": "Trials", "createdAt": moment, "updatedAt": moment, "state": f"deflate;{state}"})
 
 
+@using_mlflow()
 def first_page(uri: str, study: str) -> str:
     """Where the UI of the store at `uri` shows the view, after the server's address; empty where it has no such study."""
     with reading_store(uri):

@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils import rest_utils
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
-from tuning.tracking.answers import NoAnswerError, check_answer, check_answers, retry_after_s
+from tuning.tracking.answers import NoAnswerError, check_answer, checking_answers, retry_after_s
 from tuning.tracking.refusal import is_refusal
 
 API = "http://127.0.0.1:5000/prefix/api/2.0/mlflow"
@@ -94,7 +94,6 @@ def test_a_404_in_the_words_of_a_proxy_does_not_say_that_there_is_no_such_experi
 def test_the_client_fails_as_if_no_answer_had_come_and_knows_when_to_ask_again(
     monkeypatch: pytest.MonkeyPatch, answer: requests.Response, pause_s: float
 ) -> None:
-    check_answers()
     sent: list[tuple[str, str]] = []
 
     def request(self: requests.Session, method: str, url: str, **named: Any) -> requests.Response:
@@ -102,7 +101,7 @@ def test_the_client_fails_as_if_no_answer_had_come_and_knows_when_to_ask_again(
         return answer
 
     monkeypatch.setattr(requests.Session, "request", request)
-    with pytest.raises(MlflowException) as failed:
+    with checking_answers(), pytest.raises(MlflowException) as failed:
         http_request(MlflowHostCreds("http://127.0.0.1:5000"), "/api/2.0/mlflow/runs/log-batch", "POST", json={})
     assert sent == [("POST", "http://127.0.0.1:5000/api/2.0/mlflow/runs/log-batch")]
     assert retry_after_s(failed.value) == pause_s
@@ -110,7 +109,11 @@ def test_the_client_fails_as_if_no_answer_had_come_and_knows_when_to_ask_again(
 
 
 def test_answers_are_checked_once_however_often_that_is_asked_for() -> None:
-    check_answers()
-    before = rest_utils._get_http_response_with_retries
-    check_answers()
-    assert rest_utils._get_http_response_with_retries is before
+    unchecked = rest_utils._get_http_response_with_retries
+    with checking_answers():
+        checked = rest_utils._get_http_response_with_retries
+        assert checked is not unchecked
+        with checking_answers():
+            assert rest_utils._get_http_response_with_retries is checked
+        assert rest_utils._get_http_response_with_retries is checked
+    assert rest_utils._get_http_response_with_retries is unchecked

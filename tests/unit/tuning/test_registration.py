@@ -20,6 +20,7 @@ from tuning.storage import Storage
 from tuning.sweep.registration import Registry
 from tuning.tracking import retry as patience
 from tuning.tracking.champion import ALIAS, Champion
+from tuning.tracking.client import tracking_at, using_mlflow
 from tuning.tracking.retry import Patience
 from tuning.tracking.tags import DIGEST_TAG, LAUNCH_TAG, NUMBER_TAG
 from tuning.trial import Assets
@@ -65,9 +66,8 @@ def client(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(patience, "RETRY_S", 0.01)
     monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.001)
     shutil.copy(empty_store, tmp_path / "mlflow.db")
-    before = mlflow.get_tracking_uri()
-    yield MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
-    mlflow.set_tracking_uri(before)
+    with using_mlflow():
+        yield MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
 @pytest.fixture
@@ -146,7 +146,9 @@ def fail(monkeypatch: pytest.MonkeyPatch, method: str, error: BaseException, *, 
 def test_the_champion_is_registered_whole_and_registering_it_again_changes_nothing(
     client: MlflowClient, tmp_path: Path, assets: Assets
 ) -> None:
+    before = mlflow.get_tracking_uri()
     assert register(client, tmp_path, assets) == "models:/tiny@champion"
+    assert mlflow.get_tracking_uri() == before != client.tracking_uri
     check_once(client)
     version = client.get_model_version_by_alias("tiny", ALIAS)
     for trained in (False, True):
@@ -156,7 +158,8 @@ def test_the_champion_is_registered_whole_and_registering_it_again_changes_nothi
     assert version.description == "The student of trial-003 after epoch 1, launch tiny."
     assert (version.tags["trial"], version.tags["probe_kl"], len(version.tags[DIGEST_TAG])) == ("3", "0.5000", 64)
     champion = Champion.load("tiny", client.get_run(run_id(client)), tmp_path / "checkpoint-1", assets)
-    answered = mlflow.pytorch.load_model("models:/tiny@champion")(champion.example)
+    with tracking_at(client.tracking_uri):
+        answered = mlflow.pytorch.load_model("models:/tiny@champion")(champion.example)
     torch.testing.assert_close(answered, champion.model(champion.example))
 
 

@@ -9,6 +9,7 @@ from copy import deepcopy
 from typing import Any
 
 from cpsc.errors import ConfigError
+from tuning.process_settings import log_levels
 
 Cluster = Mapping[str, Any]
 
@@ -72,9 +73,9 @@ def check_as_ray_does(cluster: Cluster) -> None:
     """
     from ray.autoscaler._private.util import prepare_config, validate_config
 
-    logging.getLogger("ray.autoscaler").setLevel(logging.ERROR)
+    levels = {"ray.autoscaler": logging.ERROR}
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with log_levels(levels), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             validate_config(prepare_config(deepcopy(dict(cluster))))
     except Exception as error:
         path = ".".join(str(part) for part in getattr(error, "absolute_path", ()))

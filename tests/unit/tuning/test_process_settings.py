@@ -1,0 +1,67 @@
+"""What this package tells the libraries by variables and log levels is gone once it is done."""
+
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tuning.process_settings import log_levels, unless_set, variables
+from tuning.tracking.client import using_mlflow
+
+
+def test_variables_are_as_before_after_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CPSC_KEPT", "mine")
+    monkeypatch.delenv("CPSC_NEW", raising=False)
+    with variables({"CPSC_KEPT": "theirs", "CPSC_NEW": "1"}):
+        assert (os.environ["CPSC_KEPT"], os.environ["CPSC_NEW"]) == ("theirs", "1")
+    assert os.environ["CPSC_KEPT"] == "mine"
+    assert "CPSC_NEW" not in os.environ
+
+
+def test_what_the_user_has_set_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CPSC_KEPT", "mine")
+    assert unless_set({"CPSC_KEPT": "theirs", "CPSC_NEW": "1"}) == {"CPSC_NEW": "1"}
+
+
+def test_log_levels_are_as_before_after_the_block() -> None:
+    logging.getLogger("cpsc-test").setLevel(logging.INFO)
+    with log_levels({"cpsc-test": logging.ERROR}):
+        assert logging.getLogger("cpsc-test").level == logging.ERROR
+    assert logging.getLogger("cpsc-test").level == logging.INFO
+
+
+def test_mlflow_is_used_with_limits_and_left_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    before = logging.getLogger("mlflow").level
+    with using_mlflow():
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
+        assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
+        assert logging.getLogger("mlflow").level == logging.WARNING
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ
+    assert logging.getLogger("mlflow").level == before
+
+
+IMPORTED = """
+import importlib, logging, os, pkgutil
+import mlflow, optuna, ray.tune
+names = ("", "mlflow", "mlflow.store.db.utils", "optuna", "ray", "ray.tune", "ray.autoscaler", "tuning", "cpsc")
+def state():
+    return dict(os.environ), {name: logging.getLogger(name).level for name in names}, mlflow.get_tracking_uri()
+before = state()
+import cpsc, tuning
+for package in (cpsc, tuning):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+after = state()
+assert after == before, [pair for pair in zip(after, before) if pair[0] != pair[1]]
+"""
+
+
+@pytest.mark.slow
+def test_importing_everything_changes_neither_variables_nor_log_levels() -> None:
+    done = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr[-1000:]

@@ -1,0 +1,39 @@
+"""Variables and log levels of this process, for the length of a block: a program that calls this one keeps its own."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+
+@contextmanager
+def variables(values: Mapping[str, str]) -> Iterator[None]:
+    """The environment has these `values` within the block, and for processes that are started there."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def unless_set(values: Mapping[str, str]) -> dict[str, str]:
+    """Those of `values` that the user has not set."""
+    return {name: value for name, value in values.items() if name not in os.environ}
+
+
+@contextmanager
+def log_levels(levels: Mapping[str, int]) -> Iterator[None]:
+    """Loggers, by name, have these levels within the block. A library that sets its own as it is imported has been imported."""
+    before = {name: logging.getLogger(name).level for name in levels}
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
