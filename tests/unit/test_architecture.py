@@ -16,7 +16,7 @@ PACKAGES = ("cpsc", "tuning")
 HEAVY = ("ray", "mlflow", "optuna", "pydantic", "typer", "rich")
 
 CPSC_LAYERS = (
-    {"errors", "torchvision_cure"},
+    {"errors", "torchvision_cure", "selection"},
     {"kinds", "processors", "redaction", "atomic_file", "rules", "import_path"},
     {"config", "rng", "statistics", "checkpoint"},
     {"losses", "device", "schedule", "gallery", "pictures", "foreign"},
@@ -29,6 +29,7 @@ CPSC_LAYERS = (
     {"observation", "misfit"},
     {"probe"},
     {"measurement"},
+    {"history", "phases"},
     {"distiller"},
 )
 """Families of `cpsc`, lowest first: each imports only what lies in lower layers."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from cpsc.selection import best_epoch
 from tuning.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -52,12 +53,11 @@ class TrialRecord:
         return sum(self.curves.get("epoch_s", {}).values())
 
     def best_epoch(self, objective: str) -> int | None:
-        """The epoch whose student is the trial's result: highest objective, then lower probe KL, then the earlier."""
+        """The epoch whose student is the trial's result; None where it has none."""
         curve = self.curves.get(objective, {})
         if not curve or self.outcome is Outcome.DIVERGED:
             return None
-        kl = self.curves.get("probe_kl", {})
-        return max(curve, key=lambda epoch: (curve[epoch], -kl.get(epoch, 0.0), -epoch))
+        return best_epoch(curve, self.curves.get("probe_kl", {}))
 
     def at_best(self, metric: str, objective: str) -> float | None:
         """`metric` of the trial's result."""

@@ -49,8 +49,8 @@ def case(request: pytest.FixtureRequest) -> DistillConfig:
 def parameters(distiller: Distiller) -> dict[str, Any]:
     modules = {"student": distiller.student, "method": distiller.method}
     modules |= {f"synthesis {i}": module for i, module in enumerate(distiller.synthesis.modules)}
-    if distiller._replay is not None:
-        modules["replay"] = distiller._replay
+    if distiller.replay is not None:
+        modules["replay"] = distiller.replay
     return {name: copy_of(dict(module.named_parameters())) for name, module in modules.items()}
 
 

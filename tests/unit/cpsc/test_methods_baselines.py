@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from cpsc.config import DistillConfig, LossWeights
 from cpsc.distiller import Distiller
 from cpsc.errors import ConfigError
+from cpsc.loop import Phase
 from cpsc.losses.attention import attention_distance, attention_map
 from cpsc.losses.disagreement import (
     agreement_by_clamped_divergence,
@@ -365,12 +366,14 @@ def test_dfqs_warm_up_trains_the_generator_alone_and_without_an_adversary(teache
     distiller = Distiller(config, teacher)
     before = copy_of(dict(distiller.student.named_parameters()))
     phases: list[list[tuple[str, float]]] = []
-    turns = distiller._turns
-    monkeypatch.setattr(
-        distiller,
-        "_turns",
-        lambda: phases.append([(phase.name, phase.weights.get("adversarial_kl", 1.0)) for phase in turns()]) or turns(),
-    )
+    begin_epoch = distiller._phases.begin_epoch
+
+    def noted(epoch: int) -> list[Phase]:
+        turns = begin_epoch(epoch)
+        phases.append([(phase.name, phase.weights.get("adversarial_kl", 1.0)) for phase in turns])
+        return turns
+
+    monkeypatch.setattr(distiller._phases, "begin_epoch", noted)
     for epoch in range(1, 4):
         metrics = distiller.run_epoch()
         assert ("student/kl" in metrics) == (epoch > 2)

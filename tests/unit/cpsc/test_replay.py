@@ -306,7 +306,7 @@ def test_a_student_steps_batch_is_new_and_memory_images_and_the_first_steps_are_
 
     distiller.method.generator_terms = noted("G", distiller.method.generator_terms)
     distiller.method.student_terms = noted("S", distiller.method.student_terms)
-    distiller._replay.terms = noted("R", distiller._replay.terms)
+    distiller.replay.terms = noted("R", distiller.replay.terms)
     distiller.student.register_forward_hook(lambda net, inputs, out: sizes.append(len(inputs[0])))
     metrics = distiller.run_epoch()
     assert "".join(order) == "GSRSRSSS" * 2
@@ -322,7 +322,7 @@ def test_the_updates_see_the_new_images_of_the_student_step_before_them(settings
     distiller = Distiller(settings(schedule={"iterations": 1}), teacher)
     shown, encoded = [], []
     distiller.student.register_forward_hook(lambda net, inputs, out: shown.append(inputs[0].detach()))
-    distiller._replay.encoder.register_forward_hook(lambda net, inputs, out: encoded.append(inputs[0].detach()))
+    distiller.replay.encoder.register_forward_hook(lambda net, inputs, out: encoded.append(inputs[0].detach()))
     distiller.run_epoch()
     students = [images for images in shown if len(images) > BATCH]
     for images, expected in zip(encoded, students[:2], strict=True):

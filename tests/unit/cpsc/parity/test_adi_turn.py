@@ -59,8 +59,7 @@ def test_a_turn_makes_the_toolboxs_images(make_teacher) -> None:
     shifting.set_state(synthesis._jitter_rng.get_state())
     observe = distiller.method.generator_terms
     distiller.method.generator_terms = lambda view: seen.append(view.pixels.detach().clone()) or observe(view)
-    distiller.epoch = 1
-    (phase, _) = distiller._turns()
+    (phase, _) = distiller._phases.begin_epoch(1)
     run_phase(phase, TermLog(phase.name, phase.weights, diverged_above=1e6))
 
     noise = torch.empty(16, 1, 8, 8).contiguous(memory_format=torch.channels_last).normal_(generator=latents)

@@ -1,0 +1,65 @@
+"""History of a run: what its epochs measured, and the student of the best one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from cpsc.errors import CheckpointError
+from cpsc.measurement import Metrics
+from cpsc.metrics import curve_statistics
+from cpsc.selection import CURVES, best_epoch
+
+
+class RunHistory:
+    """The epochs of a run so far, each by what it measured, and the weights of the student at the best by `objective`."""
+
+    def __init__(self, objective: str) -> None:
+        self._objective = objective
+        self.epochs: list[Metrics] = []
+        self._best_student: dict[str, Tensor] | None = None
+
+    @property
+    def best_student(self) -> dict[str, Tensor]:
+        """Weights of the student at the best epoch, the run's result."""
+        if self._best_student is None:
+            raise CheckpointError("no epoch has been run yet: there is no best student")
+        return self._best_student
+
+    @property
+    def best_epoch(self) -> int:
+        """From 1; the last where the objective is not measured; 0 before an epoch has been run to its end."""
+        if not self.epochs or self._objective not in self.epochs[-1]:
+            return len(self.epochs)
+        return best_epoch(self._curve(self._objective), self._curve("probe_kl"))
+
+    @property
+    def best_metrics(self) -> Metrics:
+        """What was measured at the best epoch; nothing before one has been run to its end."""
+        return self.epochs[self.best_epoch - 1] if self.epochs else {}
+
+    def add(self, metrics: Metrics, student: nn.Module) -> Metrics:
+        """Add an epoch's `metrics`, keep its `student` if that is the best so far -> the running figures."""
+        self.epochs.append({name: metrics[name] for name in (*CURVES, "probe_kl") if name in metrics})
+        best = self.best_epoch
+        if best == len(self.epochs):
+            self._best_student = {name: tensor.detach().clone() for name, tensor in student.state_dict().items()}
+        running: Metrics = {"best_epoch": best}
+        if self._objective in metrics:
+            running[f"best_{self._objective}"] = self.epochs[best - 1][self._objective]
+        for name in CURVES:
+            if name in metrics:
+                curve = curve_statistics([epoch[name] for epoch in self.epochs])
+                running |= {f"{name}_mean": curve.mean, f"{name}_std": curve.std, f"{name}_max": curve.best}
+                running |= {f"{name}_late_mean": curve.second_half_mean, f"{name}_late_std": curve.second_half_std}
+        return running
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": [dict(metrics) for metrics in self.epochs], "best_student": self._best_student}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.epochs = [dict(metrics) for metrics in state["history"]]
+        self._best_student = state["best_student"]
+
+    def _curve(self, name: str) -> dict[int, float]:
+        return {number: epoch[name] for number, epoch in enumerate(self.epochs, start=1) if name in epoch}

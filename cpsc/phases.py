@@ -1,0 +1,185 @@
+"""Phases of a run: what generator, student and replay train on in their turns, with which optimizer and at which rate."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cpsc.config import DistillConfig, StudentConfig
+from cpsc.generative_replay import Replay
+from cpsc.loop import Phase
+from cpsc.measurement import Metrics
+from cpsc.methods import AbstractMethod, Terms
+from cpsc.metrics import class_balance
+from cpsc.observation import BatchViews
+from cpsc.schedule import generator_lr, student_lr
+from cpsc.synthesis.base import AbstractSynthesis, Stateful
+
+
+class Phases:
+    """The turns of `student`, `synthesis` and `replay` in one run of `method`; `views`: both networks' outputs on a batch.
+
+    Owns the optimizers and gradient scalers. `autocast`: makes the context that forward passes run in; `needs_scaling`: that is
+    fp16.
+    """
+
+    def __init__(
+        self,
+        config: DistillConfig,
+        *,
+        student: nn.Module,
+        method: AbstractMethod,
+        synthesis: AbstractSynthesis,
+        replay: Replay | None,
+        views: BatchViews,
+        autocast: Callable[[], AbstractContextManager[object]],
+        num_classes: int,
+        device: torch.device,
+        needs_scaling: bool,
+    ) -> None:
+        self._config, self._student, self._method = config, student, method
+        self._synthesis, self._replay, self._views, self._autocast = synthesis, replay, views, autocast
+        self._class_counts = torch.zeros(num_classes, device=device)
+        self._agreed = torch.zeros((), device=device)
+        self._student_optimizer = new_student_optimizer(config.student, student.parameters())
+        scaled = ("student", "generator") if replay is None else ("student", "generator", "replay")
+        self._scalers = {name: torch.amp.GradScaler(device.type, enabled=needs_scaling) for name in scaled}
+        self._replay_optimizer = None if replay is None else torch.optim.Adam(replay.parameters(), lr=config.replay.lr, fused=True)
+
+    def begin_epoch(self, epoch: int) -> list[Phase]:
+        """Set the rates of `epoch`, from 1, and begin its figures anew -> the phases of each of its iterations, in their order."""
+        self._agreed.zero_()
+        self._class_counts.zero_()
+        rates = self.learning_rates(epoch)
+        self._student_optimizer.param_groups[0]["lr"] = rates["student_lr"]
+        self._synthesis.set_learning_rate(rates["generator_lr"])
+        return self._turns(epoch)
+
+    def learning_rates(self, epoch: int) -> Metrics:
+        """`student_lr` and `generator_lr` in `epoch`."""
+        warmup = self._config.schedule.generator_warmup_epochs  # the student's schedule begins with its own first epoch
+        return {
+            "student_lr": student_lr(self._config.student, epoch=max(1, epoch - warmup), epochs=self._config.epochs - warmup),
+            "generator_lr": generator_lr(self._config.generator, epoch=epoch, epochs=self._config.epochs),
+        }
+
+    def figures(self) -> Metrics:
+        """Of the images that the generator was trained with since the epoch began, as the teacher sees them.
+
+        `generator_label_agreement`: which share is of the class that it was made for; `generator_class_balance`.
+        """
+        figures: Metrics = {}
+        if self._method.LABEL_TERMS:
+            figures["generator_label_agreement"] = self._agreed.item() / self._class_counts.sum().item()
+        return figures | {"generator_class_balance": class_balance(self._class_counts)}
+
+    def parts(self) -> dict[str, Stateful]:
+        """What changes while training beside the networks' own, for checkpoints."""
+        replay = {} if self._replay_optimizer is None else {"replay_optimizer": self._replay_optimizer}
+        scalers = {f"{name}_scaler": scaler for name, scaler in self._scalers.items()}
+        return {"student_optimizer": self._student_optimizer, **scalers, **replay}
+
+    # Turns
+
+    def _turns(self, epoch: int) -> list[Phase]:
+        schedule = self._config.schedule
+        if epoch <= schedule.generator_warmup_epochs:
+            return [replace(self._generator_phase(), weights=self._method.warmup_weights)]
+        generator, student = [self._generator_phase()], [self._student_phase()]
+        if self._replay is not None:
+            updates = min(self._config.replay.updates, schedule.student_steps)
+            together = [replace(student[0], steps=1), self._replay_phase(self._replay)] * updates
+            rest = schedule.student_steps - updates
+            student = together + ([replace(student[0], steps=rest)] if rest else [])
+        return generator + student if schedule.order == "generator_first" else student + generator
+
+    def _generator_phase(self) -> Phase:
+        return Phase(
+            name="generator",
+            steps=self._config.schedule.generator_steps,
+            modules=self._synthesis.modules,
+            terms=self._generator_terms,
+            weights=self._method.generator_weights,
+            optimizers=self._synthesis.optimizers,
+            scaler=self._scalers["generator"],
+            clip_norm=self._config.generator.clip_norm,
+            begin=self._begin_generator_turn,
+            on_loss=lambda loss: self._method.on_improvement(self._synthesis.on_loss(loss)),
+            end=self._end_generator_turn,
+        )
+
+    def _student_phase(self) -> Phase:
+        return Phase(
+            name="student",
+            steps=self._config.schedule.student_steps,
+            modules=(self._student,),
+            terms=self._student_terms,
+            weights=self._method.student_weights,
+            optimizers=lambda: [self._student_optimizer],
+            scaler=self._scalers["student"],
+            clip_norm=self._config.student.clip_norm,
+        )
+
+    def _replay_phase(self, replay: Replay) -> Phase:
+        optimizer = self._replay_optimizer
+        assert optimizer is not None
+        return Phase(
+            name="replay",
+            steps=1,
+            modules=(replay,),
+            terms=lambda: self._replay_terms(replay),
+            weights=replay.weights,
+            optimizers=lambda: [optimizer],
+            scaler=self._scalers["replay"],
+        )
+
+    # What they train on
+
+    def _generator_terms(self) -> Terms:
+        self._student.train(self._config.student.train_mode_in_generator_phase)
+        with self._autocast():
+            batch = self._synthesis.batch()
+            view = self._views.generator_view(batch)
+        self._student.train()
+        answers = view.teacher.logits.detach().argmax(dim=1)
+        self._agreed += (answers == view.labels).sum()
+        self._class_counts += F.one_hot(answers, len(self._class_counts)).sum(dim=0)
+        return self._method.generator_terms(view)
+
+    def _begin_generator_turn(self) -> None:
+        self._synthesis.begin()
+        self._views.begin_generator_turn()
+
+    def _end_generator_turn(self) -> None:
+        self._views.end_generator_turn()
+        self._synthesis.end()
+        self._method.end_turn()
+
+    def _student_terms(self) -> Terms:
+        with self._autocast():
+            images, labels = self._synthesis.sample()
+            if self._replay is not None:
+                images = torch.cat([images, self._replay.recall(images)])
+            view = self._views.student_view(images, labels)
+        return self._method.student_terms(view)
+
+    def _replay_terms(self, replay: Replay) -> Terms:
+        with self._autocast():
+            return replay.terms()
+
+
+def new_student_optimizer(config: StudentConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """SGD with momentum, or Adam."""
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    return torch.optim.SGD(
+        parameters,
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        nesterov=config.nesterov,
+        fused=True,
+    )
