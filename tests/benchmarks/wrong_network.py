@@ -1,7 +1,8 @@
 """The margin of the check of a network against its own batch norms: ``python -m tests.benchmarks.wrong_network --help``.
 
-Every network that is named is trained, briefly, and its weights are then loaded into itself and into all that share its keys and
-shapes. A right one must be accepted and a wrong one refused; the last lines say how far the two are apart.
+Every network that is named is trained, briefly, and its weights are then examined in itself and in all that share its keys and
+shapes. A right one must be accepted and a wrong one refused; the last lines say how far the two are apart. Accepted is what a
+sweep accepts where that network is named: one that fits, and no other fits far better.
 """
 
 import argparse
@@ -14,8 +15,7 @@ import torch
 
 from cpsc.data import DatasetConfig, load_dataset
 from cpsc.data.dataset import Dataset, Split
-from cpsc.misfit import Verdict, examine
-from cpsc.models import variants_of
+from cpsc.misfit import Verdict, examine_variants, fitting
 from cpsc.teacher import Teacher, TeacherRecipe, train_teacher
 
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ class Examined:
     loaded: str
     accuracy: float
     verdict: Verdict
-    seconds: float
+    is_accepted: bool
 
     @property
     def is_right(self) -> bool:
@@ -47,12 +47,12 @@ class Examined:
 
     @property
     def is_judged_right(self) -> bool:
-        return (self.verdict.fault is None) == self.is_right
+        return self.is_accepted == self.is_right
 
     @property
     def is_undecided(self) -> bool:
         """Then it is said, and asked where several networks share the keys; neither taken nor refused in silence."""
-        return self.verdict.obstacle is not None
+        return self.verdict.obstacle is not None and self.is_accepted
 
     def __str__(self) -> str:
         factor, distance = (
@@ -60,11 +60,9 @@ class Examined:
         )
         judged = "?  " if self.is_undecided else "ok " if self.is_judged_right else "BAD"
         into = "itself" if self.is_right else self.loaded
-        why = (self.verdict.fault or self.verdict.obstacle or "fits").partition(" gives it away")[0]
-        return (
-            f"{judged} {self.trained:32s} {self.accuracy:6.1%}  in {into:46s} factor {factor} distance {distance} "
-            f"{self.seconds:5.1f} s  {why}"
-        )
+        fits = "fits" if self.is_accepted else "fits, but another fits far better"
+        why = (self.verdict.fault or self.verdict.obstacle or fits).partition(" gives it away")[0]
+        return f"{judged} {self.trained:32s} {self.accuracy:6.1%}  in {into:46s} factor {factor} distance {distance} {why}"
 
 
 def main() -> None:
@@ -79,9 +77,10 @@ def main() -> None:
     examined: list[Examined] = []
     for arch in arguments.archs:
         teacher = _trained(arch, dataset, arguments.epochs, getattr(torch, arguments.dtype))
-        for loaded in variants_of(arch.partition("-")[0]):
-            examined.append(_examined(teacher, loaded))
-            print(examined[-1], flush=True)
+        started = time.perf_counter()
+        found = _examined(teacher)
+        print(*found, f"    {time.perf_counter() - started:.1f} s", sep="\n", flush=True)
+        examined += found
     _print_margin(examined)
 
 
@@ -100,10 +99,13 @@ def _trained(arch: str, dataset: Dataset, epochs: int, dtype: torch.dtype) -> Te
     return replace(teacher, state=state)
 
 
-def _examined(teacher: Teacher, loaded: str) -> Examined:
-    started = time.perf_counter()
-    verdict = examine(teacher.named(loaded), CPU)
-    return Examined(teacher.arch, loaded, teacher.test_accuracy or 0.0, verdict, time.perf_counter() - started)
+def _examined(teacher: Teacher) -> list[Examined]:
+    examined = examine_variants(teacher, CPU)
+    fits, accuracy = fitting(examined), teacher.test_accuracy or 0.0
+    return [
+        Examined(teacher.arch, arch, accuracy, verdict, arch in fits or (verdict.obstacle is not None and not fits))
+        for arch, verdict in examined.items()
+    ]
 
 
 def _print_margin(examined: list[Examined]) -> None:

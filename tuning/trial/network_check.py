@@ -66,10 +66,12 @@ def _fault(teacher: Teacher, examined: Mapping[str, Verdict]) -> str:
     verdict, fits = examined[teacher.arch], fitting(examined)
     if verdict.fault is not None:
         return f"was not trained in this {teacher.arch}: {verdict.fault}; {_remedy(teacher, examined)}"
-    if fits and teacher.arch not in fits:
-        distance = f"it stays {verdict.distance:.2g} nats a channel from its own"
-        return f"fits this {teacher.arch}, where {distance}, {RIVAL:g} times worse than another: {_remedy(teacher, examined)}"
-    return ""
+    if not fits or teacher.arch in fits:
+        return ""
+    if verdict.obstacle is not None:
+        return f"may be of this {teacher.arch} or not, {verdict.obstacle}, but fits another: {_remedy(teacher, examined)}"
+    distance = f"it stays {verdict.distance:.2g} nats a channel from its own"
+    return f"fits this {teacher.arch}, where {distance}, {RIVAL:g} times worse than another: {_remedy(teacher, examined)}"
 
 
 def _remedy(teacher: Teacher, examined: Mapping[str, Verdict]) -> str:
