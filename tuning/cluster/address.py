@@ -8,13 +8,11 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
-from ray._private.services import canonicalize_bootstrap_address
-from ray._raylet import Config, GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import AuthenticationError, RpcError
 
 from cpsc.errors import ConfigError
 from tuning.process_settings import variables
+from tuning.ray_compat import bootstrap_address, greet, read_settings_again
 from tuning.redaction import reason
 
 CONNECT_S = 5.0
@@ -26,8 +24,7 @@ def authentication_mode(address: str) -> str:
     for mode in ("disabled", "token"):  # in this order: an open cluster accepts a client with a token, and fails later
         try:
             with authenticating_as(mode):
-                ensure_token_if_auth_enabled(None, create_token_if_missing=False)
-                GcsClient(address=found)
+                greet(found)
         except AuthenticationError:
             continue
         except (RpcError, ConnectionError, RuntimeError) as error:
@@ -41,20 +38,20 @@ def authenticating_as(mode: str) -> Iterator[None]:
     """Ray's clients that are made within the block have this authentication mode."""
     try:
         with variables({"RAY_AUTH_MODE": mode}):
-            Config.initialize("")  # Ray has read the mode when it was imported
+            read_settings_again()
             yield
     finally:
-        Config.initialize("")
+        read_settings_again()
 
 
 def _knock(address: str) -> str:
     """The address as Ray takes it, which is not always the one given, once something has answered there."""
     try:
-        found = canonicalize_bootstrap_address(address)
-        host, _, port = str(found or "").rpartition(":")
+        found = bootstrap_address(address)
+        host, _, port = found.rpartition(":")
         if not port.isdecimal():
             raise ValueError("no Ray runs on this machine")
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
     except (OSError, ValueError, OverflowError) as error:
         raise ConfigError(f"--address {address}: no Ray cluster answers there ({reason(error)})") from error
-    return str(found)
+    return found

@@ -16,8 +16,8 @@ import ray
 from cpsc.errors import ConfigError
 from cpsc.processors import num_processors
 from tuning.cluster.address import authenticating_as, authentication_mode
-from tuning.cluster.ray_compat import no_sigterm_handler_of_ray, on_loopback_only
 from tuning.process_settings import log_levels, unless_set, variables
+from tuning.ray_compat import no_sigterm_handler_of_ray, on_loopback_only
 from tuning.redaction import reason
 
 VARIABLES = {

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
-from ray.tune.search.optuna import OptunaSearch
 
 from tuning.display import Display
 from tuning.outcome import Outcome
@@ -16,9 +15,9 @@ from tuning.report.parquet import Row, trial_rows
 from tuning.report.pictures import pictures_of
 from tuning.results import Launch
 from tuning.search.asha import rungs_of
+from tuning.search.optuna_space import to_optuna
 from tuning.study import Study
 from tuning.study.config import ResourceConfig
-from tuning.study.distributions import to_tune
 
 LEADERBOARD = ("trial", "outcome", "epochs", "best_epoch", "probe_agreement", "probe_kl", "test_accuracy", "seconds")
 ROBUSTNESS = ("trial", "accuracy_last", "accuracy_best", "accuracy_mean", "accuracy_std", "accuracy_late_mean", "accuracy_late_std")
@@ -92,7 +91,7 @@ def _curves(study: Study, launch: Launch) -> Iterator[Section]:
 
 
 def _what_mattered(study: Study, launch: Launch) -> Iterator[Section]:
-    searched = OptunaSearch.convert_search_space(to_tune(study.space))
+    searched = to_optuna(study.space)
     completed = launch.count(Outcome.COMPLETED) + launch.count(Outcome.DIVERGED)
     hint = f"As Optuna draws it, from the {completed} trials that were not pruned: what the others would have reached is not known."
     for title, figure in figures.searched(as_study(launch, searched), list(study.space)):

@@ -8,6 +8,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from tuning.launch.history import LaunchHistory
+from tuning.ray_compat import milestones_of
 from tuning.study.config import PruneConfig, Study
 
 
@@ -16,6 +17,18 @@ class ResumableAsha(ASHAScheduler):
 
     Rungs are kept by our trial numbers, for Ray's ids change with every attempt.
     """
+
+    def __init__(self, prune: PruneConfig, *, epochs: int, metric: str) -> None:
+        super().__init__(
+            time_attr="epoch",
+            metric=metric,
+            mode="max",
+            max_t=epochs,
+            grace_period=prune.grace_epochs,
+            reduction_factor=prune.reduction_factor,
+        )
+        self._epochs = epochs
+        self._objective = metric
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         super().on_trial_add(tune_controller, _by_number(trial))
@@ -36,9 +49,9 @@ class ResumableAsha(ASHAScheduler):
         Ray's rungs are no whole numbers. At each epoch it looks at the highest that the trial has passed and was not compared at:
         where several lie within an epoch, the lower ones wait for an epoch that has none of its own.
         """
-        milestones = deque(sorted(milestone for milestone, _ in self._brackets[0]._rungs))
+        milestones = deque(milestones_of(self))
         compared, passed = [], []
-        for epoch in range(1, self._max_t):
+        for epoch in range(1, self._epochs):
             while milestones and milestones[0] <= epoch:
                 passed.append(milestones.popleft())
             if passed:
@@ -52,7 +65,7 @@ class ResumableAsha(ASHAScheduler):
         for number in history.trials:
             self.on_trial_add(None, _Numbered(number))
         for number, epoch, value in history.results:
-            decision = self.on_trial_result(None, _Numbered(number), {self._time_attr: epoch, self._metric: value})
+            decision = self.on_trial_result(None, _Numbered(number), {"epoch": epoch, self._objective: value})
             if decision == TrialScheduler.STOP:
                 stopped.add(number)
         return stopped
@@ -73,22 +86,11 @@ def build_scheduler(study: Study) -> ResumableAsha | FIFOScheduler:
     """ASHA over epochs, or none."""
     if study.prune.scheduler == "none":
         return FIFOScheduler()
-    return _asha(study.prune, study.config.epochs, study.metric)
+    return ResumableAsha(study.prune, epochs=study.config.epochs, metric=study.metric)
 
 
 def rungs_of(prune: PruneConfig, epochs: int) -> list[int]:
     """The epochs after which the scheduler of a study with trials of so many epochs may stop one."""
     if prune.scheduler == "none" or prune.grace_epochs >= epochs:
         return []
-    return _asha(prune, epochs, "").rungs
-
-
-def _asha(prune: PruneConfig, epochs: int, metric: str) -> ResumableAsha:
-    return ResumableAsha(
-        time_attr="epoch",
-        metric=metric,
-        mode="max",
-        max_t=epochs,
-        grace_period=prune.grace_epochs,
-        reduction_factor=prune.reduction_factor,
-    )
+    return ResumableAsha(prune, epochs=epochs, metric="").rungs

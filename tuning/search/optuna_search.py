@@ -7,16 +7,17 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
 from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
-from ray.tune.search.optuna import OptunaSearch
 
 from tuning.launch import Journal, LaunchHistory, TrialHistory
 from tuning.launch.events import Proposed
 from tuning.outcome import Outcome, outcome_of
+from tuning.search.optuna_space import to_optuna
 from tuning.search.optuna_states import STATES
 from tuning.study import Study
-from tuning.study.distributions import Distribution, to_tune
+from tuning.study.distributions import Distribution
 
 CHECKPOINTS_TO_TRY = 2
 
@@ -40,8 +41,8 @@ class Budget:
         )
 
 
-class StudySearch(OptunaSearch):
-    """OptunaSearch that knows a pruned trial from a finished one, keeps budgets, and is rebuilt from a history.
+class StudySearch(Searcher):
+    """Tune's searcher that asks Optuna, knows a pruned trial from a finished one, keeps budgets, and is rebuilt from a history.
 
     Ray's own tells Optuna COMPLETE for a pruned trial, with its low-fidelity value, never reports the result on
     which it was stopped, and repeats or loses trials when a killed sweep is restored. Here the study is filled from
@@ -58,10 +59,18 @@ class StudySearch(OptunaSearch):
         journal: Journal,
         start: Sequence[dict[str, Any]],
         domains: Mapping[str, Distribution],
-        **options: Any,
+        metric: str,
+        sampler: BaseSampler,
+        study_name: str,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(metric=metric, mode="max")
+        self.study = optuna.create_study(
+            sampler=sampler, pruner=optuna.pruners.NopPruner(), study_name=study_name, direction="maximize"
+        )
+        self._trials: dict[str, optuna.Trial] = {}
+        self._ended: set[str] = set()
         self._domains = domains
+        self._space = to_optuna(domains)
         self._journal = journal
         self._epochs = epochs
         self._budget = budget
@@ -70,16 +79,16 @@ class StudySearch(OptunaSearch):
         for number in sorted(history.trials):
             self._add(history.trials[number])
         for point in start[len(history.trials) :]:
-            self._ot_study.enqueue_trial(point)
+            self.study.enqueue_trial(point)
         self._num_proposed = len(history.trials) - len(self._unfinished)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         is_new = not self._unfinished
         if is_new and self._budget.is_spent(self._num_proposed):
             return str(Searcher.FINISHED)
-        trial = self._ot_study.ask()
+        trial = self.study.ask()
         draw(trial, self._domains, self._space)
-        self._ot_trials[trial_id] = trial
+        self._trials[trial_id] = trial
         self._num_proposed += 1
         past = self._unfinished.pop(trial.number, None)
         restore: list[str] = []
@@ -97,33 +106,33 @@ class StudySearch(OptunaSearch):
         self._report(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        if trial_id in self._completed_trials:
+        if trial_id in self._ended:
             return
-        self._completed_trials.add(trial_id)
-        trial = self._ot_trials[trial_id]
+        self._ended.add(trial_id)
+        trial = self._trials[trial_id]
         if error or not result:
-            self._ot_study.tell(trial, state=TrialState.FAIL)
+            self.study.tell(trial, state=TrialState.FAIL)
             return
         self._report(trial_id, result)
         if outcome_of(result, epochs=self._epochs) is Outcome.PRUNED:
-            self._ot_study.tell(trial, state=TrialState.PRUNED)
+            self.study.tell(trial, state=TrialState.PRUNED)
         else:
-            self._ot_study.tell(trial, result[self.metric])
+            self.study.tell(trial, result[self.metric])
 
     def _report(self, trial_id: str, result: dict[str, Any]) -> None:
         epoch = result["epoch"]
         if epoch > self._last_epoch.get(trial_id, 0):  # a retried trial repeats the epochs since its checkpoint
             self._last_epoch[trial_id] = epoch
             self._budget.spent_epochs += 1
-            self._ot_trials[trial_id].report(result[self.metric], epoch)
+            self._trials[trial_id].report(result[self.metric], epoch)
 
     def _add(self, past: TrialHistory) -> None:
         if not past.is_over:
-            self._ot_study.enqueue_trial(dict(past.point))
+            self.study.enqueue_trial(dict(past.point))
             return
         assert past.outcome is not None  # or it would not be over
         state = STATES[past.outcome]
-        self._ot_study.add_trial(
+        self.study.add_trial(
             create_trial(
                 state=state,
                 value=past.values[past.last_epoch] if state is TrialState.COMPLETE else None,
@@ -180,9 +189,7 @@ def build_search(study: Study, history: LaunchHistory, journal: Journal) -> Stud
         journal=journal,
         start=study.start,
         domains=study.space,
-        space=StudySearch.convert_search_space(to_tune(study.space)),
         metric=study.metric,
-        mode="max",
         sampler=sampler,
         study_name=study.name,
     )

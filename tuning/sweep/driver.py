@@ -17,20 +17,21 @@ from tuning.display import Display
 from tuning.launch import DriverLock, Journal, JournalError, LaunchHistory, replay_events
 from tuning.launch.events import AttemptStart, LaunchEnd
 from tuning.launch.launch import check_resumable, new_launch, open_launch, resume_command
+from tuning.ray_compat import without_snapshots
 from tuning.results import SweepSummary, launch_from_journal
 from tuning.search import StudyMirror, mirroring
 from tuning.search.asha import ResumableAsha, build_scheduler
-from tuning.search.optuna_search import StudySearch, build_search, has_work
+from tuning.search.optuna_search import build_search, has_work
+from tuning.search.optuna_space import to_optuna
 from tuning.storage import Storage
 from tuning.study import Study
 from tuning.study.config import check_searchable
-from tuning.study.distributions import to_tune
 from tuning.sweep.launch_record import launch_start, open_writer, shared_params
 from tuning.sweep.progress import SweepProgress
 from tuning.sweep.recorder import Recorder, is_disk_full
 from tuning.sweep.recovery import close_finished_trials
 from tuning.sweep.registration import register_result
-from tuning.sweep.tuner import build_tuner, remove_ray_state, without_snapshots
+from tuning.sweep.tuner import build_tuner, remove_ray_state
 from tuning.tracking import MlflowWriter, check_tracking, delivering
 from tuning.tracking.inputs import inputs_of
 from tuning.trial import Assets, prepare
@@ -98,8 +99,7 @@ class SweepDriver:
         journal.append(AttemptStart(time=time.time(), attempt=history.num_attempts))
         recorder = self._new_recorder(journal, history, assets)
         interrupted = False
-        space = StudySearch.convert_search_space(to_tune(study.space))
-        mirror = StudyMirror(journal, study_name=study.name, space=space, metric=study.metric)
+        mirror = StudyMirror(journal, study_name=study.name, space=to_optuna(study.space), metric=study.metric)
         with mirroring(mirror), delivering(open_writer(study, name, history.launch_id)) as writer:
             trained = has_work(study, history)
             try:

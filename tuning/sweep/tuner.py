@@ -1,11 +1,10 @@
 """Ray Tune as a study needs it: what runs, who decides, where files go, and what Ray must not do by itself."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ray import tune
-from ray.tune.execution.tune_controller import TuneController
 from ray.tune.progress_reporter import ProgressReporter
 from ray.tune.schedulers import FIFOScheduler
 
@@ -63,27 +62,6 @@ def build_tuner(
             verbose=0,
         ),
     )
-
-
-@contextlib.contextmanager
-def without_snapshots() -> Iterator[None]:
-    """Within the block Ray writes the state of an experiment once, at its end, where it reads it back.
-
-    By itself it takes a snapshot of all trials, the searcher and the callbacks whenever a trial has made as many checkpoints
-    as are kept, whatever period it was told: in large sweeps that is most of what the driver does. Nothing reads them here,
-    for a launch is rebuilt from its journal.
-    """
-    snapshot = TuneController.checkpoint
-
-    def only_forced(controller: TuneController, force: bool = False, wait: bool = False) -> None:
-        if force:
-            snapshot(controller, force=force, wait=wait)
-
-    TuneController.checkpoint = only_forced
-    try:
-        yield
-    finally:
-        TuneController.checkpoint = snapshot
 
 
 def remove_ray_state(storage: Storage, launch: str) -> None:

@@ -37,7 +37,7 @@ def search(raw: Raw) -> StudySearch:
 
 
 def told(search: StudySearch, number: int = 0) -> FrozenTrial:
-    return search._ot_study.trials[number]
+    return search.study.trials[number]
 
 
 def propose(search: StudySearch, trial_id: str) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def test_the_best_trial_of_the_study_is_a_complete_one(search: StudySearch) -> N
     run(search, "pruned", result(0.9, 1))
     run(search, "complete", result(0.6, 9))
     run(search, "diverged", result(0.0, 1, diverged=True))
-    assert search._ot_study.best_trial.number == 1
+    assert search.study.best_trial.number == 1
 
 
 def test_a_second_completion_changes_nothing(search: StudySearch) -> None:
@@ -158,7 +158,7 @@ def test_the_seed_decides_the_suggestions(raw: Raw, sampler: str) -> None:
 def test_the_sampler_is_the_one_that_the_study_names(raw: Raw) -> None:
     samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
     for name, kind in samplers.items():
-        assert isinstance(new_search(resolve_study(raw | {"search": {"sampler": name}}))._ot_study.sampler, kind)
+        assert isinstance(new_search(resolve_study(raw | {"search": {"sampler": name}})).study.sampler, kind)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_resumed_search_knows_how_each_trial_ended(raw: Raw) -> None:
             past(2, {1: 0.5}, Outcome.FAILED),
         ),
     )
-    assert [trial.state for trial in search._ot_study.trials] == [TrialState.PRUNED, TrialState.COMPLETE, TrialState.FAIL]
+    assert [trial.state for trial in search.study.trials] == [TrialState.PRUNED, TrialState.COMPLETE, TrialState.FAIL]
     assert told(search, 0).intermediate_values == {1: 0.2, 3: 0.4}
     assert told(search, 1).value == 0.7
     assert told(search, 1).params == past(1, {}, None).point
@@ -394,7 +394,7 @@ def test_conditional_parameters_are_proposed_and_remembered_with_what_they_depen
     for number, point in enumerate(points[:4]):
         history.trials[number] = TrialHistory(number, point, values={1: 0.5}, outcome=Outcome.COMPLETED)
     resumed = new_search(study, history)
-    assert [trial.params for trial in resumed._ot_study.trials] == points[:4]
+    assert [trial.params for trial in resumed.study.trials] == points[:4]
 
 
 def test_a_grid_is_proposed_point_by_point_and_then_over(raw: Raw) -> None:

@@ -39,9 +39,9 @@ from tuning.launch.events import (
 from tuning.outcome import Outcome
 from tuning.search import StudyMirror, mirroring
 from tuning.search import optuna_mirror as study_mirror
-from tuning.search.optuna_search import StudySearch, build_search
+from tuning.search.optuna_search import build_search
+from tuning.search.optuna_space import to_optuna
 from tuning.study.config import resolve_study
-from tuning.study.distributions import to_tune
 
 pytestmark = pytest.mark.slow  # Optuna's studies on SQLite, read by Optuna's own plots
 METRIC = "best_probe_agreement"
@@ -253,7 +253,7 @@ def test_a_trials_end_is_told_as_the_search_tells_it(
     raw: dict[str, Any], journal: Journal, path: Path, outcome: Outcome, values: Values
 ) -> None:
     study = resolve_study(raw)
-    space = StudySearch.convert_search_space(to_tune(study.space))
+    space = to_optuna(study.space)
     search = build_search(study, LaunchHistory(), journal)
     with mirroring(StudyMirror(journal, study_name=NAME, space=space, metric=METRIC)):
         search.suggest("a")
@@ -264,7 +264,7 @@ def test_a_trials_end_is_told_as_the_search_tells_it(
             journal.append(epoch(0, result["epoch"], result[METRIC]))
         search.on_trial_complete("a", results[-1] if results else None, error=outcome is Outcome.FAILED)
         journal.append(end(0, outcome))
-    (heard,), (mirrored,) = search._ot_study.trials, load(path).trials
+    (heard,), (mirrored,) = search.study.trials, load(path).trials
     fields = ("number", "state", "value", "params", "distributions", "intermediate_values")
     assert {name: getattr(mirrored, name) for name in fields} == {name: getattr(heard, name) for name in fields}
 

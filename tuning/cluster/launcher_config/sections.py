@@ -10,6 +10,7 @@ from typing import Any
 
 from cpsc.errors import ConfigError
 from tuning.process_settings import log_levels
+from tuning.ray_compat import validate_cluster_file
 
 Cluster = Mapping[str, Any]
 
@@ -66,17 +67,11 @@ def check_sections(cluster: Cluster) -> None:
 
 
 def check_as_ray_does(cluster: Cluster) -> None:
-    """Ray's own validation, what `ray up` runs before it asks the cloud.
-
-    It is private: this function alone knows of it. It raises whatever a malformed file leads it to (KeyError, TypeError,
-    assertions, click's exceptions) and talks while it works.
-    """
-    from ray.autoscaler._private.util import prepare_config, validate_config
-
+    """Ray's own validation."""
     levels = {"ray.autoscaler": logging.ERROR}
     try:
         with log_levels(levels), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            validate_config(prepare_config(deepcopy(dict(cluster))))
+            validate_cluster_file(deepcopy(dict(cluster)))
     except Exception as error:
         path = ".".join(str(part) for part in getattr(error, "absolute_path", ()))
         message = getattr(error, "message", None) or str(error) or type(error).__name__
