@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.malformed import IN_PROCESSES, Case, call_in_process, cases, run_case, sound_teacher, study_of_a_bundle
-from tests.support.studies import run_cli, tiny_study, write_study
+from tests.support.studies import call_cli, run_cli, tiny_study, write_study
 
 CASES = {case.name: case for case in cases()}
 
@@ -24,12 +24,12 @@ def test_a_weak_teacher_is_used_when_forced(tmp_path: Path) -> None:
     sound_teacher().save(tmp_path / "teacher.pt")
     study = study_of_a_bundle()
     study["config"]["teacher"]["min_accuracy"] = 0.999
-    done = run_cli("teacher", write_study(tmp_path / "study.yaml", study), "--force", cwd=tmp_path)
+    done = call_cli("teacher", write_study(tmp_path / "study.yaml", study), "--force", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
 def test_an_absent_study_leaves_nothing_behind(tmp_path: Path) -> None:
-    done = run_cli("sweep", tmp_path / "absent.yaml", cwd=tmp_path)
+    done = call_cli("sweep", tmp_path / "absent.yaml", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines() == [f"error: {tmp_path / 'absent.yaml'}: cannot be read (No such file or directory)"]
     assert not any(tmp_path.iterdir())
@@ -48,7 +48,7 @@ def test_help_is_no_mistake(tmp_path: Path) -> None:
 
 def test_a_dry_run_starts_and_writes_nothing(tmp_path: Path) -> None:
     path = write_study(tmp_path / "study.yaml", tiny_study())
-    done = run_cli("sweep", path, "--dry-run", "--set", "weights.label=0.25", cwd=tmp_path)
+    done = call_cli("sweep", path, "--dry-run", "--set", "weights.label=0.25", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "label: 0.25" in done.stdout
     assert "4 trials of up to 3 epochs" in done.stdout

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from tests.support.studies import run_cli, tiny_study, write_study
+from tests.support.studies import call_cli, run_cli, tiny_study, write_study
 from tuning.study.nested_keys import merge
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ def test_a_method_beside_its_study_is_tried_swept_and_resumed(tmp_path: Path) ->
     folder.mkdir()
     elsewhere.mkdir()
     study = beside_its_study(folder)
-    tried = run_cli("trial", study, "--set", "weights.doubt=2", cwd=elsewhere)
+    tried = call_cli("trial", study, "--set", "weights.doubt=2", cwd=elsewhere)
     assert tried.returncode == 0, tried.stderr
     assert "epoch 3" in tried.stdout + tried.stderr
     swept = run_cli("sweep", study, cwd=elsewhere)
@@ -48,6 +48,6 @@ def test_a_method_beside_its_study_is_tried_swept_and_resumed(tmp_path: Path) ->
         assert 1 <= float(run.data.params["doubting.temperature"]) <= 8
         assert {"generator/doubt", "generator/one_hot", "student/kl"} <= run.data.metrics.keys()
     number = min(int(run.data.tags["number"]) for run in trials if run.data.tags["outcome"] == "completed")
-    replayed = run_cli("replay", f"my-method:{number}", "--storage", folder / "runs", cwd=elsewhere)
+    replayed = call_cli("replay", f"my-method:{number}", "--storage", folder / "runs", cwd=elsewhere)
     assert replayed.returncode == 0, replayed.stdout + replayed.stderr
     assert "not recorded" not in replayed.stdout + replayed.stderr

@@ -16,7 +16,7 @@ from mlflow.entities import Run
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
 from tests.support.bare import run_bare
-from tests.support.studies import run_cli, tiny_study, write_study
+from tests.support.studies import call_cli, run_cli, tiny_study, write_study
 from tests.unit.tuning.test_export import has_onnx
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
@@ -29,7 +29,7 @@ class Swept(NamedTuple):
     trials: list[Run]
 
     def replay(self, run_id: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return run_cli("replay", run_id, *arguments, cwd=self.folder)
+        return call_cli("replay", run_id, *arguments, cwd=self.folder)
 
     @property
     def completed(self) -> str:
@@ -124,7 +124,7 @@ def test_a_launchs_run_is_refused_in_a_line(swept: Swept) -> None:
 
 
 def test_the_champion_is_exported_and_answers_without_this_package(swept: Swept, tmp_path: Path) -> None:
-    done = run_cli("export", swept.study, "--output", tmp_path / "out", cwd=swept.folder)
+    done = call_cli("export", swept.study, "--output", tmp_path / "out", cwd=swept.folder)
     assert done.returncode == 0, done.stderr
     champion = swept.client.get_model_version_by_alias("tiny", "champion").run_id
     facts = json.loads((tmp_path / "out" / "student.json").read_text())
@@ -155,10 +155,10 @@ def test_the_champion_is_exported_and_answers_without_this_package(swept: Swept,
 
 def test_any_trials_student_can_be_exported_and_other_runs_are_refused(swept: Swept, tmp_path: Path) -> None:
     arguments = ("export", swept.study, "--output", tmp_path / "out", "--formats", "weights")
-    done = run_cli(*arguments, "--run", swept.completed, cwd=swept.folder)
+    done = call_cli(*arguments, "--run", swept.completed, cwd=swept.folder)
     assert done.returncode == 0, done.stderr
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"student.pt", "network.py", "student.json", "README.md"}
-    refused = run_cli(*arguments, "--run", "f" * 32, cwd=swept.folder)
+    refused = call_cli(*arguments, "--run", "f" * 32, cwd=swept.folder)
     assert refused.returncode == 2
     assert refused.stderr.startswith(f"error: run {'f' * 32}: not in sqlite:")
     assert len(refused.stderr.splitlines()) == 1

@@ -22,7 +22,7 @@ from mlflow.entities import Run
 from cpsc.deploy import build_deployed
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
-from tests.support.studies import run_cli, tiny_study, write_study
+from tests.support.studies import call_cli, run_cli, tiny_study, write_study
 from tuning.display import Display
 from tuning.launch import Journal, replay_events
 from tuning.replay.comparison import is_of_the_moment
@@ -190,7 +190,7 @@ def test_journal_and_store_tell_the_same(swept: Swept) -> None:
 
 
 def test_report_reads_the_same_from_the_store(swept: Swept) -> None:
-    report = run_cli("report", swept.study, cwd=swept.folder)
+    report = call_cli("report", swept.study, cwd=swept.folder)
     assert report.returncode == 0, report.stderr
     (chosen,) = re.findall(r"chosen without a real image: .*", report.stdout)
     assert chosen in swept.output
@@ -200,7 +200,7 @@ def test_report_reads_the_same_from_the_store(swept: Swept) -> None:
 
 
 def test_a_script_reads_the_report_as_json(swept: Swept) -> None:
-    report = run_cli("report", swept.study, "--json", "--no-page", "--quiet", cwd=swept.folder)
+    report = call_cli("report", swept.study, "--json", "--no-page", "--quiet", cwd=swept.folder)
     found = json.loads(report.stdout)
     assert f"chosen without a real image: trial {found['chosen']} at epoch {found['trials'][0]['best_epoch']}," in swept.output
     assert [trial["run_id"] for trial in found["trials"]] == [trial.run_id for trial in load_launch(swept.client, "tiny").trials]
@@ -237,7 +237,9 @@ def _environment() -> dict[str, str]:
 
 
 def test_trial_verb_shows_each_epoch_and_writes_its_checkpoint(swept: Swept, tmp_path: Path) -> None:
-    done = run_cli("trial", swept.study, "--epochs", "2", "--set", "weights.l2=0.5", "--output", tmp_path / "out", cwd=swept.folder)
+    done = call_cli(
+        "trial", swept.study, "--epochs", "2", "--set", "weights.l2=0.5", "--output", tmp_path / "out", cwd=swept.folder
+    )
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"epoch \d, probe agreement [\d.]+ %", done.stderr)) == 2
     assert yaml.safe_load((tmp_path / "out" / "config.yaml").read_text())["weights"]["l2"] == 0.5
