@@ -377,7 +377,9 @@ def ui(
         typer.echo(f"the study's tracking server has its own UI: {redact(uri)}")
         return
     typer.echo(f"http://127.0.0.1:{port}/{first_page(uri, loaded.name)} shows {uri}; stop it with Ctrl-C")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    server = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
+    # One worker: its reader is one, and each of the four by default imports all of MLflow first.
+    command = [sys.executable, "-m", "mlflow", "ui", *server, "--workers", "1"]
     os.execv(sys.executable, command)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import typer
 import yaml
 
+from tests.support.command_line import run_cli
 from tests.support.made_sweep import made_store
-from tests.support.studies import run_cli
 from tuning.study import load_study
 
 STUDY = Path("search_spaces/digits.yaml")

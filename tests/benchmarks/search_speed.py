@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.support.studies import run_cli
+from tests.support.command_line import run_cli
 from tuning.launch import Journal
 from tuning.launch.events import Epoch, TrialStart
 from tuning.study import load_study

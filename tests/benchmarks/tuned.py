@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tests.support.studies import run_cli
+from tests.support.command_line import run_cli
 from tuning.launch import Journal, replay_events
 from tuning.results import launch_from_journal
 from tuning.study import load_study

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.command_line import call_cli, run_cli
 from tests.support.malformed import IN_PROCESSES, Case, call_in_process, cases, run_case, sound_teacher, study_of_a_bundle
-from tests.support.studies import call_cli, run_cli, tiny_study, write_study
+from tests.support.studies import tiny_study, write_study
 
 CASES = {case.name: case for case in cases()}
 

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from tests.support.studies import call_cli, run_cli, tiny_study, write_study
+from tests.support.command_line import call_cli, run_cli
+from tests.support.studies import tiny_study, write_study
 from tuning.study.nested_keys import merge
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.studies import call_cli
+from tests.support.command_line import call_cli
 from tuning.study import load_study
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,8 @@ from mlflow.entities import Run
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
 from tests.support.bare import run_bare
-from tests.support.studies import call_cli, run_cli, tiny_study, write_study
+from tests.support.command_line import call_cli, run_cli
+from tests.support.studies import tiny_study, write_study
 from tests.unit.tuning.test_export import has_onnx
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cpsc.errors import ConfigError
+from tests.support.command_line import run_cli
 from tests.support.killing import (
     count_epochs,
     end,
@@ -19,7 +20,7 @@ from tests.support.killing import (
     wait_for_epochs,
     wait_for_record,
 )
-from tests.support.studies import ROOT, run_cli, write_study
+from tests.support.studies import ROOT, write_study
 from tuning.display import Display
 from tuning.launch import Journal, replay_events
 from tuning.launch.events import LaunchEnd

@@ -22,7 +22,8 @@ from mlflow.entities import Run
 from cpsc.deploy import build_deployed
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
-from tests.support.studies import call_cli, run_cli, tiny_study, write_study
+from tests.support.command_line import call_cli, run_cli
+from tests.support.studies import tiny_study, write_study
 from tuning.display import Display
 from tuning.launch import Journal, replay_events
 from tuning.replay.comparison import is_of_the_moment

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from cpsc.data import DatasetConfig, load_dataset
 from cpsc.errors import ConfigError
 from cpsc.models import build_imported
-from tests.support.studies import run_cli, tiny_study, write_study
+from tests.support.command_line import run_cli
+from tests.support.studies import tiny_study, write_study
 from tuning.cli import probe, replay, teacher, trial
 from tuning.launch.events import Epoch, LaunchStart, TrialStart
 

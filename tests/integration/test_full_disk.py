@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.command_line import run_cli
 from tests.support.killing import recorded_curves, slow_study, start, wait_for_epochs
-from tests.support.studies import run_cli, write_study
+from tests.support.studies import write_study
 from tuning.launch import Journal, LaunchHistory, replay_events
 
 pytestmark = [pytest.mark.long, pytest.mark.ray, pytest.mark.timeout(400)]

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from tests.support.command_line import run_cli
 from tests.support.killing import ROOT
 from tests.support.misbehaving import registered_not_once
-from tests.support.studies import run_cli, tiny_study, write_study
+from tests.support.studies import tiny_study, write_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 

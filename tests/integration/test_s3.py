@@ -12,8 +12,9 @@ from pyarrow import fs
 
 from cpsc.data import DatasetConfig, load_dataset
 from cpsc.errors import CheckpointError, ConfigError, DataError
+from tests.support.command_line import run_cli
 from tests.support.killing import end, recorded_curves, slow_study, start, wait_for_epochs
-from tests.support.studies import run_cli, write_study
+from tests.support.studies import write_study
 from tests.unit.cpsc.data.files import cell, pixels, write_parquet
 from tuning.launch import Journal, LaunchHistory, replay_events
 from tuning.launch.events import Epoch

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from tests.support.command_line import run_cli
 from tests.support.events import made
 from tests.support.killing import count_epochs, end, slow_study, start, wait_for_epochs
 from tests.support.misbehaving import misbehaving, not_once
 from tests.support.servers import MlflowServer, Postgres, differences, mlflow_server, postgres
-from tests.support.studies import run_cli, tiny_study, write_study
+from tests.support.studies import tiny_study, write_study
 from tuning.launch import Journal, replay_events
 from tuning.launch.events import LaunchEnd, LaunchStart, Proposed
 from tuning.study.config import resolve_study

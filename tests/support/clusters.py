@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.killing import ROOT
+from tests.support.studies import ROOT
 
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 FAKE_HEAD_ID = "f" * 51 + "00000"

@@ -17,7 +17,7 @@ from tuning.launch.events import (
 from tuning.outcome import Outcome
 
 Kind = TypeVar("Kind", bound=Event)
-REST: dict[type[Event], dict[str, Any]] = {
+REST: dict[Any, dict[str, Any]] = {
     LaunchStart: {"launch_id": "x", "params": {"objective": "probe_agreement", "epochs": "9"}, "study": ""},
     AttemptStart: {"attempt": 0},
     Proposed: {"number": 0, "point": {}},

@@ -37,7 +37,8 @@ from cpsc.data import DatasetConfig, Normalisation, load_dataset
 from cpsc.models import build_model
 from cpsc.probe import ProbeConfig, ProbeSet
 from cpsc.teacher import Teacher, TeacherRecipe
-from tests.support.studies import run_cli, tiny_study, write_study
+from tests.support.command_line import run_cli
+from tests.support.studies import tiny_study, write_study
 from tuning import cli
 
 Study = dict[str, Any]
@@ -1026,7 +1027,8 @@ def call(arguments: list[str], folder: Path) -> Ending:
         for stream in (out, err):
             stream.seek(0)
             texts.append(stream.read().decode(errors="backslashreplace"))
-    return Ending(status, *texts, escaped)
+    said, complained = texts
+    return Ending(status, said, complained, escaped)
 
 
 def faults(case: Case, ending: Ending, folder: Path, before: set[Path]) -> list[str]:

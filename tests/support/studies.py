@@ -1,18 +1,9 @@
-"""A study small enough to run in seconds, and the command line as a user calls it."""
+"""A study small enough to run in seconds."""
 
-import io
-import os
-import subprocess
-import sys
-from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import yaml
-
-from tuning import cli
-from tuning.study.user_code import looking_back
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,30 +33,3 @@ def write_study(path: Path, study: dict[str, Any]) -> Path:
     """The study as a file."""
     path.write_text(yaml.safe_dump(study), encoding="utf-8")
     return path
-
-
-def run_cli(*arguments: str | Path, cwd: Path, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
-    """``python -m tuning`` in a process of its own, in `cwd`, as a user would call it."""
-    inherited = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-    return subprocess.run(
-        [sys.executable, "-m", "tuning", *map(str, arguments)],
-        cwd=cwd,
-        env=inherited | environment,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
-
-
-def call_cli(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The same in this process, where the libraries are imported already: what a process of its own costs is ten seconds."""
-    words, out, err = ["cpsc-tune", *map(str, arguments)], io.StringIO(), io.StringIO()
-    with chdir(cwd), looking_back(), mock.patch.object(sys, "argv", words), redirect_stdout(out), redirect_stderr(err):
-        try:
-            cli.main()
-            status: Any = 0
-        except SystemExit as ended:
-            status = ended.code or 0
-    return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())

@@ -303,3 +303,9 @@ def test_every_package_is_part_of_the_distribution() -> None:
     listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"])
     studies = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "search_spaces").rglob("*.yaml")}
     assert listed == studies | {module_name(path) for package in PACKAGES for path in (ROOT / package).rglob("__init__.py")}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests" / "unit" / "cpsc").rglob("*.py")), ids=lambda path: path.name)
+def test_the_tests_of_the_core_know_nothing_of_the_search(path: Path) -> None:
+    found = imports(path.stem, ast.parse(path.read_text(encoding="utf-8")), SOURCES.keys())
+    assert [name for name in found if is_under(name, {"tuning"})] == []

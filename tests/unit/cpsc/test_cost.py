@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cpsc.cost import count_macs, count_parameters
 from cpsc.models import build_model
@@ -45,3 +45,22 @@ def test_a_network_without_memory_is_counted_as_well() -> None:
     with torch.device("meta"):
         network = build_model("wrn_40_2", num_classes=10, channels=3)
     assert count_macs(network, 3, 32) == pytest.approx(327.6e6, rel=2e-3)
+
+
+class Attending(nn.Module):
+    """Eight pixels of four channels that attend to each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 1, batch_first=True, bias=False)
+        self.scale = nn.Parameter(torch.ones(4, 4))
+
+    def forward(self, images: Tensor) -> Tensor:
+        pixels = images.flatten(2).transpose(1, 2) @ self.scale
+        return self.attention(pixels, pixels, pixels)[0].mean(dim=1)
+
+
+def test_attention_and_products_outside_of_layers_count_too() -> None:
+    pixels, width = 4 * 4, 4
+    projections, scores, mixing, product = 4 * pixels * width**2, pixels**2 * width, pixels**2 * width, pixels * width**2
+    assert count_macs(Attending().train(), 4, 4) == projections + scores + mixing + product

@@ -14,8 +14,7 @@ from cpsc.generator import FAMILIES, CategoricalFeatureEmbedding, ConditionalGen
 from cpsc.methods import METHODS
 from cpsc.models import build_model
 from cpsc.torchvision_cure import import_torchvision
-from tuning.study import build_config
-from tuning.study.base_config import BaseConfig
+from tests.support.configs import config_of
 
 NORMALISATION = Normalisation(mean=(0.5,) * 3, std=(0.25,) * 3)
 
@@ -190,7 +189,7 @@ def test_a_depthwise_convolution_of_mobilenet_moves_no_less_by_a_step_than_its_n
 @pytest.mark.parametrize(("method", "preset"), [("cpsc", "paper"), ("cmi", "toolbox")])
 def test_every_layer_of_a_methods_head_starts_by_its_published_rule(method: str, preset: str) -> None:
     point = {"cmi.bank_size": 256} if method == "cmi" else {}
-    config = build_config(BaseConfig(own={"method": method}, preset=preset), point)
+    config = config_of({"method": method}, point, name=preset)
     teacher, student = (build_model(arch, num_classes=10, channels=3) for arch in ("wrn_16_2", "wrn_16_1"))
     torch.manual_seed(0)
     (head,) = METHODS[method](config, teacher=teacher, student=student).generator_heads

@@ -11,9 +11,8 @@ from cpsc.config import DistillConfig
 from cpsc.distiller import Distiller
 from cpsc.errors import ConfigError
 from cpsc.methods import METHODS
+from tests.support.configs import config_of, laid
 from tests.unit.cpsc.test_distiller import copy_of, differences, without_timings
-from tuning.study import build_config
-from tuning.study.base_config import BaseConfig
 
 SMALL: dict[str, Any] = {
     "seed": 3,
@@ -37,8 +36,7 @@ def small(method: str, name: str, replay: str = "none", **changes: Any) -> Disti
     own = {**SMALL, "method": method}
     if replay == "vae":
         own["replay"] = {"kind": "vae", "latent_dim": 6, "updates": 2}
-    settings = BaseConfig(own=own, by_method={method: SMALL_PARTS.get(method, {})}, preset=name, num_classes=4)
-    return build_config(settings, changes)
+    return config_of(laid(own, SMALL_PARTS.get(method, {})), changes, name=name, num_classes=4)
 
 
 @pytest.fixture(params=CASES, ids="-".join)

@@ -29,9 +29,9 @@ from cpsc.models import Output, build_model
 from cpsc.presets import preset
 from cpsc.schedule import student_lr
 from cpsc.statistics import ChannelStatistics, channel_means, recorded
+from tests.support.configs import flat
 from tests.unit.cpsc.test_distiller import copy_of, differences
 from tests.unit.cpsc.test_method_contract import small
-from tuning.study.nested_keys import flatten
 
 BATCH, CLASSES, DIM = 6, 4, 5
 NO_TERMS = dict.fromkeys(vars(LossWeights()), 0.0)
@@ -108,7 +108,7 @@ def means(terms: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def tiny(method: str, name: str, **changes: Any) -> DistillConfig:
     """A preset's run in milliseconds, some of its settings changed."""
-    return small(method, name, **dict(flatten(changes)))
+    return small(method, name, **dict(flat(changes)))
 
 
 # DAFL

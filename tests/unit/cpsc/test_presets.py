@@ -9,8 +9,7 @@ from cpsc.methods import METHODS, config_class
 from cpsc.methods.cpsc import CpscConfig
 from cpsc.presets import preset
 from cpsc.schedule import generator_lr, student_lr
-from tuning.study import build_config
-from tuning.study.base_config import BaseConfig
+from tests.support.configs import config_of
 
 
 def test_the_paper_preset_changes_nothing() -> None:
@@ -38,15 +37,15 @@ def test_the_reference_preset_switches_on_all_published_deviations_and_picks_the
 )
 @pytest.mark.parametrize("name", ["paper", "reference"])
 def test_cpscs_batch_is_the_papers_for_cifar_tiny_imagenet_and_imagenet(name: str, num_classes: int, batch: int) -> None:
-    config = build_config(BaseConfig(own={}, preset=name, num_classes=num_classes), {})
+    config = config_of({}, name=name, num_classes=num_classes)
     assert config.schedule.batch_size == batch
     assert (config.schedule.generator_steps, config.schedule.student_steps, config.schedule.iterations) == (6, 5, 50)
 
 
 def test_a_users_own_batch_goes_over_the_datasets() -> None:
-    settings = BaseConfig(own={"schedule": {"batch_size": 96}}, preset="paper", num_classes=200)
-    assert build_config(settings, {}).schedule.batch_size == 96
-    assert build_config(settings, {"schedule.batch_size": 48}).schedule.batch_size == 48
+    own = {"schedule": {"batch_size": 96}}
+    assert config_of(own, name="paper", num_classes=200).schedule.batch_size == 96
+    assert config_of(own, {"schedule.batch_size": 48}, name="paper", num_classes=200).schedule.batch_size == 48
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -58,19 +57,19 @@ def test_no_other_preset_has_a_batch_that_hangs_on_the_dataset(method: str) -> N
 
 @pytest.mark.parametrize(("epoch", "factor"), [(1, 1.0), (99, 1.0), (100, 0.1), (199, 0.1), (200, 0.01), (500, 0.01)])
 def test_dfads_rates_fall_with_the_epochs_100_and_200_before_which_its_code_steps_its_schedulers(epoch: int, factor: float) -> None:
-    config = build_config(BaseConfig(own={"method": "dfad"}, preset="original"), {})
+    config = config_of({"method": "dfad"}, name="original")
     assert student_lr(config.student, epoch=epoch, epochs=500) == pytest.approx(0.1 * factor)
     assert generator_lr(config.generator, epoch=epoch, epochs=500) == pytest.approx(1e-3 * factor)
 
 
 @pytest.mark.parametrize(("epoch", "lr"), [(800, 0.1), (801, 0.01), (1600, 0.01), (1601, 1e-3)])
 def test_dafls_code_counts_its_epochs_from_0_and_has_800_of_each_before_the_last(epoch: int, lr: float) -> None:
-    config = build_config(BaseConfig(own={"method": "dafl"}, preset="original"), {})
+    config = config_of({"method": "dafl"}, name="original")
     assert student_lr(config.student, epoch=epoch, epochs=2000) == pytest.approx(lr)
 
 
 def test_the_toolboxs_adi_has_each_of_its_forms_and_the_original_none() -> None:
-    toolbox, original = (build_config(BaseConfig(own={"method": "adi"}, preset=name), {}) for name in ("toolbox", "original"))
+    toolbox, original = (config_of({"method": "adi"}, name=name) for name in ("toolbox", "original"))
     assert (toolbox.switches.disagreement, original.switches.disagreement) == ("unbounded", "jensen_shannon")
     assert (toolbox.switches.total_variation, original.switches.total_variation) == ("mean", "norm")
     assert (toolbox.inversion.clip, toolbox.inversion.clip_noise, original.inversion.clip) == (True, False, False)
@@ -81,7 +80,7 @@ def test_the_toolboxs_adi_has_each_of_its_forms_and_the_original_none() -> None:
 
 @pytest.mark.parametrize(("name", "form"), [("original", "warmed"), ("reference", "cold")])
 def test_pre_dfkds_published_code_starts_its_spectral_norm_cold(name: str, form: str) -> None:
-    assert build_config(BaseConfig(own={"method": "pre_dfkd"}, preset=name), {}).generator.spectral_norm == form
+    assert config_of({"method": "pre_dfkd"}, name=name).generator.spectral_norm == form
 
 
 def test_changing_what_preset_returns_leaves_the_preset_alone() -> None:

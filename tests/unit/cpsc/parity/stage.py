@@ -12,8 +12,7 @@ from cpsc.methods import METHODS, AbstractMethod, BatchOutputs
 from cpsc.methods.base import NO_OUTPUT
 from cpsc.models import Output
 from cpsc.statistics import ChannelStatistics
-from tuning.study import build_config
-from tuning.study.base_config import BaseConfig
+from tests.support.configs import config_of
 
 RELATIVE = 1e-6
 FLOORED = 1e-9
@@ -135,10 +134,10 @@ def student_scene(classes: int, kind: str = "usual") -> Scene:
     return scene
 
 
-def config_of(method: str, preset: str, classes: int, **changes: object) -> DistillConfig:
+def preset_of(method: str, preset: str, classes: int, **changes: object) -> DistillConfig:
     """A preset as a user gets it, some of its settings changed by dotted path with `__` for the dot."""
     point = {name.replace("__", "."): value for name, value in changes.items()}
-    return build_config(BaseConfig(own={"method": method}, preset=preset, num_classes=classes), point)
+    return config_of({"method": method}, point, name=preset, num_classes=classes)
 
 
 def built(config: DistillConfig, classes: int, *, student_dim: int = DIM) -> AbstractMethod:

@@ -11,12 +11,12 @@ from tests.unit.cpsc.parity.stage import (
     Stated,
     assert_parity,
     built,
-    config_of,
     generator_scene,
     gradient_norms,
     jensen_shannon,
     kept_within,
     mean_divergence,
+    preset_of,
     reversed_jensen_shannon,
     statistics_gap,
     student_scene,
@@ -84,14 +84,14 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_the_images_terms(form: str, kind: str, classes: int) -> None:
     preset, changes, stated = FORMS[form]
-    scene, method = generator_scene(classes, kind), built(config_of("adi", preset, classes, **changes), classes)
+    scene, method = generator_scene(classes, kind), built(preset_of("adi", preset, classes, **changes), classes)
     assert_parity(method.generator_terms(scene.view), method.generator_weights, stated(scene), scene.reach)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_competition_reaches_the_images_through_both_networks(form: str) -> None:
     preset, changes, _ = FORMS[form]
-    scene, method = generator_scene(10), built(config_of("adi", preset, 10, **changes), 10)
+    scene, method = generator_scene(10), built(preset_of("adi", preset, 10, **changes), 10)
     norms = gradient_norms(method.generator_terms(scene.view)["adversarial_agreement"], scene.reach)
     assert min(norms["teacher.logits"], norms["student.logits"], norms["images"]) > 1e-5
 
@@ -101,7 +101,7 @@ def test_between_networks_that_disagree_about_everything_only_the_published_code
     form: str, has_gradient: bool
 ) -> None:
     preset, changes, _ = FORMS[form]
-    method = built(config_of("adi", preset, 10, **changes), 10)
+    method = built(preset_of("adi", preset, 10, **changes), 10)
     scene = generator_scene(10)
     rows = torch.arange(len(scene.labels))
     wide = [torch.full((len(rows), 10), -4.0, dtype=torch.float64) for _ in range(2)]
@@ -119,6 +119,6 @@ def test_between_networks_that_disagree_about_everything_only_the_published_code
 @pytest.mark.parametrize("kind", GAINS)
 @pytest.mark.parametrize(("preset", "temperature"), [("original", 3.0), ("toolbox", 20.0)])
 def test_the_students_term(preset: str, temperature: float, kind: str, classes: int) -> None:
-    scene, method = student_scene(classes, kind), built(config_of("adi", preset, classes), classes)
+    scene, method = student_scene(classes, kind), built(preset_of("adi", preset, classes), classes)
     kl = mean_divergence(scene.teacher.logits, scene.student.logits, temperature=temperature)
     assert_parity(method.student_terms(scene.view), method.student_weights, {"kl": (1.0, kl)}, scene.reach)

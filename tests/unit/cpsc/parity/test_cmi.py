@@ -15,13 +15,13 @@ from tests.unit.cpsc.parity.stage import (
     Stated,
     assert_parity,
     built,
-    config_of,
     divergence,
     generator_scene,
     images_and_labels,
     mean_divergence,
     mean_over,
     networks,
+    preset_of,
     statistics_gap,
     student_scene,
     surprise,
@@ -33,7 +33,7 @@ TEMPERATURE = 0.1
 
 def method_with_memories(classes: int, *, batches: int) -> Cmi:
     """Its bank holds the features of so many earlier batches, all of which a step draws."""
-    config = config_of("cmi", "toolbox", classes, schedule__batch_size=BATCH, cmi__bank_size=4 * BATCH, cmi__projection_dim=6)
+    config = preset_of("cmi", "toolbox", classes, schedule__batch_size=BATCH, cmi__bank_size=4 * BATCH, cmi__projection_dim=6)
     method = built(config, classes)
     assert isinstance(method, Cmi)
     rng = torch.Generator().manual_seed(4)

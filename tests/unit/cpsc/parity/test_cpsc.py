@@ -14,12 +14,12 @@ from tests.unit.cpsc.parity.stage import (
     assert_same,
     built,
     chances,
-    config_of,
     generator_scene,
     gradient_norms,
     log_chances,
     mean_divergence,
     mean_over,
+    preset_of,
     statistics_gap,
     student_scene,
     surprise,
@@ -116,7 +116,7 @@ def reference_student(scene: Scene) -> Stated:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("preset", "stated"), [("paper", paper_generator), ("reference", reference_generator)])
 def test_the_generators_terms(preset: str, stated: Callable[[Scene], Stated], kind: str, classes: int) -> None:
-    scene, method = generator_scene(classes, kind), built(config_of("cpsc", preset, classes), classes)
+    scene, method = generator_scene(classes, kind), built(preset_of("cpsc", preset, classes), classes)
     assert_parity(method.generator_terms(scene.view), method.generator_weights, stated(scene), scene.reach)
 
 
@@ -124,14 +124,14 @@ def test_the_generators_terms(preset: str, stated: Callable[[Scene], Stated], ki
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("preset", "stated"), [("paper", paper_student), ("reference", reference_student)])
 def test_the_students_terms(preset: str, stated: Callable[[Scene], Stated], kind: str, classes: int) -> None:
-    scene, method = student_scene(classes, kind), built(config_of("cpsc", preset, classes), classes)
+    scene, method = student_scene(classes, kind), built(preset_of("cpsc", preset, classes), classes)
     assert_parity(method.student_terms(scene.view), method.student_weights, stated(scene), scene.reach)
 
 
 @pytest.mark.parametrize(("preset", "unit_again"), [("paper", True), ("reference", False)])
 def test_a_student_of_another_width_is_compared_through_its_adapter(preset: str, unit_again: bool) -> None:
     scene = generator_scene(10, student_dim=4)
-    method = built(config_of("cpsc", preset, 10), 10, student_dim=4)
+    method = built(preset_of("cpsc", preset, 10), 10, student_dim=4)
     first, _, last = method.adapter
     reach = scene.reach | dict(first.named_parameters())
     hidden = (units(scene.student.features) @ first.weight.T + first.bias).clamp(min=0.0)
@@ -144,14 +144,14 @@ def test_a_student_of_another_width_is_compared_through_its_adapter(preset: str,
 
 def test_the_published_codes_temperature_rescales_its_contrast() -> None:
     scene = generator_scene(10)
-    method = built(config_of("cpsc", "reference", 10, contrast_temperature=0.5), 10)
+    method = built(preset_of("cpsc", "reference", 10, contrast_temperature=0.5), 10)
     both = contrast_of_both_views(units(scene.teacher.features), units(scene.student.features), scene.labels, temperature=0.5)
     assert_same("contrast", method.generator_terms(scene.view)["contrast"].mean(), both * 0.5 / 0.07, scene.reach)
 
 
 def test_between_equal_networks_the_logarithm_stops_at_its_floor_and_has_no_gradient() -> None:
     """The paper's form is minus infinity there: the one place where ours is another."""
-    scene, method = student_scene(10, "equal"), built(config_of("cpsc", "paper", 10), 10)
+    scene, method = student_scene(10, "equal"), built(preset_of("cpsc", "paper", 10), 10)
     terms = method.student_terms(scene.view)
     assert terms["l2"].item() == pytest.approx(torch.tensor(1e-4).log().item())
     assert set(gradient_norms(terms["l2"], scene.reach).values()) == {0.0}

@@ -12,11 +12,11 @@ from tests.unit.cpsc.parity.stage import (
     assert_parity,
     built,
     confidence,
-    config_of,
     generator_scene,
     imbalance,
     mean_divergence,
     mean_gap,
+    preset_of,
     student_scene,
 )
 
@@ -44,7 +44,7 @@ def generator(scene: Scene, preset: str) -> Stated:
 @pytest.mark.parametrize("kind", GAINS)
 @pytest.mark.parametrize("preset", ["original", "toolbox"])
 def test_the_generators_terms(preset: str, kind: str, classes: int) -> None:
-    scene, method = generator_scene(classes, kind, asks_student=False), built(config_of("dafl", preset, classes), classes)
+    scene, method = generator_scene(classes, kind, asks_student=False), built(preset_of("dafl", preset, classes), classes)
     assert not method.needs_student
     assert_parity(method.generator_terms(scene.view), method.generator_weights, generator(scene, preset), scene.reach)
 
@@ -53,6 +53,6 @@ def test_the_generators_terms(preset: str, kind: str, classes: int) -> None:
 @pytest.mark.parametrize("kind", GAINS)
 @pytest.mark.parametrize("preset", ["original", "toolbox"])
 def test_the_students_term(preset: str, kind: str, classes: int) -> None:
-    scene, method = student_scene(classes, kind), built(config_of("dafl", preset, classes), classes)
+    scene, method = student_scene(classes, kind), built(preset_of("dafl", preset, classes), classes)
     stated = {"kl": (1.0, mean_divergence(scene.teacher.logits, scene.student.logits))}
     assert_parity(method.student_terms(scene.view), method.student_weights, stated, scene.reach)

@@ -7,9 +7,9 @@ from tests.unit.cpsc.parity.stage import (
     GAINS,
     assert_parity,
     built,
-    config_of,
     generator_scene,
     mean_gap,
+    preset_of,
     student_scene,
 )
 
@@ -18,7 +18,7 @@ from tests.unit.cpsc.parity.stage import (
 @pytest.mark.parametrize("kind", GAINS)
 @pytest.mark.parametrize("preset", ["original", "toolbox"])
 def test_both_terms(preset: str, kind: str, classes: int) -> None:
-    method = built(config_of("dfad", preset, classes), classes)
+    method = built(preset_of("dfad", preset, classes), classes)
     scene = generator_scene(classes, kind)
     stated = {"adversarial_l1": (1.0, -mean_gap(scene.student.logits, scene.teacher.logits))}
     assert_parity(method.generator_terms(scene.view), method.generator_weights, stated, scene.reach)

@@ -12,10 +12,10 @@ from tests.unit.cpsc.parity.stage import (
     assert_parity,
     built,
     confidence,
-    config_of,
     generator_scene,
     imbalance,
     mean_divergence,
+    preset_of,
     statistics_gap,
     student_scene,
 )
@@ -48,13 +48,13 @@ def generator(scene: Scene, preset: str) -> Stated:
 @pytest.mark.parametrize("kind", GAINS)
 @pytest.mark.parametrize("preset", ["toolbox", "original"])
 def test_the_generators_terms(preset: str, kind: str, classes: int) -> None:
-    scene, method = generator_scene(classes, kind), built(config_of("dfq", preset, classes), classes)
+    scene, method = generator_scene(classes, kind), built(preset_of("dfq", preset, classes), classes)
     assert_parity(method.generator_terms(scene.view), method.generator_weights, generator(scene, preset), scene.reach)
 
 
 @pytest.mark.parametrize("classes", CLASSES)
 @pytest.mark.parametrize("kind", GAINS)
 def test_the_students_term(kind: str, classes: int) -> None:
-    scene, method = student_scene(classes, kind), built(config_of("dfq", "toolbox", classes), classes)
+    scene, method = student_scene(classes, kind), built(preset_of("dfq", "toolbox", classes), classes)
     stated = {"kl": (1.0, mean_divergence(scene.teacher.logits, scene.student.logits))}
     assert_parity(method.student_terms(scene.view), method.student_weights, stated, scene.reach)

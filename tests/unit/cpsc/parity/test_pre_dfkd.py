@@ -12,13 +12,13 @@ from tests.unit.cpsc.parity.stage import (
     assert_parity,
     built,
     confidence,
-    config_of,
     generator_scene,
     gradient_norms,
     imbalance,
     jensen_shannon,
     kept_within,
     mean_gap,
+    preset_of,
     reversed_jensen_shannon,
     student_scene,
 )
@@ -44,7 +44,7 @@ def generator(scene: Scene, preset: str) -> Stated:
 @pytest.mark.parametrize("kind", GAINS)
 @pytest.mark.parametrize("preset", ["original", "reference"])
 def test_the_generators_terms(preset: str, kind: str, classes: int) -> None:
-    scene, method = generator_scene(classes, kind), built(config_of("pre_dfkd", preset, classes), classes)
+    scene, method = generator_scene(classes, kind), built(preset_of("pre_dfkd", preset, classes), classes)
     assert_parity(method.generator_terms(scene.view), method.generator_weights, generator(scene, preset), scene.reach)
 
 
@@ -52,14 +52,14 @@ def test_the_generators_terms(preset: str, kind: str, classes: int) -> None:
 @pytest.mark.parametrize("kind", GAINS)
 @pytest.mark.parametrize("preset", ["original", "reference"])
 def test_the_students_term(preset: str, kind: str, classes: int) -> None:
-    scene, method = student_scene(classes, kind), built(config_of("pre_dfkd", preset, classes), classes)
+    scene, method = student_scene(classes, kind), built(preset_of("pre_dfkd", preset, classes), classes)
     stated = {"l1": (1.0, mean_gap(scene.student.logits, scene.teacher.logits))}
     assert_parity(method.student_terms(scene.view), method.student_weights, stated, scene.reach)
 
 
 @pytest.mark.parametrize("preset", ["original", "reference"])
 def test_the_disagreement_reaches_the_images_through_the_student_alone(preset: str) -> None:
-    scene, method = generator_scene(10), built(config_of("pre_dfkd", preset, 10), 10)
+    scene, method = generator_scene(10), built(preset_of("pre_dfkd", preset, 10), 10)
     norms = gradient_norms(method.generator_terms(scene.view)["adversarial_agreement"], scene.reach)
     assert norms["teacher.logits"] == 0.0
     assert norms["student.logits"] > 1e-5

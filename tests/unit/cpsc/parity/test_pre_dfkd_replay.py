@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cpsc.generative_replay import Replay
 from cpsc.rng import RandomStreams
 from cpsc.teacher import Teacher
-from tests.unit.cpsc.parity.stage import Stated, assert_parity, assert_same, confidence, config_of, imbalance, mean_gap, mean_over
+from tests.unit.cpsc.parity.stage import Stated, assert_parity, assert_same, confidence, imbalance, mean_gap, mean_over, preset_of
 
 CPU = torch.device("cpu")
 BATCH, LATENTS = 16, 6
@@ -29,7 +29,7 @@ def draws_in_float64() -> Iterator[None]:
 
 def built(teacher: Teacher, preset: str) -> tuple[Replay, nn.Module]:
     """The replay, and the teacher's network, in float64."""
-    config, network = config_of("pre_dfkd", preset, 10, **SMALL), teacher.build(CPU).double()
+    config, network = preset_of("pre_dfkd", preset, 10, **SMALL), teacher.build(CPU).double()
     replay = Replay(config, teacher, network, RandomStreams(3, CPU), CPU).double().requires_grad_(True)
     torch.set_default_dtype(torch.float64)
     return replay, network

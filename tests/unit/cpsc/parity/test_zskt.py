@@ -11,9 +11,9 @@ from tests.unit.cpsc.parity.stage import (
     Stated,
     assert_parity,
     built,
-    config_of,
     generator_scene,
     mean_divergence,
+    preset_of,
     student_scene,
     unit,
 )
@@ -45,7 +45,7 @@ def student(scene: Scene, preset: str) -> Stated:
 @pytest.mark.parametrize("kind", GAINS)
 @pytest.mark.parametrize("preset", ["original", "toolbox"])
 def test_the_generators_term(preset: str, kind: str, classes: int) -> None:
-    scene, method = generator_scene(classes, kind), built(config_of("zskt", preset, classes), classes)
+    scene, method = generator_scene(classes, kind), built(preset_of("zskt", preset, classes), classes)
     stated = {"adversarial_kl": (1.0, -divergence(scene, preset))}
     assert_parity(method.generator_terms(scene.view), method.generator_weights, stated, scene.reach)
 
@@ -54,5 +54,5 @@ def test_the_generators_term(preset: str, kind: str, classes: int) -> None:
 @pytest.mark.parametrize("kind", GAINS)
 @pytest.mark.parametrize("preset", ["original", "toolbox"])
 def test_the_students_terms(preset: str, kind: str, classes: int) -> None:
-    scene, method = student_scene(classes, kind), built(config_of("zskt", preset, classes), classes)
+    scene, method = student_scene(classes, kind), built(preset_of("zskt", preset, classes), classes)
     assert_parity(method.student_terms(scene.view), method.student_weights, student(scene, preset), scene.reach)
