@@ -1,6 +1,5 @@
 """Teachers with other norms, brought by a factory, from a weights file to a champion, through the command line."""
 
-import json
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from cpsc.models import build_imported
 from tests.support.command_line import run_cli
 from tests.support.studies import tiny_study, write_study
 from tuning.cli import probe, replay, teacher, trial
+from tuning.launch import Journal
 from tuning.launch.events import Epoch, LaunchStart, TrialStart
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
@@ -113,7 +113,7 @@ def test_a_group_norm_teacher_is_swept_with_no_further_setting_and_what_is_switc
         "the probe set is made by label, total_variation, image_norm alone\n"
     ) in said
     assert "is registered as models:/grouped@champion" in said
-    events = [json.loads(line) for line in (folder / "runs" / "grouped" / "journal.jsonl").read_text().splitlines()]
+    events = list(Journal(folder / "runs" / "grouped").events())
     starts = [event.params for event in events if isinstance(event, LaunchStart | TrialStart)]
     assert {params["switched_off"] for params in starts} == {"weights.batch_statistics, probe.batch_statistics"}
     assert {params["weights.batch_statistics"] for params in starts if "weights.batch_statistics" in params} == {"0.0"}

@@ -126,6 +126,7 @@ def test_nodes_come_with_a_sweep_and_go_when_it_is_over(ray_folder: Path, teache
     check_whole(launch, trials=2)
 
 
+@pytest.mark.long
 def test_a_job_that_is_stopped_ends_in_order_and_can_be_resumed(
     ray_folder: Path, teacher: Path, tmp_path: Path, token: str
 ) -> None:

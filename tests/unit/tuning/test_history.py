@@ -261,6 +261,7 @@ def test_what_sweeps_write_is_taken(events: list[Record]) -> None:
     ("events", "remark"),
     [
         ([*STARTED, *RUN, start(0)], "line 9: trial 0 starts twice without a retry, it counts once"),
+        ([*STARTED, *RUN, RETRY, start(0), start(0)], "line 11: trial 0 starts twice without a retry, it counts once"),
         ([*STARTED, *RUN, {"kind": "launch_end"}], "line 9: the end of trial 0 is missing, its epochs tell whether it goes on"),
     ],
 )

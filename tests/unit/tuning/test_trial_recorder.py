@@ -8,7 +8,7 @@ from ray.tune.experiment import Trial
 
 from tests.support.studies import tiny_study
 from tuning.launch import Journal, LaunchHistory, TrialHistory
-from tuning.launch.events import Retry
+from tuning.launch.events import Epoch, Retry
 from tuning.study.config import resolve_study
 from tuning.sweep.recorder import Recorder
 
@@ -36,3 +36,12 @@ def test_what_a_trial_failed_with_is_recorded_without_its_secrets(tmp_path: Path
     assert "trial_end" in text
     assert "***" in text
     assert "hidden" not in text
+
+
+def test_epochs_that_a_trial_repeats_since_its_checkpoint_are_recorded_once(tmp_path: Path) -> None:
+    history = LaunchHistory(trials={0: TrialHistory(0, {}, values={1: 0.5, 2: 0.6})})
+    recorder = Recorder(Journal(tmp_path), history, resolve_study(tiny_study()).base, epochs=4, shared={})
+    trial = cast(Trial, SimpleNamespace(config={"number": 0, "point": {}}))
+    for epoch in (2, 3, 3, 4):
+        recorder.on_trial_result(0, [], trial, {"epoch": epoch, "best_probe_agreement": 0.7})
+    assert [event.epoch for event in Journal(tmp_path).events() if isinstance(event, Epoch)] == [3, 4]
