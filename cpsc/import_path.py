@@ -1,6 +1,5 @@
 """Import paths, ``package.module:name``: how users name code of their own, a network's factory or a method."""
 
-import importlib
 import re
 import sys
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from cpsc.errors import ConfigError
+from cpsc.torchvision_cure import import_beside_torchvision
 
 _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
@@ -32,7 +32,7 @@ def import_object(path: str, *, noun: str = "factory", kind: str = "function") -
     module_name, _, name = path.partition(":")
     with told_in_a_line(f"{noun} {path}", f"its module {module_name} fails when imported"):
         try:
-            module = importlib.import_module(module_name)
+            module = import_beside_torchvision(module_name)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
                 raise  # a module that the user's own imports

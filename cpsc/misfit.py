@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
 
 from cpsc.borders import SMALLEST_MAP, Borders, image_norms, tell_borders
 from cpsc.errors import DivergedError
 from cpsc.loop import Phase, run_epoch
 from cpsc.models import is_import_path, variants_of
+from cpsc.optimizers import Adam
 from cpsc.rng import stream
 from cpsc.statistics import ChannelStatistics, channel_statistics
 from cpsc.teacher import Teacher

@@ -15,6 +15,7 @@ from cpsc.measurement import Metrics
 from cpsc.methods import AbstractMethod, Terms
 from cpsc.metrics import class_balance
 from cpsc.observation import BatchViews
+from cpsc.optimizers import SGD, Adam
 from cpsc.schedule import generator_lr, student_lr
 from cpsc.synthesis.base import AbstractSynthesis, Stateful
 
@@ -47,7 +48,7 @@ class Phases:
         self._student_optimizer = new_student_optimizer(config.student, student.parameters())
         scaled = ("student", "generator") if replay is None else ("student", "generator", "replay")
         self._scalers = {name: torch.amp.GradScaler(device.type, enabled=needs_scaling) for name in scaled}
-        self._replay_optimizer = None if replay is None else torch.optim.Adam(replay.parameters(), lr=config.replay.lr, fused=True)
+        self._replay_optimizer = None if replay is None else Adam(replay.parameters(), lr=config.replay.lr, fused=True)
 
     def begin_epoch(self, epoch: int) -> list[Phase]:
         """Set the rates of `epoch`, from 1, and begin its figures anew -> the phases of each of its iterations, in their order."""
@@ -174,8 +175,8 @@ class Phases:
 def new_student_optimizer(config: StudentConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """SGD with momentum, or Adam."""
     if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    return torch.optim.SGD(
+        return Adam(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    return SGD(
         parameters,
         lr=config.lr,
         momentum=config.momentum,

@@ -19,7 +19,8 @@ from cpsc.device import autocast, place, resolve_precision
 from cpsc.errors import CheckpointError, ConfigError, DataError
 from cpsc.kinds import of_stated_kinds
 from cpsc.metrics import accuracy, predict
-from cpsc.models import build_imported, build_model, check_arch, check_import_path, is_import_path
+from cpsc.models import build_imported, build_model, check_arch, check_import_path, is_import_path, shapes_alone
+from cpsc.optimizers import SGD
 from cpsc.rng import seeded_init, stream
 from cpsc.rules import FORBID_UNKNOWN, require
 from cpsc.schedule import student_lr
@@ -227,7 +228,7 @@ def expected_weights(teacher: Teacher) -> dict[str, Tensor]:
     """Names, shapes and dtypes of the weights that the teacher's architecture has; their values mean nothing."""
     if is_import_path(teacher.arch):
         return teacher.build_untrained().state_dict()
-    with torch.device("meta"):  # shapes alone: nothing is allocated or drawn
+    with shapes_alone():
         return build_model(teacher.arch, num_classes=teacher.num_classes, channels=teacher.channels).state_dict()
 
 
@@ -290,7 +291,7 @@ def train_teacher(
 def _train(network: nn.Module, recipe: TeacherRecipe, dataset: Dataset, device: torch.device) -> Iterator[tuple[int, float]]:
     """Train `network` in place -> each epoch, from 1, with its mean loss, once it is over."""
     schedule = recipe.as_schedule()
-    optimizer = torch.optim.SGD(
+    optimizer = SGD(
         network.parameters(),
         lr=recipe.lr,
         momentum=recipe.momentum,

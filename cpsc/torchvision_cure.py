@@ -1,12 +1,13 @@
 """Makes PyPI's torchvision importable beside a CPU-only torch.
 
 That wheel is built for CUDA; beside a CPU build of torch its compiled operators do not load, and the import
-stops because two of them have no schema (pytorch/vision issue 9085). Declaring the schemas is enough for what
-we use of it, drawing image grids; the operators themselves stay unavailable.
+stops because two of them have no schema (pytorch/vision issue 9085). Declaring the schemas is enough for its
+networks and transforms; the operators themselves stay unavailable.
 """
 
 import importlib
 import sys
+from types import ModuleType
 
 SYMPTOM = "operator torchvision::nms does not exist"
 SCHEMAS = (
@@ -26,6 +27,17 @@ def import_torchvision() -> None:
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
         importlib.import_module("torchvision")
+
+
+def import_beside_torchvision(name: str) -> ModuleType:
+    """The module `name`, which may import torchvision, or be a part of it."""
+    try:
+        return importlib.import_module(name)
+    except RuntimeError as error:
+        if SYMPTOM not in str(error):
+            raise
+        import_torchvision()
+        return importlib.import_module(name)
 
 
 def _declare_schemas() -> None:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from cpsc.errors import ConfigError, CpscError
-from tuning.display import Display
+from tuning.display import Display, to_json
 from tuning.redaction import redact
 from tuning.study.user_code import look_in
 
@@ -100,7 +100,7 @@ def _check_output(folder: Path) -> None:
 def _show(summary: "SweepSummary", study: Path, *, json: bool, quiet: bool) -> None:
     """Print what the sweep found; CpscError where nothing but failures came of it: a script must not take that for success."""
     from tuning.outcome import Outcome
-    from tuning.report.as_json import sweep_figures, to_json
+    from tuning.report.as_json import sweep_figures
     from tuning.report.console import print_summary
     from tuning.study.packaged_studies import as_argument
 
@@ -124,9 +124,9 @@ def options(
 def teacher(study: StudyPath, set_: Overrides = None, quiet: Quiet = False, force: Force = False) -> None:
     """Train, or load and check, the study's teacher."""
     from cpsc.data import load_dataset
-    from tuning.cluster import study_device
     from tuning.study import load_study
     from tuning.trial.assets import obtain_teacher, open_storage
+    from tuning.trial.resources import study_device
 
     loaded = load_study(study, set_)
     storage = open_storage(loaded)
@@ -163,7 +163,6 @@ def trial(
     force: Force = False,
 ) -> None:
     """Run one trial in this process, without Ray: the study's first starting point, with --set laid over it."""
-    from tuning.report.as_json import to_json
     from tuning.study import load_study
     from tuning.trial.local import run_trial, split_point
     from tuning.trial.trainable import loggable_metrics
@@ -239,7 +238,7 @@ def report(
 ) -> None:
     """What a sweep found, from the MLflow store: leaderboard, the blind choice and its regret; a page with figures, and tables."""
     from tuning.report import read_launch, write_report
-    from tuning.report.as_json import launch_figures, to_json
+    from tuning.report.as_json import launch_figures
     from tuning.report.console import print_comparison, print_report
     from tuning.report.files import report_folder
     from tuning.report.seed_table import REPEATED
@@ -275,7 +274,6 @@ def compare(
 ) -> None:
     """Two or more launches side by side: the same table, and, with --output, a page on the same axes."""
     from tuning.report import read_named
-    from tuning.report.as_json import to_json
     from tuning.report.comparison import comparison_of_launches, comparison_rows
     from tuning.report.console import MARKDOWN_WIDTH
     from tuning.report.files import write_comparison_files
@@ -312,7 +310,6 @@ def replay(
     from bdb import BdbQuit
 
     from tuning.replay import ReplayOptions, replay_trial
-    from tuning.report.as_json import to_json
 
     options = ReplayOptions(
         epochs=epochs,

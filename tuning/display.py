@@ -1,9 +1,11 @@
 """Display of work that goes on: bars with time left on a terminal, plain lines elsewhere, nothing when quiet."""
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from datetime import datetime
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -82,3 +84,13 @@ def bar_columns(console: Console) -> Progress:
 def percent(share: float | None) -> str:
     """A share as a person reads it."""
     return "-" if share is None else f"{100 * share:.2f} %"
+
+
+def to_json(content: Any) -> str:
+    """`content` as one JSON text; moments in ISO 8601."""
+    return json.dumps(content, indent=2, default=_plain)
+
+
+def _plain(value: Any) -> str:
+    assert isinstance(value, datetime), type(value)
+    return value.isoformat()

@@ -12,6 +12,7 @@ from cpsc.models.imported import build_imported
 from cpsc.models.mobilenet import MobileNetV2
 from cpsc.models.output import Output
 from cpsc.models.resnet import ResNet
+from cpsc.models.shapes import shapes_alone
 from cpsc.models.vgg import Vgg
 from cpsc.models.wide_resnet import WideResNet
 
@@ -29,6 +30,7 @@ __all__ = [
     "is_import_path",
     "named_variant",
     "recipe_of",
+    "shapes_alone",
     "variants_of",
 ]
 

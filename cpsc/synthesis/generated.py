@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from cpsc.config import DistillConfig
 from cpsc.device import place
 from cpsc.errors import ConfigError
 from cpsc.generator import build_generator
+from cpsc.optimizers import Adam
 from cpsc.rng import seeded_init, stream
 from cpsc.schedule import generator_lr
 from cpsc.synthesis.base import AbstractSynthesis, Batch, Stateful

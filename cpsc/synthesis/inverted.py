@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from cpsc.augmentation import jitter, random_resized_crop
 from cpsc.config import DistillConfig
@@ -15,6 +15,7 @@ from cpsc.device import place
 from cpsc.errors import ConfigError
 from cpsc.generator import FAMILIES, Generator, initialise
 from cpsc.memory import ImagePool
+from cpsc.optimizers import Adam
 from cpsc.rng import derive_seed, seeded_init
 from cpsc.rules import changed_fields
 from cpsc.schedule import generator_lr

@@ -17,7 +17,7 @@ from cpsc.execution import PLAIN, compiled
 from cpsc.measurement import Measurement
 from cpsc.models import Output, build_model
 from cpsc.statistics import StatisticsRecorder
-from tests.integration.test_trial_resume import make_teacher
+from tests.support.trials import make_teacher
 from tests.unit.cpsc.test_distiller import copy_of, differences, without_timings
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")

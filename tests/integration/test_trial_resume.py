@@ -11,76 +11,20 @@ from typing import Any
 import pytest
 import torch
 
-from cpsc.data import Split
-from cpsc.data.dataset import Normalisation
-from cpsc.models import build_model
-from cpsc.presets import preset
-from cpsc.probe import ProbeConfig, synthesise
-from cpsc.rng import seeded_init
-from cpsc.teacher import Teacher
+from tests.support.trials import BASES, make_context
 from tuning.replay.comparison import is_of_the_moment
-from tuning.storage import Storage
-from tuning.study.base_config import BaseConfig
-from tuning.trial.context import TrialContext
 from tuning.trial.files import STATE_FILE
 from tuning.trial.trainable import DistillTrainable, local_trainable
 
-BASES: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "reference": preset("reference", num_classes=10),
-    "replay": {"replay": {"kind": "vae", "latent_dim": 8}},
-    "no embedding": {"generator": {"embedding": "none"}},
-}
 
-
-def make_teacher() -> Teacher:
-    """A teacher with random weights and batch-norm statistics that have seen something; wider than the student."""
-    with seeded_init(0, "test teacher"):
-        network = build_model("wrn_10_2", num_classes=5, channels=1)
-        for _ in range(3):
-            network(torch.randn(32, 1, 8, 8))
-    return Teacher(
-        arch="wrn_10_2",
-        class_names=tuple("abcde"),
-        channels=1,
-        image_size=8,
-        normalisation=Normalisation((0.5,), (0.25,)),
-        dataset="noise",
-        test_accuracy=0.2,
-        state=network.state_dict(),
-    )
-
-
-def make_context(changes: dict[str, Any]) -> TrialContext:
-    base = {
-        "epochs": 4,
-        "precision": "fp32",
-        "student": {"arch": "wrn_10_1", "warmup_epochs": 1},
-        "schedule": {"iterations": 3, "generator_steps": 2, "student_steps": 2, "batch_size": 10},
-    }
-    base["generator"] = {"width": 8, "latent_dim": 8, "milestones": [2]} | changes.get("generator", {})
-    base |= {section: changes.get(section, {}) for section in ("cpsc", "replay")}
-    teacher = make_teacher()
-    probe = synthesise(teacher, ProbeConfig(num_images=20, batch_size=20, steps=2), torch.device("cpu"))
-    rng = torch.Generator().manual_seed(0)
-    test = Split(torch.randint(0, 256, (30, 1, 8, 8), generator=rng, dtype=torch.uint8), torch.arange(30) % 5)
-    return TrialContext(
-        base=BaseConfig(own=base),
-        teacher=teacher,
-        probe=probe,
-        test=test,
-        objective="probe_agreement",
-        threads=1,
-        device="cpu",
-        gpus=0,
-        storage=Storage("."),
-    )
+def lasting(results: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Results without timings."""
+    return [{name: value for name, value in result.items() if not is_of_the_moment(name)} for result in results]
 
 
 def steps(trainable: DistillTrainable, count: int) -> list[dict[str, float]]:
-    """The numbers of so many epochs, without timings and Ray's bookkeeping."""
-    results = [trainable.step() for _ in range(count)]
-    return [{name: value for name, value in result.items() if not is_of_the_moment(name)} for result in results]
+    """The numbers of so many epochs."""
+    return lasting([trainable.step() for _ in range(count)])
 
 
 def assert_same_state(left: Any, right: Any, where: str = "state") -> None:
@@ -100,18 +44,19 @@ def assert_same_state(left: Any, right: Any, where: str = "state") -> None:
 
 
 CONTINUE = """
-import json, sys, torch
+import json, sys
 from pathlib import Path
-from types import SimpleNamespace
-from tests.integration.test_trial_resume import BASES, make_context, steps
+from tests.support.trials import BASES, make_context
 from tuning.trial.trainable import local_trainable
 
 base, folder = sys.argv[1], Path(sys.argv[2])
 trainable = local_trainable(make_context(BASES[base]), {"weights.l2": 2.0})
 trainable.load_checkpoint(str(folder / "half"))
-print(json.dumps(steps(trainable, 2)))
+epochs = [trainable.step() for _ in range(2)]
 (folder / "end").mkdir()
 trainable.save_checkpoint(str(folder / "end"))
+assert not {"torch._dynamo", "torchvision", "mlflow", "sklearn"} & sys.modules.keys(), "they take seconds to load"
+print(json.dumps(epochs))
 """
 
 
@@ -132,7 +77,7 @@ def test_two_epochs_saved_and_two_in_a_new_process_equal_four(base: str, tmp_pat
         [sys.executable, "-c", CONTINUE, base, str(tmp_path)], cwd=root, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert first + json.loads(done.stdout.splitlines()[-1]) == expected
+    assert first + lasting(json.loads(done.stdout.splitlines()[-1])) == expected
     for file in (STATE_FILE, "best_student.pt"):
         uninterrupted = torch.load(tmp_path / "whole" / file, weights_only=True)
         resumed = torch.load(tmp_path / "end" / file, weights_only=True)

@@ -17,7 +17,7 @@ HEAVY = ("ray", "mlflow", "optuna", "pydantic", "typer", "rich")
 
 CPSC_LAYERS = (
     {"errors", "torchvision_cure", "selection"},
-    {"kinds", "processors", "redaction", "atomic_file", "rules", "import_path"},
+    {"kinds", "processors", "redaction", "atomic_file", "rules", "import_path", "optimizers"},
     {"config", "rng", "statistics", "checkpoint"},
     {"losses", "device", "schedule", "gallery", "pictures", "foreign"},
     {"metrics"},
@@ -35,11 +35,11 @@ CPSC_LAYERS = (
 """Families of `cpsc`, lowest first: each imports only what lies in lower layers."""
 
 TUNING_LAYERS = (
-    {"outcome", "redaction", "sqlite", "file_lock", "process_settings", "ray_compat"},
+    {"outcome", "redaction", "sqlite", "file_lock", "process_settings"},
     {"display", "storage"},
     {"study"},
-    {"cluster", "launch"},
-    {"trial", "search"},
+    {"cluster", "launch", "trial"},
+    {"search"},
     {"tracking"},
     {"results"},
     {"sweep", "report", "replay", "export"},

@@ -1,8 +1,4 @@
-"""Ray and its nodes: a session of it, what this machine holds, a cluster's address, its nodes and its launcher file.
+"""Ray and its nodes: a session of it, a cluster's address, its launcher file.
 
-All but `resources` bring Ray with them, and are imported by their full names.
+All of them bring Ray with them, and are imported by their full names.
 """
-
-from tuning.cluster.resources import check_resources, concurrency, study_device
-
-__all__ = ["check_resources", "concurrency", "study_device"]

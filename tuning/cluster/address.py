@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from ray.exceptions import AuthenticationError, RpcError
 
 from cpsc.errors import ConfigError
+from tuning.cluster.ray_compat import bootstrap_address, greet, read_settings_again
 from tuning.process_settings import variables
-from tuning.ray_compat import bootstrap_address, greet, read_settings_again
 from tuning.redaction import reason
 
 CONNECT_S = 5.0

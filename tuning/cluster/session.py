@@ -16,8 +16,8 @@ import ray
 from cpsc.errors import ConfigError
 from cpsc.processors import num_processors
 from tuning.cluster.address import authenticating_as, authentication_mode
+from tuning.cluster.ray_compat import no_sigterm_handler_of_ray, on_loopback_only
 from tuning.process_settings import log_levels, unless_set, variables
-from tuning.ray_compat import no_sigterm_handler_of_ray, on_loopback_only
 from tuning.redaction import reason
 
 VARIABLES = {
@@ -25,6 +25,10 @@ VARIABLES = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # JSON, CSV and TensorBoard files a trial: what MLflow holds
     "TUNE_GLOBAL_CHECKPOINT_S": "600",  # snapshots that no launch is rebuilt from
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+SYSTEM_CONFIG = {
+    "enable_metrics_collection": False,  # they have no reader here, and their port asks for no token
+    "prestart_worker_first_driver": False,  # a worker a processor that no trial takes: Tune's have an environment of their own
 }
 LOG_LEVELS = {"ray.tune": logging.CRITICAL}
 """Failures of trials are told by the sweep, in a line each."""
@@ -61,9 +65,7 @@ class RaySession:
             ray.init(address=self._address, **options)
             return
         with on_loopback_only():
-            # Ray's own metrics have no reader here, and their port asks for no token.
-            metrics = {"enable_metrics_collection": False}
-            ray.init(address="local", include_dashboard=False, num_cpus=num_processors(), _system_config=metrics, **options)
+            ray.init(address="local", include_dashboard=False, num_cpus=num_processors(), _system_config=SYSTEM_CONFIG, **options)
 
     def _what(self) -> str:
         return "start on this machine" if self._address is None else f"join the cluster at {self._address}"

@@ -1,7 +1,5 @@
 """The report as one JSON value, for a script."""
 
-import json
-from datetime import datetime
 from typing import Any
 
 from tuning.report.parquet import trial_rows
@@ -35,13 +33,3 @@ def sweep_figures(summary: SweepSummary) -> dict[str, Any]:
         "tracking_share": summary.tracking_share,
     }
     return launch_figures(summary.launch) | own
-
-
-def to_json(content: Any) -> str:
-    """`content` as one JSON text; moments in ISO 8601."""
-    return json.dumps(content, indent=2, default=_plain)
-
-
-def _plain(value: Any) -> str:
-    assert isinstance(value, datetime), type(value)
-    return value.isoformat()

@@ -7,8 +7,8 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
+from tuning.cluster.ray_compat import milestones_of
 from tuning.launch.history import LaunchHistory
-from tuning.ray_compat import milestones_of
 from tuning.study.config import PruneConfig, Study
 
 

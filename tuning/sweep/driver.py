@@ -9,15 +9,13 @@ from collections.abc import Iterator, Sequence
 from ray.tune.schedulers import FIFOScheduler
 
 from cpsc.errors import CpscError
-from tuning.cluster import check_resources
 from tuning.cluster.address import authentication_mode
-from tuning.cluster.preflight import StorageHandshake, check_nodes
+from tuning.cluster.ray_compat import without_snapshots
 from tuning.cluster.session import RaySession, terminating_like_ctrl_c
 from tuning.display import Display
 from tuning.launch import DriverLock, Journal, JournalError, LaunchHistory, replay_events
 from tuning.launch.events import AttemptStart, LaunchEnd
 from tuning.launch.launch import check_resumable, new_launch, open_launch, resume_command
-from tuning.ray_compat import without_snapshots
 from tuning.results import SweepSummary, launch_from_journal
 from tuning.search import StudyMirror, mirroring
 from tuning.search.asha import ResumableAsha, build_scheduler
@@ -27,6 +25,7 @@ from tuning.storage import Storage
 from tuning.study import Study
 from tuning.study.config import check_searchable
 from tuning.sweep.launch_record import launch_start, open_writer, shared_params
+from tuning.sweep.preflight import check_nodes
 from tuning.sweep.progress import SweepProgress
 from tuning.sweep.recorder import Recorder, is_disk_full
 from tuning.sweep.recovery import close_finished_trials
@@ -36,7 +35,9 @@ from tuning.tracking import MlflowWriter, check_tracking, delivering
 from tuning.tracking.inputs import inputs_of
 from tuning.trial import Assets, prepare
 from tuning.trial.context import trial_context
+from tuning.trial.handshake import StorageHandshake
 from tuning.trial.model_cost import student_cost
+from tuning.trial.resources import check_resources
 
 
 class InterruptedSweepError(CpscError):

@@ -2,12 +2,12 @@
 
 from dataclasses import asdict
 
-from tuning.cluster import concurrency, study_device
 from tuning.redaction import redact
 from tuning.search.asha import rungs_of
 from tuning.study import Study, build_config
 from tuning.study.config import check_searchable
 from tuning.study.yaml_loader import dump_yaml, to_plain
+from tuning.trial.resources import concurrency, study_device
 
 
 def describe(study: Study) -> str:

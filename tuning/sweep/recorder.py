@@ -16,7 +16,6 @@ from ray.tune import Callback, Checkpoint
 from ray.tune.experiment import Trial
 
 from cpsc.methods import effective_settings
-from tuning.cluster.preflight import UnfitNodeError
 from tuning.launch import Journal, LaunchHistory
 from tuning.launch.events import CheckpointSaved, Epoch, Retry, TrialEnd, TrialEvent, TrialStart
 from tuning.outcome import Outcome, outcome_of
@@ -25,6 +24,7 @@ from tuning.study import build_config
 from tuning.study.base_config import BaseConfig
 from tuning.study.nested_keys import flatten
 from tuning.study.yaml_loader import to_plain
+from tuning.trial.handshake import UnfitNodeError
 from tuning.trial.trainable import loggable_metrics
 
 

@@ -14,7 +14,6 @@ from cpsc.norms import NormSurvey
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
 from cpsc.published import PublishedConfig, load_teacher
 from cpsc.teacher import Teacher, check_trainable, measure, train_teacher
-from tuning.cluster import study_device
 from tuning.display import Display, percent
 from tuning.redaction import redact
 from tuning.storage import Storage
@@ -23,6 +22,7 @@ from tuning.study.class_count import check_class_count
 from tuning.study.config import folder_path
 from tuning.study.teacher_fit import fitted, survey_teacher, switched_off
 from tuning.trial.network_check import check_above_chance, settle_network
+from tuning.trial.resources import study_device
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from cpsc.data import Split
 from cpsc.measurement import InceptionReference
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
-from tuning.cluster.preflight import StorageHandshake
 from tuning.storage import Storage
 from tuning.study.base_config import BaseConfig
 from tuning.study.config import Study
 from tuning.study.user_code import code_folders
 from tuning.trial.assets import Assets
+from tuning.trial.handshake import StorageHandshake
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,10 @@
 
 import functools
 
-import torch
 from torch import nn
 
 from cpsc.cost import count_macs, count_parameters
-from cpsc.models import build_model
+from cpsc.models import build_model, shapes_alone
 from cpsc.teacher import Teacher
 
 Cost = dict[str, int]
@@ -24,7 +23,7 @@ def student_cost(teacher: Teacher, arch: str) -> Cost:
 
 @functools.cache
 def _cached_student_cost(arch: str, num_classes: int, channels: int, image_size: int) -> Cost:
-    with torch.device("meta"):  # shapes alone: nothing is allocated
+    with shapes_alone():
         network = build_model(arch, num_classes=num_classes, channels=channels)
     return _cost("student", network, channels, image_size)
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cpsc.pictures import save_grid
+from cpsc.pictures import FRAME, GREY, MIN_SIDE, save_grid
+from cpsc.torchvision_cure import import_torchvision
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -28,3 +29,16 @@ def test_images_that_are_large_enough_keep_their_size(tmp_path: Path) -> None:
     save_grid(torch.zeros(1, 2, 3, 80, 80, dtype=torch.uint8), tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as picture:
         assert picture.size == (2 * 82 + 2, 84)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 3, 32, 32), (1, 2, 1, 64, 64), (10, 8, 1, 16, 16), (2, 5, 3, 65, 70)])
+def test_a_grid_is_laid_out_as_torchvision_does(shape: tuple[int, ...], tmp_path: Path) -> None:
+    import_torchvision()
+    from torchvision.utils import make_grid
+
+    grid = torch.randint(256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    save_grid(grid, tmp_path / "grid.png")
+    scale = max(1, MIN_SIDE // shape[-1])
+    tiles = grid.flatten(0, 1).repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
+    wanted = make_grid(tiles, nrow=shape[1], padding=FRAME, pad_value=GREY).permute(1, 2, 0)
+    assert (np.array(Image.open(tmp_path / "grid.png")) == wanted.numpy()).all()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cpsc import torchvision_cure
-from cpsc.torchvision_cure import SYMPTOM, import_torchvision
+from cpsc.torchvision_cure import SYMPTOM, import_beside_torchvision, import_torchvision
 
 
 class Importer:
@@ -82,3 +82,19 @@ def test_a_cure_that_does_not_help_is_tried_once(declared: list[str], monkeypatc
     with pytest.raises(RuntimeError, match="still broken"):
         import_torchvision()
     assert len(importer.attempts) == 2
+
+
+def test_a_module_that_imports_torchvision_is_imported_again_once_that_is_cured(
+    declared: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib, "import_module", importer := Importer(RuntimeError(SYMPTOM), RuntimeError(SYMPTOM)))
+    assert import_beside_torchvision("networks").__name__ == "networks"
+    assert importer.attempts == ["networks", "torchvision", "torchvision", "networks"]
+    assert [schema.partition("(")[0] for schema in declared] == ["nms", "qnms"]
+
+
+def test_a_module_that_fails_otherwise_is_imported_once(declared: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib, "import_module", importer := Importer(RuntimeError("no such device")))
+    with pytest.raises(RuntimeError, match="no such device"):
+        import_beside_torchvision("networks")
+    assert importer.attempts == ["networks"]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tuning.cluster.preflight import StorageHandshake, UnfitNodeError, versions
 from tuning.storage import Storage
+from tuning.trial.handshake import StorageHandshake, UnfitNodeError, versions
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-RAY, MLFLOW = "tuning/ray_compat.py", "tuning/tracking/answers.py"
+RAY, MLFLOW = "tuning/cluster/ray_compat.py", "tuning/tracking/answers.py"
 USED = [
     ("ray", "ray._private.ray_constants", "ENABLE_RAY_CLUSTER", RAY),
     ("ray", "ray._private.utils", "set_sigterm_handler", RAY),

@@ -16,9 +16,9 @@ from pyarrow import parquet
 
 from cpsc.errors import ConfigError
 from tests.support.made_sweep import EPOCH_S, made_store
-from tuning.display import Display
+from tuning.display import Display, to_json
 from tuning.report import read_launch, read_named, write_report
-from tuning.report.as_json import launch_figures, to_json
+from tuning.report.as_json import launch_figures
 from tuning.report.comparison import best_so_far, comparison_rows
 from tuning.report.files import write_comparison_files
 from tuning.report.parquet import TRIALS

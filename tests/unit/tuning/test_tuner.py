@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from ray.tune.execution.tune_controller import TuneController
 
-from tuning.ray_compat import without_snapshots
+from tuning.cluster.ray_compat import without_snapshots
 
 
 def test_ray_takes_no_snapshot_but_the_one_that_it_reads_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ from copy import deepcopy
 from typing import Any
 
 from cpsc.errors import ConfigError
+from tuning.cluster.ray_compat import validate_cluster_file
 from tuning.process_settings import log_levels
-from tuning.ray_compat import validate_cluster_file
 
 Cluster = Mapping[str, Any]
 

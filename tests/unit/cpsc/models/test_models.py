@@ -4,7 +4,7 @@ from torch import nn
 
 from cpsc.cost import count_macs, count_parameters
 from cpsc.errors import ConfigError
-from cpsc.models import VARIANTS, Output, build_model, check_arch, named_variant, recipe_of, variants_of
+from cpsc.models import VARIANTS, Output, build_model, check_arch, named_variant, recipe_of, shapes_alone, variants_of
 from cpsc.statistics import StatisticsRecorder
 from cpsc.torchvision_cure import import_torchvision
 from tests.unit.cpsc.models.published_keys import published_keys
@@ -279,3 +279,17 @@ def test_a_variant_is_named_after_its_network() -> None:
         named_variant("resnet18", "pool")
     with pytest.raises(ConfigError, match="arch 'vgg11-max_pool': vgg11 has the variants four_pools"):
         check_arch("vgg11-max_pool")
+
+
+@pytest.mark.parametrize("arch", ["wrn_16_2", "resnet18", "vgg11", "mobilenet_v2"])
+def test_a_network_of_shapes_alone_has_the_names_shapes_and_kinds_of_the_real_one(arch: str) -> None:
+    real = build_model(arch, num_classes=7, channels=3)
+    rng = torch.get_rng_state()
+    with shapes_alone():
+        bare = build_model(arch, num_classes=7, channels=3)
+    assert torch.equal(rng, torch.get_rng_state()), "nothing is drawn"
+    assert {name: (value.shape, value.dtype) for name, value in bare.state_dict().items()} == {
+        name: (value.shape, value.dtype) for name, value in real.state_dict().items()
+    }
+    assert {value.device.type for value in bare.state_dict().values()} == {"meta"}
+    assert count_macs(bare, 3, 32) == count_macs(real, 3, 32)

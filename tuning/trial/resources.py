@@ -1,4 +1,4 @@
-"""Resources of a study: trials at a time, and whether this machine can hold even one."""
+"""Resources of trials: how many this machine holds at a time, and whether even one."""
 
 import torch
 
