@@ -14,11 +14,25 @@ def variables(values: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _restore(before)
+
+
+@contextmanager
+def environment_kept() -> Iterator[None]:
+    """After the block the environment is as it was, whatever a library has set in it."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        _restore({name: before.get(name) for name in before.keys() | os.environ.keys()})
+
+
+def _restore(before: Mapping[str, str | None]) -> None:
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def unless_set(values: Mapping[str, str]) -> dict[str, str]:

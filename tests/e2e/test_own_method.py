@@ -35,7 +35,7 @@ def test_a_method_beside_its_study_is_tried_swept_and_resumed(tmp_path: Path) ->
     tried = call_cli("trial", study, "--set", "weights.doubt=2", cwd=elsewhere)
     assert tried.returncode == 0, tried.stderr
     assert "epoch 3" in tried.stdout + tried.stderr
-    swept = run_cli("sweep", study, cwd=elsewhere)
+    swept = call_cli("sweep", study, cwd=elsewhere)
     assert swept.returncode == 0, swept.stderr
     resumed = run_cli("resume", "my-method", "--num-trials", "3", "--storage", folder / "runs", cwd=elsewhere)
     assert resumed.returncode == 0, resumed.stderr

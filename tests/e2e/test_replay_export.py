@@ -16,7 +16,7 @@ from mlflow.entities import Run
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
 from tests.support.bare import run_bare
-from tests.support.command_line import call_cli, run_cli
+from tests.support.command_line import call_cli
 from tests.support.studies import tiny_study, write_study
 from tests.unit.tuning.test_export import has_onnx
 
@@ -46,8 +46,10 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     study["start"] = [{"weights.l2": 1.0, "student.lr": 0.1}, {"weights.l2": 1.0, "student.lr": 1e30}, {"weights.l2": 2.0}]
     study["search"] = {"num_trials": 3, "startup_trials": 3}
     path = write_study(folder / "tiny.yaml", study)
-    done = run_cli("sweep", path, cwd=folder)
+    environment = dict(os.environ)
+    done = call_cli("sweep", path, cwd=folder)
     assert done.returncode == 0, done.stderr
+    assert dict(os.environ) == environment, "what libraries were told is taken back"
     client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("tiny")
     trials = client.search_runs([experiment.experiment_id], "tags.kind = 'trial'")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cpsc.errors import ConfigError
-from tests.support.command_line import run_cli
+from tests.support.command_line import call_cli
 from tests.support.killing import (
     count_epochs,
     end,
@@ -36,13 +36,26 @@ EARLIER_LAUNCH = ROOT / "tests" / "support" / "earlier_launch"
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study whose driver was killed with SIGKILL after its seventh epoch."""
+    """A study whose driver was killed with SIGKILL after its seventh epoch, when MLflow had heard of the first ones."""
     folder = tmp_path_factory.mktemp("killed")
     study = write_study(folder / "tiny.yaml", slow_study(folder))
     driver = start("sweep", study, cwd=folder)
     wait_for_epochs(folder / "runs" / "tiny", 7, driver)
+    while not (folder / "runs" / "tiny" / "journal.acknowledged").exists() and driver.poll() is None:
+        time.sleep(0.02)
     assert end(driver, signal.SIGKILL) == -signal.SIGKILL
     return folder
+
+
+def test_a_dead_launch_does_not_show_as_running_once_another_starts(killed: Path, tmp_path: Path) -> None:
+    """Looked at in a copy, for the launch itself is resumed as its death left it."""
+    storage = tmp_path / "runs"
+    shutil.copytree(killed / "runs", storage)
+    assert statuses(storage)["tiny"] == "RUNNING"
+    close_dead_launches(storage)  # what every new sweep does first
+    assert statuses(storage)["tiny"] == "KILLED"
+    assert "RUNNING" not in statuses(storage).values()
+    assert statuses(killed / "runs")["tiny"] == "RUNNING"
 
 
 def test_a_killed_study_is_resumed_and_extended_without_loss(killed: Path) -> None:
@@ -50,7 +63,7 @@ def test_a_killed_study_is_resumed_and_extended_without_loss(killed: Path) -> No
     before = replay_events(Journal(storage / "tiny").events(), metric="best_probe_agreement")
     recorded_before = {number: dict(trial.values) for number, trial in before.trials.items()}
 
-    done = run_cli("resume", "tiny", "--storage", storage, "--num-trials", "7", cwd=killed)
+    done = call_cli("resume", "tiny", "--storage", storage, "--num-trials", "7", cwd=killed)
     assert done.returncode == 0, done.stderr
 
     after = replay_events(Journal(storage / "tiny").events(), metric="best_probe_agreement")
@@ -97,26 +110,14 @@ def test_sigterm_and_ctrl_c_end_in_order_and_can_be_resumed(killed: Path) -> Non
     assert "RUNNING" not in statuses(killed / "runs", "second").values()
     assert statuses(killed / "runs", "second")["second"] == "KILLED"
     epochs = count_epochs(folder)
-    done = run_cli("resume", "second", "--storage", killed / "runs", "--quiet", cwd=killed)
+    done = call_cli("resume", "second", "--storage", killed / "runs", "--quiet", cwd=killed)
     assert done.returncode == 0, done.stderr
     assert count_epochs(folder) > epochs
     assert statuses(killed / "runs", "second")["second"] == "FINISHED"
 
 
-def test_a_dead_launch_does_not_show_as_running_once_another_starts(killed: Path) -> None:
-    teacher = next((killed / "runs" / "teachers").glob("*.pt"))
-    study = write_study(killed / "third.yaml", slow_study(killed, teacher=teacher) | {"name": "third"})
-    driver = start("sweep", study, cwd=killed)
-    wait_for_epochs(killed / "runs" / "third", 2, driver)
-    time.sleep(1)  # until the records have reached MLflow
-    end(driver, signal.SIGKILL)
-    assert statuses(killed / "runs", "third")["third"] == "RUNNING"
-    close_dead_launches(killed / "runs")  # what every new sweep does first
-    assert statuses(killed / "runs", "third")["third"] == "KILLED"
-
-
 def test_an_unknown_launch_is_named_with_those_that_exist(killed: Path) -> None:
-    done = run_cli("resume", "nothing", "--storage", killed / "runs", cwd=killed)
+    done = call_cli("resume", "nothing", "--storage", killed / "runs", cwd=killed)
     assert done.returncode == 2
     assert "launch 'nothing': not under" in done.stderr
     assert "tiny" in done.stderr
@@ -126,7 +127,7 @@ def test_a_launch_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
     """Of November 2026: its records tell no inputs, nodes or environments. Its checkpoints are lost, so its open trial repeats."""
     shutil.copytree(EARLIER_LAUNCH, tmp_path / "runs" / "tiny")
     told = (EARLIER_LAUNCH / "journal.jsonl").read_text()
-    done = run_cli("resume", "tiny", "--storage", "runs", "--quiet", cwd=tmp_path)
+    done = call_cli("resume", "tiny", "--storage", "runs", "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     journal = Journal(tmp_path / "runs" / "tiny")
     assert journal.path.read_text().startswith(told)

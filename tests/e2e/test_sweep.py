@@ -61,23 +61,6 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     return Swept(folder, study, done.stdout + done.stderr, client)
 
 
-def test_whatever_the_folder_is_called_all_lies_in_it(tmp_path: Path) -> None:
-    folder = tmp_path / "a%20b  #?'\"ü;&\\ "  # what means something to URLs, shells, YAML and SQL
-    folder.mkdir()
-    short = {"search": {"num_trials": 1}, "storage": str(folder / "runs")}
-    study = write_study(folder / "tiny.yaml", tiny_study() | short)
-    done = run_cli("sweep", study, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    assert [found.name for found in tmp_path.iterdir()] == [folder.name]
-    assert {found.name for found in folder.iterdir()} == {"tiny.yaml", "runs"}
-    assert {"mlflow.db", "mlflow-artifacts", "teachers", "probes", "tiny"} <= {found.name for found in folder.glob("runs/*")}
-    assert f"cpsc-tune ui {shlex.quote(str(study))}" in done.stdout
-    client = MlflowClient(tracking_uri=sqlite_uri(folder / "runs" / "mlflow.db"))
-    experiment = client.get_experiment_by_name("tiny")
-    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FINISHED", "FINISHED"]
-    assert client.get_model_version_by_alias("tiny", "champion").status == "READY"
-
-
 def test_every_trial_is_a_run_nested_under_the_launch(swept: Swept) -> None:
     trials = swept.trials()
     names = [run.info.run_name for run in trials]
@@ -247,32 +230,42 @@ def test_trial_verb_shows_each_epoch_and_writes_its_checkpoint(swept: Swept, tmp
     assert (tmp_path / "out" / "samples.png").stat().st_size > 0
 
 
-def test_a_sweep_needs_no_dataset(swept: Swept, tmp_path: Path) -> None:
+def test_a_sweep_needs_no_dataset_and_whatever_the_folder_is_called_all_lies_in_it(swept: Swept, tmp_path: Path) -> None:
     """The digits are made unreachable for every process; only the teacher's bundle is there."""
+    root = Path(__file__).parents[2]
     poison = tmp_path / "poison" / "sklearn"
     poison.mkdir(parents=True)
     (poison / "__init__.py").write_text("raise ImportError('there is no data here')")
+    poisoned = {"PYTHONPATH": f"{poison.parent}:{root}"}
     (bundle,) = (swept.folder / "runs" / "teachers").glob("*.pt")
-    study = tiny_study()
+    folder = tmp_path / "swept" / "a%20b  #?'\"ü;&\\ "  # what means something to URLs, shells, YAML and SQL
+    folder.mkdir(parents=True)
+    study = tiny_study() | {"storage": str(folder / "runs"), "search": {"num_trials": 2}}
     del study["config"]["dataset"]
     study["config"]["teacher"] = {"path": str(bundle)}
-    study["search"]["num_trials"] = 2
-    path = write_study(tmp_path / "blind.yaml", study)
-    root = str(Path(__file__).parents[2])
-    done = run_cli("sweep", path, cwd=tmp_path, PYTHONPATH=f"{poison.parent}:{root}")
+    path = write_study(folder / "blind.yaml", study)
+    done = run_cli("sweep", path, cwd=folder, **poisoned)
     assert done.returncode == 0, done.stderr
-    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")
+    assert "regret" not in done.stdout
+    assert f"cpsc-tune ui {shlex.quote(str(path))}" in done.stdout
+    assert [found.name for found in folder.parent.iterdir()] == [folder.name]
+    assert {found.name for found in folder.iterdir()} == {"blind.yaml", "runs"}
+    assert {"mlflow.db", "mlflow-artifacts", "probes", "tiny"} <= {found.name for found in folder.glob("runs/*")}
+    client = MlflowClient(tracking_uri=sqlite_uri(folder / "runs" / "mlflow.db"))
     experiment = client.get_experiment_by_name("tiny")
+    assert client.get_model_version_by_alias("tiny", "champion").status == "READY"
     runs = client.search_runs([experiment.experiment_id], "tags.kind = 'trial'")
     assert len(runs) == 2
     for run in runs:
         assert "test_accuracy" not in run.data.metrics
         assert math.isfinite(run.data.metrics["best_probe_agreement"])
-    assert "regret" not in done.stdout
-    # The poison works: with the dataset named, the same environment cannot even load it.
-    study["config"]["dataset"] = "digits"
-    refused = run_cli("trial", write_study(tmp_path / "seeing.yaml", study), cwd=tmp_path, PYTHONPATH=f"{poison.parent}:{root}")
+    # The poison works: the same environment cannot load the digits.
+    load = "from cpsc.data import DatasetConfig, load_dataset; load_dataset(DatasetConfig(name='digits'))"
+    refused = subprocess.run(
+        [sys.executable, "-c", load], env=os.environ | poisoned, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert refused.returncode != 0
+    assert "there is no data here" in refused.stderr
 
 
 def test_a_resume_with_nothing_left_to_do_registers_no_second_champion_and_a_corrupt_checkpoint_is_passed_over(

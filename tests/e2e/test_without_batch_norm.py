@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from cpsc.data import DatasetConfig, load_dataset
 from cpsc.errors import ConfigError
 from cpsc.models import build_imported
-from tests.support.command_line import run_cli
+from tests.support.command_line import call_cli
 from tests.support.studies import tiny_study, write_study
 from tuning.cli import probe, replay, teacher, trial
 from tuning.launch import Journal
@@ -104,7 +104,7 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_group_norm_teacher_is_swept_with_no_further_setting_and_what_is_switched_off_is_said_and_recorded(folder: Path) -> None:
     study = write_study(folder / "grouped.yaml", study_of("Grouped"))
-    done = run_cli("sweep", study, cwd=folder, timeout=500)
+    done = call_cli("sweep", study, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     said = done.stdout + done.stderr
     assert "this teacher: no batch norm with statistics to compare (2 GroupNorm)\n" in said

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests.support.command_line import run_cli
+from tests.support.command_line import call_cli
 from tests.support.killing import ROOT
 from tests.support.misbehaving import registered_not_once
 from tests.support.studies import tiny_study, write_study
@@ -48,7 +48,7 @@ def test_a_registration_that_is_killed_again_and_again_leaves_one_model_one_vers
     die_after("create_logged_model", "sweep", write_study(tmp_path / "tiny.yaml", study), cwd=tmp_path)
     resume = ("resume", "tiny", "--storage", tmp_path / "runs")
     die_after("create_model_version", *resume, cwd=tmp_path)
-    done = run_cli(*resume, cwd=tmp_path)
+    done = call_cli(*resume, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "the chosen student is registered as models:/tiny@champion" in done.stdout
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}")

@@ -33,8 +33,8 @@ def addresses_listened_on() -> set[tuple[str, int]]:
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # Ray's own Popens
-def test_a_local_ray_listens_on_loopback_alone() -> None:
-    before = addresses_listened_on()
+def test_a_local_ray_listens_on_loopback_alone_and_leaves_the_environment_as_it_was() -> None:
+    before, environment = addresses_listened_on(), dict(os.environ)
     with RaySession(None) as session:
         session.start()
         session.start()  # as sweep and assets both do
@@ -43,6 +43,7 @@ def test_a_local_ray_listens_on_loopback_alone() -> None:
         assert opened, "Ray has ports, and they were looked at"
         assert {address for address, _ in opened} <= set(LOOPBACK)
     assert ray_constants.ENABLE_RAY_CLUSTER, "a cluster that is joined later goes by its own addresses"
+    assert dict(os.environ) == environment, "breakpoint() is the caller's again, among others"
 
 
 def test_what_ray_refuses_is_told_in_a_line_before_a_teacher_is_trained(

@@ -17,7 +17,7 @@ from cpsc.errors import ConfigError
 from cpsc.processors import num_processors
 from tuning.cluster.address import authenticating_as, authentication_mode
 from tuning.cluster.ray_compat import no_sigterm_handler_of_ray, on_loopback_only
-from tuning.process_settings import log_levels, unless_set, variables
+from tuning.process_settings import environment_kept, log_levels, unless_set, variables
 from tuning.redaction import reason
 
 VARIABLES = {
@@ -71,6 +71,7 @@ class RaySession:
         return "start on this machine" if self._address is None else f"join the cluster at {self._address}"
 
     def __enter__(self) -> "RaySession":
+        self._settings.enter_context(environment_kept())  # Ray takes breakpoint() for a debugger of its own, among others
         self._settings.enter_context(variables(unless_set(VARIABLES)))
         self._settings.enter_context(log_levels(LOG_LEVELS))
         return self

@@ -1,6 +1,9 @@
 """The launch's Optuna study in a SQLite file that `optuna-dashboard` and `optuna.visualization` read at any time.
 
 The search keeps its study in memory and never looks into the file; the file follows the journal, as MLflow does.
+
+It is SQLite, which every tool of Optuna's opens by its address. Optuna's journal file is written in half the time, but no address
+names it, a line that a dying process left unfinished makes the next write fail, and its lock then holds everybody up for 30 s.
 """
 
 import contextlib

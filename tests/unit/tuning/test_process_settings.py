@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tuning.process_settings import log_levels, unless_set, variables
+from tuning.process_settings import environment_kept, log_levels, unless_set, variables
 from tuning.tracking.client import using_mlflow
 
 
@@ -18,6 +18,16 @@ def test_variables_are_as_before_after_the_block(monkeypatch: pytest.MonkeyPatch
         assert (os.environ["CPSC_KEPT"], os.environ["CPSC_NEW"]) == ("theirs", "1")
     assert os.environ["CPSC_KEPT"] == "mine"
     assert "CPSC_NEW" not in os.environ
+
+
+def test_whatever_a_library_sets_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CPSC_KEPT", "mine")
+    monkeypatch.setenv("CPSC_GONE", "mine")
+    before = dict(os.environ)
+    with environment_kept():
+        os.environ |= {"CPSC_KEPT": "theirs", "CPSC_NEW": "1"}
+        del os.environ["CPSC_GONE"]
+    assert dict(os.environ) == before
 
 
 def test_what_the_user_has_set_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
