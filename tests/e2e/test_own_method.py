@@ -2,13 +2,14 @@
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from mlflow import MlflowClient
 
-from tests.support.command_line import call_cli, run_cli
+from tests.support.command_line import call_cli
 from tests.support.studies import tiny_study, write_study
 from tuning.study.nested_keys import merge
 
@@ -37,7 +38,8 @@ def test_a_method_beside_its_study_is_tried_swept_and_resumed(tmp_path: Path) ->
     assert "epoch 3" in tried.stdout + tried.stderr
     swept = call_cli("sweep", study, cwd=elsewhere)
     assert swept.returncode == 0, swept.stderr
-    resumed = run_cli("resume", "my-method", "--num-trials", "3", "--storage", folder / "runs", cwd=elsewhere)
+    del sys.modules["ninth_method"]  # as in a process that has not met it
+    resumed = call_cli("resume", "my-method", "--num-trials", "3", "--storage", folder / "runs", cwd=elsewhere)
     assert resumed.returncode == 0, resumed.stderr
     client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("my-method")

@@ -14,7 +14,7 @@ from tests.support.killing import ROOT
 from tests.support.misbehaving import registered_not_once
 from tests.support.studies import tiny_study, write_study
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.ray, pytest.mark.timeout(600)]
 
 DYING = """
 import os, signal, sys

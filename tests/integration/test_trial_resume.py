@@ -49,38 +49,52 @@ from pathlib import Path
 from tests.support.trials import BASES, make_context
 from tuning.trial.trainable import local_trainable
 
-base, folder = sys.argv[1], Path(sys.argv[2])
-trainable = local_trainable(make_context(BASES[base]), {"weights.l2": 2.0})
-trainable.load_checkpoint(str(folder / "half"))
-epochs = [trainable.step() for _ in range(2)]
-(folder / "end").mkdir()
-trainable.save_checkpoint(str(folder / "end"))
-assert not {"torch._dynamo", "torchvision", "mlflow", "sklearn"} & sys.modules.keys(), "they take seconds to load"
-print(json.dumps(epochs))
+for base, changes in BASES.items():
+    folder = Path(sys.argv[1]) / base
+    trainable = local_trainable(make_context(changes), {"weights.l2": 2.0})
+    trainable.load_checkpoint(str(folder / "half"))
+    epochs = [trainable.step() for _ in range(2)]
+    (folder / "end").mkdir()
+    trainable.save_checkpoint(str(folder / "end"))
+    (folder / "epochs.json").write_text(json.dumps(epochs))
+slow = {"torch._dynamo", "torchvision", "mlflow", "sklearn"} & sys.modules.keys()
+assert not slow, f"{slow} take seconds to load"
 """
 
 
-@pytest.mark.parametrize("base", BASES)
-def test_two_epochs_saved_and_two_in_a_new_process_equal_four(base: str, tmp_path: Path) -> None:
-    context, point = make_context(BASES[base]), {"weights.l2": 2.0}
-    whole = local_trainable(context, point)
-    expected = steps(whole, 4)
-    (tmp_path / "whole").mkdir()
-    whole.save_checkpoint(str(tmp_path / "whole"))
+@pytest.fixture(scope="module")
+def first_halves(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, float]]]:
+    """Two epochs of each base, saved in the folder ``half`` of its own."""
+    folder = tmp_path_factory.getbasetemp()
+    first = {}
+    for base, changes in BASES.items():
+        half = local_trainable(make_context(changes), {"weights.l2": 2.0})
+        first[base] = steps(half, 2)
+        (folder / base / "half").mkdir(parents=True)
+        half.save_checkpoint(str(folder / base / "half"))
+    return first
 
-    half = local_trainable(context, point)
-    first = steps(half, 2)
-    (tmp_path / "half").mkdir()
-    half.save_checkpoint(str(tmp_path / "half"))
-    root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", CONTINUE, base, str(tmp_path)], cwd=root, capture_output=True, text=True, check=False
-    )
+
+@pytest.fixture(scope="module")
+def continued(first_halves: dict[str, list[dict[str, float]]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where another process has gone on with them for two epochs."""
+    folder, root = tmp_path_factory.getbasetemp(), Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", CONTINUE, folder], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert first + lasting(json.loads(done.stdout.splitlines()[-1])) == expected
+    return folder
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_two_epochs_saved_and_two_in_a_new_process_equal_four(
+    base: str, first_halves: dict[str, list[dict[str, float]]], continued: Path, tmp_path: Path
+) -> None:
+    whole = local_trainable(make_context(BASES[base]), {"weights.l2": 2.0})
+    expected = steps(whole, 4)
+    whole.save_checkpoint(str(tmp_path))
+    assert first_halves[base] + lasting(json.loads((continued / base / "epochs.json").read_text())) == expected
     for file in (STATE_FILE, "best_student.pt"):
-        uninterrupted = torch.load(tmp_path / "whole" / file, weights_only=True)
-        resumed = torch.load(tmp_path / "end" / file, weights_only=True)
+        uninterrupted = torch.load(tmp_path / file, weights_only=True)
+        resumed = torch.load(continued / base / "end" / file, weights_only=True)
         for state in (uninterrupted, resumed):
             for epoch in state.get("history", []):
                 epoch.pop("train_s", None)

@@ -957,9 +957,7 @@ def cases() -> list[Case]:
 
 
 IN_PROCESSES = (
-    "study: python tag",
     "teacher: archive with code",
-    "journal: a line that is no JSON",
     "arguments: unknown option",
 )
 """Those that are also run as a user runs them, each in a process of its own."""
