@@ -63,6 +63,8 @@ class Distiller:
         self.device = self._measurement.device
         self.teacher = self._measurement.network
         self.epoch = 0
+        self.probe_logits: Tensor | None = None
+        """The student's on the probe images, [N, C], when it was last evaluated."""
         self._history = RunHistory(objective)
         self._teacher_info = teacher
         self._build(teacher)
@@ -98,7 +100,8 @@ class Distiller:
 
     def evaluate(self) -> Metrics:
         """The student as it is: `probe_agreement`, `probe_kl`, `test_accuracy`, `test_agreement`, where there are images for it."""
-        return self._measurement.of_student(self.student)
+        metrics, self.probe_logits = self._measurement.of_student(self.student)
+        return metrics
 
     def evaluate_images(self) -> Metrics:
         """The images as they are made now, against real ones: see `Measurement.of_images`. Empty without real images."""

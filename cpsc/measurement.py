@@ -38,6 +38,13 @@ class _ImageSet(NamedTuple):
     labels: Tensor | None
 
 
+class StudentMeasured(NamedTuple):
+    """What a student was found to be, and its logits [N, C] on the probe images, where there are any."""
+
+    metrics: Metrics
+    probe_logits: Tensor | None
+
+
 class Measurement:
     """The teacher's network on a device, and the images that students are compared on, about which it is asked once.
 
@@ -84,18 +91,24 @@ class Measurement:
         """What a student can be chosen by."""
         return {"probe_agreement"} | ({"test_accuracy"} if self._test is not None else set())
 
-    def of_student(self, student: nn.Module) -> Metrics:
+    @property
+    def teacher_probe_logits(self) -> Tensor | None:
+        """The teacher's on the probe images, [N, C]."""
+        return None if self._probe is None else self._probe.answers
+
+    def of_student(self, student: nn.Module) -> StudentMeasured:
         """`probe_agreement` and `probe_kl`; `test_accuracy` and `test_agreement` with the teacher."""
         metrics: Metrics = {}
+        probe_logits = None
         if self._probe is not None:
-            logits = predict(student, self._probe.images)
-            metrics["probe_agreement"] = agreement(logits, self._probe.answers)
-            metrics["probe_kl"] = mean_kl(logits, self._probe.answers)
+            probe_logits = predict(student, self._probe.images)
+            metrics["probe_agreement"] = agreement(probe_logits, self._probe.answers)
+            metrics["probe_kl"] = mean_kl(probe_logits, self._probe.answers)
         if self._test is not None and self._test.labels is not None:
             logits = predict(student, self._test.images)
             metrics["test_accuracy"] = accuracy(logits, self._test.labels)
             metrics["test_agreement"] = agreement(logits, self._test.answers)
-        return metrics
+        return StudentMeasured(metrics, probe_logits)
 
     def of_images(self, images: Tensor) -> Metrics:
         """How far synthetic `images`, uint8 [N, K, H, W], are from real ones: `teacher_frechet_distance`, and `fid`.

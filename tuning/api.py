@@ -1,13 +1,15 @@
 """The verbs for a notebook: what the command line does, from Python, with values instead of text."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from tuning.display import Display
-from tuning.report import read_launch, write_report
+from tuning.report import read_criteria, read_launch, write_report
+from tuning.report.criteria import CriterionRank
 from tuning.report.parquet import TRIALS, trial_rows
 from tuning.results import Launch, SweepSummary
 from tuning.study import Study, config
@@ -73,7 +75,21 @@ def write_page(study: Study, folder: str | Path, launch: str | None = None, *, q
     """Write report.html and the Parquet tables to `folder`, as ``cpsc-tune report --output`` does -> the page."""
     display = Display(quiet=quiet)
     client, found = read_launch(study, launch, display)
-    return write_report(study, found, client, Path(folder), display).page
+    criteria = read_criteria(client, found, display)
+    return write_report(study, found, criteria, client, Path(folder), display).page
+
+
+def criteria_frame(study: Study, launches: Sequence[str | None] = (None,), *, quiet: bool = False) -> pd.DataFrame:
+    """How well each criterion orders the students of each of `launches`, None: the latest, by their test accuracy.
+
+    A row a launch and criterion: `criterion`, `num_students`, `spearman`, `wrong_pairs`, `regret`; none of a launch without labels.
+    """
+    display = Display(quiet=quiet)
+    rows = []
+    for name in launches:
+        client, found = read_launch(study, name, display)
+        rows += [{"study": found.study, "launch": found.name} | asdict(rank) for rank in read_criteria(client, found, display)]
+    return pd.DataFrame(rows, columns=["study", "launch", *(field.name for field in fields(CriterionRank))])
 
 
 def _columns(launch: Launch) -> list[str]:

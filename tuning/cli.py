@@ -237,9 +237,9 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """What a sweep found, from the MLflow store: leaderboard, the blind choice and its regret; a page with figures, and tables."""
-    from tuning.report import read_launch, write_report
-    from tuning.report.as_json import launch_figures
-    from tuning.report.console import print_comparison, print_report
+    from tuning.report import read_criteria, read_launch, write_report
+    from tuning.report.as_json import criteria_figures, launch_figures
+    from tuning.report.console import print_comparison, print_criteria, print_report
     from tuning.report.files import report_folder
     from tuning.report.seed_table import REPEATED
     from tuning.study import load_study
@@ -251,14 +251,16 @@ def report(
     compared = by.split(",") if by else [path for path in loaded.space if path != REPEATED] if is_grid else []
     display = Display(quiet=quiet)
     client, found = read_launch(loaded, launch, display)
+    criteria = read_criteria(client, found, display)
     if json:
-        typer.echo(to_json(launch_figures(found)))
+        typer.echo(to_json(launch_figures(found) | criteria_figures(criteria)))
     elif not quiet:
         print_report(found, list(loaded.space), Console())
+        print_criteria(found, criteria, Console())
         if compared:
             print_comparison(found, compared, Console(), target=target)
     if page:
-        written = write_report(loaded, found, client, output or report_folder(loaded, found), display)
+        written = write_report(loaded, found, criteria, client, output or report_folder(loaded, found), display)
         display.say(f"page: {written.page}, tables beside it")
         if written.refusal:
             display.say(f"they are not in MLflow: {written.refusal}")

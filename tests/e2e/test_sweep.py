@@ -19,7 +19,9 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from cpsc.answers import Answers
 from cpsc.deploy import build_deployed
+from cpsc.metrics import agreement
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
 from tests.support.command_line import call_cli, run_cli
@@ -118,7 +120,7 @@ def test_the_first_trial_runs_the_starting_point_with_the_published_values_fille
 def test_artifacts_hold_config_checkpoint_and_a_picture(swept: Swept, tmp_path: Path) -> None:
     run = swept.trials()[0]
     names = {item.path for item in swept.client.list_artifacts(run.info.run_id)}
-    assert {"config.yaml", "samples.png", "samples_by_epoch.png", "checkpoint"} <= names
+    assert {"config.yaml", "samples.png", "samples_by_epoch.png", "answers.pt", "checkpoint"} <= names
     files = {item.path for item in swept.client.list_artifacts(run.info.run_id, "checkpoint")}
     assert files == {"checkpoint/state.pt", "checkpoint/best_student.pt"}
     config = yaml.safe_load(Path(swept.client.download_artifacts(run.info.run_id, "config.yaml", str(tmp_path))).read_text())
@@ -173,11 +175,19 @@ def test_journal_and_store_tell_the_same(swept: Swept) -> None:
     assert (told.objective, told.epochs) == (stored.objective, stored.epochs)
 
 
+def test_answers_are_kept_from_which_each_epochs_agreement_can_be_had_again(swept: Swept, tmp_path: Path) -> None:
+    for run in swept.trials():
+        answers = Answers.load(Path(swept.client.download_artifacts(run.info.run_id, "answers.pt", str(tmp_path))))
+        again = [agreement(student, answers.teacher) for student in answers.students]
+        assert again == swept.curve(run, "probe_agreement")
+
+
 def test_report_reads_the_same_from_the_store(swept: Swept) -> None:
     report = call_cli("report", swept.study, cwd=swept.folder)
     assert report.returncode == 0, report.stderr
     (chosen,) = re.findall(r"chosen without a real image: .*", report.stdout)
     assert chosen in swept.output
+    assert re.search(r"^\| probe agreement +\| +[-\d.]+ \| +[\d.]+ % \| +[\d.]+ points \|$", report.stdout, flags=re.MULTILINE)
     page = (swept.folder / "runs" / "tiny" / "report" / "report.html").read_text()
     assert "Generated images" in page
     assert page.count('<img src="data:image/png;base64,') == 2

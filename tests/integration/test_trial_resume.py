@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import torch
 
+from cpsc.answers import Answers
+from cpsc.metrics import agreement
 from tests.support.trials import BASES, make_context
 from tuning.replay.comparison import is_of_the_moment
-from tuning.trial.files import STATE_FILE
+from tuning.trial.files import ANSWERS_FILE, STATE_FILE
 from tuning.trial.trainable import DistillTrainable, local_trainable
 
 
@@ -46,6 +48,8 @@ def assert_same_state(left: Any, right: Any, where: str = "state") -> None:
 CONTINUE = """
 import json, sys
 from pathlib import Path
+from cpsc.answers import Answers
+from cpsc.metrics import agreement
 from tests.support.trials import BASES, make_context
 from tuning.trial.trainable import local_trainable
 
@@ -92,13 +96,26 @@ def test_two_epochs_saved_and_two_in_a_new_process_equal_four(
     expected = steps(whole, 4)
     whole.save_checkpoint(str(tmp_path))
     assert first_halves[base] + lasting(json.loads((continued / base / "epochs.json").read_text())) == expected
-    for file in (STATE_FILE, "best_student.pt"):
+    for file in (STATE_FILE, "best_student.pt", ANSWERS_FILE):
         uninterrupted = torch.load(tmp_path / file, weights_only=True)
         resumed = torch.load(continued / base / "end" / file, weights_only=True)
         for state in (uninterrupted, resumed):
             for epoch in state.get("history", []):
                 epoch.pop("train_s", None)
         assert_same_state(resumed, uninterrupted)
+
+
+def test_a_checkpoint_of_an_earlier_version_has_no_answers_and_those_to_come_are_kept(tmp_path: Path) -> None:
+    first, second = (local_trainable(make_context({}), {}) for _ in range(2))
+    steps(first, 1)
+    first.save_checkpoint(str(tmp_path))
+    (tmp_path / ANSWERS_FILE).unlink()
+    second.load_checkpoint(str(tmp_path))
+    found = steps(second, 1)
+    second.save_checkpoint(str(tmp_path))
+    answers = Answers.load(tmp_path / ANSWERS_FILE)
+    assert answers.epochs == (2,)
+    assert agreement(answers.students[0], answers.teacher) == found[0]["probe_agreement"]
 
 
 def test_a_trial_on_a_reused_actor_equals_one_on_a_fresh_actor() -> None:

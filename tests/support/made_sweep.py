@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import yaml
 
+from cpsc.answers import AnswerLog
 from cpsc.pictures import save_grid
 from tests.support.events import made
 from tuning.launch import Journal
@@ -20,7 +21,7 @@ from tuning.study import Study, build_config
 from tuning.study.nested_keys import flatten
 from tuning.study.yaml_loader import to_plain
 from tuning.tracking import MlflowWriter, delivering
-from tuning.trial.files import GALLERY_FILE, SAMPLES_FILE
+from tuning.trial.files import ANSWERS_FILE, GALLERY_FILE, SAMPLES_FILE
 
 BEGUN = 1_790_000_000.0
 LAUNCH_ID = "made"
@@ -42,7 +43,7 @@ def made_store(study: Study, *, num_trials: int, epochs: int, labels: bool = Tru
     settings = {"objective": study.objective, "epochs": str(epochs), "sampler": study.search.sampler}
     journal.append(made(LaunchStart, time=BEGUN + 0.0, launch_id=LAUNCH_ID, params=settings, study=text))
     journal.append(made(AttemptStart, time=BEGUN + 0.0, attempt=0))
-    checkpoint = _checkpoint(folder / "checkpoint")
+    checkpoint = _checkpoint(folder / "checkpoint", epochs)
     for number in range(num_trials):
         running = not is_over and number == num_trials - 1
         for event in _trial(study, number, epochs, labels=labels, running=running, checkpoint=checkpoint):
@@ -99,8 +100,14 @@ def _drawn(draws: random.Random, sampler: str, arguments: tuple[Any, ...]) -> An
     return draws.uniform(*arguments[:2])
 
 
-def _checkpoint(folder: Path) -> str:
+def _checkpoint(folder: Path, epochs: int) -> str:
+    """Of all trials alike; each epoch's student answers as the teacher does on one image more."""
     folder.mkdir()
+    teacher = 4.0 * torch.eye(10).repeat(3, 1)
+    answers = AnswerLog(teacher)
+    for epoch in range(1, epochs + 1):
+        answers.add(epoch, torch.cat([teacher[:epoch], -teacher[epoch:]]))
+    answers.save(folder / ANSWERS_FILE)
     for name, columns in ((SAMPLES_FILE, 8), (GALLERY_FILE, 3)):
         images = torch.randint(256, (10, columns, 3, 32, 32), dtype=torch.uint8)
         save_grid(images, folder / name, caption=f"{columns} columns of noise")

@@ -1,7 +1,10 @@
 """The report as one JSON value, for a script."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
+from tuning.report.criteria import CriterionRank
 from tuning.report.parquet import trial_rows
 from tuning.results import Launch, SweepSummary
 
@@ -21,6 +24,11 @@ def launch_figures(launch: Launch) -> dict[str, Any]:
         "rank_correlation": launch.rank_correlation(),
         "trials": [row | {"point": dict(trial.point)} for row, trial in zip(trial_rows(launch), launch.trials, strict=True)],
     }
+
+
+def criteria_figures(ranks: Sequence[CriterionRank]) -> dict[str, Any]:
+    """`criteria`: how well each orders the launch's students."""
+    return {"criteria": [asdict(rank) for rank in ranks]}
 
 
 def sweep_figures(summary: SweepSummary) -> dict[str, Any]:

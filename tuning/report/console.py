@@ -12,6 +12,7 @@ from tuning.display import percent
 from tuning.launch.launch import resume_command
 from tuning.outcome import Outcome
 from tuning.redaction import redact
+from tuning.report.criteria import CriterionRank, criteria_table
 from tuning.report.seed_table import comparison_table
 from tuning.results import Launch, SweepSummary, TrialRecord
 from tuning.tracking import store_uri
@@ -34,6 +35,12 @@ def print_comparison(launch: Launch, by: Sequence[str], console: Console, *, tar
             raise ConfigError(f"--by {path}: no trial of launch {launch.name} has such a parameter, name one of its config")
     wide = Console(file=console.file, width=MARKDOWN_WIDTH)  # a row cut into lines would be no Markdown
     wide.print(comparison_table(launch, by, target=target))
+
+
+def print_criteria(launch: Launch, ranks: Sequence[CriterionRank], console: Console) -> None:
+    """How well each criterion orders the launch's students, where that is known."""
+    if ranks:
+        Console(file=console.file, width=MARKDOWN_WIDTH).print(criteria_table(launch, ranks))
 
 
 def print_summary(summary: SweepSummary, study_file: Path, console: Console) -> None:

@@ -13,6 +13,7 @@ from tuning.display import Display
 from tuning.launch.folder import STUDY_FILE
 from tuning.redaction import reason
 from tuning.report.comparison import write_comparison
+from tuning.report.criteria import CriterionRank
 from tuning.report.launch_page import write_study_page
 from tuning.report.parquet import write_tables
 from tuning.results import Launch
@@ -42,7 +43,9 @@ def report_folder(study: Study, launch: Launch) -> Path:
 
 
 @using_mlflow()
-def write_report(study: Study, launch: Launch, client: MlflowClient, folder: Path, display: Display) -> WrittenReport:
+def write_report(
+    study: Study, launch: Launch, criteria: Sequence[CriterionRank], client: MlflowClient, folder: Path, display: Display
+) -> WrittenReport:
     """Write page and tables to `folder`, and log them to the launch's run. ConfigError where `folder` cannot be written.
 
     `study` names the store; what is drawn is the study as the launch has recorded it.
@@ -50,7 +53,7 @@ def write_report(study: Study, launch: Launch, client: MlflowClient, folder: Pat
     as_run = recorded_study(study, launch, client)
     page = folder / PAGE_FILE
     with _writing(folder):
-        write_study_page(page, as_run, launch, client, display)
+        write_study_page(page, as_run, launch, criteria, client, display)
         files = [page, *write_tables([launch], folder)]
     return WrittenReport(page, _log(client, launch, files))
 

@@ -9,6 +9,7 @@ from tuning.display import Display
 from tuning.outcome import Outcome
 from tuning.report import figures
 from tuning.report.console import searched_values, summary_lines
+from tuning.report.criteria import APART, HEADINGS, CriterionRank, criteria_rows
 from tuning.report.optuna_study import as_study
 from tuning.report.page import PageTable, Section, texts, write_page
 from tuning.report.parquet import Row, trial_rows
@@ -25,9 +26,11 @@ COURSE = ("trial", "outcome", "node", "started", "ended", "retries", "reason")
 HOUR_S = 3600
 
 
-def write_study_page(path: Path, study: Study, launch: Launch, client: MlflowClient, display: Display) -> None:
+def write_study_page(
+    path: Path, study: Study, launch: Launch, criteria: Sequence[CriterionRank], client: MlflowClient, display: Display
+) -> None:
     """Write the launch's page. `study`: the launch's own, as it was run."""
-    parts = _parts(study, launch, client)
+    parts = _parts(study, launch, criteria, client)
     finished = "" if all(trial.outcome for trial in launch.trials) else ", still under way"
     write_page(
         path,
@@ -38,12 +41,13 @@ def write_study_page(path: Path, study: Study, launch: Launch, client: MlflowCli
     )
 
 
-def _parts(study: Study, launch: Launch, client: MlflowClient) -> Sequence[Iterator[Section]]:
+def _parts(study: Study, launch: Launch, criteria: Sequence[CriterionRank], client: MlflowClient) -> Sequence[Iterator[Section]]:
     """In the page's order; each is drawn as its sections are asked for."""
     return [
         _findings(study, launch),
         _leaderboard(study, launch),
         _choice(launch),
+        _criteria(criteria),
         _curves(study, launch),
         _what_mattered(study, launch),
         _pictures(launch, client),
@@ -77,6 +81,17 @@ def _choice(launch: Launch) -> Iterator[Section]:
             title="The blind choice",
             hint="Was the probe set a good judge? The further the star is from the top, the more the choice has cost.",
             figure=figures.blind_choice(launch),
+        )
+
+
+def _criteria(criteria: Sequence[CriterionRank]) -> Iterator[Section]:
+    if criteria:
+        yield Section(
+            title="Criteria",
+            hint="What else could have judged without data. Spearman: rank correlation with test accuracy over "
+            f"{criteria[0].num_students} students, those of all trials and epochs. Wrong pairs: of those more than {100 * APART:g} "
+            "points apart the share that it does not put in order. Regret: how far its pick lies below the best.",
+            table=PageTable(headings=HEADINGS, rows=criteria_rows(criteria)),
         )
 
 

@@ -8,6 +8,7 @@ from mlflow import MlflowClient
 
 from cpsc.errors import ConfigError
 from tuning.display import Display
+from tuning.report.criteria import CriterionRank, rank_criteria
 from tuning.results import Launch
 from tuning.results.from_mlflow import load_launch
 from tuning.study import Study, load_study
@@ -27,6 +28,12 @@ def read_launch(study: Study, name: str | None, display: Display) -> tuple[Mlflo
         return client, load_launch(
             client, study.name, name, curves=None, track=lambda trials, total: display.track("reading trials", trials, total)
         )
+
+
+@using_mlflow()
+def read_criteria(client: MlflowClient, launch: Launch, display: Display) -> list[CriterionRank]:
+    """How well each criterion orders the launch's students, the best first; nothing where nobody has their test accuracy."""
+    return rank_criteria(client, launch, lambda trials, total: display.track("reading answers", trials, total))
 
 
 def read_named(names: Sequence[str], overrides: list[str], display: Display) -> list[Launch]:

@@ -33,7 +33,7 @@ from tuning.tracking.retry import Patience
 from tuning.tracking.run_lookup import ForgottenError, LaunchRuns
 from tuning.tracking.tags import KIND_TAG, MAX_TAG, NUMBER_TAG, OUTCOME_TAG, PARENT_TAG, POINT_TAG, RETRIES_METRIC, RUNNING
 from tuning.tracking.ui_view import VIEW_TAG, view_tag
-from tuning.trial.files import BEST_STUDENT_FILE, CONFIG_FILE, GALLERY_FILE, SAMPLES_FILE, STATE_FILE
+from tuning.trial.files import ANSWERS_FILE, BEST_STUDENT_FILE, CONFIG_FILE, GALLERY_FILE, SAMPLES_FILE, STATE_FILE
 
 VALUES_IN_NAME = 3
 METRICS_AT_ONCE = 1000
@@ -44,9 +44,9 @@ NOTE = (
     "After `cpsc-tune report` a page with figures lies under *Artifacts*, in `report/report.html`."
 )
 ARTIFACTS = {
-    "last_and_best": (STATE_FILE, BEST_STUDENT_FILE, SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE),
-    "best": (BEST_STUDENT_FILE, SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE),
-    "none": (SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE),
+    "last_and_best": (STATE_FILE, BEST_STUDENT_FILE, SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE, ANSWERS_FILE),
+    "best": (BEST_STUDENT_FILE, SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE, ANSWERS_FILE),
+    "none": (SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE, ANSWERS_FILE),
 }
 ARTIFACT_FOLDERS = {STATE_FILE: "checkpoint", BEST_STUDENT_FILE: "checkpoint"}
 

@@ -14,6 +14,7 @@ from ray.tune.result import AUTO_RESULT_KEYS
 from torch import Tensor
 
 from cpsc import checkpoint
+from cpsc.answers import AnswerLog
 from cpsc.device import resolve_device
 from cpsc.distiller import Distiller
 from cpsc.errors import CheckpointError, DivergedError
@@ -26,7 +27,7 @@ from tuning.study.user_code import look_in
 from tuning.study.yaml_loader import to_plain
 from tuning.trial.context import TrialContext
 from tuning.trial.environment import environment, to_tag
-from tuning.trial.files import BEST_STUDENT_FILE, CONFIG_FILE, GALLERY_FILE, SAMPLES_FILE, STATE_FILE
+from tuning.trial.files import ANSWERS_FILE, BEST_STUDENT_FILE, CONFIG_FILE, GALLERY_FILE, SAMPLES_FILE, STATE_FILE
 from tuning.trial.system_metrics import machine_load
 
 
@@ -74,6 +75,8 @@ class DistillTrainable(Trainable):
         # Here and not with a checkpoint: what a run has drawn must not hang on when it was saved.
         self._samples = self.distiller.sample_grid()
         self._gallery.add(self.distiller.epoch, self._samples[:, 0])
+        assert self.distiller.probe_logits is not None  # a study has a probe set
+        self._answers.add(self.distiller.epoch, self.distiller.probe_logits)
         load = machine_load(self._measurement.device)
         return metrics | load | self._words() | {"diverged": False, "done": done}
 
@@ -90,6 +93,7 @@ class DistillTrainable(Trainable):
         }
         checkpoint.save(state, folder / STATE_FILE)
         checkpoint.save(best, folder / BEST_STUDENT_FILE)
+        self._answers.save(folder / ANSWERS_FILE)
         (folder / CONFIG_FILE).write_text(yaml.safe_dump(to_plain(asdict(self.distiller.config)), sort_keys=False))
         save_grid(samples, folder / SAMPLES_FILE, caption=f"images after epoch {self.distiller.epoch}, a row a class")
         if epochs := ", ".join(map(str, self._gallery.epochs)):
@@ -145,6 +149,8 @@ class DistillTrainable(Trainable):
         state = checkpoint.load(folder / STATE_FILE, kind="trial checkpoint")
         best = checkpoint.load(folder / BEST_STUDENT_FILE, kind="best student", needs=("student",))
         self._gallery.load_state_dict(state.pop("gallery", {}))  # absent where an earlier version wrote it
+        if (folder / ANSWERS_FILE).exists():
+            self._answers.load(folder / ANSWERS_FILE)
         self._samples = None
         self.distiller.load_state_dict(state | {"best_student": best["student"]})
 
@@ -153,6 +159,8 @@ class DistillTrainable(Trainable):
         torch.set_num_threads(context.threads)
         config = build_config(context.base, self._point)
         self._gallery = Gallery()
+        assert self._measurement.teacher_probe_logits is not None
+        self._answers = AnswerLog(self._measurement.teacher_probe_logits)
         self._samples = None
         self.distiller = Distiller(config, context.teacher, objective=context.objective, measurement=self._measurement)
 

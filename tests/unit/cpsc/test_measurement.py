@@ -20,7 +20,7 @@ def measure(teacher, **images) -> Measurement:
 
 
 def test_the_teacher_agrees_with_itself_on_all_images_and_is_right_where_it_is_right(teacher, probe, real_images) -> None:
-    found = measure(teacher, probe=probe, test=real_images).of_student(teacher.build(CPU))
+    found = measure(teacher, probe=probe, test=real_images).of_student(teacher.build(CPU)).metrics
     assert (found["probe_agreement"], found["test_agreement"]) == (1.0, 1.0)
     logits = teacher.build(CPU)(teacher.normalisation.normalise(real_images.images)).logits
     assert found["test_accuracy"] == pytest.approx((logits.argmax(1) == real_images.labels).float().mean().item())
@@ -28,7 +28,7 @@ def test_the_teacher_agrees_with_itself_on_all_images_and_is_right_where_it_is_r
 
 def test_without_images_nothing_is_measured(teacher) -> None:
     nothing = measure(teacher)
-    assert nothing.of_student(teacher.build(CPU)) == {}
+    assert nothing.of_student(teacher.build(CPU)) == ({}, None)
     assert nothing.num_wanted_images == 0
     assert nothing.of_images(torch.zeros(4, 1, 8, 8, dtype=torch.uint8)) == {}
 

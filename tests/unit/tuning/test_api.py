@@ -9,7 +9,7 @@ import tuning
 from cpsc.errors import ConfigError
 from tests.support.made_sweep import made_store
 from tests.support.studies import tiny_study
-from tuning import load_results, load_study, run_trial, trials_frame, write_page
+from tuning import criteria_frame, load_results, load_study, run_trial, trials_frame, write_page
 
 
 @pytest.fixture
@@ -35,6 +35,9 @@ def test_what_a_study_has_recorded_is_a_frame_and_a_page(file: Path, tmp_path: P
     assert frame["trial"].tolist() == [trial.number for trial in launch.trials]
     assert launch.chosen is not None
     assert frame.loc[0, "weights.l2"] == launch.chosen.point["weights.l2"]
+    criteria = criteria_frame(study, [None, launch.name], quiet=True)
+    assert criteria.groupby("launch").size().to_dict() == {launch.name: 2 * criteria["criterion"].nunique()}
+    assert criteria["spearman"].between(-1, 1).all()
     assert write_page(study, tmp_path / "page", quiet=True).stat().st_size > 1_000_000
 
 

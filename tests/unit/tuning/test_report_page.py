@@ -17,9 +17,10 @@ from pyarrow import parquet
 from cpsc.errors import ConfigError
 from tests.support.made_sweep import EPOCH_S, made_store
 from tuning.display import Display, to_json
-from tuning.report import read_launch, read_named, write_report
-from tuning.report.as_json import launch_figures
+from tuning.report import read_criteria, read_launch, read_named, write_report
+from tuning.report.as_json import criteria_figures, launch_figures
 from tuning.report.comparison import best_so_far, comparison_rows
+from tuning.report.criteria import CriterionRank
 from tuning.report.files import write_comparison_files
 from tuning.report.parquet import TRIALS
 from tuning.results import Launch
@@ -72,10 +73,15 @@ def launch(study: Study) -> Launch:
 
 
 @pytest.fixture(scope="module")
-def written(study: Study, launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def criteria(study: Study, launch: Launch) -> list[CriterionRank]:
+    return read_criteria(MlflowClient(store_uri(study)), launch, QUIET)
+
+
+@pytest.fixture(scope="module")
+def written(study: Study, launch: Launch, criteria: list[CriterionRank], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the report."""
     folder = tmp_path_factory.mktemp("report")
-    assert write_report(study, launch, MlflowClient(store_uri(study)), folder, QUIET).refusal == ""
+    assert write_report(study, launch, criteria, MlflowClient(store_uri(study)), folder, QUIET).refusal == ""
     return folder
 
 
@@ -89,6 +95,7 @@ def test_the_page_shows_everything_that_a_sweep_leaves(page: Page) -> None:
         "What it found",
         "Leaderboard",
         "The blind choice",
+        "Criteria",
         "Curves: probe agreement",
         "Curves: test accuracy",
         "Importances",
@@ -151,8 +158,9 @@ def test_epochs_and_parameters_are_long_tables(written: Path, launch: Launch) ->
     assert dict(searched) == next(trial for trial in launch.trials if trial.number == 1).point
 
 
-def test_json_holds_the_figures_of_the_text(launch: Launch) -> None:
-    found = json.loads(to_json(launch_figures(launch)))
+def test_json_holds_the_figures_of_the_text(launch: Launch, criteria: list[CriterionRank]) -> None:
+    found = json.loads(to_json(launch_figures(launch) | criteria_figures(criteria)))
+    assert [rank["criterion"] for rank in found["criteria"]] == [rank.criterion for rank in criteria]
     assert (found["chosen"], found["epochs_run"]) == (0, launch.epochs_run)
     assert [trial["trial"] for trial in found["trials"]] == [trial.number for trial in launch.trials]
     assert found["trials"][0]["point"].keys() == {path.strip() for path in found["trials"][0]["point"]}
@@ -164,7 +172,7 @@ def test_a_store_that_has_moved_is_enough(study: Study, tmp_path: Path) -> None:
     shutil.copy(study.local / "mlflow.db", tmp_path / "runs")
     moved = load_study(STUDY, [f"storage={tmp_path / 'runs'}"])
     client, found = read_launch(moved, None, QUIET)
-    page = write_report(moved, found, client, tmp_path / "page", QUIET).page
+    page = write_report(moved, found, [], client, tmp_path / "page", QUIET).page
     assert len(Page(page.read_text()).headings) == 13
 
 
@@ -172,7 +180,7 @@ def test_a_sweep_under_way_without_labels_has_a_page_too(tmp_path: Path) -> None
     study = load_study(STUDY, [f"storage={tmp_path / 'runs'}", "name=blind"])
     made_store(study, num_trials=2, epochs=EPOCHS, labels=False, is_over=False)
     client, found = read_launch(study, None, QUIET)
-    text = write_report(study, found, client, tmp_path / "page", QUIET).page.read_text()
+    text = write_report(study, found, [], client, tmp_path / "page", QUIET).page.read_text()
     page = Page(text)
     assert "still under way" in text
     assert "The blind choice" not in page.headings
@@ -185,7 +193,7 @@ def test_what_a_trial_says_cannot_become_code_in_the_page(study: Study, launch: 
     trial = launch.trials[0]
     hostile = type(trial)(**(vars(trial) | {"reason": "<script>alert(1)</script>"}))
     changed = type(launch)(**(vars(launch) | {"trials": [hostile, *launch.trials[1:]]}))
-    page = write_report(study, changed, MlflowClient(store_uri(study)), tmp_path, QUIET).page.read_text()
+    page = write_report(study, changed, [], MlflowClient(store_uri(study)), tmp_path, QUIET).page.read_text()
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert(1)" not in page
 

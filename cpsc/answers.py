@@ -1,0 +1,82 @@
+"""Answers of a run's students, epoch by epoch, to the images of the probe set: what any criterion can be computed from later."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cpsc import checkpoint
+from cpsc.errors import CheckpointError
+
+KIND = "file of answers"
+VERSION = 1
+PRECISION = torch.float16
+"""Of the logits that are kept: 20 kB an epoch for 1,000 images of ten classes. No criterion's order of students hangs on more."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Logits on the same images. `teacher`: [N, C]; `students`: [E, N, C], the student after each of the `epochs`."""
+
+    teacher: Tensor
+    epochs: tuple[int, ...]
+    students: Tensor
+
+    @classmethod
+    def load(cls, path: Path) -> "Answers":
+        """Read what `AnswerLog.save` wrote, in float32. CheckpointError where it is something else."""
+        payload = checkpoint.load(path, kind=KIND, needs=("version", "teacher", "epochs", "students"))
+        checkpoint.check_version(payload, VERSION, path=path, kind=KIND)
+        if not _is_sound(payload):
+            raise CheckpointError(f"{path}: holds no logits of a teacher and, epoch by epoch, of students")
+        return cls(payload["teacher"].float(), tuple(payload["epochs"]), payload["students"].float())
+
+
+class AnswerLog:
+    """What a run's students have answered so far, beside the answers of the `teacher`, logits [N, C]."""
+
+    def __init__(self, teacher: Tensor) -> None:
+        self._teacher = _kept(teacher)
+        self._students: dict[int, Tensor] = {}
+
+    def add(self, epoch: int, logits: Tensor) -> None:
+        """Take in the `logits` [N, C] of the student after `epoch`; those of an epoch that is run again replace the first."""
+        self._students[epoch] = _kept(logits)
+
+    def save(self, path: Path) -> None:
+        """Write all to a file, atomically."""
+        epochs = sorted(self._students)
+        students = torch.stack([self._students[epoch] for epoch in epochs]) if epochs else torch.empty(0, *self._teacher.shape)
+        checkpoint.save({"version": VERSION, "teacher": self._teacher, "epochs": epochs, "students": students.to(PRECISION)}, path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a file. CheckpointError where it is none, or of other images."""
+        known = Answers.load(path)
+        if known.teacher.shape != self._teacher.shape:
+            found, wanted = tuple(known.teacher.shape), tuple(self._teacher.shape)
+            raise CheckpointError(f"{path}: holds answers to {found}, this run's are {wanted}")
+        self._students = {epoch: _kept(logits) for epoch, logits in zip(known.epochs, known.students, strict=True)}
+
+
+def _kept(logits: Tensor) -> Tensor:
+    """A copy; what float16 cannot hold is its largest: a student that diverges has answers too."""
+    largest = torch.finfo(PRECISION).max
+    return logits.detach().float().clamp(-largest, largest).to("cpu", PRECISION, copy=True)
+
+
+def _is_sound(payload: Mapping[str, Any]) -> bool:
+    teacher, epochs, students = payload["teacher"], payload["epochs"], payload["students"]
+    return (
+        isinstance(teacher, Tensor)
+        and isinstance(students, Tensor)
+        and isinstance(epochs, list)
+        and all(type(epoch) is int and epoch > 0 for epoch in epochs)
+        and len(set(epochs)) == len(epochs)
+        and teacher.ndim == 2
+        and teacher.is_floating_point()
+        and students.is_floating_point()
+        and students.shape == (len(epochs), *teacher.shape)
+    )

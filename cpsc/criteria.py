@@ -1,0 +1,156 @@
+"""Criteria: how good a student is, told from logits on the probe set and no label; the higher, the better it should be.
+
+Each compares the student's logits with the teacher's, both float [N, C] of the same N images, C classes, and costs no pass of a
+network. Which of them rank students as their accuracy does has been measured: see the README. Probe agreement is the one that
+people read; the others stand beside it so that this can be looked at again, on any launch that was ever recorded.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cpsc.metrics import agreement, mean_kl
+
+Criterion = Callable[[Tensor, Tensor], float]
+TEMPERATURES = tuple(2.0**power for power in torch.linspace(-2, 3, 11).tolist())
+"""A quarter to eight: of the student's answers, where its confidence is to be left out of the comparison."""
+
+
+def teacher_class_probability(student: Tensor, teacher: Tensor) -> float:
+    """Mean probability that the student gives to the teacher's class: agreement without steps of 1/N."""
+    return student.softmax(dim=1).gather(1, teacher.argmax(dim=1, keepdim=True)).mean().item()
+
+
+def logit_correlation(student: Tensor, teacher: Tensor) -> float:
+    """Mean cosine of the two networks' logits of an image, each without its mean: no scale, so no confidence, and no ties."""
+    return _correlation(student, teacher)
+
+
+def class_order(student: Tensor, teacher: Tensor) -> float:
+    """Mean rank correlation (Spearman) of the classes as the two networks order them: what the teacher says beside its class."""
+    return _correlation(_ranks(student), _ranks(teacher))
+
+
+def negative_kl(student: Tensor, teacher: Tensor) -> float:
+    """Mean KL(teacher || student), nats, with its sign turned."""
+    return -mean_kl(student, teacher)
+
+
+def negative_matched_kl(student: Tensor, teacher: Tensor) -> float:
+    """The same at that of `TEMPERATURES` of the student's at which it is smallest: it may be as sure as it likes."""
+    return max(-mean_kl(student / temperature, teacher) for temperature in TEMPERATURES)
+
+
+def overlap(student: Tensor, teacher: Tensor) -> float:
+    """Mean overlap of the two networks' probabilities, 1 minus their total variation."""
+    return torch.minimum(student.softmax(dim=1), teacher.softmax(dim=1)).sum(dim=1).mean().item()
+
+
+def doubtful_agreement(student: Tensor, teacher: Tensor) -> float:
+    """Agreement in which images count by exp(-margin / median margin) of the teacher's two highest logits: the close ones more."""
+    first, second = teacher.topk(2, dim=1).values.unbind(dim=1)
+    margins = first - second
+    weights = torch.exp(-margins / margins.median().clamp_min(torch.finfo(margins.dtype).tiny))
+    return _weighted_agreement(student, teacher, weights)
+
+
+def logit_cka(student: Tensor, teacher: Tensor) -> float:
+    """Linear CKA of the two networks' logits, each column without its mean (Kornblith et al. 2019, arXiv:1905.00414)."""
+    ours, theirs = student - student.mean(dim=0), teacher - teacher.mean(dim=0)
+    norms = (ours.T @ ours).norm() * (theirs.T @ theirs).norm()
+    return ((theirs.T @ ours).norm().square() / norms).nan_to_num().item()
+
+
+def nuclear_norm(student: Tensor, teacher: Tensor) -> float:
+    """Of the student's probabilities, over sqrt(N C): sure and spread over classes (Deng et al. 2023). No look at the teacher."""
+    probabilities = student.softmax(dim=1)
+    return (torch.linalg.matrix_norm(probabilities, ord="nuc") / probabilities.numel() ** 0.5).item()
+
+
+def information(student: Tensor, teacher: Tensor) -> float:
+    """Entropy of the student's mean answer minus the mean entropy of its answers, nats. No look at the teacher."""
+    probabilities = student.softmax(dim=1)
+    return (_entropy(probabilities.mean(dim=0)) - _entropy(probabilities).mean()).item()
+
+
+def confidence_norm(student: Tensor, teacher: Tensor) -> float:
+    """Norm of the student's probabilities, (mean p^4)^(1/4) (MaNo, Xie et al. 2024, arXiv:2405.18979). No look at the teacher."""
+    return student.softmax(dim=1).pow(4).mean().pow(0.25).item()
+
+
+CRITERIA: Mapping[str, Criterion] = {
+    "probe agreement": agreement,
+    "probability of the teacher's class": teacher_class_probability,
+    "logit correlation": logit_correlation,
+    "order of classes": class_order,
+    "KL": negative_kl,
+    "KL at the best temperature": negative_matched_kl,
+    "overlap of probabilities": overlap,
+    "agreement where the teacher doubts": doubtful_agreement,
+    "CKA of logits": logit_cka,
+    "nuclear norm": nuclear_norm,
+    "information": information,
+    "confidence": confidence_norm,
+}
+"""Those that look at one student alone, by the name that people read."""
+
+
+def peer_agreement(answers: Sequence[Tensor]) -> list[list[float]]:
+    """Of each student, its mean agreement with those of the other runs. `answers`: of each run, logits [E, N, C] of E students.
+
+    Agreement between independent students follows accuracy where most of them are good (Jiang et al. 2022, arXiv:2106.13799).
+    """
+    classes = [logits.argmax(dim=2) for logits in answers]
+    return [
+        [torch.stack([(other == student).float().mean() for other in _others(classes, run)]).mean().item() for student in students]
+        for run, students in enumerate(classes)
+    ]
+
+
+def discriminating_agreement(answers: Sequence[Tensor], teacher: Tensor) -> list[list[float]]:
+    """Agreement in which images count as they tell good students of the other runs from bad ones.
+
+    The weight of an image is the correlation, over those students, of agreement on it with agreement on all, none below zero:
+    the item discrimination of test theory, with the teacher's answers for the right ones.
+    """
+    agree = [(logits.argmax(dim=2) == teacher.argmax(dim=1)).float() for logits in answers]
+    found = []
+    for run, students in enumerate(agree):
+        others = torch.cat([rows for index, rows in enumerate(agree) if index != run])
+        weights = _columns_with_mean(others).clamp_min(0.0)
+        weights = weights if weights.sum() > 0 else torch.ones_like(weights)
+        found.append([((weights * student).sum() / weights.sum()).item() for student in students])
+    return found
+
+
+def _others(classes: Sequence[Tensor], run: int) -> list[Tensor]:
+    return [student for index, students in enumerate(classes) if index != run for student in students]
+
+
+def _columns_with_mean(rows: Tensor) -> Tensor:
+    """Correlation of each column of [S, N] with the mean of all -> [N]; 0 where either stands still."""
+    columns, mean = rows - rows.mean(dim=0), rows.mean(dim=1) - rows.mean()
+    return (columns.T @ mean / (columns.norm(dim=0) * mean.norm())).nan_to_num()
+
+
+def _weighted_agreement(student: Tensor, teacher: Tensor, weights: Tensor) -> float:
+    agrees = (student.argmax(dim=1) == teacher.argmax(dim=1)).to(weights.dtype)
+    return ((weights * agrees).sum() / weights.sum()).item()
+
+
+def _correlation(left: Tensor, right: Tensor) -> float:
+    """Mean over rows; 0 for one that says the same of all classes."""
+    return F.cosine_similarity(left - left.mean(dim=1, keepdim=True), right - right.mean(dim=1, keepdim=True), dim=1).mean().item()
+
+
+def _ranks(logits: Tensor) -> Tensor:
+    """Of each row's entries, from 0; equal ones share the mean of their ranks."""
+    smaller = (logits[:, None, :] < logits[:, :, None]).sum(dim=2)
+    equal = (logits[:, None, :] == logits[:, :, None]).sum(dim=2)
+    return smaller + (equal - 1) / 2
+
+
+def _entropy(probabilities: Tensor) -> Tensor:
+    return torch.special.entr(probabilities).sum(dim=-1)

@@ -1,0 +1,144 @@
+"""Criteria on trial: which of them would have ordered a launch's students as their test accuracy does."""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from mlflow import MlflowClient
+from rich import box
+from rich.table import Table
+
+from cpsc.answers import Answers
+from cpsc.criteria import CRITERIA, discriminating_agreement, peer_agreement
+from cpsc.errors import CheckpointError
+from tuning.display import percent
+from tuning.results import Launch, TrialRecord
+from tuning.tracking.client import FAILURES
+from tuning.trial.files import ANSWERS_FILE
+
+APART = 0.03
+"""Of test accuracy: pairs of students that are nearer to each other need not be told apart."""
+FEWEST = 3
+HEADINGS = ("criterion", "Spearman", "wrong pairs", "regret")
+
+
+@dataclass(frozen=True)
+class CriterionRank:
+    """How well a criterion orders students.
+
+    `spearman`: its rank correlation with test accuracy. `wrong_pairs`: of pairs of students more than `APART` from each other the
+    share that it does not put in order, ties among them. `regret`: what the student that it picks lies below the best one.
+    """
+
+    criterion: str
+    num_students: int
+    spearman: float
+    wrong_pairs: float
+    regret: float
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A trial's students that have both a test accuracy and answers, by epoch."""
+
+    accuracies: Sequence[float]
+    answers: Answers
+
+
+Track = Callable[[Iterable[TrialRecord], int], Iterable[TrialRecord]]
+
+
+def rank_criteria(client: MlflowClient, launch: Launch, track: Track = lambda trials, total: trials) -> list[CriterionRank]:
+    """Every criterion on all students of `launch`, the best first; nothing where there are no labels, or too few students.
+
+    Those are left out whose answers were not kept, as by earlier versions. `track` sees the trials pass as their answers are
+    fetched.
+    """
+    labelled = [trial for trial in launch.trials if trial.curves.get("test_accuracy")]
+    runs = [run for trial in track(labelled, len(labelled)) if (run := _run_of(client, trial)) is not None]
+    runs = [run for run in runs if run.answers.teacher.shape == runs[0].answers.teacher.shape]  # a store may hold anything
+    accuracies = np.array([accuracy for run in runs for accuracy in run.accuracies])
+    if len(accuracies) < FEWEST or np.ptp(accuracies) == 0:
+        return []
+    found = [_rank(name, np.array(values), accuracies) for name, values in _values(runs).items()]
+    return sorted(found, key=lambda rank: -rank.spearman)
+
+
+def criteria_table(launch: Launch, ranks: Sequence[CriterionRank]) -> Table:
+    """A row a criterion, as Markdown."""
+    title = f"{launch.name}: criteria against test accuracy, {ranks[0].num_students} students"
+    table = Table(title=title, title_justify="left", box=box.MARKDOWN)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="left" if heading == HEADINGS[0] else "right")
+    for row in criteria_rows(ranks):
+        table.add_row(*row)
+    return table
+
+
+def criteria_rows(ranks: Sequence[CriterionRank]) -> list[list[str]]:
+    """Texts under `HEADINGS`; regret in points."""
+    return [
+        [rank.criterion, f"{rank.spearman:.3f}", percent(rank.wrong_pairs), f"{100 * rank.regret:.2f} points"] for rank in ranks
+    ]
+
+
+def _run_of(client: MlflowClient, trial: TrialRecord) -> _Run | None:
+    answers = _fetch(client, trial)
+    if answers is None:
+        return None
+    accuracy = trial.curves["test_accuracy"]
+    kept = [index for index, epoch in enumerate(answers.epochs) if epoch in accuracy]
+    if not kept:
+        return None
+    epochs = tuple(answers.epochs[index] for index in kept)
+    return _Run([accuracy[epoch] for epoch in epochs], Answers(answers.teacher, epochs, answers.students[kept]))
+
+
+def _fetch(client: MlflowClient, trial: TrialRecord) -> Answers | None:
+    with tempfile.TemporaryDirectory(prefix="cpsc-") as folder:
+        try:
+            return Answers.load(Path(client.download_artifacts(trial.run_id, ANSWERS_FILE, folder)))
+        except (*FAILURES, CheckpointError):
+            return None  # not there yet, or of an earlier version
+
+
+def _values(runs: Sequence[_Run]) -> Mapping[str, list[float]]:
+    """By criterion, what it says of every student."""
+    alone = {
+        name: [criterion(student, run.answers.teacher) for run in runs for student in run.answers.students]
+        for name, criterion in CRITERIA.items()
+    }
+    if len(runs) < 2:
+        return alone
+    students = [run.answers.students for run in runs]
+    among = {
+        "agreement with other trials' students": peer_agreement(students),
+        "agreement on images that tell": discriminating_agreement(students, runs[0].answers.teacher),
+    }
+    return alone | {name: [value for run in values for value in run] for name, values in among.items()}
+
+
+def _rank(name: str, values: np.ndarray, accuracies: np.ndarray) -> CriterionRank:
+    order, truth = pd.Series(values).rank(), pd.Series(accuracies).rank()
+    spearman = 0.0 if order.nunique() == 1 else float(order.corr(truth))
+    return CriterionRank(
+        criterion=name,
+        num_students=len(values),
+        spearman=spearman,
+        wrong_pairs=_wrong_pairs(values, accuracies),
+        regret=float(accuracies.max() - accuracies[int(np.argmax(values))]),
+    )
+
+
+def _wrong_pairs(values: np.ndarray, accuracies: np.ndarray) -> float:
+    """A row at a time: of ten thousand students all pairs at once would not fit."""
+    wrong = total = 0
+    for value, accuracy in zip(values, accuracies, strict=True):
+        worse = accuracies < accuracy - APART
+        total += int(worse.sum())
+        wrong += int((values[worse] >= value).sum())
+    return wrong / total if total else math.nan
