@@ -48,8 +48,7 @@ def assert_same_state(left: Any, right: Any, where: str = "state") -> None:
 CONTINUE = """
 import json, sys
 from pathlib import Path
-from cpsc.answers import Answers
-from cpsc.metrics import agreement
+from cpsc.models import build_model, shapes_alone
 from tests.support.trials import BASES, make_context
 from tuning.trial.trainable import local_trainable
 
@@ -61,6 +60,8 @@ for base, changes in BASES.items():
     (folder / "end").mkdir()
     trainable.save_checkpoint(str(folder / "end"))
     (folder / "epochs.json").write_text(json.dumps(epochs))
+with shapes_alone():  # as a teacher's file is checked
+    build_model("wrn_10_1", num_classes=5, channels=1)
 slow = {"torch._dynamo", "torchvision", "mlflow", "sklearn"} & sys.modules.keys()
 assert not slow, f"{slow} take seconds to load"
 """
