@@ -241,14 +241,12 @@ def report(
     from tuning.report.as_json import criteria_figures, launch_figures
     from tuning.report.console import print_comparison, print_criteria, print_report
     from tuning.report.files import report_folder
-    from tuning.report.seed_table import REPEATED
+    from tuning.report.seed_table import compared_by_itself
     from tuning.study import load_study
 
     loaded = load_study(study, set_)
     if output is not None:
         _check_output(output)
-    is_grid = loaded.search.sampler == "grid"
-    compared = by.split(",") if by else [path for path in loaded.space if path != REPEATED] if is_grid else []
     display = Display(quiet=quiet)
     client, found = read_launch(loaded, launch, display)
     criteria = read_criteria(client, found, display)
@@ -257,7 +255,7 @@ def report(
     elif not quiet:
         print_report(found, list(loaded.space), Console())
         print_criteria(found, criteria, Console())
-        if compared:
+        if compared := by.split(",") if by else compared_by_itself(loaded):
             print_comparison(found, compared, Console(), target=target)
     if page:
         written = write_report(loaded, found, criteria, client, output or report_folder(loaded, found), display)

@@ -11,8 +11,9 @@ from rich.table import Table
 from tuning.outcome import Outcome
 from tuning.report.parquet import robustness
 from tuning.results import Launch, TrialRecord
+from tuning.study import Study
+from tuning.study.search_space import REPEATED_PATH
 
-REPEATED = "seed"
 POINTS = 100.0
 MEGABYTE = 1e6
 
@@ -39,6 +40,11 @@ def group_trials(launch: Launch, by: Sequence[str]) -> list[Group]:
         )
         for values, trials in groups.items()
     ]
+
+
+def compared_by_itself(study: Study) -> list[str]:
+    """The parameters by which a report compares trials if nobody says: those of a grid, which runs each point for its own sake."""
+    return [path for path in study.space if path != REPEATED_PATH] if study.search.sampler == "grid" else []
 
 
 def comparison_table(launch: Launch, by: Sequence[str], *, target: float) -> Table:

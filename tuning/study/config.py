@@ -205,19 +205,18 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
     dataset = _parse_dataset(config.pop("dataset", None))
     teacher = _parse_teacher(config.pop("teacher", None), dataset)
     probe = validate(_PROBE, config.pop("probe", {}), where="config.probe")
-    num_classes = class_count(config.pop("num_classes", None), dataset, teacher.published)
     base = BaseConfig(
-        own=config,
+        num_classes=class_count(config.pop("num_classes", None), dataset, teacher.published),
         by_method=_parse_by_method(config.pop("by_method", {})),
         preset=_parse_preset(config.pop("preset", None)),
-        num_classes=num_classes,
+        own=config,
     )
     _check_together(file, dataset, epochs=build_config(base, {}).epochs)
     space = parse_space(file.space, base, is_grid=file.search.sampler == "grid")
     points = _parse_points(file, space, base)
     _check_epochs(space, base)
     storage = _parse_storage(file.storage)
-    local = folder_path(file.local, "local") if file.local else Path("runs").absolute() if "://" in storage else Path(storage)
+    local = _local_folder(file.local, storage)
     check_fits(local, file.name)
     return Study(
         name=file.name,
@@ -238,6 +237,13 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
         local=local,
         source=raw,
     )
+
+
+def _local_folder(named: str | None, storage: str) -> Path:
+    """Where the driver keeps its own records: the storage, unless that is no folder of this machine."""
+    if named:
+        return folder_path(named, "local")
+    return Path("runs").absolute() if "://" in storage else Path(storage)
 
 
 def _check_tracking_uri(uri: str | None) -> None:
