@@ -79,4 +79,5 @@ def _is_sound(payload: Mapping[str, Any]) -> bool:
         and teacher.is_floating_point()
         and students.is_floating_point()
         and students.shape == (len(epochs), *teacher.shape)
+        and bool(teacher.isfinite().all() and students.isfinite().all())
     )

@@ -1,8 +1,7 @@
 """Criteria on trial: which of them would have ordered a launch's students as their test accuracy does."""
 
-import math
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from cpsc.criteria import CRITERIA, discriminating_agreement, peer_agreement
 from cpsc.errors import CheckpointError
 from tuning.display import percent
 from tuning.results import Launch, TrialRecord
+from tuning.results.from_mlflow import Track
 from tuning.tracking.client import FAILURES
 from tuning.trial.files import ANSWERS_FILE
 
@@ -31,13 +31,14 @@ class CriterionRank:
     """How well a criterion orders students.
 
     `spearman`: its rank correlation with test accuracy. `wrong_pairs`: of pairs of students more than `APART` from each other the
-    share that it does not put in order, ties among them. `regret`: what the student that it picks lies below the best one.
+    share that it does not put in order, ties among them; None where no two are so far apart. `regret`: how far the student that it
+    picks lies below the best one.
     """
 
     criterion: str
     num_students: int
     spearman: float
-    wrong_pairs: float
+    wrong_pairs: float | None
     regret: float
 
 
@@ -47,9 +48,6 @@ class _Run:
 
     accuracies: Sequence[float]
     answers: Answers
-
-
-Track = Callable[[Iterable[TrialRecord], int], Iterable[TrialRecord]]
 
 
 def rank_criteria(client: MlflowClient, launch: Launch, track: Track = lambda trials, total: trials) -> list[CriterionRank]:
@@ -134,11 +132,11 @@ def _rank(name: str, values: np.ndarray, accuracies: np.ndarray) -> CriterionRan
     )
 
 
-def _wrong_pairs(values: np.ndarray, accuracies: np.ndarray) -> float:
+def _wrong_pairs(values: np.ndarray, accuracies: np.ndarray) -> float | None:
     """A row at a time: of ten thousand students all pairs at once would not fit."""
     wrong = total = 0
     for value, accuracy in zip(values, accuracies, strict=True):
         worse = accuracies < accuracy - APART
         total += int(worse.sum())
         wrong += int((values[worse] >= value).sum())
-    return wrong / total if total else math.nan
+    return wrong / total if total else None

@@ -71,6 +71,7 @@ def test_a_thousand_images_of_ten_classes_take_twenty_kilobytes_an_epoch(tmp_pat
         {"epochs": (1, 2)},
         {"students": TEACHER},
         {"students": torch.zeros(2, 2, 4)},
+        {"students": torch.full((2, 2, 3), torch.nan)},
     ],
 )
 def test_a_file_of_something_else_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
