@@ -57,7 +57,7 @@ class Swept(NamedTuple):
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
     folder = tmp_path_factory.mktemp("sweep")
     study = write_study(folder / "tiny.yaml", tiny_study())
-    done = run_cli("sweep", study, cwd=folder)
+    done = call_cli("sweep", study, cwd=folder)
     assert done.returncode == 0, done.stderr
     client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
     return Swept(folder, study, done.stdout + done.stderr, client)

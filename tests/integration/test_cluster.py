@@ -111,6 +111,7 @@ def test_a_sweep_goes_on_as_nodes_are_added_given_notice_and_killed(cluster: Clu
         assert [value for _, value in curve] == alone[metric], f"{metric} differs from the undisturbed trial's"
 
 
+@pytest.mark.long
 def test_nodes_come_with_a_sweep_and_go_when_it_is_over(ray_folder: Path, teacher: Path, tmp_path: Path, token: str) -> None:
     scaling = {"max_workers": 2, "idle_timeout_minutes": 0.05}
     launch, log = tmp_path / "runs" / "tiny", tmp_path / "driver.log"

@@ -47,6 +47,7 @@ def num_compiled() -> int:
     return counters["stats"]["unique_graphs"]
 
 
+@pytest.mark.long  # a minute: the first graphs of a process are compiled
 @pytest.mark.parametrize(
     "changes",
     [
@@ -79,6 +80,7 @@ def test_a_network_answers_with_other_weights_compiled_as_it_does_plain() -> Non
     assert (other - plain).abs().max() > 0.2
 
 
+@pytest.mark.long
 def test_a_second_trial_of_the_same_shapes_compiles_nothing(measurement: Measurement) -> None:
     first = without_timings(run(CONFIG, measurement).run_epoch())
     known = num_compiled()
@@ -89,6 +91,7 @@ def test_a_second_trial_of_the_same_shapes_compiles_nothing(measurement: Measure
     assert again == first
 
 
+@pytest.mark.long
 def test_two_epochs_and_two_more_after_a_file_equal_four_bit_for_bit(measurement: Measurement, tmp_path) -> None:
     whole, first, second = (run(CONFIG, measurement) for _ in range(3))
     expected = [without_timings(whole.run_epoch()) for _ in range(4)]
