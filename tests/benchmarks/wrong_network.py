@@ -40,6 +40,8 @@ class Examined:
     accuracy: float
     verdict: Verdict
     is_accepted: bool
+    is_rivalled: bool
+    """Others fit as well."""
 
     @property
     def is_right(self) -> bool:
@@ -52,7 +54,7 @@ class Examined:
     @property
     def is_undecided(self) -> bool:
         """Then it is said, and asked where several networks share the keys; neither taken nor refused in silence."""
-        return self.verdict.obstacle is not None and self.is_accepted
+        return self.is_accepted and (self.verdict.obstacle is not None or self.is_rivalled)
 
     def __str__(self) -> str:
         factor, distance = (
@@ -60,7 +62,7 @@ class Examined:
         )
         judged = "?  " if self.is_undecided else "ok " if self.is_judged_right else "BAD"
         into = "itself" if self.is_right else self.loaded
-        fits = "fits" if self.is_accepted else "fits, but another fits far better"
+        fits = "fits, as another does" if self.is_undecided else "fits" if self.is_accepted else "fits, but another fits far better"
         why = (self.verdict.fault or self.verdict.obstacle or fits).partition(" gives it away")[0]
         return f"{judged} {self.trained:32s} {self.accuracy:6.1%}  in {into:46s} factor {factor} distance {distance} {why}"
 
@@ -103,7 +105,7 @@ def _examined(teacher: Teacher) -> list[Examined]:
     examined = examine_variants(teacher, CPU)
     fits, accuracy = fitting(examined), teacher.test_accuracy or 0.0
     return [
-        Examined(teacher.arch, arch, accuracy, verdict, arch in fits or (verdict.obstacle is not None and not fits))
+        Examined(teacher.arch, arch, accuracy, verdict, arch in fits or (verdict.obstacle is not None and not fits), len(fits) > 1)
         for arch, verdict in examined.items()
     ]
 

@@ -35,7 +35,7 @@ def settle_network(
         return teacher, f"{_finding(examined[teacher.arch])}, {chosen}"
     if fault := _open_fault(teacher, examined) if is_open else _fault(teacher, examined):
         _refuse(f"config.teacher: {origin} {fault}", display, force=force)
-    return teacher, _finding(examined[teacher.arch])
+    return teacher, _finding(examined[teacher.arch]) + _also_fitting(teacher, examined)
 
 
 def _open_fault(teacher: Teacher, examined: Mapping[str, Verdict]) -> str:
@@ -96,6 +96,13 @@ def _finding(verdict: Verdict) -> str:
     if verdict.distance is not None:
         figures.append(f"distance {verdict.distance:.2g}")
     return f"its batch norms {'do not fit' if verdict.fault else 'fit'} ({', '.join(figures)})"
+
+
+def _also_fitting(teacher: Teacher, examined: Mapping[str, Verdict]) -> str:
+    """Other networks that fit as well as the one that was named: then nothing but that name speaks for it."""
+    fits = fitting(examined)
+    others = [arch for arch in fits if arch != teacher.arch]
+    return f", so would those of {_listed(others)}: the name alone tells them apart" if others and teacher.arch in fits else ""
 
 
 def _listed(archs: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ import pytest
 
 from cpsc.misfit import Verdict
 from tests.support.malformed import sound_teacher
-from tuning.trial.network_check import _fault
+from tuning.trial.network_check import _also_fitting, _fault
 
 AT_FAULT = Verdict(1.5, None, "block3 gives it away")
 UNDECIDED = Verdict(1.25, None, None, "layer4 has maps of 4x4 pixels, nearly all border")
@@ -44,3 +44,20 @@ def test_a_network_that_is_named_gives_way_to_one_that_fits_far_better(verdict: 
 
 def test_a_network_that_is_left_open_is_taken_where_no_other_fits() -> None:
     assert _fault(sound_teacher(), {"wrn_10_1": UNDECIDED, "wrn_10_1-stem_stride_2": AT_FAULT}) == ""
+
+
+@pytest.mark.parametrize(
+    ("verdict", "other", "said"),
+    [
+        (FITS, Verdict(1.0, 0.019, None), ", so would those of stem_stride_2: the name alone tells them apart"),
+        (FITS, Verdict(1.0, 0.021, None), ""),
+        (FITS, AT_FAULT, ""),
+        (FITS, UNDECIDED, ""),
+        (UNDECIDED, AT_FAULT, ""),
+        (AT_FAULT, FITS, ""),
+    ],
+)
+def test_a_network_that_is_named_is_not_taken_in_silence_where_another_fits_as_well(
+    verdict: Verdict, other: Verdict, said: str
+) -> None:
+    assert _also_fitting(sound_teacher(), {"wrn_10_1": verdict, "wrn_10_1-stem_stride_2": other}) == said
