@@ -1,8 +1,8 @@
 """Criteria: how good a student is, told from logits on the probe set and no label; the higher, the better it should be.
 
 Each compares the student's logits with the teacher's, both float [N, C] of the same N images, C classes, and costs no pass of a
-network. Which of them rank students as their accuracy does has been measured: see the README. Probe agreement is the one that
-people read; the others stand beside it so that this can be looked at again, on any launch that was ever recorded.
+network. Probe agreement is the one that searches follow and people read; which of them orders students as their accuracy does is
+looked at wherever there are labels, on any launch whose answers were kept.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -118,15 +118,15 @@ def discriminating_agreement(answers: Sequence[Tensor], teacher: Tensor) -> list
     agree = [(logits.argmax(dim=2) == teacher.argmax(dim=1)).float() for logits in answers]
     found = []
     for run, students in enumerate(agree):
-        others = torch.cat([rows for index, rows in enumerate(agree) if index != run])
-        weights = _columns_with_mean(others).clamp_min(0.0)
+        weights = _columns_with_mean(torch.stack(_others(agree, run))).clamp_min(0.0)
         weights = weights if weights.sum() > 0 else torch.ones_like(weights)
         found.append([((weights * student).sum() / weights.sum()).item() for student in students])
     return found
 
 
-def _others(classes: Sequence[Tensor], run: int) -> list[Tensor]:
-    return [student for index, students in enumerate(classes) if index != run for student in students]
+def _others(runs: Sequence[Tensor], run: int) -> list[Tensor]:
+    """The students of all runs but one."""
+    return [student for index, students in enumerate(runs) if index != run for student in students]
 
 
 def _columns_with_mean(rows: Tensor) -> Tensor:

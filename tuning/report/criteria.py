@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from mlflow import MlflowClient
 from rich import box
 from rich.table import Table
@@ -17,6 +16,7 @@ from cpsc.errors import CheckpointError
 from tuning.display import percent
 from tuning.results import Launch, TrialRecord
 from tuning.results.from_mlflow import Track
+from tuning.results.model import spearman
 from tuning.tracking.client import FAILURES
 from tuning.trial.files import ANSWERS_FILE
 
@@ -30,9 +30,9 @@ HEADINGS = ("criterion", "Spearman", "wrong pairs", "regret")
 class CriterionRank:
     """How well a criterion orders students.
 
-    `spearman`: its rank correlation with test accuracy. `wrong_pairs`: of pairs of students more than `APART` from each other the
-    share that it does not put in order, ties among them; None where no two are so far apart. `regret`: how far the student that it
-    picks lies below the best one.
+    `spearman`: its rank correlation with test accuracy, 0 where it says the same of all. `wrong_pairs`: of pairs of students more
+    than `APART` from each other the share that it does not put in order, ties among them; None where no two are so far apart.
+    `regret`: how far the student that it picks lies below the best one.
     """
 
     criterion: str
@@ -121,12 +121,10 @@ def _values(runs: Sequence[_Run]) -> Mapping[str, list[float]]:
 
 
 def _rank(name: str, values: np.ndarray, accuracies: np.ndarray) -> CriterionRank:
-    order, truth = pd.Series(values).rank(), pd.Series(accuracies).rank()
-    spearman = 0.0 if order.nunique() == 1 else float(order.corr(truth))
     return CriterionRank(
         criterion=name,
         num_students=len(values),
-        spearman=spearman,
+        spearman=spearman(values.tolist(), accuracies.tolist()) or 0.0,
         wrong_pairs=_wrong_pairs(values, accuracies),
         regret=float(accuracies.max() - accuracies[int(np.argmax(values))]),
     )

@@ -108,12 +108,7 @@ class Launch:
     def rank_correlation(self) -> float | None:
         """Spearman's, of probe agreement and test accuracy over all trial-epochs; None below three or without labels."""
         pairs = self.agreements_and_accuracies()
-        if len(pairs) < 3 or any(len(set(side)) == 1 for side in zip(*pairs, strict=True)):
-            return None
-        import pandas as pd  # not above: it takes longer than all else here
-
-        agreement, accuracy = (pd.Series(side).rank() for side in zip(*pairs, strict=True))
-        return float(agreement.corr(accuracy))
+        return None if len(pairs) < 3 else spearman(*zip(*pairs, strict=True))
 
     def regret(self) -> float | None:
         """Best test accuracy among the trials' results minus that of the chosen one; None without labels."""
@@ -140,6 +135,15 @@ class SweepSummary:
     """Share of the sweep's wall time that tracking calls took, in callbacks and in the delivering thread."""
     earlier_s: float = 0.0
     """What earlier attempts took, each up to its last sign of life; `elapsed_s` and `tracking_share` are this one's."""
+
+
+def spearman(left: Sequence[float], right: Sequence[float]) -> float | None:
+    """Rank correlation of two rows of numbers; None where one of them says the same throughout."""
+    if len(set(left)) == 1 or len(set(right)) == 1:
+        return None
+    import pandas as pd  # not above: it takes longer than all else here
+
+    return float(pd.Series(left).rank().corr(pd.Series(right).rank()))
 
 
 def ranked(trials: Iterable[TrialRecord], objective: str) -> list[TrialRecord]:

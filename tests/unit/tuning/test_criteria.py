@@ -95,7 +95,7 @@ def test_a_criterion_that_says_the_same_of_all_ranks_nothing(tmp_path: Path) -> 
     assert {rank.wrong_pairs for rank in found.values()} == {1.0}
 
 
-def test_answers_to_other_images_than_the_first_trials_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_to_other_images_than_the_first_trials_are_left_out(tmp_path: Path) -> None:
     store = Store(tmp_path, {"a": {1: 4, 2: 8, 3: 9}})
 
     def download(run_id: str, name: str, target: str) -> str:
