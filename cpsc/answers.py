@@ -1,7 +1,7 @@
-"""Answers of a run's students, epoch by epoch, to the images of the probe set: what any criterion can be computed from later."""
+"""Answers of a run's students, epoch by epoch, to the images that they are compared on: any criterion can be computed later."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,20 @@ PRECISION = torch.float16
 
 @dataclass(frozen=True)
 class Answers:
-    """Logits on the same images. `teacher`: [N, C]; `students`: [E, N, C], the student after each of the `epochs`."""
+    """Logits on the same images. `teacher`: [N, C]; `students`: [E, N, C], the student after each of the `epochs`.
+
+    `sources`: int64 [N], where each image comes from, as `cpsc.examiners.Exam` counts; `own`: the one that is the run's own.
+    """
 
     teacher: Tensor
     epochs: tuple[int, ...]
     students: Tensor
+    sources: Tensor
+    own: int | None = None
+
+    def from_source(self, which: Tensor) -> "Answers":
+        """Those to the images that the mask `which` [N] picks."""
+        return replace(self, teacher=self.teacher[which], students=self.students[:, which], sources=self.sources[which])
 
     @classmethod
     def load(cls, path: Path) -> "Answers":
@@ -32,14 +41,20 @@ class Answers:
         checkpoint.check_version(payload, VERSION, path=path, kind=KIND)
         if not _is_sound(payload):
             raise CheckpointError(f"{path}: holds no logits of a teacher and, epoch by epoch, of students")
-        return cls(payload["teacher"].float(), tuple(payload["epochs"]), payload["students"].float())
+        sources = payload.get("sources", torch.zeros(len(payload["teacher"]))).long()
+        return cls(payload["teacher"].float(), tuple(payload["epochs"]), payload["students"].float(), sources, payload.get("own"))
 
 
 class AnswerLog:
-    """What a run's students have answered so far, beside the answers of the `teacher`, logits [N, C]."""
+    """What a run's students have answered so far, beside the answers of the `teacher`, logits [N, C].
 
-    def __init__(self, teacher: Tensor) -> None:
+    `sources` [N]: where the images come from, all from the probe set unless said; `own`: the source that is the run's own.
+    """
+
+    def __init__(self, teacher: Tensor, sources: Tensor | None = None, *, own: int | None = None) -> None:
         self._teacher = _kept(teacher)
+        self._sources = torch.zeros(len(teacher), dtype=torch.int64) if sources is None else sources.cpu()
+        self._own = own
         self._students: dict[int, Tensor] = {}
 
     def add(self, epoch: int, logits: Tensor) -> None:
@@ -52,12 +67,13 @@ class AnswerLog:
         students = (
             torch.stack([self._students[epoch] for epoch in epochs]) if epochs else self._teacher.new_empty(0, *self._teacher.shape)
         )
-        checkpoint.save({"version": VERSION, "teacher": self._teacher, "epochs": epochs, "students": students}, path)
+        where = {"sources": self._sources.to(torch.int16), "own": self._own}
+        checkpoint.save({"version": VERSION, "teacher": self._teacher, "epochs": epochs, "students": students, **where}, path)
 
     def load(self, path: Path) -> None:
         """Go on from a file. CheckpointError where it is none, or of other images."""
         known = Answers.load(path)
-        if known.teacher.shape != self._teacher.shape:
+        if known.teacher.shape != self._teacher.shape or not torch.equal(known.sources, self._sources):
             found, wanted = tuple(known.teacher.shape), tuple(self._teacher.shape)
             raise CheckpointError(f"{path}: holds answers to {found}, this run's are {wanted}")
         self._students = {epoch: _kept(logits) for epoch, logits in zip(known.epochs, known.students, strict=True)}
@@ -71,8 +87,10 @@ def _kept(logits: Tensor) -> Tensor:
 
 def _is_sound(payload: Mapping[str, Any]) -> bool:
     teacher, epochs, students = payload["teacher"], payload["epochs"], payload["students"]
+    sources, own = payload.get("sources"), payload.get("own")  # absent where an earlier version wrote it
     return (
-        isinstance(teacher, Tensor)
+        (own is None or type(own) is int)
+        and isinstance(teacher, Tensor)
         and isinstance(students, Tensor)
         and isinstance(epochs, list)
         and all(type(epoch) is int and epoch > 0 for epoch in epochs)
@@ -82,4 +100,9 @@ def _is_sound(payload: Mapping[str, Any]) -> bool:
         and students.is_floating_point()
         and students.shape == (len(epochs), *teacher.shape)
         and bool(teacher.isfinite().all() and students.isfinite().all())
+        and (sources is None or _are_sources(sources, len(teacher)))
     )
+
+
+def _are_sources(sources: object, num_images: int) -> bool:
+    return isinstance(sources, Tensor) and (sources.dtype, tuple(sources.shape)) == (torch.int16, (num_images,))

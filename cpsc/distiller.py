@@ -12,6 +12,7 @@ from cpsc.config import DistillConfig
 from cpsc.data.dataset import Split
 from cpsc.device import DTYPES, autocast, peak_memory, place, resolve_precision
 from cpsc.errors import CheckpointError, ConfigError, DivergedError
+from cpsc.examiners import ExamImages, balanced, run_digest
 from cpsc.execution import PLAIN, compiled
 from cpsc.generative_replay import Replay
 from cpsc.history import RunHistory
@@ -36,10 +37,10 @@ GRID_COLUMNS = 8
 class Distiller:
     """Alternating generator/student training of one student.
 
-    `probe` is what the data-free objective is measured on; `test`, labelled real images, is recorded where it is given and
-    steers nothing unless `objective` is ``test_accuracy``. A `measurement`, which runs may share, says all that instead. The
-    best epoch's student is kept beside the last. Same config, teacher, device and thread count: same numbers, also across
-    `state_dict` and back.
+    `probe` and `examiners` are what data-free objectives are measured on; `test`, labelled real images, is recorded where it
+    is given and steers nothing unless `objective` is ``test_accuracy``. A `measurement`, which runs may share, says all that
+    instead. The best epoch's student is kept beside the last. Same config, teacher, device and thread count: same numbers, also
+    across `state_dict` and back.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Distiller:
         teacher: Teacher,
         *,
         probe: ProbeSet | None = None,
+        examiners: ExamImages | None = None,
         test: Split | None = None,
         device: torch.device | None = None,
         objective: str = "probe_agreement",
@@ -55,16 +57,20 @@ class Distiller:
     ) -> None:
         if objective not in CURVES:
             raise ConfigError(f"objective {objective!r}: unknown, use one of {', '.join(CURVES)}")
-        self._measurement = measurement or Measurement(teacher, device or torch.device("cpu"), probe=probe, test=test)
+        self._measurement = measurement or Measurement(
+            teacher, device or torch.device("cpu"), probe=probe, examiners=examiners, test=test
+        )
         if objective not in self._measurement.objectives:
-            raise ConfigError("objective test_accuracy needs labelled test images, none were given")
+            needed = "labelled test images" if objective == "test_accuracy" else "a probe set and examiners' images"
+            raise ConfigError(f"objective {objective} needs {needed}, none were given")
         self.config = config
         self.objective = objective
         self.device = self._measurement.device
         self.teacher = self._measurement.network
         self.epoch = 0
-        self.probe_logits: Tensor | None = None
-        """The student's on the probe images, [N, C], when it was last evaluated."""
+        self.answers: Tensor | None = None
+        """The student's logits [N, C] on probe and examiners' images when it was last evaluated."""
+        self._own = self._measurement.own_source(run_digest(config))
         self._history = RunHistory(objective)
         self._teacher_info = teacher
         self._build(teacher)
@@ -76,6 +82,10 @@ class Distiller:
 
         Raises DivergedError where a term is not finite or has exploded; the run cannot go on after that.
         """
+        return self._measured(self.train_epoch())
+
+    def train_epoch(self) -> Metrics:
+        """The same, and measure nothing -> what training itself tells; for runs of which nothing but their images is asked."""
         started = time.perf_counter()
         self.epoch += 1
         metrics = run_epoch(
@@ -85,7 +95,26 @@ class Distiller:
             diverged_above=self.config.diverged_above,
         )
         metrics |= self._phases.figures() | {"replay_bytes": float(self.num_stored_bytes)}
-        metrics |= {"epoch": self.epoch, "train_s": time.perf_counter() - started} | self._phases.learning_rates(self.epoch)
+        return metrics | {"epoch": self.epoch, "train_s": time.perf_counter() - started} | self._phases.learning_rates(self.epoch)
+
+    def adopt_epoch(self, parts: Mapping[str, Any], trained: Metrics) -> Metrics:
+        """Take over the next epoch as another process has trained it -> the same as `run_epoch` would have said.
+
+        `parts`: as `parts_state` was there after it; `trained`: as `train_epoch` has said. CheckpointError where they are of
+        another config's run, or of another epoch.
+        """
+        if trained.get("epoch") != self.epoch + 1:
+            raise CheckpointError(f"holds epoch {trained.get('epoch')}, the next is {self.epoch + 1}")
+        self.continue_after(self.epoch + 1, parts)
+        return self._measured(dict(trained))
+
+    def continue_after(self, epoch: int, parts: Mapping[str, Any]) -> None:
+        """Be the run as it was after `epoch`, by `parts_state`, with nothing measured. CheckpointError: see `load_state_dict`."""
+        self._load_parts(parts)
+        self.epoch = epoch
+
+    def _measured(self, metrics: Metrics) -> Metrics:
+        started = time.perf_counter()
         metrics |= self.evaluate()
         if self.epoch == self.config.epochs:  # it is not cheap, and tells of the finished generator
             metrics |= self.evaluate_images()
@@ -94,13 +123,13 @@ class Distiller:
             raise DivergedError(f"{broken} is not finite after epoch {self.epoch}")
         metrics |= self._history.add(metrics, self.student)
         metrics["images_per_s"] = self.config.schedule.images_per_epoch / metrics["train_s"]
-        metrics["epoch_s"] = time.perf_counter() - started
+        metrics["epoch_s"] = metrics["train_s"] + time.perf_counter() - started
         metrics["peak_memory_bytes"] = float(peak_memory(self.device))
         return metrics
 
     def evaluate(self) -> Metrics:
-        """The student as it is: `probe_agreement`, `probe_kl`, `test_accuracy`, `test_agreement`, where there are images for it."""
-        metrics, self.probe_logits = self._measurement.of_student(self.student)
+        """The student as it is, on all images that there are for it: see `Measurement.of_student`."""
+        metrics, self.answers = self._measurement.of_student(self.student, own=self._own)
         return metrics
 
     def evaluate_images(self) -> Metrics:
@@ -125,6 +154,16 @@ class Distiller:
             found = pixels[labels == row][:GRID_COLUMNS].cpu()
             grid[row, : len(found)] = found
         return grid
+
+    def draw_images(self, num: int, *, part: int, num_parts: int) -> Tensor:
+        """`num` images as they are made now, of all classes that the teacher sees in them alike -> uint8 [num, K, H, W].
+
+        Fewer where a pool has not so many. Of `num_parts` draws each has others, also after more epochs. Changes nothing.
+        """
+        pixels, _ = self._examples(math.ceil(num * num_parts / self._teacher_info.num_classes))
+        pixels = pixels[part::num_parts]
+        classes = predict(self.teacher, self._teacher_info.normalisation.normalise(pixels)).argmax(dim=1)
+        return balanced(pixels, classes, num).cpu()
 
     def _examples(self, per_class: int) -> tuple[Tensor, Tensor | None]:
         with self._autocast():  # as they are made for the student
@@ -151,8 +190,12 @@ class Distiller:
             "version": STATE_VERSION,
             "epoch": self.epoch,
             **self._history.state_dict(),
-            "parts": {name: part.state_dict() for name, part in self._parts().items()},
+            "parts": self.parts_state(),
         }
+
+    def parts_state(self) -> dict[str, Any]:
+        """Networks, optimizers and random streams, without what was measured."""
+        return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`; CheckpointError where it is of another format or of another config's run.
@@ -160,17 +203,20 @@ class Distiller:
         A refused state may be half taken in: build the run anew before going on.
         """
         _check_entries(state)
+        self._load_parts(state["parts"])
+        self.epoch = state["epoch"]
+        self._history.load_state_dict(state)
+
+    def _load_parts(self, state: Mapping[str, Any]) -> None:
         parts = self._parts()
-        if odd := parts.keys() ^ state["parts"].keys():
+        if odd := parts.keys() ^ state.keys():
             raise CheckpointError(f"checkpoint and config disagree on parts: {', '.join(sorted(map(str, odd)))}")
         for name, part in parts.items():
             try:
-                part.load_state_dict(state["parts"][name])
+                part.load_state_dict(state[name])
             except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
                 reason = next(iter(str(error).splitlines()[-1:]), type(error).__name__).strip()
                 raise CheckpointError(f"checkpoint's {name} does not fit this config: {reason}") from error
-        self.epoch = state["epoch"]
-        self._history.load_state_dict(state)
 
     @property
     def best_student(self) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from cpsc.config import Precision
 from cpsc.data.dataset import Split
 from cpsc.device import DTYPES, cast_weights
 from cpsc.errors import ConfigError
+from cpsc.examiners import PROBE, Exam, ExamImages
 from cpsc.frechet import frechet_distance, inception_fid, penultimate_features
 from cpsc.metrics import accuracy, agreement, mean_kl, predict
 from cpsc.models import is_import_path
@@ -39,16 +40,17 @@ class _ImageSet(NamedTuple):
 
 
 class StudentMeasured(NamedTuple):
-    """What a student was found to be, and its logits [N, C] on the probe images, where there are any."""
+    """What a student was found to be, and its logits [N, C] on probe and examiners' images, where there are any."""
 
     metrics: Metrics
-    probe_logits: Tensor | None
+    answers: Tensor | None
 
 
 class Measurement:
     """The teacher's network on a device, and the images that students are compared on, about which it is asked once.
 
-    `probe`: images that need no data; `test`: labelled real ones; either may be absent, and so are its measurements then.
+    `probe`: images that need no data; `examiners`: those of other runs, which count beside them; `test`: labelled real ones;
+    any may be absent, and so are its measurements then.
     Nothing here changes as students train: all runs of a process can share one.
     """
 
@@ -58,17 +60,22 @@ class Measurement:
         device: torch.device,
         *,
         probe: ProbeSet | None = None,
+        examiners: ExamImages | None = None,
         test: Split | None = None,
         inception: InceptionReference | None = None,
     ) -> None:
         if probe is not None and probe.teacher_digest != teacher.digest:
             raise ConfigError("the probe set was made from another teacher: make one from this teacher")
+        if examiners is not None and (probe is None or examiners.teacher_digest != teacher.digest):
+            raise ConfigError("examiners' images count beside a probe set, both made with this teacher")
         self.teacher, self.device = teacher, device
         self.network = teacher.build(device)
         self._networks: dict[Precision, nn.Module] = {}
         self._recorders: dict[nn.Module, StatisticsRecorder] = {}
         self._inception = inception
         self._probe = self._prepared(probe.images, None) if probe is not None else None
+        self._examiners = examiners
+        self._examined_on = self._prepared(examiners.images, None) if examiners is not None else None
         self._test = self._prepared(test.images, test.labels) if test is not None else None
 
     def network_in(self, precision: Precision) -> nn.Module:
@@ -89,26 +96,58 @@ class Measurement:
     @property
     def objectives(self) -> set[str]:
         """What a student can be chosen by."""
-        return {"probe_agreement"} | ({"test_accuracy"} if self._test is not None else set())
+        blind = {"probe_agreement"} | ({"exam_agreement"} if self._examiners is not None else set())
+        return blind | ({"test_accuracy"} if self._test is not None else set())
 
     @property
-    def teacher_probe_logits(self) -> Tensor | None:
-        """The teacher's on the probe images, [N, C]."""
-        return None if self._probe is None else self._probe.answers
+    def teacher_answers(self) -> Tensor | None:
+        """The teacher's logits [N, C] on the probe set and the examiners' images behind it."""
+        if self._probe is None or self._examined_on is None:
+            return None if self._probe is None else self._probe.answers
+        return torch.cat([self._probe.answers, self._examined_on.answers])
 
-    def of_student(self, student: nn.Module) -> StudentMeasured:
-        """`probe_agreement` and `probe_kl`; `test_accuracy` and `test_agreement` with the teacher."""
+    @cached_property
+    def exam(self) -> Exam | None:
+        """Where each of those images comes from, and what students are asked."""
+        if self._probe is None:
+            return None
+        ours = torch.full((len(self._probe.images),), PROBE)
+        return Exam(ours if self._examiners is None else torch.cat([ours, self._examiners.sources]))
+
+    def own_source(self, run: str) -> int | None:
+        """The source of the images that the run of that `run_digest` has made itself, if any are its own."""
+        return None if self._examiners is None else self._examiners.source_of(run)
+
+    def of_student(self, student: nn.Module, *, own: int | None = None) -> StudentMeasured:
+        """`probe_agreement` and `probe_kl`; `test_accuracy` and `test_agreement` with the teacher.
+
+        With examiners also `exam_agreement`, which students are chosen by, `held_out_agreement`, the same on images that have no
+        part in the choice, and `examiner_agreement`: see `Exam.scores`. `own`: the source that does not count.
+        """
         metrics: Metrics = {}
-        probe_logits = None
+        answers = None
         if self._probe is not None:
-            probe_logits = predict(student, self._probe.images)
-            metrics["probe_agreement"] = agreement(probe_logits, self._probe.answers)
-            metrics["probe_kl"] = mean_kl(probe_logits, self._probe.answers)
+            answers = predict(student, self._probe.images)
+            metrics["probe_agreement"] = agreement(answers, self._probe.answers)
+            metrics["probe_kl"] = mean_kl(answers, self._probe.answers)
+        if self._examined_on is not None and answers is not None:
+            answers = torch.cat([answers, predict(student, self._examined_on.images)])
+            metrics |= self._exam_metrics(answers, own)
         if self._test is not None and self._test.labels is not None:
             logits = predict(student, self._test.images)
             metrics["test_accuracy"] = accuracy(logits, self._test.labels)
             metrics["test_agreement"] = agreement(logits, self._test.answers)
-        return StudentMeasured(metrics, probe_logits)
+        return StudentMeasured(metrics, answers)
+
+    def _exam_metrics(self, answers: Tensor, own: int | None) -> Metrics:
+        assert self.exam is not None
+        assert self.teacher_answers is not None
+        scores = self.exam.scores(answers, self.teacher_answers, own=own)
+        return {
+            "exam_agreement": scores.chosen_by,
+            "held_out_agreement": scores.held_out,
+            "examiner_agreement": scores.examiners,
+        }
 
     def of_images(self, images: Tensor) -> Metrics:
         """How far synthetic `images`, uint8 [N, K, H, W], are from real ones: `teacher_frechet_distance`, and `fid`.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-CURVES = ("probe_agreement", "test_accuracy")
+CURVES = ("exam_agreement", "probe_agreement", "test_accuracy")
 """What a student may be chosen by."""
 
 

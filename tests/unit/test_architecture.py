@@ -27,7 +27,7 @@ CPSC_LAYERS = (
     {"methods"},
     {"loop", "deploy", "presets"},
     {"observation", "misfit"},
-    {"probe"},
+    {"probe", "examiners"},
     {"measurement"},
     {"history", "phases"},
     {"distiller"},

@@ -83,16 +83,20 @@ def summary_lines(launch: Launch, searched: Sequence[str]) -> list[str]:
     if regret is not None:
         lines.append(f"regret of the choice: {100 * regret:.2f} points below the best trial's test accuracy")
     if correlation is not None:
-        lines.append(f"rank correlation of probe agreement and test accuracy over all trial-epochs: {correlation:.3f}")
+        blind = launch.blind_metric.replace("_", " ")
+        lines.append(f"rank correlation of {blind} and test accuracy over all trial-epochs: {correlation:.3f}")
     return lines
 
 
 def _chosen_lines(chosen: TrialRecord, objective: str, searched: Sequence[str]) -> list[str]:
-    how = "without a real image" if objective == "probe_agreement" else "by labelled images"
+    how = "by labelled images" if objective == "test_accuracy" else "without a real image"
     kl = chosen.at_best("probe_kl", objective)
     figures = f"{objective} {percent(chosen.at_best(objective, objective))}" + ("" if kl is None else f", probe KL {kl:.4f}")
     values = ", ".join(f"{path} {_format_value(chosen.params[path])}" for path in searched if path in chosen.params)
     lines = [f"chosen {how}: trial {chosen.number} at epoch {chosen.best_epoch(objective)}, {figures}"]
+    held_out = chosen.at_best("held_out_agreement", objective)
+    if held_out is not None:
+        lines.append(f"its agreement on images that had no part in the choice: {percent(held_out)}")
     if values:
         lines.append(f"its parameters: {values}")
     accuracy = chosen.at_best("test_accuracy", objective)
@@ -104,20 +108,21 @@ def _chosen_lines(chosen: TrialRecord, objective: str, searched: Sequence[str]) 
 def _leaderboard(launch: Launch) -> Table:
     shown = launch.trials[:LEADERBOARD_ROWS]
     table = Table(title=f"{launch.name}: the best {len(shown)} of {len(launch.trials)} trials", title_justify="left")
-    for heading in ("trial", "outcome", "epochs", "probe agreement", "probe KL", "test accuracy"):
+    for heading in ("trial", "outcome", "epochs", launch.blind_metric.replace("_", " "), "probe KL", "test accuracy"):
         table.add_column(heading, justify="right")
     for trial in shown:
-        table.add_row(*_row(trial, launch.objective))
+        table.add_row(*_row(trial, launch))
     return table
 
 
-def _row(trial: TrialRecord, objective: str) -> list[str]:
+def _row(trial: TrialRecord, launch: Launch) -> list[str]:
+    objective = launch.objective
     kl = trial.at_best("probe_kl", objective)
     return [
         str(trial.number),
         trial.outcome.value if trial.outcome else "running",
         str(trial.num_epochs),
-        percent(trial.at_best("probe_agreement", objective)),
+        percent(trial.at_best(launch.blind_metric, objective)),
         "-" if kl is None else f"{kl:.4f}",
         percent(trial.at_best("test_accuracy", objective)),
     ]

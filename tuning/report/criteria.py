@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from rich.table import Table
 from cpsc.answers import Answers
 from cpsc.criteria import CRITERIA, discriminating_agreement, peer_agreement
 from cpsc.errors import CheckpointError
+from cpsc.examiners import PROBE, Exam
 from tuning.display import percent
 from tuning.results import Launch, TrialRecord
 from tuning.results.from_mlflow import Track
@@ -93,7 +94,7 @@ def _run_of(client: MlflowClient, trial: TrialRecord) -> _Run | None:
     if not kept:
         return None
     epochs = tuple(answers.epochs[index] for index in kept)
-    return _Run([accuracy[epoch] for epoch in epochs], Answers(answers.teacher, epochs, answers.students[kept]))
+    return _Run([accuracy[epoch] for epoch in epochs], replace(answers, epochs=epochs, students=answers.students[kept]))
 
 
 def _fetch(client: MlflowClient, trial: TrialRecord) -> Answers | None:
@@ -106,18 +107,35 @@ def _fetch(client: MlflowClient, trial: TrialRecord) -> Answers | None:
 
 def _values(runs: Sequence[_Run]) -> Mapping[str, list[float]]:
     """By criterion, what it says of every student."""
+    asked = [run.answers.from_source(run.answers.sources == PROBE) for run in runs]
     alone = {
-        name: [criterion(student, run.answers.teacher) for run in runs for student in run.answers.students]
+        name: [criterion(student, answers.teacher) for answers in asked for student in answers.students]
         for name, criterion in CRITERIA.items()
     }
     if len(runs) < 2:
         return alone
-    students = [run.answers.students for run in runs]
+    students = [answers.students for answers in asked]
     among = {
         "agreement with other trials' students": peer_agreement(students),
-        "agreement on images that tell": discriminating_agreement(students, runs[0].answers.teacher),
+        "agreement on images that tell": discriminating_agreement(students, asked[0].teacher),
     }
-    return alone | {name: [value for run in values for value in run] for name, values in among.items()}
+    return _examined(runs) | alone | {name: [value for run in values for value in run] for name, values in among.items()}
+
+
+def _examined(runs: Sequence[_Run]) -> dict[str, list[float]]:
+    """The criteria that examiners' images give, where the launch has them."""
+    if all((run.answers.sources == PROBE).all() for run in runs):
+        return {}
+    found = []
+    for run in runs:
+        exam = Exam(run.answers.sources)
+        found += [exam.scores(student, run.answers.teacher, own=run.answers.own) for student in run.answers.students]
+    return {
+        "exam agreement": [scores.chosen_by for scores in found],
+        "exam agreement, held out": [scores.held_out for scores in found],
+        "exam agreement, all images": [(scores.chosen_by + scores.held_out) / 2 for scores in found],
+        "agreement on examiners' images": [scores.examiners for scores in found],
+    }
 
 
 def _rank(name: str, values: np.ndarray, accuracies: np.ndarray) -> CriterionRank:

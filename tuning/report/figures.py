@@ -62,26 +62,28 @@ def _curve(trial: TrialRecord, curve: Mapping[int, float], *, is_chosen: bool, i
 
 
 def blind_choice(launch: Launch) -> go.Figure:
-    """Probe agreement against test accuracy: every epoch of every trial small, each trial's result large, the chosen one marked."""
+    """The blind score against test accuracy: every epoch of every trial small, each trial's result large, the chosen one marked."""
     figure = go.Figure(layout=LAYOUT)
     pairs = launch.agreements_and_accuracies()
     style = {"size": 4, "color": "#c9d1d9"}
     figure.add_trace(go.Scatter(x=_first(pairs), y=_second(pairs), mode="markers", marker=style, name="every epoch"))
     for is_chosen, name in ((False, "a trial's result"), (True, "the chosen trial")):
         results = [trial for trial in launch.trials if (trial is launch.chosen) == is_chosen]
-        figure.add_trace(_results(results, launch.objective, name, is_chosen=is_chosen))
-    figure.update_layout(xaxis_title="probe agreement", yaxis_title="test accuracy", legend={"orientation": "h", "y": 1.1})
+        figure.add_trace(_results(results, launch, name, is_chosen=is_chosen))
+    figure.update_layout(
+        xaxis_title=launch.blind_metric.replace("_", " "), yaxis_title="test accuracy", legend={"orientation": "h", "y": 1.1}
+    )
     figure.update_xaxes(tickformat=".0%")
     figure.update_yaxes(tickformat=".0%")
     return figure
 
 
-def _results(trials: Sequence[TrialRecord], objective: str, name: str, *, is_chosen: bool) -> go.Scatter:
+def _results(trials: Sequence[TrialRecord], launch: Launch, name: str, *, is_chosen: bool) -> go.Scatter:
     found = [
         (x, y, f"trial {trial.number}")
         for trial in trials
-        if (x := trial.at_best("probe_agreement", objective)) is not None
-        and (y := trial.at_best("test_accuracy", objective)) is not None
+        if (x := trial.at_best(launch.blind_metric, launch.objective)) is not None
+        and (y := trial.at_best("test_accuracy", launch.objective)) is not None
     ]
     return go.Scatter(
         x=_first(found),

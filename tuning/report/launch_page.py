@@ -21,6 +21,8 @@ from tuning.study import Study
 from tuning.study.config import ResourceConfig
 
 LEADERBOARD = ("trial", "outcome", "epochs", "best_epoch", "probe_agreement", "probe_kl", "test_accuracy", "seconds")
+EXAMINED = ("trial", "outcome", "epochs", "best_epoch", "exam_agreement", "held_out_agreement", *LEADERBOARD[4:])
+"""The same where students are chosen by examiners."""
 ROBUSTNESS = ("trial", "accuracy_last", "accuracy_best", "accuracy_mean", "accuracy_std", "accuracy_late_mean", "accuracy_late_std")
 COURSE = ("trial", "outcome", "node", "started", "ended", "retries", "reason")
 HOUR_S = 3600
@@ -64,14 +66,14 @@ def _findings(study: Study, launch: Launch) -> Iterator[Section]:
 
 def _leaderboard(study: Study, launch: Launch) -> Iterator[Section]:
     paths = list(study.space)
+    columns = EXAMINED if launch.blind_metric == "exam_agreement" else LEADERBOARD
     rows = [
-        texts(row, LEADERBOARD) + searched_values(trial, paths)
-        for row, trial in zip(trial_rows(launch), launch.trials, strict=True)
+        texts(row, columns) + searched_values(trial, paths) for row, trial in zip(trial_rows(launch), launch.trials, strict=True)
     ]
     yield Section(
         title="Leaderboard",
         hint="Every trial, best first by what the search looked at. Each is judged by the epoch that the search would choose.",
-        table=PageTable(headings=[_heading(name) for name in LEADERBOARD] + paths, rows=rows, marked=0 if launch.chosen else None),
+        table=PageTable(headings=[_heading(name) for name in columns] + paths, rows=rows, marked=0 if launch.chosen else None),
     )
 
 
@@ -79,7 +81,7 @@ def _choice(launch: Launch) -> Iterator[Section]:
     if launch.accuracy_metric == "test_accuracy":
         yield Section(
             title="The blind choice",
-            hint="Was the probe set a good judge? The further the star is from the top, the more the choice has cost.",
+            hint="Was the blind score a good judge? The further the star is from the top, the more the choice has cost.",
             figure=figures.blind_choice(launch),
         )
 

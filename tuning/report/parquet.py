@@ -11,6 +11,7 @@ from pyarrow import parquet
 from cpsc.atomic_file import atomic_path
 from cpsc.metrics import curve_statistics
 from tuning.results import Launch, TrialRecord
+from tuning.results.model import CURVES
 
 Row = dict[str, Any]
 MOMENT = pa.timestamp("ms", tz="UTC")
@@ -39,10 +40,16 @@ TRIALS = _schema(
     ("seconds", pa.float64(), "time that these epochs took"),
     ("best_epoch", pa.int32(), "epoch whose student is its result"),
     ("objective", pa.string(), "metric that the search maximised"),
+    (
+        "exam_agreement",
+        pa.float64(),
+        "what it was chosen by where there are examiners: agreement on their images and the probe set",
+    ),
+    ("held_out_agreement", pa.float64(), "the same on images that had no part in the choice"),
     ("probe_agreement", pa.float64(), "share of the probe set on which that student and the teacher agree"),
     ("probe_kl", pa.float64(), "mean KL divergence on the probe set, in nats"),
     ("test_accuracy", pa.float64(), "share of the labelled test images that it gets right; null without labels"),
-    ("accuracy_metric", pa.string(), "metric of the six columns that follow: test_accuracy, or probe_agreement without labels"),
+    ("accuracy_metric", pa.string(), "metric of the six columns that follow: test_accuracy, or the blind objective without labels"),
     ("accuracy_last", pa.float64(), "at the last epoch"),
     ("accuracy_best", pa.float64(), "highest over epochs"),
     ("accuracy_mean", pa.float64(), "mean over epochs"),
@@ -107,7 +114,7 @@ def _trial_row(trial: TrialRecord, rank: int, launch: Launch) -> Row:
         "objective": objective,
         "accuracy_metric": metric,
     }
-    row |= {name: trial.at_best(name, objective) for name in ("probe_agreement", "probe_kl", "test_accuracy")}
+    row |= {name: trial.at_best(name, objective) for name in CURVES}
     return row | {f"accuracy_{name}": value for name, value in robustness(trial, metric).items()}
 
 

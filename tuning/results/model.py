@@ -10,7 +10,7 @@ from tuning.outcome import Outcome
 if TYPE_CHECKING:
     from tuning.study import Study
 
-CURVES = ("probe_agreement", "probe_kl", "test_accuracy")
+CURVES = ("exam_agreement", "held_out_agreement", "probe_agreement", "probe_kl", "test_accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +83,14 @@ class Launch:
 
     @property
     def accuracy_metric(self) -> str:
-        """Test accuracy, where the launch has measured it; the probe agreement where there are no labels."""
+        """Test accuracy, where the launch has measured it; the blind score where there are no labels."""
         has_labels = any(trial.curves.get("test_accuracy") for trial in self.trials)
-        return "test_accuracy" if has_labels else "probe_agreement"
+        return "test_accuracy" if has_labels else self.blind_metric
+
+    @property
+    def blind_metric(self) -> str:
+        """The score that needs no labels: what the search went by, or would have gone by."""
+        return "probe_agreement" if self.objective == "test_accuracy" else self.objective
 
     @property
     def epochs_run(self) -> int:
@@ -97,16 +102,16 @@ class Launch:
         return self.epochs * len(self.trials)
 
     def agreements_and_accuracies(self) -> list[tuple[float, float]]:
-        """Probe agreement and test accuracy at every trial-epoch that has both."""
+        """The blind score and test accuracy at every trial-epoch that has both."""
         return [
             (value, trial.curves["test_accuracy"][epoch])
             for trial in self.trials
-            for epoch, value in trial.curves["probe_agreement"].items()
+            for epoch, value in trial.curves[self.blind_metric].items()
             if epoch in trial.curves["test_accuracy"]
         ]
 
     def rank_correlation(self) -> float | None:
-        """Spearman's, of probe agreement and test accuracy over all trial-epochs; None below three or without labels."""
+        """Spearman's, of the blind score and test accuracy over all trial-epochs; None below three or without labels."""
         pairs = self.agreements_and_accuracies()
         return None if len(pairs) < 3 else spearman(*zip(*pairs, strict=True))
 

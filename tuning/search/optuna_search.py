@@ -173,8 +173,8 @@ def _budget(study: Study, history: LaunchHistory) -> Budget:
     )
 
 
-def build_search(study: Study, history: LaunchHistory, journal: Journal) -> StudySearch:
-    """The seeded searcher of `study`, as `history` has left it; it writes its proposals into `journal`."""
+def build_search(study: Study, history: LaunchHistory, journal: Journal, first: Sequence[dict[str, Any]]) -> StudySearch:
+    """The seeded searcher of `study`, as `history` has left it; it begins with `first`, and writes its proposals into `journal`."""
     search = study.search
     seed = search.seed + history.num_attempts  # an attempt must not draw the points of the one before again
     sampler = (
@@ -187,7 +187,7 @@ def build_search(study: Study, history: LaunchHistory, journal: Journal) -> Stud
         budget=_budget(study, history),
         history=history,
         journal=journal,
-        start=study.start,
+        start=first,
         domains=study.space,
         metric=study.metric,
         sampler=sampler,

@@ -13,6 +13,7 @@ from cpsc.config import DistillConfig
 from cpsc.data import DatasetConfig
 from cpsc.data.dataset import Normalisation
 from cpsc.errors import ConfigError
+from cpsc.examiners import ExaminerConfig
 from cpsc.import_path import is_import_path
 from cpsc.methods import METHODS
 from cpsc.probe import ProbeConfig
@@ -30,7 +31,7 @@ from tuning.study.tracking_uri import is_tracking_uri
 from tuning.study.validation import format_value, said_as_text, validate
 from tuning.study.yaml_loader import read_mapping
 
-_PROBE, _DATASET = TypeAdapter(ProbeConfig), TypeAdapter(DatasetConfig)
+_PROBE, _EXAMINERS, _DATASET = TypeAdapter(ProbeConfig), TypeAdapter(ExaminerConfig), TypeAdapter(DatasetConfig)
 
 
 class _Section(BaseModel):
@@ -99,7 +100,7 @@ class StudyFile(_Section):
     config: dict[str, Any]
     space: dict[str, Any] = {}
     start: list[dict[str, Any]] = []
-    objective: Literal["probe_agreement", "test_accuracy"] = "probe_agreement"
+    objective: Literal["exam_agreement", "probe_agreement", "test_accuracy"] = "probe_agreement"
     search: SearchConfig = SearchConfig()
     prune: PruneConfig = PruneConfig()
     resources: ResourceConfig = ResourceConfig()
@@ -136,6 +137,7 @@ class Study:
     teacher: TeacherSource
     dataset: DatasetConfig | None
     probe: ProbeConfig
+    examiners: ExaminerConfig
     space: Mapping[str, Distribution]
     start: list[dict[str, Any]]
     objective: str
@@ -205,6 +207,7 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
     dataset = _parse_dataset(config.pop("dataset", None))
     teacher = _parse_teacher(config.pop("teacher", None), dataset)
     probe = validate(_PROBE, config.pop("probe", {}), where="config.probe")
+    examiners = validate(_EXAMINERS, config.pop("examiners", {}), where="config.examiners")
     base = BaseConfig(
         num_classes=class_count(config.pop("num_classes", None), dataset, teacher.published),
         by_method=_parse_by_method(config.pop("by_method", {})),
@@ -224,6 +227,7 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
         teacher=teacher,
         dataset=dataset,
         probe=probe,
+        examiners=examiners,
         space=space,
         start=points,
         objective=file.objective,

@@ -24,6 +24,7 @@ from tuning.search.optuna_space import to_optuna
 from tuning.storage import Storage
 from tuning.study import Study
 from tuning.study.config import check_searchable
+from tuning.sweep.examiners import begins_with, forget_epochs, with_examiners
 from tuning.sweep.launch_record import launch_start, open_writer, shared_params
 from tuning.sweep.preflight import check_nodes
 from tuning.sweep.progress import SweepProgress
@@ -58,6 +59,7 @@ def run_sweep(study: Study, display: Display, *, address: str | None = None, for
     with terminating_like_ctrl_c(), RaySession(address) as session:
         attempt = SweepDriver(study, display, address, session)
         assets = prepare(study, display, force=force, on_cluster=address is not None, before_making=session.start)
+        assets = with_examiners(assets.fit(study), assets, display, before_making=session.start)
         with new_launch(study, launch_start(assets.fit(study), assets, uuid.uuid4().hex)) as name:
             return attempt.drive(name, assets)
 
@@ -78,6 +80,7 @@ def resume_sweep(storage: str, name: str, display: Display, *, overrides: list[s
             display.say(remark)
         # The launch has accepted its teacher.
         assets = prepare(study, display, force=True, on_cluster=address is not None, before_making=session.start)
+        assets = with_examiners(assets.fit(study), assets, display, before_making=session.start)
         return attempt.drive(name, assets)
 
 
@@ -119,6 +122,7 @@ class SweepDriver:
             share = self._record_end(journal, "KILLED" if interrupted else "FINISHED", [recorder, writer, mirror])
         if interrupted:
             raise self._interruption(name, recorder.stopped_by or "the sweep was interrupted")
+        forget_epochs(study, assets)
         launch, say = launch_from_journal(journal.events(), name), self._display.say
         return SweepSummary(
             study=study,
@@ -189,7 +193,7 @@ class SweepDriver:
                 trial_context(study, assets, point),
                 storage,
                 folder=f"{name}/attempt-{history.num_attempts:03d}",
-                search=build_search(study, history, Journal(study.local / name)),
+                search=build_search(study, history, Journal(study.local / name), begins_with(study)),
                 scheduler=scheduler,
                 callbacks=[recorder, progress],
                 max_concurrent=check_resources(study, self._address),

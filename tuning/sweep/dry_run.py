@@ -22,6 +22,7 @@ def describe(study: Study) -> str:
         if study.teacher.recipe
         else {},
         "probe": asdict(study.probe),
+        "examiners": asdict(study.examiners),
         "space": {path: str(domain) for path, domain in study.space.items()},
         "start": study.start,
         "objective": study.objective,
@@ -41,8 +42,17 @@ def _cost(study: Study) -> list[str]:
         f"{trials} trials of up to {config.epochs} epochs, {concurrency(study)} at a time on this machine, "
         f"{study.resources.cpus} CPU and {study.resources.gpus:g} GPU each",
         f"one epoch: {_images(study)} synthetic images; all trials to the end: {trials * config.epochs} epochs",
+        *_examiners(study),
         f"ASHA may stop a trial after epoch {', '.join(map(str, rungs))}" if rungs else "no trial is stopped early",
     ]
+
+
+def _examiners(study: Study) -> list[str]:
+    """What comes before the first trial, where students are chosen by examiners."""
+    if study.objective != "exam_agreement":
+        return []
+    count, epochs = study.examiners.count, study.examiners.num_epochs(study.config.epochs)
+    return [f"before them {count} examiners of {epochs} epochs: first epochs of trials, which ASHA cannot stop within them"]
 
 
 def _images(study: Study) -> str:

@@ -52,6 +52,7 @@ def shared_params(assets: Assets) -> dict[str, Any]:
         "teacher.normalisation": asdict(teacher.normalisation),
         **teacher_cost(teacher),
         "probe.num_images": len(assets.probe.labels),
+        **({"examiners.runs": ", ".join(assets.examiners.images.runs)} if assets.examiners else {}),
         **({"teacher.batch_norms": about} if (about := str(assets.norms or "")) else {}),
         **({SWITCHED_OFF: ", ".join(assets.switched_off)} if assets.switched_off else {}),
     }

@@ -1,4 +1,4 @@
-"""Inputs of a study's trials, as MLflow lists datasets: the probe set, and labelled images where there are some."""
+"""Inputs of a study's trials, as MLflow lists datasets: probe set, examiners' images, labelled ones where there are some."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from tuning.redaction import redact
 from tuning.study import Study
 from tuning.trial import Assets
 from tuning.trial.assets import probe_name
+from tuning.trial.examiners import images_name
 
 CONTEXT = "mlflow.data.context"
 """The tag by which MLflow's UI tells inputs apart."""
@@ -20,6 +21,11 @@ def inputs_of(study: Study, assets: Assets) -> list[dict[str, str]]:
     file = probe_name(assets.teacher, study.probe)
     images = {"num_images": len(assets.probe.labels), "num_classes": assets.teacher.num_classes}
     inputs = [_input("probe-set", file.rpartition("/")[2].removesuffix(".pt"), f"{redact(study.storage)}/{file}", images, "probe")]
+    if assets.examiners is not None:
+        file, exam = images_name(assets.examiners.folder), assets.examiners.images
+        sizes = {"num_images": len(exam.images), "num_examiners": len(exam.runs)}
+        digest = assets.examiners.folder.rpartition("/")[2]
+        inputs.append(_input("examiners", digest, f"{redact(study.storage)}/{file}", sizes, "objective"))
     if assets.dataset is not None and study.dataset is not None:
         dataset = assets.dataset
         sizes = {"num_train_images": len(dataset.train.labels), "num_test_images": len(dataset.test.labels)}

@@ -21,6 +21,7 @@ from tuning.study import Study, TeacherSource
 from tuning.study.class_count import check_class_count
 from tuning.study.config import folder_path
 from tuning.study.teacher_fit import fitted, survey_teacher, switched_off
+from tuning.trial.examiners import Examiners, kept_examiners
 from tuning.trial.network_check import check_above_chance, settle_network
 from tuning.trial.resources import study_device
 
@@ -36,7 +37,9 @@ class Assets:
     norms: NormSurvey | None = None
     """What the teacher has of batch norms; None: nobody has looked."""
     switched_off: tuple[str, ...] = ()
-    """BaseConfig of the study that are not followed, for the teacher has nothing for them."""
+    """Settings of the study that are not followed, for the teacher has nothing for them."""
+    examiners: Examiners | None = None
+    """Where the study's students are chosen by them: those that the storage has, or that a sweep has made."""
 
     def fit(self, study: Study) -> Study:
         """`study`, as its file has it, as it is run with this teacher."""
@@ -67,7 +70,7 @@ def prepare(
         terms = ", ".join(run.probe.terms)
         display.say(f"switched off for want of batch norms: {', '.join(off)}; the probe set is made by {terms} alone")
     probe = obtain_probe(teacher, run.probe, storage, device, display, before_making=before_making)
-    return Assets(teacher, probe, dataset, inception, norms, off)
+    return Assets(teacher, probe, dataset, inception, norms, off, kept_examiners(run, teacher, storage))
 
 
 def _check_class_count(study: Study, teacher: Teacher, display: Display, *, force: bool) -> None:

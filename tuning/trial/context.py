@@ -11,6 +11,7 @@ from tuning.study.base_config import BaseConfig
 from tuning.study.config import Study
 from tuning.study.user_code import code_folders
 from tuning.trial.assets import Assets
+from tuning.trial.examiners import Examiners
 from tuning.trial.handshake import StorageHandshake
 
 
@@ -23,6 +24,7 @@ class TrialContext:
     probe: ProbeSet
     test: Split | None
     objective: str
+    examiners: Examiners | None = None
     inception: InceptionReference | None = None
     threads: int
     device: str
@@ -42,7 +44,8 @@ def trial_context(study: Study, assets: Assets, handshake: StorageHandshake | No
         probe=assets.probe,
         test=assets.dataset.test if assets.dataset else None,
         inception=assets.inception,
-        objective=study.objective,
+        examiners=assets.examiners,
+        objective=objective_with(study, assets),
         threads=study.resources.cpus,
         device="cuda" if study.resources.gpus else "cpu",
         gpus=study.resources.gpus,
@@ -50,3 +53,8 @@ def trial_context(study: Study, assets: Assets, handshake: StorageHandshake | No
         code_folders=code_folders(),
         handshake=handshake,
     )
+
+
+def objective_with(study: Study, assets: Assets) -> str:
+    """What the study's students are chosen by: without examiners, as in a trial that is run alone, by the probe set."""
+    return "probe_agreement" if study.objective == "exam_agreement" and assets.examiners is None else study.objective

@@ -18,6 +18,7 @@ from cpsc.answers import AnswerLog
 from cpsc.device import resolve_device
 from cpsc.distiller import Distiller
 from cpsc.errors import CheckpointError, DivergedError
+from cpsc.examiners import run_digest
 from cpsc.gallery import Gallery
 from cpsc.measurement import Measurement
 from cpsc.pictures import save_grid
@@ -27,6 +28,7 @@ from tuning.study.user_code import look_in
 from tuning.study.yaml_loader import to_plain
 from tuning.trial.context import TrialContext
 from tuning.trial.environment import environment, to_tag
+from tuning.trial.examiners import TrainedEpoch, epoch_name
 from tuning.trial.files import ANSWERS_FILE, BEST_STUDENT_FILE, CONFIG_FILE, GALLERY_FILE, SAMPLES_FILE, STATE_FILE
 from tuning.trial.system_metrics import machine_load
 
@@ -57,6 +59,7 @@ class DistillTrainable(Trainable):
             context.teacher,
             resolve_device(context.device),
             probe=context.probe,
+            examiners=context.examiners.images if context.examiners else None,
             test=context.test,
             inception=context.inception,
         )
@@ -65,7 +68,7 @@ class DistillTrainable(Trainable):
 
     def step(self) -> dict[str, Any]:
         try:
-            metrics: dict[str, Any] = dict(self.distiller.run_epoch())
+            metrics: dict[str, Any] = self._adopted_epoch() or dict(self.distiller.run_epoch())
         except DivergedError as error:
             # Never NaN: ASHA lets a NaN trial go on, and Optuna drops it instead of learning from it.
             worst = {self._context.objective: 0.0, f"best_{self._context.objective}": 0.0}
@@ -75,8 +78,8 @@ class DistillTrainable(Trainable):
         # Here and not with a checkpoint: what a run has drawn must not hang on when it was saved.
         self._samples = self.distiller.sample_grid()
         self._gallery.add(self.distiller.epoch, self._samples[:, 0])
-        assert self.distiller.probe_logits is not None  # a study has a probe set
-        self._answers.add(self.distiller.epoch, self.distiller.probe_logits)
+        assert self.distiller.answers is not None  # a study has a probe set
+        self._answers.add(self.distiller.epoch, self.distiller.answers)
         load = machine_load(self._measurement.device)
         return metrics | load | self._words() | {"diverged": False, "done": done}
 
@@ -122,6 +125,18 @@ class DistillTrainable(Trainable):
         self._start(new_config)
         return True
 
+    def _adopted_epoch(self) -> dict[str, Any] | None:
+        """The next epoch, where the trial is an examiner that has trained it already; None where it is yet to be trained."""
+        examiners = self._context.examiners
+        if examiners is None or self._run not in examiners.images.runs:
+            return None
+        try:
+            name = epoch_name(examiners.folder, self._run, self.distiller.epoch + 1)
+            trained = TrainedEpoch.load(self._context.storage, name)
+        except CheckpointError:
+            return None  # it is further than examiners go, or the file is gone: the same numbers come of training it
+        return dict(self.distiller.adopt_epoch(trained.parts, trained.metrics))
+
     def _words(self) -> dict[str, str]:
         """What an epoch says beside its numbers: what went wrong, and where it ran."""
         return {"note": self._note, "node": self._node, "environment": self._environment}
@@ -159,8 +174,11 @@ class DistillTrainable(Trainable):
         torch.set_num_threads(context.threads)
         config = build_config(context.base, self._point)
         self._gallery = Gallery()
-        assert self._measurement.teacher_probe_logits is not None
-        self._answers = AnswerLog(self._measurement.teacher_probe_logits)
+        self._run = run_digest(config)
+        assert self._measurement.teacher_answers is not None
+        assert self._measurement.exam is not None
+        own = self._measurement.own_source(self._run)
+        self._answers = AnswerLog(self._measurement.teacher_answers, self._measurement.exam.sources, own=own)
         self._samples = None
         self.distiller = Distiller(config, context.teacher, objective=context.objective, measurement=self._measurement)
 

@@ -56,7 +56,7 @@ def test_a_thousand_images_of_ten_classes_take_twenty_kilobytes_an_epoch(tmp_pat
     for epoch in range(1, 11):
         log.add(epoch, torch.randn(1000, 10))
     log.save(tmp_path / "answers.pt")
-    assert (tmp_path / "answers.pt").stat().st_size < 11 * 20_000 + 4_000
+    assert (tmp_path / "answers.pt").stat().st_size < 11 * 20_000 + 6_000
 
 
 @pytest.mark.parametrize(
@@ -88,3 +88,16 @@ def test_answers_to_other_images_are_refused(tmp_path: Path) -> None:
     AnswerLog(TEACHER[:1]).save(tmp_path / "answers.pt")
     with pytest.raises(CheckpointError, match=r"holds answers to \(1, 3\), this run's are \(2, 3\)"):
         AnswerLog(TEACHER).load(tmp_path / "answers.pt")
+
+
+def test_whence_images_come_is_kept_with_the_answers(tmp_path: Path) -> None:
+    sources = torch.tensor([0, 3])
+    log = AnswerLog(TEACHER, sources, own=3)
+    log.add(1, TEACHER)
+    log.save(tmp_path / "answers.pt")
+    answers = Answers.load(tmp_path / "answers.pt")
+    assert (answers.sources.tolist(), answers.own) == ([0, 3], 3)
+    of_probe = answers.from_source(answers.sources == 0)
+    assert (of_probe.teacher.shape, of_probe.students.shape, of_probe.sources.tolist()) == ((1, 3), (1, 1, 3), [0])
+    with pytest.raises(CheckpointError, match="this run's are"):
+        AnswerLog(TEACHER, torch.tensor([0, 0])).load(tmp_path / "answers.pt")

@@ -28,7 +28,7 @@ def result(value: float, epoch: int, *, diverged: bool = False) -> Result:
 
 
 def new_search(study: Study, history: LaunchHistory | None = None) -> StudySearch:
-    return build_search(study, history or LaunchHistory(), Journal(Path(tempfile.mkdtemp())))
+    return build_search(study, history or LaunchHistory(), Journal(Path(tempfile.mkdtemp())), study.start)
 
 
 @pytest.fixture
@@ -365,13 +365,13 @@ def test_a_trial_of_a_new_attempt_takes_the_place_of_its_number_in_the_rungs(raw
 
 def test_every_proposal_is_journaled_once_in_the_order_of_the_numbers(raw: Raw, tmp_path: Path) -> None:
     journal = Journal(tmp_path)
-    search = build_search(resolve_study(raw), LaunchHistory(), journal)
+    search = build_search(resolve_study(raw), LaunchHistory(), journal, [])
     proposed = [propose(search, name) for name in "abc"]
     history = replay_events(journal.events(), metric="best_probe_agreement")
     assert [(trial.number, trial.point) for trial in history.trials.values()] == [
         (config["number"], config["point"]) for config in proposed
     ]
-    again = build_search(resolve_study(raw), history, journal)
+    again = build_search(resolve_study(raw), history, journal, [])
     assert [propose(again, name)["number"] for name in "abc"] == [0, 1, 2]
     assert len(list(journal.events())) == 3
 

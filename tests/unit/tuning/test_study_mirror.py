@@ -254,7 +254,7 @@ def test_a_trials_end_is_told_as_the_search_tells_it(
 ) -> None:
     study = resolve_study(raw)
     space = to_optuna(study.space)
-    search = build_search(study, LaunchHistory(), journal)
+    search = build_search(study, LaunchHistory(), journal, study.start)
     with mirroring(StudyMirror(journal, study_name=NAME, space=space, metric=METRIC)):
         search.suggest("a")
         diverged = outcome is Outcome.DIVERGED

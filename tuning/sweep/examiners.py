@@ -1,0 +1,145 @@
+"""Examiners of a sweep: trained before its trials, each by a task of Ray's, and kept for all who ask for the same."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+
+from cpsc.errors import ConfigError, CpscError
+from cpsc.examiners import ExamImages, run_digest
+from tuning.display import Display
+from tuning.search.first_points import first_points
+from tuning.storage import Storage
+from tuning.study import Study, build_config
+from tuning.study.nested_keys import Point
+from tuning.study.user_code import code_folders
+from tuning.trial import Assets
+from tuning.trial.examiners import Examiners, ExaminerTraining, examiners_folder, images_name
+
+LOOK_EVERY_S = 2.0
+FEWEST = 2
+"""Of one alone its own trial would have no examiner."""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A point that may become an examiner, and the digest of its run."""
+
+    point: Point
+    run: str
+
+
+def with_examiners(study: Study, assets: Assets, display: Display, *, before_making: Callable[[], None]) -> Assets:
+    """`assets` with the examiners of `study`, which is as it is run, made now where the storage has none.
+
+    `before_making` is called first, and must start Ray. ConfigError where too few of them come to their end.
+    """
+    if study.objective != "exam_agreement" or assets.examiners is not None:
+        return assets
+    before_making()
+    started = time.monotonic()
+    training = _training(study, assets)
+    candidates = _candidates(study)
+    images = _train(training, candidates, study.examiners.count, display)
+    exam = ExamImages.of_runs(images, assets.teacher)
+    with training.storage.writing(images_name(training.folder)) as path:
+        exam.save(path)
+    display.say(
+        f"{len(images)} examiners of {training.last} epochs gave {len(exam.images)} images in {time.monotonic() - started:.0f} s "
+        f"({training.storage}/{images_name(training.folder)}); trials of the same settings go on from there"
+    )
+    return replace(assets, examiners=Examiners(exam, training.folder))
+
+
+def begins_with(study: Study) -> list[dict[str, Any]]:
+    """The points that the search of `study` begins with: its examiners are some of them."""
+    return first_points(study, study.examiners.count if study.objective == "exam_agreement" else 0)
+
+
+def forget_epochs(study: Study, assets: Assets) -> None:
+    """Remove the examiners' epochs, which no trial of `study` needs any more; their images stay."""
+    if assets.examiners is not None:
+        storage = Storage(study.storage)
+        with suppress(ConfigError):  # the search has its result
+            if storage.names(assets.examiners.folder):
+                storage.delete_folder(assets.examiners.folder)
+
+
+def _training(study: Study, assets: Assets) -> ExaminerTraining:
+    epochs = study.config.epochs
+    return ExaminerTraining(
+        study=study,
+        teacher=assets.teacher,
+        storage=Storage(study.storage),
+        folder=examiners_folder(study, assets.teacher),
+        shares=study.examiners.shares(epochs),
+        last=study.examiners.num_epochs(epochs),
+        code_folders=code_folders(),
+    )
+
+
+def _candidates(study: Study) -> list[_Candidate]:
+    """Twice as many as are wanted, those first that are: of each method one, as far as they go; the others stand in."""
+    points = first_points(study, 2 * study.examiners.count)
+    configs = [build_config(study.base, point) for point in points]
+    places = spread([config.method for config in configs], study.examiners.count, among=len(begins_with(study)))
+    order = places + [place for place in range(len(points)) if place not in places]
+    candidates = [_Candidate(points[place], run_digest(configs[place])) for place in order]
+    return list({candidate.run: candidate for candidate in candidates}.values())
+
+
+def spread(methods: Sequence[str], count: int, *, among: int) -> list[int]:
+    """`count` places in the first `among` of `methods`: of each method the first, then the others in their order."""
+    places = range(min(among, len(methods)))
+    first = [place for place in places if methods[place] not in methods[:place]]
+    return (first + [place for place in places if place not in first])[:count]
+
+
+def _train(training: ExaminerTraining, candidates: Sequence[_Candidate], count: int, display: Display) -> Mapping[str, Any]:
+    """The images of `count` examiners, by run, in the candidates' order; of fewer where too many diverge."""
+    task = ray.remote(ExaminerTraining.run).options(
+        num_cpus=training.study.resources.cpus, num_gpus=training.study.resources.gpus, max_retries=3
+    )
+    shared, waiting = ray.put(training), list(candidates)
+    running: dict[Any, _Candidate] = {}
+    ended: dict[str, str] = {}
+    with display.bar("examiners", count * training.last) as advance:
+        while running or (waiting and _num_sound(ended) < count):
+            while waiting and _num_sound(ended) + len(running) < count:
+                candidate = waiting.pop(0)
+                running[task.remote(shared, candidate.point)] = candidate
+            done, _ = ray.wait(list(running), timeout=LOOK_EVERY_S)
+            for reference in done:
+                candidate = running.pop(reference)
+                ended[candidate.run] = _outcome(reference)
+                if ended[candidate.run]:
+                    display.say(f"an examiner diverged, another takes its place: {ended[candidate.run]}")
+            advance(training.num_trained([run for run in ended if not ended[run]] + [one.run for one in running.values()]), "")
+    sound = [candidate.run for candidate in candidates if ended.get(candidate.run) == ""]
+    if len(sound) < FEWEST:
+        raise ConfigError(
+            f"objective exam_agreement: {len(sound)} of {len(ended)} examiners came to their end, at least {FEWEST} are needed; "
+            "take narrower ranges, or objective: probe_agreement"
+        )
+    return {run: training.images_of(run) for run in sound}
+
+
+def _num_sound(ended: Mapping[str, str]) -> int:
+    return sum(not reason for reason in ended.values())
+
+
+def _outcome(reference: Any) -> str:
+    """What the task has said. CpscError, in a line, where it failed."""
+    try:
+        return str(ray.get(reference))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, CpscError):
+            raise error.cause from error
+        raise CpscError(f"examiners: {str(error).strip().splitlines()[-1]}") from error
+    except ray.exceptions.RayError as error:
+        raise CpscError(
+            f"examiners: a worker is gone ({type(error).__name__}); run the same again, it goes on from there"
+        ) from error

@@ -1,0 +1,152 @@
+"""Examiners of a study: where the storage keeps their images and each of their epochs, and how one is trained."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cpsc import checkpoint
+from cpsc.device import resolve_device
+from cpsc.distiller import STATE_VERSION, Distiller
+from cpsc.errors import CheckpointError, DivergedError
+from cpsc.examiners import ExamImages, run_digest
+from cpsc.measurement import Measurement
+from cpsc.teacher import Teacher
+from tuning.storage import Storage
+from tuning.study import Study, build_config
+from tuning.study.nested_keys import Point
+from tuning.study.user_code import look_in
+from tuning.study.yaml_loader import to_plain
+
+FOLDER = "examiners"
+KIND = "examiner's epoch"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Examiners:
+    """The images of a study's examiners, and the `folder` of the storage with their epochs, for trials that are the same runs."""
+
+    images: ExamImages
+    folder: str
+
+
+@dataclass(frozen=True)
+class TrainedEpoch:
+    """An epoch of an examiner. `parts`: its networks; `metrics`: what training told; `images`: what it gave, if anything."""
+
+    parts: Mapping[str, Any]
+    metrics: dict[str, Any]
+    images: Tensor | None
+
+    def save(self, storage: Storage, name: str) -> None:
+        """Write it as `name`, whole or not at all."""
+        with storage.writing(name) as path:
+            checkpoint.save({"version": VERSION, **vars(self)}, path)
+
+    @classmethod
+    def load(cls, storage: Storage, name: str) -> "TrainedEpoch":
+        """CheckpointError where it is not there or cannot be read."""
+        with storage.reading(storage.path(name)) as path:
+            payload = checkpoint.load(path, kind=KIND, needs=("version", *cls.__dataclass_fields__))
+            checkpoint.check_version(payload, VERSION, path=path, kind=KIND)
+        return cls(payload["parts"], payload["metrics"], payload["images"])
+
+
+def examiners_folder(study: Study, teacher: Teacher) -> str:
+    """Where the storage keeps the examiners of `study`: named by all that decides what their images are."""
+    recipe = {
+        "version": STATE_VERSION,  # of an epoch's parts, which trials take over
+        "base": asdict(study.base),
+        "config": asdict(study.config),
+        "space": {path: str(domain) for path, domain in study.space.items()},
+        "start": study.start,
+        "seed": study.search.seed,
+        "examiners": asdict(study.examiners),
+    }
+    digest = hashlib.sha256(json.dumps(to_plain(recipe), sort_keys=True, default=str).encode()).hexdigest()
+    return f"{FOLDER}/{teacher.digest[:12]}-{digest[:12]}"
+
+
+def images_name(folder: str) -> str:
+    """The file of all their images."""
+    return f"{folder}.pt"
+
+
+def epoch_name(folder: str, run: str, epoch: int) -> str:
+    """The file of the epoch of one of them."""
+    return f"{folder}/{run}-{epoch:03d}.pt"
+
+
+def kept_examiners(study: Study, teacher: Teacher, storage: Storage) -> Examiners | None:
+    """Those that the storage has; None where `study` asks for none, or they were not made yet.
+
+    CheckpointError where their file cannot be read.
+    """
+    folder = examiners_folder(study, teacher)
+    name = images_name(folder)
+    if study.objective != "exam_agreement" or not storage.exists(name):
+        return None
+    try:
+        with storage.reading(storage.path(name)) as path:
+            return Examiners(ExamImages.load(path, teacher=teacher), folder)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; delete it to have it made anew") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExaminerTraining:
+    """How one examiner is trained, on whatever worker. `shares`: by epoch, how many images it gives."""
+
+    study: Study
+    teacher: Teacher
+    storage: Storage
+    folder: str
+    shares: Mapping[int, int]
+    last: int
+    code_folders: Sequence[str]
+
+    def run(self, point: Point) -> str:
+        """Train the examiner of `point`, from the last epoch that the storage has -> why it has diverged; empty if it has not."""
+        look_in(self.code_folders)
+        torch.set_num_threads(self.study.resources.cpus)
+        config = build_config(self.study.base, point)
+        run, device = run_digest(config), resolve_device("cuda" if self.study.resources.gpus else "cpu")
+        distiller = Distiller(config, self.teacher, measurement=Measurement(self.teacher, device))
+        self._go_on(distiller, run)
+        try:
+            while distiller.epoch < self.last:
+                metrics = distiller.train_epoch()
+                epoch = TrainedEpoch(distiller.parts_state(), metrics, self._images(distiller))
+                epoch.save(self.storage, epoch_name(self.folder, run, distiller.epoch))
+        except DivergedError as error:
+            return str(error)
+        return ""
+
+    def num_trained(self, runs: Sequence[str]) -> int:
+        """How many epochs of `runs` the storage has."""
+        names = set(self.storage.names(self.folder))
+        files = (epoch_name("", run, epoch).lstrip("/") for run in runs for epoch in range(1, self.last + 1))
+        return sum(file in names for file in files)
+
+    def images_of(self, run: str) -> Tensor:
+        """All that the examiner has given, uint8 [n, K, H, W]. CheckpointError where an epoch of it cannot be read."""
+        epochs = [TrainedEpoch.load(self.storage, epoch_name(self.folder, run, epoch)) for epoch in self.shares]
+        return torch.cat([epoch.images for epoch in epochs if epoch.images is not None])
+
+    def _images(self, distiller: Distiller) -> Tensor | None:
+        if (num := self.shares.get(distiller.epoch)) is None:
+            return None
+        return distiller.draw_images(num, part=list(self.shares).index(distiller.epoch), num_parts=len(self.shares))
+
+    def _go_on(self, distiller: Distiller, run: str) -> None:
+        """Take over the last epoch that can be read: an earlier process may have been killed."""
+        for number in range(self.last, 0, -1):
+            with suppress(CheckpointError):
+                distiller.continue_after(number, TrainedEpoch.load(self.storage, epoch_name(self.folder, run, number)).parts)
+                return
