@@ -17,6 +17,7 @@ from cpsc.execution import PLAIN, compiled
 from cpsc.generative_replay import Replay
 from cpsc.history import RunHistory
 from cpsc.loop import run_epoch
+from cpsc.marks import Marks
 from cpsc.measurement import Measurement, Metrics
 from cpsc.methods import check_method, method_class
 from cpsc.metrics import predict
@@ -131,6 +132,13 @@ class Distiller:
         """The student as it is, on all images that there are for it: see `Measurement.of_student`."""
         metrics, self.answers = self._measurement.of_student(self.student, own=self._own)
         return metrics
+
+    @property
+    def marks(self) -> Marks | None:
+        """Of the student when it was last evaluated; None where it is chosen by labels, or there is no probe set."""
+        if self.answers is None or self.objective == "test_accuracy":
+            return None
+        return self._measurement.marks(self.answers, own=self._own, by_probe_alone=self.objective == "probe_agreement")
 
     def evaluate_images(self) -> Metrics:
         """The images as they are made now, against real ones: see `Measurement.of_images`. Empty without real images."""

@@ -20,6 +20,7 @@ from cpsc import checkpoint
 from cpsc.config import DistillConfig
 from cpsc.errors import CheckpointError
 from cpsc.kinds import of_stated_kinds
+from cpsc.marks import Marks
 from cpsc.rng import stream
 from cpsc.rules import FORBID_UNKNOWN, require
 from cpsc.teacher import Teacher
@@ -155,6 +156,14 @@ class Exam:
         halves = (self._for_choice, ~self._for_choice)
         chosen_by, held_out = ((_share(agrees, of_others & half) + _share(agrees, self._of_probe & half)) / 2 for half in halves)
         return ExamScores(_share(agrees, of_others), chosen_by, held_out)
+
+    def marks(self, student: Tensor, teacher: Tensor, *, own: int | None = None, by_probe_alone: bool = False) -> Marks:
+        """What `student` has right of what it is chosen by; `by_probe_alone`: by all of the probe set and nothing else."""
+        agrees = (student.argmax(dim=1) == teacher.argmax(dim=1)).cpu()
+        asked = self._of_probe if by_probe_alone else self._for_choice
+        sizes = [int((asked & (self.sources == source)).sum()) for source in self.sources.unique().tolist()]
+        order = self.sources.argsort(stable=True)
+        return Marks.of(agrees[order][asked[order]].tolist(), sizes if not by_probe_alone else sizes[:1], own)
 
     @property
     def _of_probe(self) -> Tensor:

@@ -14,6 +14,7 @@ from cpsc.device import DTYPES, cast_weights
 from cpsc.errors import ConfigError
 from cpsc.examiners import PROBE, Exam, ExamImages
 from cpsc.frechet import frechet_distance, inception_fid, penultimate_features
+from cpsc.marks import Marks
 from cpsc.metrics import accuracy, agreement, mean_kl, predict
 from cpsc.models import is_import_path
 from cpsc.probe import ProbeSet
@@ -138,6 +139,12 @@ class Measurement:
             metrics["test_accuracy"] = accuracy(logits, self._test.labels)
             metrics["test_agreement"] = agreement(logits, self._test.answers)
         return StudentMeasured(metrics, answers)
+
+    def marks(self, answers: Tensor, *, own: int | None, by_probe_alone: bool) -> Marks:
+        """Of a student by its `answers`, as `of_student` says them: see `Exam.marks`. There must be a probe set."""
+        assert self.exam is not None
+        assert self.teacher_answers is not None
+        return self.exam.marks(answers, self.teacher_answers, own=own, by_probe_alone=by_probe_alone)
 
     def _exam_metrics(self, answers: Tensor, own: int | None) -> Metrics:
         assert self.exam is not None

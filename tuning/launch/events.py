@@ -76,7 +76,7 @@ class TrialStart(_TrialEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch(_TrialEvent):
-    """The result of a trial's `epoch`, which counts from 1. `note`: what is odd about it."""
+    """The result of a trial's `epoch`, which counts from 1. `note`: what is odd about it; `marks`: see `cpsc.marks`."""
 
     kind = "epoch"
     epoch: int
@@ -84,6 +84,7 @@ class Epoch(_TrialEvent):
     note: str
     node: str = ""
     environment: str = ""
+    marks: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

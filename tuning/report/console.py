@@ -19,6 +19,8 @@ from tuning.tracking import store_uri
 
 LEADERBOARD_ROWS = 10
 MARKDOWN_WIDTH = 400
+SHOWN_TIES = 8
+TIE = " ="
 
 
 def print_report(launch: Launch, searched: Sequence[str], console: Console) -> None:
@@ -79,6 +81,7 @@ def summary_lines(launch: Launch, searched: Sequence[str]) -> list[str]:
     if launch.chosen is None:
         return [*lines, "no trial has a result to choose"]
     lines += _chosen_lines(launch.chosen, launch.objective, searched)
+    lines += _tie_lines(launch)
     regret, correlation = launch.regret(), launch.rank_correlation()
     if regret is not None:
         lines.append(f"regret of the choice: {100 * regret:.2f} points below the best trial's test accuracy")
@@ -86,6 +89,17 @@ def summary_lines(launch: Launch, searched: Sequence[str]) -> list[str]:
         blind = launch.blind_metric.replace("_", " ")
         lines.append(f"rank correlation of {blind} and test accuracy over all trial-epochs: {correlation:.3f}")
     return lines
+
+
+def _tie_lines(launch: Launch) -> list[str]:
+    """Which trials might as well have been chosen."""
+    if not launch.ties or launch.chosen is None:
+        return []
+    shown = ", ".join(str(trial.number) for trial in launch.ties[:SHOWN_TIES])
+    more = f" and {len(launch.ties) - SHOWN_TIES} more" if len(launch.ties) > SHOWN_TIES else ""
+    cheaper = any(trial.cost != launch.chosen.cost for trial in launch.ties)
+    rule = ": of these the cheapest student is chosen" if cheaper else ""
+    return [f"= within the noise of its score (McNemar, 5 %): trial{'s' * (len(launch.ties) > 1)} {shown}{more}{rule}"]
 
 
 def _chosen_lines(chosen: TrialRecord, objective: str, searched: Sequence[str]) -> list[str]:
@@ -119,13 +133,19 @@ def _row(trial: TrialRecord, launch: Launch) -> list[str]:
     objective = launch.objective
     kl = trial.at_best("probe_kl", objective)
     return [
-        str(trial.number),
+        trial_label(trial, launch),
         trial.outcome.value if trial.outcome else "running",
         str(trial.num_epochs),
         percent(trial.at_best(launch.blind_metric, objective)),
         "-" if kl is None else f"{kl:.4f}",
         percent(trial.at_best("test_accuracy", objective)),
     ]
+
+
+def trial_label(trial: TrialRecord, launch: Launch) -> str:
+    """The trial's number, with a sign where it cannot be told from the best."""
+    is_tied = any(trial is tied for tied in launch.ties)
+    return f"{trial.number}{TIE}" if is_tied else str(trial.number)
 
 
 def searched_values(trial: TrialRecord, paths: Sequence[str]) -> list[str]:

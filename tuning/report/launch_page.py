@@ -72,7 +72,8 @@ def _leaderboard(study: Study, launch: Launch) -> Iterator[Section]:
     ]
     yield Section(
         title="Leaderboard",
-        hint="Every trial, best first by what the search looked at. Each is judged by the epoch that the search would choose.",
+        hint="Every trial, best first by what the search looked at. Each is judged by the epoch that the search would choose. "
+        "Those with = cannot be told from the best: which of them stands higher is chance.",
         table=PageTable(headings=[_heading(name) for name in columns] + paths, rows=rows, marked=0 if launch.chosen else None),
     )
 

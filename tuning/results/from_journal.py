@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from cpsc.marks import Marks
 from tuning.launch.events import Epoch, Event, LaunchStart, TrialEnd, TrialStart
 from tuning.redaction import redact
 from tuning.results.model import CURVES, Launch, TrialRecord, ranked
@@ -15,6 +16,7 @@ def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
     params: dict[int, Mapping[str, str]] = {}
     points: dict[int, Mapping[str, Any]] = {}
     ends: dict[int, TrialEnd] = {}
+    marks: dict[int, str] = {}
     for event in events:
         match event:
             case LaunchStart():
@@ -24,6 +26,8 @@ def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
                 curves.setdefault(number, {curve: {} for curve in CURVES})
                 ends.pop(number, None)
             case Epoch(number=number, epoch=epoch, metrics=metrics):
+                if metrics.get("best_epoch") == epoch:
+                    marks[number] = event.marks
                 for curve in CURVES:
                     if curve in metrics:
                         curves[number][curve][epoch] = metrics[curve]
@@ -37,6 +41,7 @@ def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
             reason=redact(ends[number].reason) if number in ends else "",
             params=params[number],
             point=points[number],
+            marks=Marks.parse(marks.get(number, "")),
             curves=curves[number],
         )
         for number in params

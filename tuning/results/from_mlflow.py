@@ -8,12 +8,23 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from cpsc.errors import ConfigError
+from cpsc.marks import Marks
 from tuning.outcome import Outcome
 from tuning.redaction import redact
 from tuning.results.model import CURVES, Launch, TrialRecord, TrialTimeline, ranked
 from tuning.study.names import NAME
 from tuning.tracking.run_lookup import all_runs, one_each
-from tuning.tracking.tags import KIND_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, PARENT_TAG, POINT_TAG, RETRIES_METRIC, RUNNING
+from tuning.tracking.tags import (
+    KIND_TAG,
+    LAUNCH_TAG,
+    MARKS_TAG,
+    NUMBER_TAG,
+    OUTCOME_TAG,
+    PARENT_TAG,
+    POINT_TAG,
+    RETRIES_METRIC,
+    RUNNING,
+)
 
 COST_CURVES = ("epoch_s", "replay_bytes")
 READERS = 4
@@ -78,6 +89,7 @@ def _read_trial(client: MlflowClient, run: Run, names: Sequence[str] | None) -> 
         outcome=outcome,
         reason=redact(tags.get("reason", "")),
         params=run.data.params,
+        marks=Marks.parse(tags.get(MARKS_TAG, "")),
         curves={name: {point.step: point.value for point in history} for name, history in histories.items()},
         point=json.loads(tags.get(POINT_TAG, "{}")),
         course=TrialTimeline(

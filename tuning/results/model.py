@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from cpsc.marks import Marks, is_distinct
 from cpsc.selection import best_epoch
 from tuning.outcome import Outcome
 
@@ -42,6 +44,13 @@ class TrialRecord:
     curves: Mapping[str, Mapping[int, float]]
     point: Mapping[str, Any] = field(default_factory=dict)
     course: TrialTimeline = field(default_factory=TrialTimeline)
+    marks: Marks | None = None
+    """What the student of its best epoch has right; None where that was not recorded."""
+
+    @property
+    def cost(self) -> tuple[float, float]:
+        """Multiply-adds and parameters of its student; none where that is not recorded."""
+        return _number(self.params.get("student.macs")), _number(self.params.get("student.parameters"))
 
     @property
     def num_epochs(self) -> int:
@@ -78,8 +87,13 @@ class Launch:
 
     @property
     def chosen(self) -> TrialRecord | None:
-        """The trial that the objective alone picks."""
+        """The trial with the best score, or the cheapest of those that cannot be told from it."""
         return self.trials[0] if self.trials and self.trials[0].best_epoch(self.objective) is not None else None
+
+    @cached_property
+    def ties(self) -> Sequence[TrialRecord]:
+        """The other trials whose results cannot be told from that of the best score: see `cpsc.marks.is_distinct`."""
+        return [trial for trial in _tied(self.trials, self.objective) if trial is not self.chosen]
 
     @property
     def accuracy_metric(self) -> str:
@@ -152,10 +166,38 @@ def spearman(left: Sequence[float], right: Sequence[float]) -> float | None:
 
 
 def ranked(trials: Iterable[TrialRecord], objective: str) -> list[TrialRecord]:
-    """Best first: highest objective, then lowest probe KL, then the earlier; those without a result come last."""
+    """Best first: highest objective, then lowest probe KL, then the earlier; those without a result come last.
 
-    def place(trial: TrialRecord) -> tuple[float, float, int]:
-        value, kl = trial.at_best(objective, objective), trial.at_best("probe_kl", objective)
-        return (-value if value is not None else 1.0, kl if kl is not None else 0.0, trial.number)
+    Before all stands the one that is chosen: of those that cannot be told from the best the one with the cheapest student.
+    """
+    found = sorted(trials, key=lambda trial: _place(trial, objective))
+    tied = _tied(found, objective)
+    if not tied:
+        return found
+    cheapest = min(tied, key=lambda trial: (trial.cost, _place(trial, objective)))
+    return [cheapest, *(trial for trial in found if trial is not cheapest)]
 
-    return sorted(trials, key=place)
+
+def _tied(trials: Sequence[TrialRecord], objective: str) -> list[TrialRecord]:
+    """The best of `trials` and those that cannot be told from it; none where no trial has a result."""
+    with_result = [trial for trial in trials if trial.best_epoch(objective) is not None]
+    if not with_result:
+        return []
+    best = min(with_result, key=lambda trial: _place(trial, objective))
+    return [
+        trial
+        for trial in with_result
+        if trial is best or (trial.marks is not None and best.marks is not None and not is_distinct(best.marks, trial.marks))
+    ]
+
+
+def _place(trial: TrialRecord, objective: str) -> tuple[float, float, int]:
+    value, kl = trial.at_best(objective, objective), trial.at_best("probe_kl", objective)
+    return (-value if value is not None else 1.0, kl if kl is not None else 0.0, trial.number)
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "")
+    except ValueError:
+        return 0.0

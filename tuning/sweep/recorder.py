@@ -63,7 +63,7 @@ class Recorder(Callback):
         if epoch <= self._last_epoch.get(number, 0):
             return  # repeated since the last checkpoint, bit for bit
         self._last_epoch[number] = epoch
-        words: dict[str, Any] = {key: redact(result.get(key, "")) for key in ("note", "node", "environment")}
+        words: dict[str, Any] = {key: redact(result.get(key, "")) for key in ("note", "node", "environment", "marks")}
         self._append(Epoch(**_when(trial), epoch=epoch, metrics=loggable_metrics(result), **words))
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Checkpoint, **info: Any) -> None:

@@ -31,7 +31,18 @@ from tuning.tracking.inputs import dataset_inputs
 from tuning.tracking.refusal import is_refusal
 from tuning.tracking.retry import Patience
 from tuning.tracking.run_lookup import ForgottenError, LaunchRuns
-from tuning.tracking.tags import KIND_TAG, MAX_TAG, NUMBER_TAG, OUTCOME_TAG, PARENT_TAG, POINT_TAG, RETRIES_METRIC, RUNNING
+from tuning.tracking.tags import (
+    KIND_TAG,
+    MARKS_TAG,
+    MAX_MARKS,
+    MAX_TAG,
+    NUMBER_TAG,
+    OUTCOME_TAG,
+    PARENT_TAG,
+    POINT_TAG,
+    RETRIES_METRIC,
+    RUNNING,
+)
 from tuning.tracking.ui_view import VIEW_TAG, view_tag
 from tuning.trial.files import ANSWERS_FILE, BEST_STUDENT_FILE, CONFIG_FILE, GALLERY_FILE, SAMPLES_FILE, STATE_FILE
 
@@ -176,6 +187,8 @@ class Translator:
         batch.metrics += [Metric(name, value, timestamp, event.epoch) for name, value in event.metrics.items()]
         words = {"note": event.note, "node": event.node, "environment": event.environment}
         batch.tags |= {key: text[:MAX_TAG] for key, text in words.items() if text}
+        if event.metrics.get("best_epoch") == event.epoch and 0 < len(event.marks) <= MAX_MARKS:
+            batch.tags[MARKS_TAG] = event.marks
 
     def _trial_end(self, event: TrialEnd, batch: _Batch) -> None:
         if event.checkpoint:

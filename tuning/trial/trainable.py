@@ -138,8 +138,10 @@ class DistillTrainable(Trainable):
         return dict(self.distiller.adopt_epoch(trained.parts, trained.metrics))
 
     def _words(self) -> dict[str, str]:
-        """What an epoch says beside its numbers: what went wrong, and where it ran."""
-        return {"note": self._note, "node": self._node, "environment": self._environment}
+        """What an epoch says beside its numbers: what went wrong, where it ran, and what its student has right."""
+        marks = self.distiller.marks
+        told = {"marks": marks.to_text()} if marks else {}
+        return {"note": self._note, "node": self._node, "environment": self._environment, **told}
 
     def _restore(self, checkpoints: Sequence[str]) -> None:
         """Continue from the first of `checkpoints` that can be had and read, or from the start where none can."""

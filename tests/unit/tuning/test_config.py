@@ -159,7 +159,11 @@ CHANGES: list[tuple[str, Raw, list[str]]] = [
     ("grace beyond the end", {"prune": {"grace_epochs": 10}}, ["prune.grace_epochs: must be <= config.epochs (9), got 10"]),
     ("no processor", {"resources": {"cpus": 0}}, ["resources.cpus: input should be greater than or equal to 1, got 0"]),
     ("negative gpus", {"resources": {"gpus": -0.5}}, ["resources.gpus: input should be greater than or equal to 0, got -0.5"]),
-    ("unknown objective", {"objective": "accuracy"}, ["objective: input should be 'exam_agreement', 'probe_agreement' or 'test_accuracy'"]),
+    (
+        "unknown objective",
+        {"objective": "accuracy"},
+        ["objective: input should be 'exam_agreement', 'probe_agreement' or 'test_accuracy'"],
+    ),
     ("config is a list", {"config": [1]}, ["config: input should be a valid dictionary, got [1]"]),
     ("space is a list", {"space": ["weights.kl"]}, ["space: input should be a valid dictionary, got ['weights.kl']"]),
     ("start is a mapping", {"start": {"student.lr": 0.1}}, ["start: input should be a valid list, got {'student.lr': 0.1}"]),

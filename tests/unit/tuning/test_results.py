@@ -1,5 +1,6 @@
 """What a launch found: trials, curves, the blind choice; on hand-made records and read back from a small store."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,9 +9,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
 from cpsc.errors import ConfigError
+from cpsc.marks import Marks
 from tuning.outcome import Outcome
 from tuning.results import Launch, TrialRecord
 from tuning.results.from_mlflow import load_launch
+from tuning.results.model import ranked
 from tuning.tracking.run_lookup import one_each
 from tuning.tracking.tags import KIND_TAG, LAUNCH_ID_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, RUNNING
 
@@ -83,6 +86,38 @@ def test_the_first_trial_is_the_chosen_one() -> None:
     first, second = record(4, agreement={1: 0.9}), record(1, agreement={1: 0.8})
     assert launch(first, second).chosen is first
     assert launch().chosen is None
+
+
+def marked(number: int, right: int, *, of: int = 200, macs: int = 100) -> TrialRecord:
+    """A trial whose student has the first `right` of `of` questions right."""
+    marks = Marks.of([place < right for place in range(of)], [of])
+    return replace(record(number, agreement={1: right / of}), marks=marks, params={"student.macs": str(macs)})
+
+
+def test_trials_that_cannot_be_told_from_the_best_are_ties() -> None:
+    found = launch(*ranked([marked(0, 180), marked(1, 150), marked(2, 178), marked(3, 181)], "probe_agreement"))
+    assert found.chosen is not None
+    assert (found.chosen.number, [trial.number for trial in found.ties]) == (3, [0, 2])
+
+
+def test_of_ties_the_cheapest_student_is_chosen_and_no_worse_one_for_its_price() -> None:
+    trials = [marked(0, 180, macs=300), marked(1, 150, macs=10), marked(2, 178, macs=100), marked(3, 179, macs=100)]
+    found = launch(*ranked(trials, "probe_agreement"))
+    assert [trial.number for trial in found.trials] == [3, 0, 2, 1]
+    assert [trial.number for trial in found.ties] == [0, 2]
+
+
+def test_where_nothing_is_recorded_of_what_a_student_has_right_the_best_score_is_chosen() -> None:
+    trials = [replace(marked(number, right, macs=macs), marks=None) for number, right, macs in ((0, 180, 300), (1, 179, 10))]
+    found = launch(*ranked(trials, "probe_agreement"))
+    assert (found.trials[0].number, list(found.ties)) == (0, [])
+
+
+def test_a_trial_without_a_result_is_no_tie() -> None:
+    diverged = replace(marked(1, 180), outcome=Outcome.DIVERGED)
+    found = launch(*ranked([marked(0, 180), diverged], "probe_agreement"))
+    assert (found.trials[0].number, list(found.ties)) == (0, [])
+    assert not launch(*ranked([diverged], "probe_agreement")).ties
 
 
 def test_outcomes_are_counted() -> None:
@@ -197,7 +232,8 @@ def test_a_trial_is_read_back_whole(store: Store) -> None:
     trial = load_launch(store.client, "small").trials[0]
     assert trial.run_id == store.runs["best"]
     assert (trial.outcome, trial.reason, trial.params) == (Outcome.COMPLETED, "reason 3", {"student.lr": "0.3"})
-    assert trial.curves == {"probe_agreement": {1: 0.8, 2: 0.7}, "probe_kl": {1: 0.2, 2: 0.5}, "test_accuracy": {1: 0.6, 2: 0.7}}
+    measured = {name: curve for name, curve in trial.curves.items() if curve}
+    assert measured == {"probe_agreement": {1: 0.8, 2: 0.7}, "probe_kl": {1: 0.2, 2: 0.5}, "test_accuracy": {1: 0.6, 2: 0.7}}
 
 
 def test_a_trial_without_an_end_or_a_metric_is_read_as_running(store: Store) -> None:
