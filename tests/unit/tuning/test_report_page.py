@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -190,9 +191,8 @@ def test_a_sweep_under_way_without_labels_has_a_page_too(tmp_path: Path) -> None
 
 
 def test_what_a_trial_says_cannot_become_code_in_the_page(study: Study, launch: Launch, tmp_path: Path) -> None:
-    trial = launch.trials[0]
-    hostile = type(trial)(**(vars(trial) | {"reason": "<script>alert(1)</script>"}))
-    changed = type(launch)(**(vars(launch) | {"trials": [hostile, *launch.trials[1:]]}))
+    hostile = replace(launch.trials[0], reason="<script>alert(1)</script>")
+    changed = replace(launch, trials=[hostile, *launch.trials[1:]])
     page = write_report(study, changed, [], MlflowClient(store_uri(study)), tmp_path, QUIET).page.read_text()
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert(1)" not in page
