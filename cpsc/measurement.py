@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cpsc.config import Precision
 from cpsc.data.dataset import Split
-from cpsc.device import DTYPES, cast_weights
+from cpsc.device import DTYPES
 from cpsc.errors import ConfigError
 from cpsc.examiners import PROBE, Exam, ExamImages
 from cpsc.frechet import frechet_distance, inception_fid, penultimate_features
@@ -84,7 +84,7 @@ class Measurement:
         if precision not in DTYPES or is_import_path(self.teacher.arch):  # a stranger's network may use its weights as it likes
             return self.network
         if precision not in self._networks:
-            self._networks[precision] = cast_weights(self.teacher.build(self.device), DTYPES[precision])
+            self._networks[precision] = self.teacher.build(self.device, precision=precision)
         return self._networks[precision]
 
     def recorder_in(self, precision: Precision) -> StatisticsRecorder:

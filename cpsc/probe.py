@@ -8,13 +8,15 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from cpsc import checkpoint
 from cpsc.config import (
@@ -22,11 +24,14 @@ from cpsc.config import (
     GeneratorConfig,
     InversionConfig,
     LossWeights,
+    Precision,
     ScheduleConfig,
 )
+from cpsc.device import autocast, resolve_precision
 from cpsc.errors import CheckpointError
 from cpsc.kinds import of_stated_kinds
 from cpsc.loop import Phase, run_epoch
+from cpsc.methods import Terms
 from cpsc.methods.adi import Adi
 from cpsc.metrics import accuracy, predict
 from cpsc.observation import BatchViews
@@ -58,6 +63,8 @@ class ProbeConfig:
     jitter: int = 2
     """Each step shifts the batch circularly by up to this many pixels."""
     seed: int = 0
+    precision: Precision = "auto"
+    """Of the teacher's passes, as trials have it."""
 
     def __post_init__(self) -> None:
         for name in ("num_images", "batch_size", "steps", "lr"):
@@ -81,7 +88,16 @@ class ProbeConfig:
     @property
     def digest(self) -> str:
         """Identifies the recipe; with the teacher's digest, the images."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        return _digest({"annealed": True, **asdict(self)})
+
+    @property
+    def earlier_digest(self) -> str:
+        """Of the recipe as earlier versions had it, at one rate and in float32: launches that were begun with it go on with it."""
+        return _digest({name: value for name, value in asdict(self).items() if name != "precision"})
+
+
+def _digest(recipe: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,12 +165,15 @@ def synthesise(
     inversion leaves what is finite.
     """
     settings = _as_adi(config)
-    network = teacher.build(device)
+    precision = resolve_precision(config.precision, device)
+    network, asked = teacher.build(device), teacher.build(device, precision=precision)
     streams = RandomStreams(derive_seed(config.seed, "probe"), device)
     synthesis = InvertedBatches(settings, teacher, streams, device)
-    method = Adi(settings, teacher=network, student=network)
+    method = Adi(settings, teacher=asked, student=asked)
     total, done = config.num_images // config.batch_size * config.steps, itertools.count(1)
-    phase = _inversion(synthesis, method, network, config.steps, device, on_step=lambda: on_step(next(done), total))
+    phase = _inversion(
+        synthesis, method, asked, config, device, cast=autocast(precision, device), on_step=lambda: on_step(next(done), total)
+    )
     run_epoch(
         [phase],
         iterations=config.num_images // config.batch_size,
@@ -171,11 +190,28 @@ def synthesise(
 
 
 def _inversion(
-    synthesis: InvertedBatches, method: Adi, network: nn.Module, steps: int, device: torch.device, *, on_step: Callable[[], None]
+    synthesis: InvertedBatches,
+    method: Adi,
+    network: nn.Module,
+    config: ProbeConfig,
+    device: torch.device,
+    *,
+    cast: Callable[[], AbstractContextManager[object]],
+    on_step: Callable[[], None],
 ) -> Phase:
-    """The generator turn of `method` in which a batch of images is inverted out of `network`."""
+    """The generator turn of `method` in which a batch of images is inverted out of `network`, at a rate that falls to nothing."""
     recorder = StatisticsRecorder(network, weight="probe.batch_statistics") if method.needs_statistics else None
     views = BatchViews(network, network, method, recorder=recorder)
+    steps = itertools.count()
+
+    def terms() -> Terms:
+        with cast():
+            return method.generator_terms(views.generator_view(synthesis.batch()))
+
+    def optimizers() -> Sequence[Optimizer]:
+        found = synthesis.optimizers()
+        found[0].param_groups[0]["lr"] = annealed(config.lr, next(steps) % config.steps, config.steps)
+        return found
 
     def on_loss(loss: Tensor) -> None:
         synthesis.on_loss(loss)
@@ -183,16 +219,24 @@ def _inversion(
 
     return Phase(
         name="probe set",
-        steps=steps,
+        steps=config.steps,
         modules=synthesis.modules,
-        terms=lambda: method.generator_terms(views.generator_view(synthesis.batch())),
+        terms=terms,
         weights=method.generator_weights,
-        optimizers=synthesis.optimizers,
+        optimizers=optimizers,
         scaler=torch.amp.GradScaler(device.type, enabled=False),
         begin=synthesis.begin,
         on_loss=on_loss,
         end=synthesis.end,
     )
+
+
+def annealed(lr: float, step: int, steps: int) -> float:
+    """The rate of `step`, from 0, of so many: half a cosine, as the authors' code of DeepInversion has it after its warm-up.
+
+    The loss has settled when it ends: at one rate it keeps falling, and jumps, for several times as many steps.
+    """
+    return lr / 2 * (1 + math.cos(math.pi * step / steps))
 
 
 def _as_adi(config: ProbeConfig) -> DistillConfig:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from cpsc import checkpoint
 from cpsc.config import Precision, StudentConfig
 from cpsc.data.dataset import Dataset, Normalisation, augment
-from cpsc.device import autocast, place, resolve_precision
+from cpsc.device import DTYPES, autocast, cast_weights, place, resolve_precision
 from cpsc.errors import CheckpointError, ConfigError, DataError
 from cpsc.kinds import of_stated_kinds
 from cpsc.metrics import accuracy, predict
@@ -111,14 +111,20 @@ class Teacher:
             digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())  # as bytes, for NumPy has no bfloat16
         return digest.hexdigest()
 
-    def build(self, device: torch.device) -> nn.Module:
-        """The network on `device`, frozen for life: eval mode, no weight gradients."""
+    def build(self, device: torch.device, *, precision: Precision = "fp32") -> nn.Module:
+        """The network on `device`, frozen for life: eval mode, no weight gradients.
+
+        For passes under autocast in `precision` its weights are cast here once, not at each; those of a stranger's network stay
+        as they are, for it may use them as it likes.
+        """
         network = self.build_untrained()
         try:
             network.load_state_dict(dict(self.state))
         except RuntimeError as error:
             raise CheckpointError(f"teacher weights do not fit {self.arch}: {str(error).splitlines()[-1].strip()}") from error
-        return place(network, device).eval().requires_grad_(False)
+        placed = place(network, device).eval().requires_grad_(False)
+        is_cast = precision in DTYPES and not is_import_path(self.arch)
+        return cast_weights(placed, DTYPES[precision]) if is_cast else placed
 
     def build_untrained(self) -> nn.Module:
         """The network on the CPU, with weights that are there to be overwritten: they move no random stream of the caller's.

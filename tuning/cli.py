@@ -146,7 +146,8 @@ def probe(study: StudyPath, set_: Overrides = None, quiet: Quiet = False, force:
     loaded = load_study(study, set_)
     display = Display(quiet=quiet)
     assets = prepare(loaded, display, force=force)
-    storage, name = open_storage(loaded), probe_name(assets.teacher, assets.fit(loaded).probe).replace(".pt", ".png")
+    storage = open_storage(loaded)
+    name = probe_name(assets.teacher, assets.fit(loaded).probe, storage).replace(".pt", ".png")
     with storage.writing(name) as path:
         save_grid(assets.probe.by_class(columns=8), path)
     display.say(f"picture, a row a class: {storage}/{name}")

@@ -7,6 +7,7 @@ from typing import Any
 from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from tuning.redaction import redact
+from tuning.storage import Storage
 from tuning.study import Study
 from tuning.trial import Assets
 from tuning.trial.assets import probe_name
@@ -18,7 +19,7 @@ CONTEXT = "mlflow.data.context"
 
 def inputs_of(study: Study, assets: Assets) -> list[dict[str, str]]:
     """The fields of each input, as a journal holds them."""
-    file = probe_name(assets.teacher, study.probe)
+    file = probe_name(assets.teacher, study.probe, Storage(study.storage))
     images = {"num_images": len(assets.probe.labels), "num_classes": assets.teacher.num_classes}
     inputs = [_input("probe-set", file.rpartition("/")[2].removesuffix(".pt"), f"{redact(study.storage)}/{file}", images, "probe")]
     if assets.examiners is not None:

@@ -183,7 +183,7 @@ def obtain_probe(
     before_making: Callable[[], None] = lambda: None,
 ) -> ProbeSet:
     """The teacher's probe set, loaded or synthesised and kept under both digests."""
-    name = probe_name(teacher, config)
+    name = probe_name(teacher, config, storage)
     if not storage.exists(name):
         before_making()
         with display.bar("probe set", config.num_images // config.batch_size * config.steps) as advance:
@@ -199,9 +199,10 @@ def obtain_probe(
     return probe
 
 
-def probe_name(teacher: Teacher, config: ProbeConfig) -> str:
-    """Where the storage keeps the probe set of `teacher`."""
-    return f"probes/{teacher.digest[:12]}-{config.digest}.pt"
+def probe_name(teacher: Teacher, config: ProbeConfig, storage: Storage) -> str:
+    """Where `storage` keeps the probe set of `teacher`: one that an earlier version made is as good, and a launch may have it."""
+    names = [f"probes/{teacher.digest[:12]}-{digest}.pt" for digest in (config.digest, config.earlier_digest)]
+    return next((name for name in names if storage.exists(name)), names[0])
 
 
 def _from_recipe(

@@ -126,7 +126,7 @@ def test_a_look_at_the_images_changes_nothing(case: DistillConfig, teacher) -> N
 def test_a_teacher_without_batch_norm_is_refused_where_its_statistics_are_needed(case: DistillConfig, teacher, monkeypatch) -> None:
     bare = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4))
     bare.feature_dim = 32
-    monkeypatch.setattr(type(teacher), "build", lambda self, device: bare)
+    monkeypatch.setattr(type(teacher), "build", lambda self, device, **named: bare)
     if case.weights.batch_statistics:
         with pytest.raises(ConfigError, match=r"teacher has no BatchNorm2d layer"):
             Distiller(case, teacher)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cpsc import checkpoint
+from cpsc import probe as probe_module
 from cpsc.errors import CheckpointError, ConfigError
 from cpsc.metrics import accuracy, predict
 from cpsc.models import Output
@@ -102,7 +103,7 @@ class Grouped(nn.Module):
 def test_a_teacher_without_batch_norm_is_inverted_once_the_probes_own_weight_is_0(teacher, monkeypatch) -> None:
     torch.manual_seed(0)
     network = Grouped().eval().requires_grad_(False)
-    monkeypatch.setattr(type(teacher), "build", lambda self, device: network)
+    monkeypatch.setattr(type(teacher), "build", lambda self, device, **named: network)
     with pytest.raises(ConfigError, match=r"teacher has no BatchNorm2d layer .*: probe\.batch_statistics must be 0 for it"):
         synthesise(teacher, SMALL, CPU)
     losses = []
@@ -202,3 +203,32 @@ def test_the_digest_identifies_the_recipe() -> None:
     }
     assert len(digests) == 6
     assert ProbeConfig().digest == ProbeConfig().digest
+
+
+def test_the_rate_falls_from_the_whole_to_almost_nothing_for_each_batch(teacher, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+
+    class Watched(probe_module.InvertedBatches):
+        def on_loss(self, loss: Tensor) -> Tensor | None:
+            rates.append(self._optimizer.param_groups[0]["lr"])
+            return super().on_loss(loss)
+
+    monkeypatch.setattr(probe_module, "InvertedBatches", Watched)
+    synthesise(teacher, SMALL, CPU)
+    taken = [SMALL.lr * (1 + math.cos(math.pi * step / 5)) / 2 for step in range(4)]  # a step's rate is seen in the next one
+    assert rates == pytest.approx([SMALL.lr, *taken] * 2)
+
+
+def test_in_half_precision_the_images_differ_a_little_and_are_as_good(teacher) -> None:
+    config = replace(SMALL, num_images=8, steps=30)
+    full, half = (synthesise(teacher, replace(config, precision=precision), CPU) for precision in ("fp32", "bf16"))
+    assert not torch.equal(full.images, half.images)
+    difference = (full.images.float() - half.images.float()).abs().mean()
+    assert difference < 40
+
+
+def test_the_recipe_of_earlier_versions_has_another_name_and_keeps_it() -> None:
+    assert ProbeConfig().earlier_digest == "2f02047a4d92"
+    assert ProbeConfig().digest != ProbeConfig().earlier_digest
+    assert ProbeConfig(precision="fp32").digest != ProbeConfig().digest
+    assert ProbeConfig(precision="fp32").earlier_digest == ProbeConfig().earlier_digest
