@@ -41,7 +41,7 @@ def held(folder: Path, name: str) -> tuple[list[Moment], float]:
         if isinstance(event, Epoch) and event.metrics["probe_agreement"] > best:
             best = event.metrics["probe_agreement"]
             moments.append(Moment(event.time - began, event.metrics["test_accuracy"]))
-    return moments, events[-1]["time"] - began
+    return moments, events[-1].time - began
 
 
 def sweep(folder: Path, name: str, *settings: str) -> tuple[list[Moment], float]:

@@ -1,4 +1,4 @@
-"""Every command in the README runs, in its order, as written; only the budgets are made small."""
+"""Every command in the README and in `docs` runs, in its order, as written; only the budgets are made small."""
 
 import io
 import os
@@ -26,6 +26,7 @@ SMALL = {
     "probe.num_images": 20,
     "probe.batch_size": 20,
     "probe.steps": 2,
+    "examiners.num_images": 40,
     "generator.width": 8,
     "schedule.iterations": 1,
     "schedule.generator_steps": 1,
@@ -42,8 +43,8 @@ VERBS_OF_A_STUDY = {"sweep", "teacher", "probe", "trial", "report", "ui", "expor
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 
-def readme_commands() -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+def commands_in(text: str) -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL)
     return [line.strip() for block in blocks for line in block.splitlines() if line.strip() and not line.startswith("#")]
 
 
@@ -114,7 +115,7 @@ def run_command(command: str, cwd: Path) -> str:
 def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
     (tmp_path / "search_spaces").symlink_to(ROOT / "search_spaces")
     (tmp_path / "cluster.yaml").symlink_to(ROOT / "cluster.yaml")
-    outputs = {command: run_command(command, tmp_path) for command in readme_commands()}
+    outputs = {command: run_command(command, tmp_path) for command in commands_in(README)}
     assert {"make sweep", "make test"} <= outputs.keys()
     assert "chosen without a real image" in outputs["make sweep"]
     launches = {path.parent.name for path in (tmp_path / "runs").glob("*/journal.jsonl")}
@@ -125,6 +126,19 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
     table = run_python(tmp_path)
     assert "probe_agreement" in table
     assert "models:/digits-cpsc@champion" in table
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_every_command_of_the_docs_runs(page: Path, tmp_path: Path) -> None:
+    (tmp_path / "search_spaces").symlink_to(ROOT / "search_spaces")
+    outputs = [run_command(command, tmp_path) for command in commands_in(page.read_text(encoding="utf-8"))]
+    assert all(outputs)
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 def run_python(cwd: Path) -> str:

@@ -13,7 +13,7 @@ from tuning.study.yaml_loader import load_yaml, read_mapping
 
 SCALE, BY_METHOD = "scale", "by_method"
 _FILE_NAME = re.compile(r"\w[\w.-]*", flags=re.ASCII)
-_NOT_IN_DISTILL_CONFIG = ("dataset", "teacher", "probe", "preset", "num_classes", BY_METHOD)
+_NOT_IN_DISTILL_CONFIG = ("dataset", "teacher", "probe", "examiners", "preset", "num_classes", BY_METHOD)
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, Any]:
