@@ -1,7 +1,7 @@
 """Answers of a run's students, epoch by epoch, to the images that they are compared on: any criterion can be computed later."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,15 @@ PRECISION = torch.float16
 class Answers:
     """Logits on the same images. `teacher`: [N, C]; `students`: [E, N, C], the student after each of the `epochs`.
 
-    `sources`: int64 [N], where each image comes from, as `cpsc.examiners.Exam` counts; `own`: the one that is the run's own.
+    `sources`: int64 [N], where each image comes from, as `cpsc.examiners.Exam` counts, and `weights`, how much each examiner's
+    images count; `own`: the source that is the run's own.
     """
 
     teacher: Tensor
     epochs: tuple[int, ...]
     students: Tensor
     sources: Tensor
+    weights: Mapping[int, float] = field(default_factory=dict)
     own: int | None = None
 
     def from_source(self, which: Tensor) -> "Answers":
@@ -42,17 +44,26 @@ class Answers:
         if not _is_sound(payload):
             raise CheckpointError(f"{path}: holds no logits of a teacher and, epoch by epoch, of students")
         sources = payload.get("sources", torch.zeros(len(payload["teacher"]))).long()
-        return cls(payload["teacher"].float(), tuple(payload["epochs"]), payload["students"].float(), sources, payload.get("own"))
+        own, weights = payload.get("own"), payload.get("weights", {})
+        return cls(payload["teacher"].float(), tuple(payload["epochs"]), payload["students"].float(), sources, weights, own)
 
 
 class AnswerLog:
     """What a run's students have answered so far, beside the answers of the `teacher`, logits [N, C].
 
-    `sources` [N]: where the images come from, all from the probe set unless said; `own`: the source that is the run's own.
+    `sources` [N]: where the images come from, all from the probe set unless said; `weights` and `own`: see `Answers`.
     """
 
-    def __init__(self, teacher: Tensor, sources: Tensor | None = None, *, own: int | None = None) -> None:
+    def __init__(
+        self,
+        teacher: Tensor,
+        sources: Tensor | None = None,
+        *,
+        weights: Mapping[int, float] | None = None,
+        own: int | None = None,
+    ) -> None:
         self._teacher = _kept(teacher)
+        self._weights = dict(weights or {})
         self._sources = torch.zeros(len(teacher), dtype=torch.int64) if sources is None else sources.cpu()
         self._own = own
         self._students: dict[int, Tensor] = {}
@@ -67,7 +78,7 @@ class AnswerLog:
         students = (
             torch.stack([self._students[epoch] for epoch in epochs]) if epochs else self._teacher.new_empty(0, *self._teacher.shape)
         )
-        where = {"sources": self._sources.to(torch.int16), "own": self._own}
+        where = {"sources": self._sources.to(torch.int16), "weights": self._weights, "own": self._own}
         checkpoint.save({"version": VERSION, "teacher": self._teacher, "epochs": epochs, "students": students, **where}, path)
 
     def load(self, path: Path) -> None:
@@ -87,9 +98,10 @@ def _kept(logits: Tensor) -> Tensor:
 
 def _is_sound(payload: Mapping[str, Any]) -> bool:
     teacher, epochs, students = payload["teacher"], payload["epochs"], payload["students"]
-    sources, own = payload.get("sources"), payload.get("own")  # absent where an earlier version wrote it
+    sources, weights, own = (payload.get(name) for name in ("sources", "weights", "own"))  # an earlier version wrote none
     return (
         (own is None or type(own) is int)
+        and (weights is None or _are_weights(weights))
         and isinstance(teacher, Tensor)
         and isinstance(students, Tensor)
         and isinstance(epochs, list)
@@ -102,6 +114,10 @@ def _is_sound(payload: Mapping[str, Any]) -> bool:
         and bool(teacher.isfinite().all() and students.isfinite().all())
         and (sources is None or _are_sources(sources, len(teacher)))
     )
+
+
+def _are_weights(weights: object) -> bool:
+    return isinstance(weights, dict) and all(type(key) is int and type(value) is float for key, value in weights.items())
 
 
 def _are_sources(sources: object, num_images: int) -> bool:

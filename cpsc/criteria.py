@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cpsc.metrics import agreement, mean_kl
+from cpsc.metrics import agreement, mean_kl, overlaps
 
 Criterion = Callable[[Tensor, Tensor], float]
 TEMPERATURES = tuple(2.0**power for power in torch.linspace(-2, 3, 11).tolist())
@@ -45,7 +45,7 @@ def negative_matched_kl(student: Tensor, teacher: Tensor) -> float:
 
 def overlap(student: Tensor, teacher: Tensor) -> float:
     """Mean overlap of the two networks' probabilities, 1 minus their total variation."""
-    return torch.minimum(student.softmax(dim=1), teacher.softmax(dim=1)).sum(dim=1).mean().item()
+    return overlaps(student, teacher).mean().item()
 
 
 def doubtful_agreement(student: Tensor, teacher: Tensor) -> float:

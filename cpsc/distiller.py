@@ -138,7 +138,7 @@ class Distiller:
         """Of the student when it was last evaluated; None where it is chosen by labels, or there is no probe set."""
         if self.answers is None or self.objective == "test_accuracy":
             return None
-        return self._measurement.marks(self.answers, own=self._own, by_probe_alone=self.objective == "probe_agreement")
+        return self._measurement.marks(self.answers, own=self._own, by_probe_alone=self.objective != "exam_score")
 
     def evaluate_images(self) -> Metrics:
         """The images as they are made now, against real ones: see `Measurement.of_images`. Empty without real images."""

@@ -69,19 +69,31 @@ def run_digest(config: DistillConfig) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ExamImages:
-    """`images`: uint8 [N, K, H, W]; `examiners`: int64 [N], who of `runs`, each named by its `run_digest`, has made which."""
+    """`images`: uint8 [N, K, H, W]; `examiners`: int64 [N], who of `runs`, each named by its `run_digest`, has made which.
+
+    `weights`: how much the images of each run count. A generator whose student has learned nothing was never made to show more.
+    """
 
     images: Tensor
     examiners: Tensor
     runs: tuple[str, ...]
+    weights: tuple[float, ...]
     teacher_digest: str
 
     @classmethod
-    def of_runs(cls, runs: Mapping[str, Tensor], teacher: Teacher) -> "ExamImages":
-        """The images [n, K, H, W] of several runs, by their digests."""
+    def of_runs(cls, runs: Mapping[str, Tensor], strengths: Mapping[str, float], teacher: Teacher) -> "ExamImages":
+        """The images [n, K, H, W] of several runs, by their digests.
+
+        `strengths`: the share of the probe set on which the run's own student agrees with the teacher at its end. What is above
+        chance counts.
+        """
         numbers = [torch.full((len(images),), index) for index, images in enumerate(runs.values())]
         return cls(
-            images=torch.cat(list(runs.values())), examiners=torch.cat(numbers), runs=tuple(runs), teacher_digest=teacher.digest
+            images=torch.cat(list(runs.values())),
+            examiners=torch.cat(numbers),
+            runs=tuple(runs),
+            weights=tuple(max(0.0, strengths[run] - 1 / teacher.num_classes) for run in runs),
+            teacher_digest=teacher.digest,
         )
 
     @property
@@ -89,13 +101,18 @@ class ExamImages:
         """Of each image, as `Exam` counts them."""
         return self.examiners + 1
 
+    @property
+    def weights_by_source(self) -> dict[int, float]:
+        """The same of `weights`."""
+        return dict(enumerate(self.weights, start=1))
+
     def source_of(self, run: str) -> int | None:
         """The source of the images that the run of that digest has made; None where it is no examiner."""
         return self.runs.index(run) + 1 if run in self.runs else None
 
     def save(self, path: Path) -> None:
         """Write atomically."""
-        checkpoint.save({"version": VERSION, **vars(self), "runs": list(self.runs)}, path)
+        checkpoint.save({"version": VERSION, **vars(self), "runs": list(self.runs), "weights": list(self.weights)}, path)
 
     @classmethod
     def load(cls, path: Path, *, teacher: Teacher) -> "ExamImages":
@@ -104,17 +121,21 @@ class ExamImages:
         checkpoint.check_version(payload, VERSION, path=path, kind=KIND)
         if payload["teacher_digest"] != teacher.digest or not _is_sound(payload, teacher):
             raise CheckpointError(f"{path}: holds no images that runs with teacher {teacher.digest[:12]} have made")
-        return cls(**{name: payload[name] for name in cls.__dataclass_fields__} | {"runs": tuple(payload["runs"])})
+        lists = {name: tuple(payload[name]) for name in ("runs", "weights")}
+        return cls(**{name: payload[name] for name in cls.__dataclass_fields__} | lists)
 
 
 def _is_sound(payload: Mapping[str, Any], teacher: Teacher) -> bool:
-    images, examiners, runs = payload["images"], payload["examiners"], payload["runs"]
+    images, examiners, runs, weights = (payload[name] for name in ("images", "examiners", "runs", "weights"))
     pixels = (teacher.channels, teacher.image_size, teacher.image_size)
     return (
         isinstance(images, Tensor)
         and isinstance(examiners, Tensor)
         and isinstance(runs, list)
         and all(isinstance(run, str) for run in runs)
+        and isinstance(weights, list)
+        and len(weights) == len(runs)
+        and all(type(weight) is float and 0 <= weight <= 1 for weight in weights)
         and len(images) > 0
         and (images.dtype, tuple(images.shape[1:])) == (torch.uint8, pixels)
         and (examiners.dtype, tuple(examiners.shape)) == (torch.int64, (len(images),))
@@ -123,55 +144,61 @@ def _is_sound(payload: Mapping[str, Any], teacher: Teacher) -> bool:
 
 
 class ExamScores(NamedTuple):
-    """Shares of images on which student and teacher pick the same class; see `Exam`."""
+    """How near a student's answers come to the teacher's; see `Exam`."""
 
-    examiners: float
-    chosen_by: float
+    for_choice: float
     held_out: float
+    everywhere: float
 
 
 class Exam:
     """The questions that a student is examined on, by `sources` [N]: `PROBE`, or which examiner has made the image.
 
-    A student is chosen by one half of the images of each source. What it scores on the other half is not the highest of many
-    scores with noise on them, and so is what may be told of it.
+    The probe set counts as much as all examiners together, and of these each by its weight in `weights`, by source. A student is
+    chosen by one half of the images of each source. What it scores on the other half is not the highest of many scores with
+    noise on them, and so is what may be told of it.
     """
 
-    def __init__(self, sources: Tensor) -> None:
+    def __init__(self, sources: Tensor, weights: Mapping[int, float] | None = None) -> None:
         self.sources = sources.cpu()
+        self.weights = weights or {source: 1.0 for source in self.sources.unique().tolist() if source != PROBE}
         self._for_choice = torch.zeros(len(sources), dtype=torch.bool)
         for source in self.sources.unique().tolist():
             places = (self.sources == source).nonzero().flatten()
             drawn = torch.randperm(len(places), generator=stream(0, f"halves of {source}"))
             self._for_choice[places[drawn[: (len(places) + 1) // 2]]] = True
 
-    def scores(self, student: Tensor, teacher: Tensor, *, own: int | None = None) -> ExamScores:
-        """Of `student` by its logits and the teacher's, [N, C]; images of the source `own` do not count.
+    def scores(self, points: Tensor, *, own: int | None = None) -> ExamScores:
+        """The mean of `points` [N] on the probe set and that on examiners' images, of which those of the source `own` do not count.
 
-        `chosen_by` and `held_out` are the mean of the agreement on the probe set and of that on examiners' images, each on its
-        half; `examiners` is the agreement on all images of examiners.
+        On the half for the choice, on the other, and on all of them.
         """
-        agrees = (student.argmax(dim=1) == teacher.argmax(dim=1)).cpu()
-        of_others = (self.sources != PROBE) & (self.sources != (PROBE if own is None else own))
-        halves = (self._for_choice, ~self._for_choice)
-        chosen_by, held_out = ((_share(agrees, of_others & half) + _share(agrees, self._of_probe & half)) / 2 for half in halves)
-        return ExamScores(_share(agrees, of_others), chosen_by, held_out)
+        everything = torch.ones_like(self._for_choice)
+        return ExamScores(
+            *(self._mean(points.cpu().double(), part, own) for part in (self._for_choice, ~self._for_choice, everything))
+        )
 
-    def marks(self, student: Tensor, teacher: Tensor, *, own: int | None = None, by_probe_alone: bool = False) -> Marks:
-        """What `student` has right of what it is chosen by; `by_probe_alone`: by all of the probe set and nothing else."""
-        agrees = (student.argmax(dim=1) == teacher.argmax(dim=1)).cpu()
-        asked = self._of_probe if by_probe_alone else self._for_choice
+    def marks(self, agrees: Tensor, *, own: int | None = None, by_probe_alone: bool = False) -> Marks:
+        """Which it `agrees` on [N] of what a student is chosen by; `by_probe_alone`: by all of the probe set and nothing else."""
+        asked = self.sources == PROBE if by_probe_alone else self._for_choice
         sizes = [int((asked & (self.sources == source)).sum()) for source in self.sources.unique().tolist()]
         order = self.sources.argsort(stable=True)
-        return Marks.of(agrees[order][asked[order]].tolist(), sizes if not by_probe_alone else sizes[:1], own)
+        return Marks.of(agrees.cpu()[order][asked[order]].tolist(), sizes[:1] if by_probe_alone else sizes, own)
 
-    @property
-    def _of_probe(self) -> Tensor:
-        return self.sources == PROBE
+    def by_examiners(self, points: Tensor, *, own: int | None = None, part: Tensor | None = None) -> float:
+        """The mean of `points` [N] on examiners' images, in the `part` [N] of all."""
+        points = points.cpu().double()
+        counted = {source: weight for source, weight in self.weights.items() if source != own}
+        if not sum(counted.values()):
+            counted = dict.fromkeys(counted, 1.0)
+        means = {source: points[self._of(source, part)].mean().item() for source in counted}
+        return sum(weight * means[source] for source, weight in counted.items()) / sum(counted.values())
 
+    def _mean(self, points: Tensor, part: Tensor, own: int | None) -> float:
+        return (points[self._of(PROBE, part)].mean().item() + self.by_examiners(points, own=own, part=part)) / 2
 
-def _share(agrees: Tensor, which: Tensor) -> float:
-    return agrees[which].double().mean().item()
+    def _of(self, source: int, part: Tensor | None) -> Tensor:
+        return self.sources == source if part is None else (self.sources == source) & part
 
 
 def balanced(images: Tensor, classes: Tensor, num: int) -> Tensor:

@@ -15,7 +15,7 @@ from cpsc.errors import ConfigError
 from cpsc.examiners import PROBE, Exam, ExamImages
 from cpsc.frechet import frechet_distance, inception_fid, penultimate_features
 from cpsc.marks import Marks
-from cpsc.metrics import accuracy, agreement, mean_kl, predict
+from cpsc.metrics import accuracy, agreement, agreements, mean_kl, overlaps, predict
 from cpsc.models import is_import_path
 from cpsc.probe import ProbeSet
 from cpsc.statistics import StatisticsRecorder
@@ -97,7 +97,7 @@ class Measurement:
     @property
     def objectives(self) -> set[str]:
         """What a student can be chosen by."""
-        blind = {"probe_agreement"} | ({"exam_agreement"} if self._examiners is not None else set())
+        blind = {"probe_agreement", "probe_overlap"} | ({"exam_score"} if self._examiners is not None else set())
         return blind | ({"test_accuracy"} if self._test is not None else set())
 
     @property
@@ -113,7 +113,9 @@ class Measurement:
         if self._probe is None:
             return None
         ours = torch.full((len(self._probe.images),), PROBE)
-        return Exam(ours if self._examiners is None else torch.cat([ours, self._examiners.sources]))
+        if self._examiners is None:
+            return Exam(ours)
+        return Exam(torch.cat([ours, self._examiners.sources]), self._examiners.weights_by_source)
 
     def own_source(self, run: str) -> int | None:
         """The source of the images that the run of that `run_digest` has made itself, if any are its own."""
@@ -122,14 +124,16 @@ class Measurement:
     def of_student(self, student: nn.Module, *, own: int | None = None) -> StudentMeasured:
         """`probe_agreement` and `probe_kl`; `test_accuracy` and `test_agreement` with the teacher.
 
-        With examiners also `exam_agreement`, which students are chosen by, `held_out_agreement`, the same on images that have no
-        part in the choice, and `examiner_agreement`: see `Exam.scores`. `own`: the source that does not count.
+        `probe_overlap` is the soft form of the first: what the two networks' probabilities have in common. With examiners also
+        `exam_score`, the overlap on one half of the probe set's and the examiners' images, which students are chosen by, and
+        `held_out_agreement`, on the half that has no part in the choice: see `Exam`. `own`: the source that does not count.
         """
         metrics: Metrics = {}
         answers = None
         if self._probe is not None:
             answers = predict(student, self._probe.images)
             metrics["probe_agreement"] = agreement(answers, self._probe.answers)
+            metrics["probe_overlap"] = overlaps(answers, self._probe.answers).mean().item()
             metrics["probe_kl"] = mean_kl(answers, self._probe.answers)
         if self._examined_on is not None and answers is not None:
             answers = torch.cat([answers, predict(student, self._examined_on.images)])
@@ -144,16 +148,16 @@ class Measurement:
         """Of a student by its `answers`, as `of_student` says them: see `Exam.marks`. There must be a probe set."""
         assert self.exam is not None
         assert self.teacher_answers is not None
-        return self.exam.marks(answers, self.teacher_answers, own=own, by_probe_alone=by_probe_alone)
+        return self.exam.marks(agreements(answers, self.teacher_answers), own=own, by_probe_alone=by_probe_alone)
 
     def _exam_metrics(self, answers: Tensor, own: int | None) -> Metrics:
         assert self.exam is not None
         assert self.teacher_answers is not None
-        scores = self.exam.scores(answers, self.teacher_answers, own=own)
+        agrees = agreements(answers, self.teacher_answers)
         return {
-            "exam_agreement": scores.chosen_by,
-            "held_out_agreement": scores.held_out,
-            "examiner_agreement": scores.examiners,
+            "exam_score": self.exam.scores(overlaps(answers, self.teacher_answers), own=own).for_choice,
+            "held_out_agreement": self.exam.scores(agrees, own=own).held_out,
+            "examiner_agreement": self.exam.by_examiners(agrees, own=own),
         }
 
     def of_images(self, images: Tensor) -> Metrics:

@@ -43,6 +43,16 @@ def agreement(student_logits: Tensor, teacher_logits: Tensor) -> float:
     return accuracy(student_logits, teacher_logits.argmax(dim=1))
 
 
+def agreements(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """On which images both networks pick the same class -> bool [N]."""
+    return student_logits.argmax(dim=1) == teacher_logits.argmax(dim=1)
+
+
+def overlaps(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """What the two networks' probabilities of an image have in common, 1 minus their total variation -> [N], in 0 to 1."""
+    return torch.minimum(student_logits.softmax(dim=1), teacher_logits.softmax(dim=1)).sum(dim=1)
+
+
 def mean_kl(student_logits: Tensor, teacher_logits: Tensor) -> float:
     """Mean KL(teacher || student), nats."""
     return distillation_kl(student_logits, teacher_logits, temperature=1.0).mean().item()

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-CURVES = ("exam_agreement", "probe_agreement", "test_accuracy")
+CURVES = ("exam_score", "probe_overlap", "probe_agreement", "test_accuracy")
 """What a student may be chosen by."""
 
 

@@ -26,13 +26,13 @@ from tuning.results import Launch
 from tuning.search.asha import ResumableAsha
 from tuning.study import Study
 
-SCORES = ("exam_agreement", "probe_agreement", "test_accuracy")
+SCORES = ("exam_score", "probe_agreement", "test_accuracy")
 BEST = 3
 
 
 def searched(study: str, seed: int, folder: Path, assignments: Sequence[str]) -> tuple[Study, Launch]:
     """The search with that seed, run to its end unless it is there."""
-    settings = [f"storage={folder / f'seed-{seed}'}", f"search.seed={seed}", "objective=exam_agreement", "prune.scheduler=none"]
+    settings = [f"storage={folder / f'seed-{seed}'}", f"search.seed={seed}", "objective=exam_score", "prune.scheduler=none"]
     settings += assignments
     loaded = load_study(study, settings)
     if not (folder / f"seed-{seed}" / loaded.name / "journal.jsonl").exists():

@@ -18,6 +18,7 @@ def launch_figures(launch: Launch) -> dict[str, Any]:
         "run_id": launch.run_id,
         "objective": launch.objective,
         "chosen": None if chosen is None else chosen.number,
+        "ties": [trial.number for trial in launch.ties],
         "epochs_run": launch.epochs_run,
         "epochs_unpruned": launch.epochs_unpruned,
         "regret": launch.regret(),

@@ -14,6 +14,7 @@ from cpsc.answers import Answers
 from cpsc.criteria import CRITERIA, discriminating_agreement, peer_agreement
 from cpsc.errors import CheckpointError
 from cpsc.examiners import PROBE, Exam
+from cpsc.metrics import agreements, overlaps
 from tuning.display import percent
 from tuning.results import Launch, TrialRecord
 from tuning.results.from_mlflow import Track
@@ -126,15 +127,20 @@ def _examined(runs: Sequence[_Run]) -> dict[str, list[float]]:
     """The criteria that examiners' images give, where the launch has them."""
     if all((run.answers.sources == PROBE).all() for run in runs):
         return {}
-    found = []
+    soft, hard, by_examiners = [], [], []
     for run in runs:
-        exam = Exam(run.answers.sources)
-        found += [exam.scores(student, run.answers.teacher, own=run.answers.own) for student in run.answers.students]
+        answers = run.answers
+        exam = Exam(answers.sources, answers.weights)
+        for student in answers.students:
+            soft.append(exam.scores(overlaps(student, answers.teacher), own=answers.own))
+            hard.append(exam.scores(agreements(student, answers.teacher), own=answers.own))
+            by_examiners.append(exam.by_examiners(agreements(student, answers.teacher), own=answers.own))
     return {
-        "exam agreement": [scores.chosen_by for scores in found],
-        "exam agreement, held out": [scores.held_out for scores in found],
-        "exam agreement, all images": [(scores.chosen_by + scores.held_out) / 2 for scores in found],
-        "agreement on examiners' images": [scores.examiners for scores in found],
+        "exam score": [scores.for_choice for scores in soft],
+        "exam score, held out": [scores.held_out for scores in soft],
+        "exam score, all images": [scores.everywhere for scores in soft],
+        "agreement in the exam, all images": [scores.everywhere for scores in hard],
+        "agreement on examiners' images": by_examiners,
     }
 
 

@@ -21,7 +21,7 @@ from tuning.study import Study
 from tuning.study.config import ResourceConfig
 
 LEADERBOARD = ("trial", "outcome", "epochs", "best_epoch", "probe_agreement", "probe_kl", "test_accuracy", "seconds")
-EXAMINED = ("trial", "outcome", "epochs", "best_epoch", "exam_agreement", "held_out_agreement", *LEADERBOARD[4:])
+EXAMINED = ("trial", "outcome", "epochs", "best_epoch", "exam_score", "held_out_agreement", *LEADERBOARD[4:])
 """The same where students are chosen by examiners."""
 ROBUSTNESS = ("trial", "accuracy_last", "accuracy_best", "accuracy_mean", "accuracy_std", "accuracy_late_mean", "accuracy_late_std")
 COURSE = ("trial", "outcome", "node", "started", "ended", "retries", "reason")
@@ -66,7 +66,7 @@ def _findings(study: Study, launch: Launch) -> Iterator[Section]:
 
 def _leaderboard(study: Study, launch: Launch) -> Iterator[Section]:
     paths = list(study.space)
-    columns = EXAMINED if launch.blind_metric == "exam_agreement" else LEADERBOARD
+    columns = EXAMINED if launch.blind_metric == "exam_score" else LEADERBOARD
     rows = [
         texts(row, columns) + searched_values(trial, paths) for row, trial in zip(trial_rows(launch), launch.trials, strict=True)
     ]

@@ -75,7 +75,7 @@ def texts(row: dict[str, Any], columns: Sequence[str]) -> list[str]:
 def _text(name: str, value: Any) -> str:
     if value is None:
         return "-"
-    if name.startswith("accuracy_") or name == "test_accuracy" or name.endswith("_agreement"):
+    if name.startswith("accuracy_") or name in ("test_accuracy", "exam_score", "probe_overlap") or name.endswith("_agreement"):
         return percent(value)
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"

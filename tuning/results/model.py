@@ -12,7 +12,7 @@ from tuning.outcome import Outcome
 if TYPE_CHECKING:
     from tuning.study import Study
 
-CURVES = ("exam_agreement", "held_out_agreement", "probe_agreement", "probe_kl", "test_accuracy")
+CURVES = ("exam_score", "held_out_agreement", "probe_overlap", "probe_agreement", "probe_kl", "test_accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from cpsc.errors import ConfigError, CpscError
+from cpsc.errors import ConfigError, CpscError, DivergedError
 from cpsc.examiners import ExamImages, run_digest
 from tuning.display import Display
 from tuning.search.first_points import first_points
@@ -20,6 +20,8 @@ from tuning.trial import Assets
 from tuning.trial.examiners import Examiners, ExaminerTraining, examiners_folder, images_name
 
 LOOK_EVERY_S = 2.0
+MAX_RETRIES = 3
+"""Of one whose machine is gone; it goes on from its last epoch."""
 FEWEST = 2
 """Of one alone its own trial would have no examiner."""
 
@@ -37,18 +39,19 @@ def with_examiners(study: Study, assets: Assets, display: Display, *, before_mak
 
     `before_making` is called first, and must start Ray. ConfigError where too few of them come to their end.
     """
-    if study.objective != "exam_agreement" or assets.examiners is not None:
+    if study.objective != "exam_score" or assets.examiners is not None:
         return assets
     before_making()
     started = time.monotonic()
     training = _training(study, assets)
     candidates = _candidates(study)
-    images = _train(training, candidates, study.examiners.count, display)
-    exam = ExamImages.of_runs(images, assets.teacher)
+    strengths = _train(training, candidates, study.examiners.count, display)
+    exam = ExamImages.of_runs({run: training.images_of(run) for run in strengths}, strengths, assets.teacher)
     with training.storage.writing(images_name(training.folder)) as path:
         exam.save(path)
+    took_s = time.monotonic() - started
     display.say(
-        f"{len(images)} examiners of {training.last} epochs gave {len(exam.images)} images in {time.monotonic() - started:.0f} s "
+        f"{len(strengths)} examiners of {training.last} epochs gave {len(exam.images)} images in {took_s:.0f} s "
         f"({training.storage}/{images_name(training.folder)}); trials of the same settings go on from there"
     )
     return replace(assets, examiners=Examiners(exam, training.folder))
@@ -56,7 +59,7 @@ def with_examiners(study: Study, assets: Assets, display: Display, *, before_mak
 
 def begins_with(study: Study) -> list[dict[str, Any]]:
     """The points that the search of `study` begins with: its examiners are some of them."""
-    return first_points(study, study.examiners.count if study.objective == "exam_agreement" else 0)
+    return first_points(study, study.examiners.count if study.objective == "exam_score" else 0)
 
 
 def forget_epochs(study: Study, assets: Assets) -> None:
@@ -73,6 +76,7 @@ def _training(study: Study, assets: Assets) -> ExaminerTraining:
     return ExaminerTraining(
         study=study,
         teacher=assets.teacher,
+        probe=assets.probe,
         storage=Storage(study.storage),
         folder=examiners_folder(study, assets.teacher),
         shares=study.examiners.shares(epochs),
@@ -98,48 +102,43 @@ def spread(methods: Sequence[str], count: int, *, among: int) -> list[int]:
     return (first + [place for place in places if place not in first])[:count]
 
 
-def _train(training: ExaminerTraining, candidates: Sequence[_Candidate], count: int, display: Display) -> Mapping[str, Any]:
-    """The images of `count` examiners, by run, in the candidates' order; of fewer where too many diverge."""
+def _train(training: ExaminerTraining, candidates: Sequence[_Candidate], count: int, display: Display) -> Mapping[str, float]:
+    """Train `count` examiners, or fewer where too many diverge -> by run, in the candidates' order, how good their students are."""
     task = ray.remote(ExaminerTraining.run).options(
-        num_cpus=training.study.resources.cpus, num_gpus=training.study.resources.gpus, max_retries=3
+        num_cpus=training.study.resources.cpus, num_gpus=training.study.resources.gpus, max_retries=MAX_RETRIES
     )
     shared, waiting = ray.put(training), list(candidates)
+    at_once = training.study.search.max_concurrent or count
     running: dict[Any, _Candidate] = {}
-    ended: dict[str, str] = {}
+    strengths: dict[str, float] = {}
     with display.bar("examiners", count * training.last) as advance:
-        while running or (waiting and _num_sound(ended) < count):
-            while waiting and _num_sound(ended) + len(running) < count:
+        while running or (waiting and len(strengths) < count):
+            while waiting and len(running) < min(at_once, count - len(strengths)):
                 candidate = waiting.pop(0)
                 running[task.remote(shared, candidate.point)] = candidate
-            done, _ = ray.wait(list(running), timeout=LOOK_EVERY_S)
-            for reference in done:
+            for reference in ray.wait(list(running), timeout=LOOK_EVERY_S)[0]:
                 candidate = running.pop(reference)
-                ended[candidate.run] = _outcome(reference)
-                if ended[candidate.run]:
-                    display.say(f"an examiner diverged, another takes its place: {ended[candidate.run]}")
-            advance(training.num_trained([run for run in ended if not ended[run]] + [one.run for one in running.values()]), "")
-    sound = [candidate.run for candidate in candidates if ended.get(candidate.run) == ""]
-    if len(sound) < FEWEST:
+                try:
+                    strengths[candidate.run] = _strength(reference)
+                except DivergedError as error:
+                    display.say(f"an examiner diverged, another takes its place: {error}")
+            advance(training.num_trained([*strengths, *(candidate.run for candidate in running.values())]), "")
+    if len(strengths) < FEWEST:
         raise ConfigError(
-            f"objective exam_agreement: {len(sound)} of {len(ended)} examiners came to their end, at least {FEWEST} are needed; "
-            "take narrower ranges, or objective: probe_agreement"
+            f"objective exam_score: {len(strengths)} of {len(candidates)} examiners came to their end, "
+            f"at least {FEWEST} are needed; take narrower ranges, or objective: probe_overlap"
         )
-    return {run: training.images_of(run) for run in sound}
+    return {candidate.run: strengths[candidate.run] for candidate in candidates if candidate.run in strengths}
 
 
-def _num_sound(ended: Mapping[str, str]) -> int:
-    return sum(not reason for reason in ended.values())
-
-
-def _outcome(reference: Any) -> str:
-    """What the task has said. CpscError, in a line, where it failed."""
+def _strength(reference: Any) -> float:
+    """What the task has said. DivergedError where its run diverged; CpscError, in a line, where it failed otherwise."""
     try:
-        return str(ray.get(reference))
+        return float(ray.get(reference))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, CpscError):
             raise error.cause from error
         raise CpscError(f"examiners: {str(error).strip().splitlines()[-1]}") from error
     except ray.exceptions.RayError as error:
-        raise CpscError(
-            f"examiners: a worker is gone ({type(error).__name__}); run the same again, it goes on from there"
-        ) from error
+        way_out = "run the same again, it goes on from there"
+        raise CpscError(f"examiners: a worker is gone ({type(error).__name__}); {way_out}") from error

@@ -24,7 +24,7 @@ RUNS_SHOWN = 20
 QUALITY, LOSSES, COST = "quality", "losses", "cost"
 SECTIONS = {QUALITY: "How good the students are", LOSSES: "What they were taught with", COST: "What it took"}
 LINES = {
-    QUALITY: ("exam_agreement", "probe_agreement", "probe_kl", "test_accuracy", "generator_label_agreement"),
+    QUALITY: ("exam_score", "probe_agreement", "probe_kl", "test_accuracy", "generator_label_agreement"),
     LOSSES: ("student/kl", "student/l2", "student/label", "generator/batch_statistics", "generator/contrast", "generator/label"),
     COST: ("epoch_s", "images_per_s", "peak_memory_bytes"),
 }

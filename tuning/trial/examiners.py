@@ -13,15 +13,17 @@ from torch import Tensor
 from cpsc import checkpoint
 from cpsc.device import resolve_device
 from cpsc.distiller import STATE_VERSION, Distiller
-from cpsc.errors import CheckpointError, DivergedError
+from cpsc.errors import CheckpointError
 from cpsc.examiners import ExamImages, run_digest
 from cpsc.measurement import Measurement
+from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
 from tuning.storage import Storage
 from tuning.study import Study, build_config
 from tuning.study.nested_keys import Point
 from tuning.study.user_code import look_in
 from tuning.study.yaml_loader import to_plain
+from tuning.trial.resources import cap_gpu_memory
 
 FOLDER = "examiners"
 KIND = "examiner's epoch"
@@ -90,7 +92,7 @@ def kept_examiners(study: Study, teacher: Teacher, storage: Storage) -> Examiner
     """
     folder = examiners_folder(study, teacher)
     name = images_name(folder)
-    if study.objective != "exam_agreement" or not storage.exists(name):
+    if study.objective != "exam_score" or not storage.exists(name):
         return None
     try:
         with storage.reading(storage.path(name)) as path:
@@ -105,28 +107,30 @@ class ExaminerTraining:
 
     study: Study
     teacher: Teacher
+    probe: ProbeSet
     storage: Storage
     folder: str
     shares: Mapping[int, int]
     last: int
     code_folders: Sequence[str]
 
-    def run(self, point: Point) -> str:
-        """Train the examiner of `point`, from the last epoch that the storage has -> why it has diverged; empty if it has not."""
+    def run(self, point: Point) -> float:
+        """Train the examiner of `point`, from the last epoch that the storage has -> its student's agreement on the probe set.
+
+        DivergedError where it diverges.
+        """
         look_in(self.code_folders)
         torch.set_num_threads(self.study.resources.cpus)
+        cap_gpu_memory(self.study.resources.gpus)
         config = build_config(self.study.base, point)
         run, device = run_digest(config), resolve_device("cuda" if self.study.resources.gpus else "cpu")
-        distiller = Distiller(config, self.teacher, measurement=Measurement(self.teacher, device))
+        distiller = Distiller(config, self.teacher, measurement=Measurement(self.teacher, device, probe=self.probe))
         self._go_on(distiller, run)
-        try:
-            while distiller.epoch < self.last:
-                metrics = distiller.train_epoch()
-                epoch = TrainedEpoch(distiller.parts_state(), metrics, self._images(distiller))
-                epoch.save(self.storage, epoch_name(self.folder, run, distiller.epoch))
-        except DivergedError as error:
-            return str(error)
-        return ""
+        while distiller.epoch < self.last:
+            metrics = distiller.train_epoch()
+            epoch = TrainedEpoch(distiller.parts_state(), metrics, self._images(distiller))
+            epoch.save(self.storage, epoch_name(self.folder, run, distiller.epoch))
+        return distiller.evaluate()["probe_agreement"]
 
     def num_trained(self, runs: Sequence[str]) -> int:
         """How many epochs of `runs` the storage has."""

@@ -85,7 +85,7 @@ def epoch_line(result: dict[str, Any]) -> str:
     """One epoch in a line."""
     parts = [
         f"epoch {result['epoch']}",
-        *([f"exam agreement {percent(result['exam_agreement'])}"] if "exam_agreement" in result else []),
+        *([f"exam score {percent(result['exam_score'])}"] if "exam_score" in result else []),
         f"probe agreement {percent(result['probe_agreement'])}",
         f"probe KL {result['probe_kl']:.4f}",
     ]

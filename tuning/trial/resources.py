@@ -1,4 +1,4 @@
-"""Resources of trials: how many this machine holds at a time, and whether even one."""
+"""Resources of trials: how many this machine holds at a time, whether even one, and how one keeps to its part."""
 
 import torch
 
@@ -37,3 +37,12 @@ def study_device(study: Study) -> torch.device:
     if gpus > available:
         raise ConfigError(f"resources.gpus: {gpus:g} asked for, this machine has {available}; set it to 0 to use the CPU")
     return resolve_device("cuda")
+
+
+def cap_gpu_memory(gpus: float) -> None:
+    """Hold a trial that has a part of a GPU to that part of its memory: Ray shares GPUs out and guards nothing.
+
+    One that wants more fails alone, with torch's out-of-memory error, instead of taking its neighbours with it.
+    """
+    if 0 < gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus)

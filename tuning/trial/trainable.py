@@ -30,6 +30,7 @@ from tuning.trial.context import TrialContext
 from tuning.trial.environment import environment, to_tag
 from tuning.trial.examiners import TrainedEpoch, epoch_name
 from tuning.trial.files import ANSWERS_FILE, BEST_STUDENT_FILE, CONFIG_FILE, GALLERY_FILE, SAMPLES_FILE, STATE_FILE
+from tuning.trial.resources import cap_gpu_memory
 from tuning.trial.system_metrics import machine_load
 
 
@@ -178,9 +179,9 @@ class DistillTrainable(Trainable):
         self._gallery = Gallery()
         self._run = run_digest(config)
         assert self._measurement.teacher_answers is not None
-        assert self._measurement.exam is not None
-        own = self._measurement.own_source(self._run)
-        self._answers = AnswerLog(self._measurement.teacher_answers, self._measurement.exam.sources, own=own)
+        exam, own = self._measurement.exam, self._measurement.own_source(self._run)
+        assert exam is not None
+        self._answers = AnswerLog(self._measurement.teacher_answers, exam.sources, weights=exam.weights, own=own)
         self._samples = None
         self.distiller = Distiller(config, context.teacher, objective=context.objective, measurement=self._measurement)
 
@@ -189,15 +190,6 @@ def node_name() -> str:
     """This machine and, in a cluster, Ray's name for it."""
     node = ray.get_runtime_context().get_node_id()[:8] if ray.is_initialized() else "no cluster"
     return f"{socket.gethostname()} ({node})"
-
-
-def cap_gpu_memory(gpus: float) -> None:
-    """Hold a trial that has a part of a GPU to that part of its memory: Ray shares GPUs out and guards nothing.
-
-    One that wants more fails alone, with torch's out-of-memory error, instead of taking its neighbours with it.
-    """
-    if 0 < gpus < 1:
-        torch.cuda.set_per_process_memory_fraction(gpus)
 
 
 def local_trainable(context: TrialContext, point: Point) -> DistillTrainable:

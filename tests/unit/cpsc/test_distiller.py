@@ -490,7 +490,7 @@ def test_there_is_no_best_student_before_the_first_epoch(config, teacher) -> Non
 
 def test_an_unknown_objective_is_refused(config, teacher) -> None:
     with pytest.raises(
-        ConfigError, match="objective 'accuracy': unknown, use one of exam_agreement, probe_agreement, test_accuracy"
+        ConfigError, match="objective 'accuracy': unknown, use one of exam_score, probe_overlap, probe_agreement, test_accuracy"
     ):
         Distiller(config, teacher, objective="accuracy")
 

@@ -10,7 +10,7 @@ from cpsc.distiller import Distiller
 from cpsc.errors import CheckpointError, ConfigError
 from cpsc.examiners import Exam, ExamImages, ExaminerConfig, balanced, run_digest
 from cpsc.measurement import Measurement
-from cpsc.metrics import predict
+from cpsc.metrics import agreements, overlaps, predict
 from tests.unit.cpsc.test_method_contract import small
 
 PRESETS = {"cpsc": "paper", "dafl": "original", "cmi": "toolbox", "adi": "original"}
@@ -22,7 +22,7 @@ def exam_images(teacher) -> ExamImages:
     """Of three runs, twelve random images each."""
     rng = torch.Generator().manual_seed(5)
     runs = {name: torch.randint(0, 256, (12, 1, 8, 8), dtype=torch.uint8, generator=rng) for name in ("a", "b", "c")}
-    return ExamImages.of_runs(runs, teacher)
+    return ExamImages.of_runs(runs, {"a": 0.5, "b": 0.75, "c": 0.2}, teacher)
 
 
 def without_timings(metrics: dict[str, float]) -> dict[str, float]:
@@ -51,18 +51,31 @@ def test_what_is_no_exam_is_refused(changes: dict[str, int]) -> None:
         ExaminerConfig(**changes)
 
 
-def answers(agrees: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of a student and a teacher that agree where `agrees` has a 1."""
-    teacher = torch.tensor([[1.0, 0.0]]).repeat(len(agrees), 1)
-    return torch.where(torch.tensor(agrees).bool()[:, None], teacher, 1 - teacher), teacher
+def points(*sources: list[int]) -> torch.Tensor:
+    return torch.tensor([float(point) for source in sources for point in source])
 
 
 def test_the_score_is_the_mean_of_the_probe_set_and_of_what_others_have_made() -> None:
     exam = Exam(torch.tensor([0] * 4 + [1] * 4 + [2] * 4))
-    scores = exam.scores(*answers([1] * 4 + [0] * 4 + [1] * 4))
-    assert scores == pytest.approx((0.5, 0.75, 0.75))
-    assert exam.scores(*answers([1] * 4 + [0] * 4 + [1] * 4), own=1) == pytest.approx((1.0, 1.0, 1.0))
-    assert exam.scores(*answers([0] * 4 + [0] * 4 + [1] * 4), own=2) == pytest.approx((0.0, 0.0, 0.0))
+    given = points([1] * 4, [0] * 4, [1] * 4)
+    assert exam.scores(given) == pytest.approx((0.75, 0.75, 0.75))
+    assert exam.by_examiners(given) == pytest.approx(0.5)
+    assert exam.scores(given, own=1) == pytest.approx((1.0, 1.0, 1.0))
+    assert exam.scores(points([0] * 4, [0] * 4, [1] * 4), own=2) == pytest.approx((0.0, 0.0, 0.0))
+
+
+def test_examiners_count_by_their_weights_and_alike_where_all_are_nothing() -> None:
+    sources = torch.tensor([0] * 2 + [1] * 4 + [2] * 2 + [3] * 2)
+    given = points([1] * 2, [1] * 4, [0] * 2, [0.5] * 2)
+    assert Exam(sources, {1: 0.3, 2: 0.1, 3: 0.0}).by_examiners(given) == pytest.approx(0.75)
+    assert Exam(sources, {1: 0.3, 2: 0.1, 3: 0.0}).by_examiners(given, own=1) == pytest.approx(0.0)
+    assert Exam(sources, {1: 0.3, 2: 0.0, 3: 0.0}).by_examiners(given, own=1) == pytest.approx(0.25)
+    assert Exam(sources, {1: 0.0, 2: 0.0, 3: 0.0}).by_examiners(given) == pytest.approx(0.5)
+
+
+def test_what_an_examiners_own_student_has_learned_above_chance_is_its_weight(exam_images) -> None:
+    assert exam_images.weights == pytest.approx((0.25, 0.5, 0.0)), "chance is a quarter, and nothing below it counts against anyone"
+    assert exam_images.weights_by_source == dict(enumerate(exam_images.weights, start=1))
 
 
 def test_each_image_is_in_one_half_and_each_source_is_halved() -> None:
@@ -70,9 +83,9 @@ def test_each_image_is_in_one_half_and_each_source_is_halved() -> None:
     sources = torch.tensor([0] * 10 + [1] * 6 + [2] * 4)
     exam, moved = Exam(sources), []
     for place in range(len(sources)):
-        scores = exam.scores(*answers([int(index == place) for index in range(len(sources))]))
-        assert (scores.chosen_by > 0) != (scores.held_out > 0)
-        moved.append(scores.chosen_by > 0)
+        scores = exam.scores(points([int(index == place) for index in range(len(sources))]))
+        assert (scores.for_choice > 0) != (scores.held_out > 0)
+        moved.append(scores.for_choice > 0)
     by_source = [sum(moved[:10]), sum(moved[10:16]), sum(moved[16:])]
     assert by_source == [5, 3, 2]
     assert moved[:10] not in ([True, False] * 5, [False, True] * 5), "images come class by class: every other one is half of them"
@@ -80,8 +93,8 @@ def test_each_image_is_in_one_half_and_each_source_is_halved() -> None:
 
 def test_the_halves_are_the_same_in_every_process() -> None:
     sources = torch.tensor([0] * 50 + [1] * 50)
-    student, teacher = torch.randn(100, 3), torch.randn(100, 3)
-    assert Exam(sources).scores(student, teacher) == Exam(sources.clone()).scores(student, teacher)
+    given = torch.rand(100)
+    assert Exam(sources).scores(given) == Exam(sources.clone()).scores(given)
 
 
 def test_images_are_read_as_they_were_written(exam_images, teacher, tmp_path: Path) -> None:
@@ -101,6 +114,9 @@ def test_images_are_read_as_they_were_written(exam_images, teacher, tmp_path: Pa
         {"examiners": torch.full((36,), -1)},
         {"examiners": torch.zeros(35, dtype=torch.int64)},
         {"runs": (1, 2, 3)},
+        {"weights": (0.5, 0.5)},
+        {"weights": (0.5, 0.5, -1.0)},
+        {"weights": (0.5, 0.5, "1")},
         {"teacher_digest": "another"},
     ],
     ids=str,
@@ -127,16 +143,17 @@ def test_a_run_is_named_by_all_of_its_settings(config, vary) -> None:
 
 def test_an_examiner_is_not_examined_on_its_own_images(config, teacher, probe, exam_images) -> None:
     named = replace(exam_images, runs=("a", run_digest(config), "c"))
-    alone, own = (
-        Distiller(config, teacher, probe=probe, examiners=exam, objective="exam_agreement") for exam in (exam_images, named)
-    )
+    alone, own = (Distiller(config, teacher, probe=probe, examiners=exam, objective="exam_score") for exam in (exam_images, named))
     assert without_timings(alone.run_epoch())["probe_kl"] == without_timings(own.run_epoch())["probe_kl"]
+    shared = Measurement(teacher, torch.device("cpu"), probe=probe, examiners=exam_images)
+    assert shared.exam is not None
     for distiller, left_out in ((alone, None), (own, 2)):
-        shared = Measurement(teacher, torch.device("cpu"), probe=probe, examiners=exam_images)
-        assert shared.exam is not None
-        scores = shared.exam.scores(distiller.answers, shared.teacher_answers, own=left_out)
         metrics = distiller.evaluate()
-        assert (metrics["exam_agreement"], metrics["examiner_agreement"]) == (scores.chosen_by, scores.examiners)
+        soft = overlaps(distiller.answers, shared.teacher_answers)
+        hard = agreements(distiller.answers, shared.teacher_answers)
+        assert metrics["exam_score"] == shared.exam.scores(soft, own=left_out).for_choice
+        assert metrics["held_out_agreement"] == shared.exam.scores(hard, own=left_out).held_out
+        assert metrics["examiner_agreement"] == shared.exam.by_examiners(hard, own=left_out)
 
 
 def test_examiners_change_nothing_of_what_the_probe_set_says(config, teacher, probe, exam_images) -> None:
@@ -150,8 +167,8 @@ def test_examiners_need_a_probe_set_of_the_same_teacher(config, teacher, probe, 
     for given in ({"examiners": exam_images}, {"examiners": replace(exam_images, teacher_digest="another"), "probe": probe}):
         with pytest.raises(ConfigError, match="count beside a probe set"):
             Distiller(config, teacher, **given)
-    with pytest.raises(ConfigError, match="objective exam_agreement needs a probe set and examiners' images"):
-        Distiller(config, teacher, probe=probe, objective="exam_agreement")
+    with pytest.raises(ConfigError, match="objective exam_score needs a probe set and examiners' images"):
+        Distiller(config, teacher, probe=probe, objective="exam_score")
 
 
 @pytest.mark.parametrize("method", ["cpsc", "cmi"])
@@ -159,7 +176,7 @@ def test_an_epoch_that_another_process_has_trained_is_as_one_that_was_trained_he
     method: str, teacher, probe, exam_images
 ) -> None:
     config = small(method, PRESETS[method])
-    images = {"probe": probe, "examiners": exam_images, "objective": "exam_agreement"}
+    images = {"probe": probe, "examiners": exam_images, "objective": "exam_score"}
     here, there, taker = (Distiller(config, teacher, **images) for _ in range(3))
     for _ in range(2):
         trained = there.train_epoch()

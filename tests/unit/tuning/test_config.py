@@ -162,7 +162,7 @@ CHANGES: list[tuple[str, Raw, list[str]]] = [
     (
         "unknown objective",
         {"objective": "accuracy"},
-        ["objective: input should be 'exam_agreement', 'probe_agreement' or 'test_accuracy'"],
+        ["objective: input should be 'exam_score', 'probe_overlap', 'probe_agreement' or 'test_accuracy'"],
     ),
     ("config is a list", {"config": [1]}, ["config: input should be a valid dictionary, got [1]"]),
     ("space is a list", {"space": ["weights.kl"]}, ["space: input should be a valid dictionary, got ['weights.kl']"]),

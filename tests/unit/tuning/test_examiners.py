@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from cpsc.errors import DivergedError
 from cpsc.examiners import ExamImages, run_digest
 from tests.support.trials import make_context
 from tuning.replay.comparison import is_of_the_moment
@@ -30,7 +31,7 @@ def lasting(result: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def study(raw: Raw) -> Study:
-    return resolve_study(raw | {"objective": "exam_agreement"})
+    return resolve_study(raw | {"objective": "exam_score"})
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,7 @@ def training(context: TrialContext, study: Study, tmp_path: Path) -> ExaminerTra
     return ExaminerTraining(
         study=replace(study, base=context.base),
         teacher=context.teacher,
+        probe=context.probe,
         storage=Storage(str(tmp_path)),
         folder="examiners/x",
         shares={2: 3, 3: 4},
@@ -53,13 +55,13 @@ def training(context: TrialContext, study: Study, tmp_path: Path) -> ExaminerTra
 
 
 def test_the_search_begins_with_its_own_points_and_as_many_random_ones_as_examiners_need(raw: Raw) -> None:
-    study = resolve_study(raw | {"objective": "exam_agreement", "start": [{"student.lr": 0.2}]})
+    study = resolve_study(raw | {"objective": "exam_score", "start": [{"student.lr": 0.2}]})
     points = begins_with(study)
     assert (len(points), points[0]) == (4, study.start[0])
     assert all(domain.contains(point[path]) for point in points for path, domain in study.space.items())
     assert len({point["student.lr"] for point in points}) == 4
     assert first_points(study, 8)[:4] == points
-    other = resolve_study(raw | {"objective": "exam_agreement", "search": {"seed": 1}})
+    other = resolve_study(raw | {"objective": "exam_score", "search": {"seed": 1}})
     assert begins_with(other)[1:] != points[1:]
 
 
@@ -83,7 +85,7 @@ def test_of_each_method_one_becomes_an_examiner(methods: list[str], count: int, 
 
 def test_examiners_are_named_by_all_that_decides_their_images(raw: Raw, assets: Assets) -> None:
     def name(**changes: Any) -> str:
-        return examiners_folder(resolve_study(raw | {"objective": "exam_agreement"} | changes), assets.teacher)
+        return examiners_folder(resolve_study(raw | {"objective": "exam_score"} | changes), assets.teacher)
 
     same = [name(), name(resources={"cpus": 2}), name(prune={"grace_epochs": 2}), name(search={"num_trials": 40})]
     assert len(set(same)) == 1
@@ -100,30 +102,34 @@ def test_examiners_are_named_by_all_that_decides_their_images(raw: Raw, assets: 
 
 def test_an_examiner_that_was_killed_goes_on_and_gives_the_same_images(training: ExaminerTraining, tmp_path: Path) -> None:
     run = run_digest(build_config(training.study.base, POINT))
-    assert (training.run(POINT), training.num_trained([run])) == ("", 3)
+    strength = training.run(POINT)
+    assert 0 <= strength <= 1
+    assert training.num_trained([run]) == 3
     images = training.images_of(run)
     assert (len(images), images.dtype) == (7, torch.uint8)
     (tmp_path / epoch_name(training.folder, run, 3)).unlink()
     (tmp_path / epoch_name(training.folder, run, 2)).write_bytes(b"half")
     again = replace(training)
-    assert (again.run(POINT), again.num_trained([run])) == ("", 3)
+    assert (again.run(POINT), again.num_trained([run])) == (strength, 3)
+    assert again.run(POINT) == strength, "one that has come to its end is asked again"
     assert torch.equal(again.images_of(run), images)
 
 
 def test_one_that_diverges_says_why(training: ExaminerTraining) -> None:
-    assert "diverged_above" in training.run({"weights.l2": 1e30})
+    with pytest.raises(DivergedError, match="diverged_above"):
+        training.run({"weights.l2": 1e30})
 
 
 def test_a_trial_that_is_an_examiner_takes_its_epochs_over_and_says_the_same(
     training: ExaminerTraining, context: TrialContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = {}
+    runs, strengths = {}, {}
     for point in (POINT, {"weights.l2": 1.0}, {"weights.l2": 0.5}):
-        training.run(point)
-        runs[run_digest(build_config(context.base, point))] = training.images_of(run_digest(build_config(context.base, point)))
-    exam = ExamImages.of_runs(runs, context.teacher)
+        strength, run = training.run(point), run_digest(build_config(context.base, point))
+        runs[run], strengths[run] = training.images_of(run), strength
+    exam = ExamImages.of_runs(runs, strengths, context.teacher)
     kept, gone = (
-        replace(context, examiners=Examiners(exam, folder), objective="exam_agreement", storage=training.storage)
+        replace(context, examiners=Examiners(exam, folder), objective="exam_score", storage=training.storage)
         for folder in (training.folder, "nowhere")
     )
     plain, taking = local_trainable(gone, POINT), local_trainable(kept, POINT)
@@ -134,4 +140,4 @@ def test_a_trial_that_is_an_examiner_takes_its_epochs_over_and_says_the_same(
         here, there = taking.step(), plain.step()
         assert lasting(here) == lasting(there)
     assert len(calls) == 1, "three of its four epochs were trained before"
-    assert here["best_exam_agreement"] >= here["exam_agreement"]
+    assert here["best_exam_score"] >= here["exam_score"]
