@@ -43,7 +43,7 @@ class ExaminerConfig:
     count: int = 4
     epochs: int | None = None
     """Default: a tenth of a trial's epochs, at least 4 and at most 10 of them. Images are those of the second half."""
-    num_images: int = 2000
+    num_images: int = 1000
 
     def __post_init__(self) -> None:
         require(3 <= self.count <= 100, "examiners.count", self.count, "in 3..100: the images of one or two misjudge students")
@@ -162,21 +162,20 @@ class Exam:
     def __init__(self, sources: Tensor, weights: Mapping[int, float] | None = None) -> None:
         self.sources = sources.cpu()
         self.weights = weights or {source: 1.0 for source in self.sources.unique().tolist() if source != PROBE}
-        self._for_choice = torch.zeros(len(sources), dtype=torch.bool)
+        self._for_choice, self._held_out = (torch.zeros(len(sources), dtype=torch.bool) for _ in range(2))
         for source in self.sources.unique().tolist():
             places = (self.sources == source).nonzero().flatten()
-            drawn = torch.randperm(len(places), generator=stream(0, f"halves of {source}"))
-            self._for_choice[places[drawn[: (len(places) + 1) // 2]]] = True
+            drawn = places[torch.randperm(len(places), generator=stream(0, f"halves of {source}"))]
+            self._for_choice[drawn[: (len(places) + 1) // 2]] = True
+            self._held_out[drawn[len(places) // 2 :]] = True  # of an odd number both halves have the one in the middle
 
     def scores(self, points: Tensor, *, own: int | None = None) -> ExamScores:
         """The mean of `points` [N] on the probe set and that on examiners' images, of which those of the source `own` do not count.
 
         On the half for the choice, on the other, and on all of them.
         """
-        everything = torch.ones_like(self._for_choice)
-        return ExamScores(
-            *(self._mean(points.cpu().double(), part, own) for part in (self._for_choice, ~self._for_choice, everything))
-        )
+        parts = (self._for_choice, self._held_out, torch.ones_like(self._for_choice))
+        return ExamScores(*(self._mean(points.cpu().double(), part, own) for part in parts))
 
     def marks(self, agrees: Tensor, *, own: int | None = None, by_probe_alone: bool = False) -> Marks:
         """Which it `agrees` on [N] of what a student is chosen by; `by_probe_alone`: by all of the probe set and nothing else."""

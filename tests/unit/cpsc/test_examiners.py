@@ -91,6 +91,18 @@ def test_each_image_is_in_one_half_and_each_source_is_halved() -> None:
     assert moved[:10] not in ([True, False] * 5, [False, True] * 5), "images come class by class: every other one is half of them"
 
 
+def test_an_odd_number_of_images_has_its_middle_in_both_halves_and_so_has_a_single_one() -> None:
+    sources = torch.tensor([0] * 3 + [1])
+    exam = Exam(sources)
+    seen = [exam.scores(points([int(index == place) for index in range(4)])) for place in range(4)]
+    assert sorted((scores.for_choice > 0, scores.held_out > 0) for scores in seen[:3]) == [
+        (False, True),
+        (True, False),
+        (True, True),
+    ]
+    assert (seen[3].for_choice, seen[3].held_out) == (0.5, 0.5)
+
+
 def test_the_halves_are_the_same_in_every_process() -> None:
     sources = torch.tensor([0] * 50 + [1] * 50)
     given = torch.rand(100)

@@ -121,3 +121,10 @@ def test_more_gpus_than_there_are_is_refused(raw: Raw) -> None:
 def test_describing_starts_and_writes_nothing(raw: Raw, tmp_path: Any) -> None:
     describe(resolve_study(raw | {"storage": str(tmp_path / "runs")}))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_comes_before_the_trials_is_said(raw: Raw) -> None:
+    raw["config"]["examiners"] = {"count": 5, "epochs": 3}
+    assert not [line for line in cost(raw | {"objective": "probe_agreement"}) if "examiners" in line]
+    (line,) = [line for line in cost(raw | {"objective": "exam_score"}) if "examiners" in line]
+    assert line == "before them 5 examiners of 3 epochs: first epochs of trials, which ASHA cannot stop within them"
