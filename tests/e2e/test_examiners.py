@@ -1,4 +1,4 @@
-"""A sweep whose students are chosen by examiners: killed among them, run again, replayed."""
+"""A sweep whose students are chosen by examiners: killed among them, run again, killed among its trials, resumed."""
 
 import signal
 import time
@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from cpsc.examiners import ExamImages
 from tests.support.command_line import call_cli
-from tests.support.killing import end, repeat_alone, slow_study, start
+from tests.support.killing import end, repeat_alone, slow_study, start, wait_for_epochs
 from tests.support.studies import write_study
 from tuning.display import Display
 from tuning.replay.comparison import is_of_the_moment
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A study's file, and what a sweep of it said: its driver was killed among the examiners, and run again."""
+    """A study's file, and what was said of it: its driver was killed among the examiners, run again, killed, and resumed."""
     folder = tmp_path_factory.mktemp("examined")
     content = slow_study(folder) | {"objective": "exam_score"}
     content["config"] |= {"epochs": 3, "examiners": {"count": 3, "epochs": 2, "num_images": 30}}
@@ -38,10 +38,14 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         time.sleep(0.05)
     end(driver, signal.SIGKILL)
     assert list(folder.glob("runs/examiners/*/*.pt")), (folder / "driver.log").read_text()
-    assert not (folder / "runs" / "tiny").exists(), "examiners come before the launch"
-    done = call_cli("sweep", study, cwd=folder)
+    launch = folder / "runs" / "tiny"
+    assert not launch.exists(), "examiners come before the launch"
+    driver = start("sweep", study, cwd=folder)
+    wait_for_epochs(launch, 3, driver)
+    end(driver, signal.SIGKILL)
+    done = call_cli("resume", "tiny", cwd=folder)
     assert done.returncode == 0, done.stderr
-    return study, done.stdout + done.stderr
+    return study, (folder / "driver.log").read_text() + done.stdout + done.stderr
 
 
 def test_their_images_are_those_of_a_process_that_nobody_killed(swept, tmp_path: Path) -> None:
