@@ -200,13 +200,13 @@ def measure(num_trials: int, profile: Path | None) -> dict[str, Any]:
     sound_probe(teacher).save(probe_path(teacher))
     raw = study_of_a_bundle() | {"name": "driver", "space": SPACE, "start": [{}], "prune": {"reduction_factor": 3}}
     raw["config"]["epochs"] = EPOCHS
-    study = resolve_study(raw | {"search": {"num_trials": num_trials, "max_concurrent": AT_A_TIME}})
+    study = resolve_study(raw | {"search": {"num_trials": num_trials, "max_concurrent": AT_A_TIME}, "objective": "probe_agreement"})
     MlflowClient(tracking_uri=store_uri(study)).search_experiments()  # makes the tables
     profiler = cProfile.Profile(time.thread_time)
     with (
         mock.patch("tuning.sweep.tuner.DistillTrainable", CurveTrainable),
         mock.patch("tuning.cluster.session.num_processors", return_value=AT_A_TIME),
-        mock.patch("tuning.cluster.resources.num_processors", return_value=AT_A_TIME),
+        mock.patch("tuning.trial.resources.num_processors", return_value=AT_A_TIME),
         meter.watching(),
     ):
         if profile:

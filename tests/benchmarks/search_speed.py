@@ -46,7 +46,7 @@ def held(folder: Path, name: str) -> tuple[list[Moment], float]:
 
 def sweep(folder: Path, name: str, *settings: str) -> tuple[list[Moment], float]:
     """Run the study under another name."""
-    assignments = (f"name={name}", "start=[]", *settings)
+    assignments = (f"name={name}", "start=[]", "objective=probe_agreement", *settings)
     words: list[Any] = [word for assignment in assignments for word in ("--set", assignment)]
     done = run_cli("sweep", STUDY, "--quiet", *words, cwd=folder, timeout=3600)
     assert done.returncode == 0, done.stderr

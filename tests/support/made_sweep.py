@@ -69,7 +69,8 @@ def _trial(study: Study, number: int, epochs: int, *, labels: bool, running: boo
         now += EPOCH_S
         agreement = (0.95 - 0.3 * (number > 0) * draws.random()) * (1 - math.exp(-3 * epoch / epochs))
         best = max(best, agreement)
-        metrics = {"probe_agreement": agreement, "best_probe_agreement": best, "probe_kl": 1 - agreement, "epoch_s": EPOCH_S}
+        metrics = dict.fromkeys((study.objective, "held_out_agreement", "probe_agreement", "probe_overlap"), agreement)
+        metrics |= {study.metric: best, "probe_kl": 1 - agreement, "epoch_s": EPOCH_S}
         metrics |= {"replay_bytes": 0.0, "epoch": float(epoch)} | {
             f"student/{name}": draws.random() for name in ("kl", "l2", "label")
         }

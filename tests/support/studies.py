@@ -24,6 +24,7 @@ def tiny_study() -> dict[str, Any]:
         },
         "space": {"weights.l2": {"loguniform": [0.1, 10]}, "contrast_temperature": {"uniform": [0.05, 1.0]}},
         "start": [{"weights.l2": 1.0}],
+        "objective": "probe_agreement",  # without examiners, whose training would be most of a sweep as small as this
         "search": {"num_trials": 4, "startup_trials": 2},
         "prune": {"grace_epochs": 1, "reduction_factor": 2},
     }

@@ -100,7 +100,7 @@ class StudyFile(_Section):
     config: dict[str, Any]
     space: dict[str, Any] = {}
     start: list[dict[str, Any]] = []
-    objective: Literal["exam_score", "probe_overlap", "probe_agreement", "test_accuracy"] = "probe_agreement"
+    objective: Literal["exam_score", "probe_overlap", "probe_agreement", "test_accuracy"] = "exam_score"
     search: SearchConfig = SearchConfig()
     prune: PruneConfig = PruneConfig()
     resources: ResourceConfig = ResourceConfig()

@@ -29,6 +29,7 @@ def raw() -> dict[str, Any]:
             "student": {"arch": "wrn_10_1", "warmup_epochs": 1},
             "epochs": 9,
         },
+        "objective": "probe_agreement",
         "space": {
             "weights.contrast": {"loguniform": [0.05, 5]},
             "student.lr": {"uniform": [0.02, 0.3]},

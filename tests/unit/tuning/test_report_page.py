@@ -97,7 +97,7 @@ def test_the_page_shows_everything_that_a_sweep_leaves(page: Page) -> None:
         "Leaderboard",
         "The blind choice",
         "Criteria",
-        "Curves: probe agreement",
+        "Curves: exam score",
         "Curves: test accuracy",
         "Importances",
         "Slices",
@@ -187,7 +187,7 @@ def test_a_sweep_under_way_without_labels_has_a_page_too(tmp_path: Path) -> None
     assert "The blind choice" not in page.headings
     assert "Importances" not in page.headings  # they compare trials
     row = parquet.read_table(tmp_path / "page" / "trials.parquet").to_pylist()[1]
-    assert (row["outcome"], row["ended"], row["test_accuracy"], row["accuracy_metric"]) == (None, None, None, "probe_agreement")
+    assert (row["outcome"], row["ended"], row["test_accuracy"], row["accuracy_metric"]) == (None, None, None, "exam_score")
 
 
 def test_what_a_trial_says_cannot_become_code_in_the_page(study: Study, launch: Launch, tmp_path: Path) -> None:
