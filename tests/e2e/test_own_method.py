@@ -25,7 +25,10 @@ def beside_its_study(folder: Path) -> Path:
     shown, tiny = yaml.safe_load(block), tiny_study()
     small = {key: value for key, value in tiny.items() if key not in ("name", "space", "start")}
     del shown["scale"]
-    return write_study(folder / "mine.yaml", merge(small, shown) | {"search": {"num_trials": 2}, "storage": str(folder / "runs")})
+    own = {"search": {"num_trials": 2}, "storage": str(folder / "runs"), "objective": "exam_score"}
+    content = merge(small, shown) | own
+    content["config"]["examiners"] = {"count": 3, "epochs": 1, "num_images": 12}  # trained by tasks, which must find the method too
+    return write_study(folder / "mine.yaml", content)
 
 
 def test_a_method_beside_its_study_is_tried_swept_and_resumed(tmp_path: Path) -> None:
