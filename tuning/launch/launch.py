@@ -16,8 +16,8 @@ from tuning.launch.history import LaunchHistory
 from tuning.launch.journal import JOURNAL_FILE, WAY_OUT, DriverLock, Journal
 from tuning.redaction import redact
 from tuning.storage import Storage
-from tuning.study import Study, load_study
-from tuning.study.config import folder_path
+from tuning.study import Study
+from tuning.study.config import folder_path, load_recorded_study
 from tuning.study.distributions import Distribution
 from tuning.study.names import NAME, check_fits
 from tuning.study.overrides import refuse_scale
@@ -98,7 +98,7 @@ def open_launch(storage: str, name: str, overrides: list[str]) -> Study:
     if not is_begun(file.parent):
         raise ConfigError(f"launch {name!r}: under {folder} it has no record, so nothing of it was begun; run its study anew")
     look_in(recorded_code_folders(Journal(file.parent).events()))
-    study = load_study(file, overrides)
+    study = load_recorded_study(file, overrides)
     has_one_root = study.storage == str(study.local)  # and it may have been moved, or named relative to another folder
     return replace(study, local=folder, storage=str(folder) if has_one_root else study.storage)
 
@@ -111,7 +111,7 @@ def _fetch_launch(storage: Storage, name: str, overrides: list[str]) -> Study:
         journal = stack.enter_context(storage.reading(storage.path(f"{name}/{JOURNAL_FILE}")))
         copy = stack.enter_context(storage.reading(storage.path(f"{name}/{STUDY_FILE}")))
         look_in(recorded_code_folders(Journal(journal.parent).events()))
-        local = load_study(copy, overrides).local
+        local = load_recorded_study(copy, overrides).local
         folder = local / name
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / STUDY_FILE
@@ -122,7 +122,7 @@ def _fetch_launch(storage: Storage, name: str, overrides: list[str]) -> Study:
             fetched.replace(file)
         _take_if_longer(journal, folder / JOURNAL_FILE)
     # The copy of the study file names no password: the storage is the one that was given, and so are others, by --set.
-    return replace(load_study(file, [f"storage={storage.location}", *overrides]), local=local)
+    return replace(load_recorded_study(file, [f"storage={storage.location}", *overrides]), local=local)
 
 
 def _is_recorded(storage: Storage, name: str) -> bool:

@@ -22,9 +22,9 @@ from tuning.outcome import Outcome
 from tuning.redaction import reason, redact
 from tuning.sqlite import sqlite_uri
 from tuning.storage import Storage
-from tuning.study import Study, load_study
+from tuning.study import Study
 from tuning.study.base_config import parameter_paths
-from tuning.study.config import folder_path
+from tuning.study.config import folder_path, load_recorded_study
 from tuning.study.names import NAME
 from tuning.study.overrides import refuse_scale
 from tuning.study.tracking_uri import is_tracking_uri
@@ -202,7 +202,7 @@ def study_of(trial: RecordedTrial, storage: str, overrides: list[str]) -> Study:
                 f"run {trial.run_id}: the study of launch {trial.launch} is neither under {redact(storage)} nor with the "
                 f"launch's run ({reason(error)}), name the folder that has it by --storage"
             ) from error
-        return load_study(Path(file), [*location, *overrides])
+        return load_recorded_study(Path(file), [*location, *overrides])
 
 
 def _stores(storage: str) -> list[str]:

@@ -169,13 +169,21 @@ class Study:
         return dict(self.start[0]) if self.start else {}
 
 
-def load_study(path: Path, overrides: list[str] | None = None) -> Study:
-    """Read, override (``path=value``) and check a study file. ConfigError: file, path, value and rule in one line."""
+def load_study(path: Path, overrides: list[str] | None = None, *, unsaid: Mapping[str, Any] | None = None) -> Study:
+    """Read, override (``path=value``) and check a study file. ConfigError: file, path, value and rule in one line.
+
+    `unsaid`: keys of the file where it does not say them itself.
+    """
     try:
         raw, assignments = _layers(path, overrides or [])
-        return resolve_study(apply_overrides(raw, assignments, keys=StudyFile.model_fields.keys()))
+        return resolve_study(apply_overrides({**(unsaid or {}), **raw}, assignments, keys=StudyFile.model_fields.keys()))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def load_recorded_study(path: Path, overrides: list[str]) -> Study:
+    """The study file of a launch, as `load_study`. One that does not say its objective is older than the present default."""
+    return load_study(path, overrides, unsaid={"objective": "probe_agreement"})
 
 
 def searched_paths(path: Path, overrides: list[str]) -> set[str]:
@@ -239,7 +247,7 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
         tracking=file.tracking,
         storage=storage,
         local=local,
-        source=raw,
+        source={**raw, "objective": file.objective},  # a default may be another when the launch is resumed
     )
 
 

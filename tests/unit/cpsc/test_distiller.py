@@ -328,7 +328,7 @@ def test_an_epoch_reports_every_weighted_term_and_the_measurements(config, teach
     metrics = Distiller(config, teacher, probe=probe, test=real_images).run_epoch()
     terms = {f"generator/{name}" for name in ("adversarial_kl", "adversarial_l2", "batch_statistics", "contrast", "label")}
     terms |= {"student/kl", "student/l2", "student/label"}
-    curves = {f"{name}{suffix}" for name in ("probe_agreement", "test_accuracy") for suffix in SUFFIXES}
+    curves = {f"{name}{suffix}" for name in ("probe_overlap", "probe_agreement", "test_accuracy") for suffix in SUFFIXES}
     assert metrics.keys() == terms | curves | TIMINGS | {
         "epoch",
         "student_lr",
