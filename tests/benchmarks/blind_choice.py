@@ -65,7 +65,8 @@ def pruned_by(launch: Launch, study: Study, score: str) -> set[int]:
         highest = 0.0
         for epoch, value in sorted(trial.curves[score].items()):
             highest = max(highest, value)
-            results.append((trial.course.reported[epoch], trial.number, epoch, highest))
+            if epoch < launch.epochs:  # at the last one ASHA says stop to whoever has come so far
+                results.append((trial.course.reported[epoch], trial.number, epoch, highest))
     history.results = [(number, epoch, value) for _, number, epoch, value in sorted(results)]
     return asha.restore_rungs(history)
 
