@@ -17,7 +17,8 @@ from tuning.report.criteria import CriterionRank
 from tuning.report.launch_page import write_study_page
 from tuning.report.parquet import write_tables
 from tuning.results import Launch
-from tuning.study import Study, load_study
+from tuning.study import Study
+from tuning.study.config import load_recorded_study
 from tuning.study.names import NAME
 from tuning.tracking.client import FAILURES, storing_artifacts, using_mlflow
 from tuning.tracking.retry import PATIENCE_S, Patience
@@ -82,7 +83,7 @@ def recorded_study(study: Study, launch: Launch, client: MlflowClient) -> Study:
     with tempfile.TemporaryDirectory(prefix="cpsc-") as folder:
         try:
             file = client.download_artifacts(launch.run_id, STUDY_FILE, folder)
-            return load_study(Path(file))
+            return load_recorded_study(Path(file), [])
         except (*FAILURES, ConfigError):  # it is not there, or an earlier version wrote it
             return study
 

@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from tuning.display import Display
 from tuning.outcome import Outcome
 from tuning.report import figures
-from tuning.report.console import searched_values, summary_lines
+from tuning.report.console import searched_values, summary_lines, trial_label
 from tuning.report.criteria import APART, HEADINGS, CriterionRank, criteria_rows
 from tuning.report.optuna_study import as_study
 from tuning.report.page import PageTable, Section, texts, write_page
@@ -68,7 +68,8 @@ def _leaderboard(study: Study, launch: Launch) -> Iterator[Section]:
     paths = list(study.space)
     columns = EXAMINED if launch.blind_metric == "exam_score" else LEADERBOARD
     rows = [
-        texts(row, columns) + searched_values(trial, paths) for row, trial in zip(trial_rows(launch), launch.trials, strict=True)
+        [trial_label(trial, launch), *texts(row, columns[1:]), *searched_values(trial, paths)]
+        for row, trial in zip(trial_rows(launch), launch.trials, strict=True)
     ]
     yield Section(
         title="Leaderboard",

@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from pyarrow import parquet
 
 from cpsc.errors import ConfigError
+from cpsc.marks import Marks
 from tests.support.made_sweep import EPOCH_S, made_store
 from tuning.display import Display, to_json
 from tuning.report import read_criteria, read_launch, read_named, write_report
@@ -196,6 +197,17 @@ def test_what_a_trial_says_cannot_become_code_in_the_page(study: Study, launch: 
     page = write_report(study, changed, [], MlflowClient(store_uri(study)), tmp_path, QUIET).page.read_text()
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert(1)" not in page
+
+
+def test_trials_within_the_noise_of_the_best_stand_with_a_sign(study: Study, launch: Launch, tmp_path: Path) -> None:
+    same = Marks.of([True] * 9, [9])
+    tied = [replace(trial, marks=same) if index in (0, 2) else trial for index, trial in enumerate(launch.trials)]
+    changed = replace(launch, trials=tied)
+    page = write_report(study, changed, [], MlflowClient(store_uri(study)), tmp_path, QUIET).page.read_text()
+    number = launch.trials[2].number
+    assert f">{number} =<" in page
+    assert f"= within the noise of its score (McNemar, 5 %): trial {number}" in page
+    assert page.count(" =<") == 1
 
 
 def test_launches_are_compared_in_one_table_and_on_one_page(study: Study, launch: Launch, tmp_path: Path) -> None:
