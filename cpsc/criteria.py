@@ -1,8 +1,8 @@
 """Criteria: how good a student is, told from logits on the probe set and no label; the higher, the better it should be.
 
 Each compares the student's logits with the teacher's, both float [N, C] of the same N images, C classes, and costs no pass of a
-network. Probe agreement is the one that searches follow and people read; which of them orders students as their accuracy does is
-looked at wherever there are labels, on any launch whose answers were kept.
+network. Which of them orders students as their accuracy does is looked at wherever there are labels, on any launch whose answers
+were kept.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -71,7 +71,9 @@ class Distiller:
         self.epoch = 0
         self.answers: Tensor | None = None
         """The student's logits [N, C] on probe and examiners' images when it was last evaluated."""
-        self._own = self._measurement.own_source(run_digest(config))
+        self.run = run_digest(config)
+        self.own_source = self._measurement.own_source(self.run)
+        """Of the images that it is compared on those that it has made itself, as an examiner; see `cpsc.examiners.Exam`."""
         self._history = RunHistory(objective)
         self._teacher_info = teacher
         self._build(teacher)
@@ -130,7 +132,7 @@ class Distiller:
 
     def evaluate(self) -> Metrics:
         """The student as it is, on all images that there are for it: see `Measurement.of_student`."""
-        metrics, self.answers = self._measurement.of_student(self.student, own=self._own)
+        metrics, self.answers = self._measurement.of_student(self.student, own=self.own_source)
         return metrics
 
     @property
@@ -138,7 +140,7 @@ class Distiller:
         """Of the student when it was last evaluated; None where it is chosen by labels, or there is no probe set."""
         if self.answers is None or self.objective == "test_accuracy":
             return None
-        return self._measurement.marks(self.answers, own=self._own, by_probe_alone=self.objective != "exam_score")
+        return self._measurement.marks(self.answers, own=self.own_source, by_probe_alone=self.objective != "exam_score")
 
     def evaluate_images(self) -> Metrics:
         """The images as they are made now, against real ones: see `Measurement.of_images`. Empty without real images."""

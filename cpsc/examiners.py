@@ -5,8 +5,6 @@ trained order students of photographs better. A run's own generator is trained t
 differ, so its images count for others alone.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from cpsc import checkpoint
 from cpsc.config import DistillConfig
+from cpsc.digests import recipe_digest
 from cpsc.errors import CheckpointError
 from cpsc.kinds import of_stated_kinds
 from cpsc.marks import Marks
@@ -64,7 +63,7 @@ class ExaminerConfig:
 
 def run_digest(config: DistillConfig) -> str:
     """Names the run that `config` describes, its seed included: what tells a student's own examiner from others."""
-    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True, default=str).encode()).hexdigest()[:12]
+    return recipe_digest(asdict(config))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,13 +10,11 @@ from torch import Tensor, nn
 
 from cpsc.config import Precision
 from cpsc.data.dataset import Split
-from cpsc.device import DTYPES
 from cpsc.errors import ConfigError
 from cpsc.examiners import PROBE, Exam, ExamImages
 from cpsc.frechet import frechet_distance, inception_fid, penultimate_features
 from cpsc.marks import Marks
 from cpsc.metrics import accuracy, agreement, agreements, mean_kl, overlaps, predict
-from cpsc.models import is_import_path
 from cpsc.probe import ProbeSet
 from cpsc.statistics import StatisticsRecorder
 from cpsc.teacher import Teacher
@@ -81,7 +79,7 @@ class Measurement:
 
     def network_in(self, precision: Precision) -> nn.Module:
         """The teacher for runs that ask it under autocast in `precision`: its weights are cast once, not at every pass."""
-        if precision not in DTYPES or is_import_path(self.teacher.arch):  # a stranger's network may use its weights as it likes
+        if not self.teacher.is_cast_for(precision):
             return self.network
         if precision not in self._networks:
             self._networks[precision] = self.teacher.build(self.device, precision=precision)
@@ -100,7 +98,7 @@ class Measurement:
         blind = {"probe_agreement", "probe_overlap"} | ({"exam_score"} if self._examiners is not None else set())
         return blind | ({"test_accuracy"} if self._test is not None else set())
 
-    @property
+    @cached_property
     def teacher_answers(self) -> Tensor | None:
         """The teacher's logits [N, C] on the probe set and the examiners' images behind it."""
         if self._probe is None or self._examined_on is None:

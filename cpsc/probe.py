@@ -4,11 +4,9 @@ DeepInversion (Yin et al. 2020, arXiv:1912.08795) without its student: class-bal
 statistics, total variation and jitter. No trial ever trains on these images.
 """
 
-import hashlib
 import itertools
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +26,7 @@ from cpsc.config import (
     ScheduleConfig,
 )
 from cpsc.device import autocast, resolve_precision
+from cpsc.digests import recipe_digest
 from cpsc.errors import CheckpointError
 from cpsc.kinds import of_stated_kinds
 from cpsc.loop import Phase, run_epoch
@@ -88,16 +87,12 @@ class ProbeConfig:
     @property
     def digest(self) -> str:
         """Identifies the recipe; with the teacher's digest, the images."""
-        return _digest({"annealed": True, **asdict(self)})
+        return recipe_digest({"annealed": True, **asdict(self)})
 
     @property
     def earlier_digest(self) -> str:
         """Of the recipe as earlier versions had it, at one rate and in float32: launches that were begun with it go on with it."""
-        return _digest({name: value for name, value in asdict(self).items() if name != "precision"})
-
-
-def _digest(recipe: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+        return recipe_digest({name: value for name, value in asdict(self).items() if name != "precision"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,13 +161,13 @@ def synthesise(
     """
     settings = _as_adi(config)
     precision = resolve_precision(config.precision, device)
-    network, asked = teacher.build(device), teacher.build(device, precision=precision)
+    network = teacher.build(device, precision=precision)
     streams = RandomStreams(derive_seed(config.seed, "probe"), device)
     synthesis = InvertedBatches(settings, teacher, streams, device)
-    method = Adi(settings, teacher=asked, student=asked)
+    method = Adi(settings, teacher=network, student=network)
     total, done = config.num_images // config.batch_size * config.steps, itertools.count(1)
     phase = _inversion(
-        synthesis, method, asked, config, device, cast=autocast(precision, device), on_step=lambda: on_step(next(done), total)
+        synthesis, method, network, config, device, cast=autocast(precision, device), on_step=lambda: on_step(next(done), total)
     )
     run_epoch(
         [phase],
@@ -185,7 +180,7 @@ def synthesise(
         images=images.cpu(),
         labels=labels.cpu(),
         teacher_digest=teacher.digest,
-        teacher_accuracy=accuracy(predict(network, teacher.normalisation.normalise(images)), labels),
+        teacher_accuracy=accuracy(predict(teacher.build(device), teacher.normalisation.normalise(images)), labels),
     )
 
 

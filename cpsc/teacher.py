@@ -16,6 +16,7 @@ from cpsc import checkpoint
 from cpsc.config import Precision, StudentConfig
 from cpsc.data.dataset import Dataset, Normalisation, augment
 from cpsc.device import DTYPES, autocast, cast_weights, place, resolve_precision
+from cpsc.digests import recipe_digest
 from cpsc.errors import CheckpointError, ConfigError, DataError
 from cpsc.kinds import of_stated_kinds
 from cpsc.metrics import accuracy, predict
@@ -79,7 +80,7 @@ class TeacherRecipe:
     @property
     def digest(self) -> str:
         """Identifies everything here that decides the trained weights."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        return recipe_digest(asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +115,7 @@ class Teacher:
     def build(self, device: torch.device, *, precision: Precision = "fp32") -> nn.Module:
         """The network on `device`, frozen for life: eval mode, no weight gradients.
 
-        For passes under autocast in `precision` its weights are cast here once, not at each; those of a stranger's network stay
-        as they are, for it may use them as it likes.
+        For passes under autocast in `precision` its weights are cast here once, not at each, where `is_cast_for` says so.
         """
         network = self.build_untrained()
         try:
@@ -123,8 +123,11 @@ class Teacher:
         except RuntimeError as error:
             raise CheckpointError(f"teacher weights do not fit {self.arch}: {str(error).splitlines()[-1].strip()}") from error
         placed = place(network, device).eval().requires_grad_(False)
-        is_cast = precision in DTYPES and not is_import_path(self.arch)
-        return cast_weights(placed, DTYPES[precision]) if is_cast else placed
+        return cast_weights(placed, DTYPES[precision]) if self.is_cast_for(precision) else placed
+
+    def is_cast_for(self, precision: Precision) -> bool:
+        """Whether `build` casts weights for it; those of a stranger's network stay, for it may use them as it likes."""
+        return precision in DTYPES and not is_import_path(self.arch)
 
     def build_untrained(self) -> nn.Module:
         """The network on the CPU, with weights that are there to be overwritten: they move no random stream of the caller's.

@@ -15,10 +15,11 @@ from tests.support.killing import end, repeat_alone, slow_study, start, wait_for
 from tests.support.studies import write_study
 from tuning.display import Display
 from tuning.replay.comparison import is_of_the_moment
+from tuning.results import Launch
 from tuning.results.from_mlflow import load_launch
 from tuning.sqlite import sqlite_uri
 from tuning.storage import Storage
-from tuning.study import load_study
+from tuning.study import Study, load_study
 from tuning.trial import prepare
 from tuning.trial.examiners import ExaminerTraining, examiners_folder, images_name
 
@@ -48,6 +49,12 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return study, (folder / "driver.log").read_text() + done.stdout + done.stderr
 
 
+def recorded(study: Study) -> tuple[MlflowClient, Launch]:
+    """What MLflow has of it, with every metric."""
+    client = MlflowClient(tracking_uri=sqlite_uri(study.local / "mlflow.db"))
+    return client, load_launch(client, study.name, curves=None)
+
+
 def test_their_images_are_those_of_a_process_that_nobody_killed(swept, tmp_path: Path) -> None:
     file, output = swept
     study = replace(load_study(file), storage=str(tmp_path))
@@ -73,9 +80,7 @@ def test_their_images_are_those_of_a_process_that_nobody_killed(swept, tmp_path:
 
 def test_every_epoch_has_the_score_and_the_record_says_where_it_comes_from(swept) -> None:
     file, output = swept
-    study = load_study(file)
-    client = MlflowClient(tracking_uri=sqlite_uri(study.local / "mlflow.db"))
-    launch = load_launch(client, "tiny", curves=None)
+    client, launch = recorded(load_study(file))
     for trial in launch.trials:
         assert trial.curves["exam_score"].keys() == trial.curves["probe_agreement"].keys()
         assert trial.at_best("held_out_agreement", launch.objective) is not None
@@ -90,8 +95,7 @@ def test_every_epoch_has_the_score_and_the_record_says_where_it_comes_from(swept
 def test_trials_that_are_examiners_have_the_numbers_of_a_trial_alone(swept) -> None:
     file, _ = swept
     study = load_study(file)
-    client = MlflowClient(tracking_uri=sqlite_uri(study.local / "mlflow.db"))
-    launch = load_launch(client, "tiny", curves=None)
+    _, launch = recorded(study)
     trial = next(trial for trial in launch.trials if trial.number == 0)
     alone = repeat_alone(study, trial.point, epochs=trial.num_epochs)
     lasting = {name: list(curve.values()) for name, curve in trial.curves.items() if curve and not is_of_the_moment(name)}

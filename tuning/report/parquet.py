@@ -11,7 +11,7 @@ from pyarrow import parquet
 from cpsc.atomic_file import atomic_path
 from cpsc.metrics import curve_statistics
 from tuning.results import Launch, TrialRecord
-from tuning.results.model import CURVES
+from tuning.results.model import CURVES, number_in
 
 Row = dict[str, Any]
 MOMENT = pa.timestamp("ms", tz="UTC")
@@ -153,7 +153,7 @@ def _epoch_rows(launch: Launch) -> list[Row]:
 
 def _parameter_rows(launch: Launch) -> list[Row]:
     return [
-        {"trial": trial.number, "parameter": path, "value": text, "number": _number(text), "searched": path in trial.point}
+        {"trial": trial.number, "parameter": path, "value": text, "number": number_in(text), "searched": path in trial.point}
         for trial in launch.trials
         for path, text in sorted(_texts(trial).items())
     ]
@@ -161,13 +161,6 @@ def _parameter_rows(launch: Launch) -> list[Row]:
 
 def _texts(trial: TrialRecord) -> Mapping[str, str]:
     return {**trial.params, **{path: str(value) for path, value in trial.point.items()}}
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -50,7 +50,7 @@ def compared_by_itself(study: Study) -> list[str]:
 def comparison_table(launch: Launch, by: Sequence[str], *, target: float) -> Table:
     """A row a group: accuracies in percent, epochs until one first reaches `target`, seconds and megabytes of replay a trial.
 
-    Accuracy is the test accuracy where it was measured, else the probe agreement. Spreads are sample deviations over the
+    Accuracy is the test accuracy where it was measured, else the blind score. Spreads are sample deviations over the
     group's trials. Mean and deviation over all epochs, and the deviation over the second half of them, tell what a blind stop
     gives (PRE-DFKD, arXiv:2201.03019, sec. 4).
     """

@@ -50,7 +50,8 @@ class TrialRecord:
     @property
     def cost(self) -> tuple[float, float]:
         """Multiply-adds and parameters of its student; none where that is not recorded."""
-        return _number(self.params.get("student.macs")), _number(self.params.get("student.parameters"))
+        macs, parameters = (number_in(self.params.get(f"student.{name}", "")) for name in ("macs", "parameters"))
+        return macs or 0.0, parameters or 0.0
 
     @property
     def num_epochs(self) -> int:
@@ -196,8 +197,9 @@ def _place(trial: TrialRecord, objective: str) -> tuple[float, float, int]:
     return (-value if value is not None else 1.0, kl if kl is not None else 0.0, trial.number)
 
 
-def _number(text: str | None) -> float:
+def number_in(text: str) -> float | None:
+    """The number that `text` is; None where it is none."""
     try:
-        return float(text or "")
+        return float(text)
     except ValueError:
-        return 0.0
+        return None

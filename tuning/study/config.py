@@ -164,6 +164,11 @@ class Study:
         return f"best_{self.objective}"
 
     @property
+    def has_examiners(self) -> bool:
+        """Whether students are chosen by what examiners have made, beside the probe set."""
+        return self.objective == "exam_score"
+
+    @property
     def first_point(self) -> dict[str, Any]:
         """The point that a sweep tries first, if the file names one."""
         return dict(self.start[0]) if self.start else {}

@@ -49,7 +49,7 @@ def _cost(study: Study) -> list[str]:
 
 def _examiners(study: Study) -> list[str]:
     """What comes before the first trial, where students are chosen by examiners."""
-    if study.objective != "exam_score":
+    if not study.has_examiners:
         return []
     count, epochs = study.examiners.count, study.examiners.num_epochs(study.config.epochs)
     return [f"before them {count} examiners of {epochs} epochs: first epochs of trials, which ASHA cannot stop within them"]

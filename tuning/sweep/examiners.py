@@ -39,7 +39,7 @@ def with_examiners(study: Study, assets: Assets, display: Display, *, before_mak
 
     `before_making` is called first, and must start Ray. ConfigError where too few of them come to their end.
     """
-    if study.objective != "exam_score" or assets.examiners is not None:
+    if not study.has_examiners or assets.examiners is not None:
         return assets
     before_making()
     started = time.monotonic()
@@ -59,7 +59,7 @@ def with_examiners(study: Study, assets: Assets, display: Display, *, before_mak
 
 def begins_with(study: Study) -> list[dict[str, Any]]:
     """The points that the search of `study` begins with: its examiners are some of them."""
-    return first_points(study, study.examiners.count if study.objective == "exam_score" else 0)
+    return first_points(study, study.examiners.count if study.has_examiners else 0)
 
 
 def forget_epochs(study: Study, assets: Assets) -> None:

@@ -57,4 +57,4 @@ def trial_context(study: Study, assets: Assets, handshake: StorageHandshake | No
 
 def objective_with(study: Study, assets: Assets) -> str:
     """What the study's students are chosen by: without examiners, as in a trial that is run alone, by the probe set."""
-    return "probe_overlap" if study.objective == "exam_score" and assets.examiners is None else study.objective
+    return "probe_overlap" if study.has_examiners and assets.examiners is None else study.objective

@@ -1,7 +1,5 @@
 """Examiners of a study: where the storage keeps their images and each of their epochs, and how one is trained."""
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from cpsc import checkpoint
 from cpsc.device import resolve_device
+from cpsc.digests import recipe_digest
 from cpsc.distiller import STATE_VERSION, Distiller
 from cpsc.errors import CheckpointError
 from cpsc.examiners import ExamImages, run_digest
@@ -71,8 +70,7 @@ def examiners_folder(study: Study, teacher: Teacher) -> str:
         "seed": study.search.seed,
         "examiners": asdict(study.examiners),
     }
-    digest = hashlib.sha256(json.dumps(to_plain(recipe), sort_keys=True, default=str).encode()).hexdigest()
-    return f"{FOLDER}/{teacher.digest[:12]}-{digest[:12]}"
+    return f"{FOLDER}/{teacher.digest[:12]}-{recipe_digest(to_plain(recipe))}"
 
 
 def images_name(folder: str) -> str:
@@ -82,7 +80,11 @@ def images_name(folder: str) -> str:
 
 def epoch_name(folder: str, run: str, epoch: int) -> str:
     """The file of the epoch of one of them."""
-    return f"{folder}/{run}-{epoch:03d}.pt"
+    return f"{folder}/{_epoch_file(run, epoch)}"
+
+
+def _epoch_file(run: str, epoch: int) -> str:
+    return f"{run}-{epoch:03d}.pt"
 
 
 def kept_examiners(study: Study, teacher: Teacher, storage: Storage) -> Examiners | None:
@@ -92,7 +94,7 @@ def kept_examiners(study: Study, teacher: Teacher, storage: Storage) -> Examiner
     """
     folder = examiners_folder(study, teacher)
     name = images_name(folder)
-    if study.objective != "exam_score" or not storage.exists(name):
+    if not study.has_examiners or not storage.exists(name):
         return None
     try:
         with storage.reading(storage.path(name)) as path:
@@ -135,8 +137,7 @@ class ExaminerTraining:
     def num_trained(self, runs: Sequence[str]) -> int:
         """How many epochs of `runs` the storage has."""
         names = set(self.storage.names(self.folder))
-        files = (epoch_name("", run, epoch).lstrip("/") for run in runs for epoch in range(1, self.last + 1))
-        return sum(file in names for file in files)
+        return sum(_epoch_file(run, epoch) in names for run in runs for epoch in range(1, self.last + 1))
 
     def images_of(self, run: str) -> Tensor:
         """All that the examiner has given, uint8 [n, K, H, W]. CheckpointError where an epoch of it cannot be read."""

@@ -18,7 +18,6 @@ from cpsc.answers import AnswerLog
 from cpsc.device import resolve_device
 from cpsc.distiller import Distiller
 from cpsc.errors import CheckpointError, DivergedError
-from cpsc.examiners import run_digest
 from cpsc.gallery import Gallery
 from cpsc.measurement import Measurement
 from cpsc.pictures import save_grid
@@ -129,10 +128,10 @@ class DistillTrainable(Trainable):
     def _adopted_epoch(self) -> dict[str, Any] | None:
         """The next epoch, where the trial is an examiner that has trained it already; None where it is yet to be trained."""
         examiners = self._context.examiners
-        if examiners is None or self._run not in examiners.images.runs:
+        if examiners is None or self.distiller.run not in examiners.images.runs:
             return None
         try:
-            name = epoch_name(examiners.folder, self._run, self.distiller.epoch + 1)
+            name = epoch_name(examiners.folder, self.distiller.run, self.distiller.epoch + 1)
             trained = TrainedEpoch.load(self._context.storage, name)
         except CheckpointError:
             return None  # it is further than examiners go, or the file is gone: the same numbers come of training it
@@ -177,13 +176,12 @@ class DistillTrainable(Trainable):
         torch.set_num_threads(context.threads)
         config = build_config(context.base, self._point)
         self._gallery = Gallery()
-        self._run = run_digest(config)
-        assert self._measurement.teacher_answers is not None
-        exam, own = self._measurement.exam, self._measurement.own_source(self._run)
-        assert exam is not None
-        self._answers = AnswerLog(self._measurement.teacher_answers, exam.sources, weights=exam.weights, own=own)
         self._samples = None
         self.distiller = Distiller(config, context.teacher, objective=context.objective, measurement=self._measurement)
+        teacher, exam = self._measurement.teacher_answers, self._measurement.exam
+        assert teacher is not None
+        assert exam is not None
+        self._answers = AnswerLog(teacher, exam.sources, weights=exam.weights, own=self.distiller.own_source)
 
 
 def node_name() -> str:
