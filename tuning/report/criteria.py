@@ -109,7 +109,7 @@ def _fetch(client: MlflowClient, trial: TrialRecord) -> Answers | None:
 def _values(runs: Sequence[_Run]) -> Mapping[str, list[float]]:
     """By criterion, what it says of every student."""
     asked = [run.answers.from_source(run.answers.sources == PROBE) for run in runs]
-    alone = {
+    alone = _examined(runs) | {
         name: [criterion(student, answers.teacher) for answers in asked for student in answers.students]
         for name, criterion in CRITERIA.items()
     }
@@ -120,7 +120,7 @@ def _values(runs: Sequence[_Run]) -> Mapping[str, list[float]]:
         "agreement with other trials' students": peer_agreement(students),
         "agreement on images that tell": discriminating_agreement(students, asked[0].teacher),
     }
-    return _examined(runs) | alone | {name: [value for run in values for value in run] for name, values in among.items()}
+    return alone | {name: [value for run in values for value in run] for name, values in among.items()}
 
 
 def _examined(runs: Sequence[_Run]) -> dict[str, list[float]]:

@@ -109,3 +109,19 @@ def test_answers_to_other_images_than_the_first_trials_are_left_out(tmp_path: Pa
     client: Any = SimpleNamespace(download_artifacts=download)
     launch = launch_of({"a": {1: 0.2, 2: 0.4, 3: 0.6}, "other": {1: 0.9}})
     assert {rank.num_students for rank in rank_criteria(client, launch)} == {3}
+
+
+def test_examiners_criteria_are_there_of_a_single_run_too(tmp_path: Path) -> None:
+    class Examined(Store):
+        def download_artifacts(self, run_id: str, name: str, target: str) -> str:
+            log = AnswerLog(TEACHER, torch.tensor([0] * 12 + [1] * 4 + [2] * 4), weights={1: 0.5, 2: 0.5})
+            for epoch, images in self._runs[run_id].items():
+                log.add(epoch, agreeing_on(images))
+            log.save(Path(target) / name)
+            return str(Path(target) / name)
+
+    client: Any = Examined(tmp_path, {"a": {1: 4, 2: 14, 3: 20}})
+    found = {rank.criterion: rank for rank in rank_criteria(client, launch_of({"a": {1: 0.2, 2: 0.5, 3: 0.9}}))}
+    assert {"exam score", "exam score, held out", "agreement on examiners' images"} <= found.keys()
+    assert found["exam score"].spearman == pytest.approx(1.0)
+    assert "agreement with other trials' students" not in found
