@@ -31,7 +31,7 @@ from tuning.launch import Journal, replay_events
 from tuning.replay.comparison import is_of_the_moment
 from tuning.results import launch_from_journal
 from tuning.results.from_mlflow import load_launch
-from tuning.results.model import TrialTimeline
+from tuning.results.trial_record import TrialTimeline
 from tuning.sqlite import sqlite_uri
 from tuning.sweep import resume_sweep
 

@@ -57,10 +57,14 @@ class LaunchEnd(_LaunchEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class Proposed(_TrialEvent):
-    """The search has drawn a trial's values, by dotted path. Trials may start in another order."""
+    """The search has drawn a trial's values, by dotted path. Trials may start in another order.
+
+    `finalist_of`: the trial whose values a finalist repeats under a seed of its own.
+    """
 
     kind = "proposed"
     point: Mapping[str, Any]
+    finalist_of: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +76,7 @@ class TrialStart(_TrialEvent):
     params: Mapping[str, str]
     ray_trial_id: str
     inputs: Sequence[Mapping[str, str]] = ()
+    finalist_of: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +148,7 @@ def _are_texts(value: Any) -> bool:
 _RULES: dict[str, Callable[[Any], bool]] = {
     "time": _is_number,
     "number": _is_count,
+    "finalist_of": lambda value: value is None or _is_count(value),
     "epoch": _is_count,
     "count": _is_count,
     "attempt": _is_count,

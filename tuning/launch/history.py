@@ -26,10 +26,14 @@ from tuning.outcome import Outcome
 
 @dataclass
 class TrialHistory:
-    """One trial so far. `values`: the search's metric by epoch; `checkpoints`: folders, oldest first."""
+    """One trial so far. `values`: the search's metric by epoch; `checkpoints`: folders, oldest first.
+
+    `finalist_of`: the trial whose values it repeats under another seed; None of those that the search has proposed.
+    """
 
     number: int
     point: Mapping[str, Any]
+    finalist_of: int | None = None
     values: dict[int, float] = field(default_factory=dict)
     checkpoints: list[str] = field(default_factory=list)
     num_retries: int = 0
@@ -52,7 +56,7 @@ class TrialHistory:
 
 @dataclass
 class LaunchHistory:
-    """A launch so far. `results`: every (trial number, epoch) with its metric value, in the order of arrival."""
+    """A launch so far. `results`: every (trial number, epoch) of the search with its metric value, in the order of arrival."""
 
     trials: dict[int, TrialHistory] = field(default_factory=dict)
     results: list[tuple[int, int, float]] = field(default_factory=list)
@@ -68,7 +72,13 @@ class LaunchHistory:
 
     @property
     def num_epochs(self) -> int:
+        """That the search has taken; finalists have none of its budget."""
         return len(self.results)
+
+    @property
+    def searched(self) -> dict[int, TrialHistory]:
+        """The trials that are no finalists."""
+        return {number: trial for number, trial in self.trials.items() if trial.finalist_of is None}
 
 
 def _launch_fault(event: LaunchEvent, history: LaunchHistory) -> str | None:
@@ -120,6 +130,8 @@ def _proposal_fault(event: Proposed, history: LaunchHistory) -> str | None:
     number, expected = event.number, len(history.trials)
     if number in history.trials:
         return f"trial {number} is proposed twice"
+    if event.finalist_of is not None and event.finalist_of not in history.searched:
+        return f"trial {number} is proposed as a finalist of trial {event.finalist_of}, which the search has not proposed"
     return None if number == expected else f"trial {number} is proposed, but trial {expected} was not: lines are missing"
 
 
@@ -203,11 +215,13 @@ def _take_in(event: Event, history: LaunchHistory, metric: str) -> None:
                 trial.is_running = False
         case LaunchEnd():
             history.is_over = True
-        case Proposed(number=number, point=point):
-            history.trials[number] = TrialHistory(number, point)
+        case Proposed(number=number, point=point, finalist_of=finalist_of):
+            history.trials[number] = TrialHistory(number, point, finalist_of)
         case Epoch(number=number, epoch=epoch, metrics=metrics):
-            history.trials[number].values[epoch] = metrics[metric]
-            history.results.append((number, epoch, metrics[metric]))
+            trial = history.trials[number]
+            trial.values[epoch] = metrics[metric]
+            if trial.finalist_of is None:
+                history.results.append((number, epoch, metrics[metric]))
         case _:
             _take_in_of_trial(event, history.trials[event.number])
 

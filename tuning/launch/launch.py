@@ -19,6 +19,7 @@ from tuning.storage import Storage
 from tuning.study import Study
 from tuning.study.config import folder_path, load_recorded_study
 from tuning.study.distributions import Distribution
+from tuning.study.finalists import searched_part
 from tuning.study.names import NAME, check_fits
 from tuning.study.overrides import refuse_scale
 from tuning.study.user_code import look_in
@@ -155,11 +156,12 @@ def check_resumable(history: LaunchHistory, space: Mapping[str, Distribution]) -
         raise ConfigError(f"{JOURNAL_FILE}: holds no launch_start, so nothing of this launch was begun; run its study anew")
     for trial in history.trials.values():
         where = f"{JOURNAL_FILE}: trial {trial.number}"
-        expected = {path for path, domain in space.items() if domain.is_active(trial.point)}
-        if trial.point.keys() != expected:
-            odd = min(trial.point.keys() ^ expected)
+        point = trial.point if trial.finalist_of is None else searched_part(trial.point)
+        expected = {path for path, domain in space.items() if domain.is_active(point)}
+        if point.keys() != expected:
+            odd = min(point.keys() ^ expected)
             raise ConfigError(f"{where}: {odd} is searched there or in the study, not in both; leave space as it was at the start")
-        for path, value in trial.point.items():
+        for path, value in point.items():
             if not space[path].contains(value):
                 raise ConfigError(
                     f"{where}: {path} {format_value(value)} lies outside {space[path]}; leave space as it was at the start"

@@ -6,11 +6,11 @@ from typing import Any
 
 from tuning.report.criteria import CriterionRank
 from tuning.report.parquet import trial_rows
-from tuning.results import Launch, SweepSummary
+from tuning.results import Finalist, Launch, SweepSummary
 
 
 def launch_figures(launch: Launch) -> dict[str, Any]:
-    """Its study and name, its figures, and `trials`: rows as in trials.parquet, best first, each with its `point`."""
+    """Its study and name, its figures and finalists, and `trials`: rows as in trials.parquet, best first, each with its `point`."""
     chosen = launch.chosen
     return {
         "study": launch.study,
@@ -19,11 +19,23 @@ def launch_figures(launch: Launch) -> dict[str, Any]:
         "objective": launch.objective,
         "chosen": None if chosen is None else chosen.number,
         "ties": [trial.number for trial in launch.ties],
+        "finalists": [_finalist(finalist, launch) for finalist in launch.finalists],
         "epochs_run": launch.epochs_run,
         "epochs_unpruned": launch.epochs_unpruned,
         "regret": launch.regret(),
         "rank_correlation": launch.rank_correlation(),
         "trials": [row | {"point": dict(trial.point)} for row, trial in zip(trial_rows(launch), launch.trials, strict=True)],
+    }
+
+
+def _finalist(finalist: Finalist, launch: Launch) -> dict[str, Any]:
+    """Which trial's values it repeats, its runs, best first, and of each figure mean and deviation over them."""
+    figures = dict.fromkeys((launch.objective, "held_out_agreement", "test_accuracy"))
+    over_seeds = {metric: found for metric in figures if (found := finalist.over_seeds(metric)) is not None}
+    return {
+        "finalist_of": finalist.of,
+        "trials": [trial.number for trial in finalist.runs],
+        **{metric: {"mean": mean, "std": deviation} for metric, (mean, deviation) in over_seeds.items()},
     }
 
 

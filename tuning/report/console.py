@@ -13,6 +13,7 @@ from tuning.launch.launch import resume_command
 from tuning.outcome import Outcome
 from tuning.redaction import redact
 from tuning.report.criteria import CriterionRank, criteria_table
+from tuning.report.finalists import TIE, finalist_lines, finalists_table
 from tuning.report.seed_table import comparison_table
 from tuning.results import Launch, SweepSummary, TrialRecord
 from tuning.tracking import store_uri
@@ -20,12 +21,13 @@ from tuning.tracking import store_uri
 LEADERBOARD_ROWS = 10
 MARKDOWN_WIDTH = 400
 SHOWN_TIES = 8
-TIE = " ="
 
 
 def print_report(launch: Launch, searched: Sequence[str], console: Console) -> None:
     """Leaderboard of the best trials, then the figures in words. `searched`: the parameters to show of the chosen one."""
     console.print(_leaderboard(launch))
+    if launch.finalists:
+        console.print(finalists_table(launch))
     for line in summary_lines(launch, searched):
         console.print(line, markup=False, soft_wrap=True)
 
@@ -81,7 +83,7 @@ def summary_lines(launch: Launch, searched: Sequence[str]) -> list[str]:
     if launch.chosen is None:
         return [*lines, "no trial has a result to choose"]
     lines += _chosen_lines(launch.chosen, launch.objective, searched)
-    lines += _tie_lines(launch)
+    lines += finalist_lines(launch) or _tie_lines(launch)
     regret, correlation = launch.regret(), launch.rank_correlation()
     if regret is not None:
         lines.append(f"regret of the choice: {100 * regret:.2f} points below the best trial's test accuracy")
@@ -143,9 +145,10 @@ def _row(trial: TrialRecord, launch: Launch) -> list[str]:
 
 
 def trial_label(trial: TrialRecord, launch: Launch) -> str:
-    """The trial's number, with a sign where it cannot be told from the best."""
+    """The trial's number, of a finalist with that of the trial it repeats, and a sign where it cannot be told from the best."""
     is_tied = any(trial is tied for tied in launch.ties)
-    return f"{trial.number}{TIE}" if is_tied else str(trial.number)
+    whose = "" if trial.finalist_of is None else f" (of {trial.finalist_of})"
+    return f"{trial.number}{whose}{TIE if is_tied else ''}"
 
 
 def searched_values(trial: TrialRecord, paths: Sequence[str]) -> list[str]:

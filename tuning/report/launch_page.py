@@ -10,6 +10,7 @@ from tuning.outcome import Outcome
 from tuning.report import figures
 from tuning.report.console import searched_values, summary_lines, trial_label
 from tuning.report.criteria import APART, HEADINGS, CriterionRank, criteria_rows
+from tuning.report.finalists import finalist_headings, finalist_rows
 from tuning.report.optuna_study import as_study
 from tuning.report.page import PageTable, Section, texts, write_page
 from tuning.report.parquet import Row, trial_rows
@@ -47,6 +48,7 @@ def _parts(study: Study, launch: Launch, criteria: Sequence[CriterionRank], clie
     """In the page's order; each is drawn as its sections are asked for."""
     return [
         _findings(study, launch),
+        _finalists(study, launch),
         _leaderboard(study, launch),
         _choice(launch),
         _criteria(criteria),
@@ -62,6 +64,23 @@ def _parts(study: Study, launch: Launch, criteria: Sequence[CriterionRank], clie
 
 def _findings(study: Study, launch: Launch) -> Iterator[Section]:
     yield Section(title="What it found", lines=summary_lines(launch, list(study.space)))
+
+
+def _finalists(study: Study, launch: Launch) -> Iterator[Section]:
+    if launch.finalists:
+        paths = list(study.space)
+        rows = finalist_rows(launch)
+        values = [searched_values(finalist.runs[0], paths) for finalist in launch.finalists]
+        yield Section(
+            title="Finalists",
+            hint="The search's best points, run again under seeds of their own: of a point the mean over seeds decides, for the "
+            "best of a search's scores is a maximum over luck, too. Those with = cannot be told from the best (Welch's test, 5 %).",
+            table=PageTable(
+                headings=[*finalist_headings(launch), *paths],
+                rows=[[*row, *more] for row, more in zip(rows, values, strict=True)],
+                marked=0,
+            ),
+        )
 
 
 def _leaderboard(study: Study, launch: Launch) -> Iterator[Section]:
@@ -111,7 +130,7 @@ def _curves(study: Study, launch: Launch) -> Iterator[Section]:
 
 def _what_mattered(study: Study, launch: Launch) -> Iterator[Section]:
     searched = to_optuna(study.space)
-    completed = launch.count(Outcome.COMPLETED) + launch.count(Outcome.DIVERGED)
+    completed = sum(trial.outcome in (Outcome.COMPLETED, Outcome.DIVERGED) for trial in launch.searched)
     hint = f"As Optuna draws it, from the {completed} trials that were not pruned: what the others would have reached is not known."
     for title, figure in figures.searched(as_study(launch, searched), list(study.space)):
         yield Section(title=title, hint=hint, figure=figure)
@@ -158,7 +177,7 @@ def _troubles(launch: Launch) -> Iterator[Section]:
 def cost_lines(launch: Launch, resources: ResourceConfig) -> list[str]:
     """What the launch took, in sentences: epochs, hours, and what pruning has saved."""
     seconds = sum(trial.seconds for trial in launch.trials)
-    saved = sum(launch.epochs - trial.num_epochs for trial in launch.trials if trial.outcome is Outcome.PRUNED)
+    saved = sum(launch.length_of(trial) - trial.num_epochs for trial in launch.trials if trial.outcome is Outcome.PRUNED)
     lines = [f"{launch.epochs_run} epochs in {seconds / HOUR_S:.2f} hours of trials, {resources.cpus} CPU each"]
     if resources.gpus:
         lines.append(f"{seconds * resources.gpus / HOUR_S:.2f} GPU hours, {resources.gpus:g} GPU a trial")

@@ -15,9 +15,12 @@ from tuning.search.optuna_states import STATES
 
 @log_levels({"optuna": logging.WARNING})  # it narrates the making of a study
 def as_study(launch: Launch, space: Mapping[str, BaseDistribution]) -> optuna.Study:
-    """The launch's trials in the order of their numbers; a pruned or unfinished one is PRUNED, its value that of its last epoch."""
+    """The trials of the launch's search in the order of their numbers.
+
+    A pruned or unfinished one is PRUNED, its value that of its last epoch.
+    """
     study = optuna.create_study(direction="maximize", study_name=launch.name)
-    for trial in sorted(launch.trials, key=lambda trial: trial.number):
+    for trial in sorted(launch.searched, key=lambda trial: trial.number):
         known = {path: value for path, value in trial.point.items() if path in space}
         study.add_trial(_frozen(trial, known, {path: space[path] for path in known}, launch.objective))
     return study

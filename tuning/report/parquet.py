@@ -11,7 +11,7 @@ from pyarrow import parquet
 from cpsc.atomic_file import atomic_path
 from cpsc.metrics import curve_statistics
 from tuning.results import Launch, TrialRecord
-from tuning.results.model import CURVES, number_in
+from tuning.results.trial_record import CURVES, number_in
 
 Row = dict[str, Any]
 MOMENT = pa.timestamp("ms", tz="UTC")
@@ -29,6 +29,7 @@ _KEY = (
 TRIALS = _schema(
     *_KEY,
     ("run_id", pa.string(), "MLflow's id of the trial's run"),
+    ("finalist_of", pa.int32(), "number of the trial whose values a finalist repeats under another seed; null of the search's own"),
     ("rank", pa.int32(), "1 is the chosen trial; null where the trial has no result"),
     ("outcome", pa.string(), "completed, pruned, diverged, failed, interrupted; null while it runs"),
     ("reason", pa.string(), "why it ended before its last epoch, where something is known"),
@@ -102,6 +103,7 @@ def _trial_row(trial: TrialRecord, rank: int, launch: Launch) -> Row:
     row = {
         "trial": trial.number,
         "run_id": trial.run_id,
+        "finalist_of": trial.finalist_of,
         "rank": rank if best is not None else None,
         "outcome": trial.outcome.value if trial.outcome else None,
         "reason": trial.reason or None,

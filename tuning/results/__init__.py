@@ -3,7 +3,9 @@
 `from_mlflow`, `recorded_trial` and `checkpoints` bring MLflow with them, and are imported by their full names.
 """
 
+from tuning.results.choice import Finalist
 from tuning.results.from_journal import launch_from_journal
-from tuning.results.model import Launch, SweepSummary, TrialRecord
+from tuning.results.model import Launch, SweepSummary
+from tuning.results.trial_record import TrialRecord
 
-__all__ = ["Launch", "SweepSummary", "TrialRecord", "launch_from_journal"]
+__all__ = ["Finalist", "Launch", "SweepSummary", "TrialRecord", "launch_from_journal"]

@@ -6,7 +6,9 @@ from typing import Any
 from cpsc.marks import Marks
 from tuning.launch.events import Epoch, Event, LaunchStart, TrialEnd, TrialStart
 from tuning.redaction import redact
-from tuning.results.model import CURVES, Launch, TrialRecord, ranked
+from tuning.results.choice import ranked
+from tuning.results.model import Launch
+from tuning.results.trial_record import CURVES, TrialRecord
 
 
 def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
@@ -17,12 +19,13 @@ def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
     points: dict[int, Mapping[str, Any]] = {}
     ends: dict[int, TrialEnd] = {}
     marks: dict[int, str] = {}
+    finalists_of: dict[int, int | None] = {}
     for event in events:
         match event:
             case LaunchStart():
                 settings = event.params
             case TrialStart(number=number):
-                params[number], points[number] = event.params, event.point
+                params[number], points[number], finalists_of[number] = event.params, event.point, event.finalist_of
                 curves.setdefault(number, {curve: {} for curve in CURVES})
                 ends.pop(number, None)
             case Epoch(number=number, epoch=epoch, metrics=metrics):
@@ -43,6 +46,7 @@ def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
             point=points[number],
             marks=Marks.parse(marks.get(number, "")),
             curves=curves[number],
+            finalist_of=finalists_of[number],
         )
         for number in params
     ]

@@ -11,10 +11,13 @@ from cpsc.errors import ConfigError
 from cpsc.marks import Marks
 from tuning.outcome import Outcome
 from tuning.redaction import redact
-from tuning.results.model import CURVES, Launch, TrialRecord, TrialTimeline, ranked
+from tuning.results.choice import ranked
+from tuning.results.model import Launch
+from tuning.results.trial_record import CURVES, TrialRecord, TrialTimeline
 from tuning.study.names import NAME
 from tuning.tracking.run_lookup import all_runs, one_each
 from tuning.tracking.tags import (
+    FINALIST_TAG,
     KIND_TAG,
     LAUNCH_TAG,
     MARKS_TAG,
@@ -92,6 +95,7 @@ def _read_trial(client: MlflowClient, run: Run, names: Sequence[str] | None) -> 
         marks=Marks.parse(tags.get(MARKS_TAG, "")),
         curves={name: {point.step: point.value for point in history} for name, history in histories.items()},
         point=json.loads(tags.get(POINT_TAG, "{}")),
+        finalist_of=int(tags[FINALIST_TAG]) if FINALIST_TAG in tags else None,
         course=TrialTimeline(
             node=tags.get("node", ""),
             started=run.info.start_time / 1000,

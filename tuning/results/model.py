@@ -1,83 +1,22 @@
-"""A launch and its trials as results: curves, the blind choice, and how good that was."""
+"""A launch as results: its trials, the blind choice, and how good that was."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cpsc.marks import Marks, is_distinct
-from cpsc.selection import best_epoch
 from tuning.outcome import Outcome
+from tuning.results.choice import Finalist, finalists_of, ties_of
+from tuning.results.trial_record import TrialRecord
+from tuning.study.finalists import length_of
 
 if TYPE_CHECKING:
     from tuning.study import Study
 
-CURVES = ("exam_score", "held_out_agreement", "probe_overlap", "probe_agreement", "probe_kl", "test_accuracy")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialTimeline:
-    """Where and when a trial ran, as MLflow was told; times in seconds since 1970.
-
-    `reported`: by epoch, when its result came; `retried`: when the trial was begun again after a failure.
-    """
-
-    node: str = ""
-    started: float | None = None
-    ended: float | None = None
-    reported: Mapping[int, float] = field(default_factory=dict)
-    retried: Sequence[float] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialRecord:
-    """One trial as it was recorded. `curves`: by metric, the value at each epoch; `run_id`: None if read from a journal.
-
-    `point`: the values that the search chose, by dotted path; `params`: all, and facts, as texts.
-    """
-
-    number: int
-    run_id: str | None
-    outcome: Outcome | None
-    reason: str
-    params: Mapping[str, str]
-    curves: Mapping[str, Mapping[int, float]]
-    point: Mapping[str, Any] = field(default_factory=dict)
-    course: TrialTimeline = field(default_factory=TrialTimeline)
-    marks: Marks | None = None
-    """What the student of its best epoch has right; None where that was not recorded."""
-
-    @property
-    def cost(self) -> tuple[float, float]:
-        """Multiply-adds and parameters of its student; none where that is not recorded."""
-        macs, parameters = (number_in(self.params.get(f"student.{name}", "")) for name in ("macs", "parameters"))
-        return macs or 0.0, parameters or 0.0
-
-    @property
-    def num_epochs(self) -> int:
-        return max((max(curve) for curve in self.curves.values() if curve), default=0)
-
-    @property
-    def seconds(self) -> float:
-        """Time that its epochs took, as far as it was loaded."""
-        return sum(self.curves.get("epoch_s", {}).values())
-
-    def best_epoch(self, objective: str) -> int | None:
-        """The epoch whose student is the trial's result; None where it has none."""
-        curve = self.curves.get(objective, {})
-        if not curve or self.outcome is Outcome.DIVERGED:
-            return None
-        return best_epoch(curve, self.curves.get("probe_kl", {}))
-
-    def at_best(self, metric: str, objective: str) -> float | None:
-        """`metric` of the trial's result."""
-        epoch = self.best_epoch(objective)
-        return None if epoch is None else self.curves.get(metric, {}).get(epoch)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """One sweep: its run (None if read from a journal), its settings and its trials, best first."""
+    """One sweep: its run (None if read from a journal), its settings and its trials, in the order of `choice.ranked`."""
 
     name: str
     run_id: str | None
@@ -88,13 +27,27 @@ class Launch:
 
     @property
     def chosen(self) -> TrialRecord | None:
-        """The trial with the best score, or the cheapest of those that cannot be told from it."""
+        """The trial whose student is taken: the first of `trials`, see `choice.ranked`."""
         return self.trials[0] if self.trials and self.trials[0].best_epoch(self.objective) is not None else None
 
     @cached_property
     def ties(self) -> Sequence[TrialRecord]:
-        """The other trials whose results cannot be told from that of the best score: see `cpsc.marks.is_distinct`."""
-        return [trial for trial in _tied(self.trials, self.objective) if trial is not self.chosen]
+        """The other trials whose results, or finalists' means, cannot be told from the best: see `choice`."""
+        return ties_of(self.trials, self.objective)
+
+    @cached_property
+    def finalists(self) -> Sequence[Finalist]:
+        """Points of the search that were run again under new seeds, the chosen one first; none where the study has none."""
+        return finalists_of(self.trials, self.objective)
+
+    @property
+    def searched(self) -> Sequence[TrialRecord]:
+        """The trials that the search has proposed, best first."""
+        return [trial for trial in self.trials if trial.finalist_of is None]
+
+    def length_of(self, trial: TrialRecord) -> int:
+        """Epochs that `trial` has if nothing ends it before."""
+        return length_of(trial.point, self.epochs)
 
     @property
     def accuracy_metric(self) -> str:
@@ -114,7 +67,7 @@ class Launch:
     @property
     def epochs_unpruned(self) -> int:
         """What running every trial to the end would have cost."""
-        return self.epochs * len(self.trials)
+        return sum(map(self.length_of, self.trials))
 
     def agreements_and_accuracies(self) -> list[tuple[float, float]]:
         """The blind score and test accuracy at every trial-epoch that has both."""
@@ -164,42 +117,3 @@ def spearman(left: Sequence[float], right: Sequence[float]) -> float | None:
     import pandas as pd  # not above: it takes longer than all else here
 
     return float(pd.Series(left).rank().corr(pd.Series(right).rank()))
-
-
-def ranked(trials: Iterable[TrialRecord], objective: str) -> list[TrialRecord]:
-    """Best first: highest objective, then lowest probe KL, then the earlier; those without a result come last.
-
-    Before all stands the one that is chosen: of those that cannot be told from the best the one with the cheapest student.
-    """
-    found = sorted(trials, key=lambda trial: _place(trial, objective))
-    tied = _tied(found, objective)
-    if not tied:
-        return found
-    cheapest = min(tied, key=lambda trial: (trial.cost, _place(trial, objective)))
-    return [cheapest, *(trial for trial in found if trial is not cheapest)]
-
-
-def _tied(trials: Sequence[TrialRecord], objective: str) -> list[TrialRecord]:
-    """The best of `trials` and those that cannot be told from it; none where no trial has a result."""
-    with_result = [trial for trial in trials if trial.best_epoch(objective) is not None]
-    if not with_result:
-        return []
-    best = min(with_result, key=lambda trial: _place(trial, objective))
-    return [
-        trial
-        for trial in with_result
-        if trial is best or (trial.marks is not None and best.marks is not None and not is_distinct(best.marks, trial.marks))
-    ]
-
-
-def _place(trial: TrialRecord, objective: str) -> tuple[float, float, int]:
-    value, kl = trial.at_best(objective, objective), trial.at_best("probe_kl", objective)
-    return (-value if value is not None else 1.0, kl if kl is not None else 0.0, trial.number)
-
-
-def number_in(text: str) -> float | None:
-    """The number that `text` is; None where it is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return None

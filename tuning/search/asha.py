@@ -15,7 +15,7 @@ from tuning.study.config import PruneConfig, Study
 class ResumableAsha(ASHAScheduler):
     """ASHA whose rungs survive: Ray drops its scheduler when a sweep is restored; here the results are played again.
 
-    Rungs are kept by our trial numbers, for Ray's ids change with every attempt.
+    Rungs are kept by our trial numbers, for Ray's ids change with every attempt. Finalists run to their end.
     """
 
     def __init__(self, prune: PruneConfig, *, epochs: int, metric: str) -> None:
@@ -31,16 +31,21 @@ class ResumableAsha(ASHAScheduler):
         self._objective = metric
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        super().on_trial_add(tune_controller, _by_number(trial))
+        if _is_judged(trial):
+            super().on_trial_add(tune_controller, _by_number(trial))
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        if not _is_judged(trial):
+            return str(TrialScheduler.CONTINUE)
         return str(super().on_trial_result(tune_controller, _by_number(trial), result))
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        super().on_trial_complete(tune_controller, _by_number(trial), result)
+        if _is_judged(trial):
+            super().on_trial_complete(tune_controller, _by_number(trial), result)
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        super().on_trial_remove(tune_controller, _by_number(trial))
+        if _is_judged(trial):
+            super().on_trial_remove(tune_controller, _by_number(trial))
 
     @property
     def rungs(self) -> list[int]:
@@ -62,7 +67,7 @@ class ResumableAsha(ASHAScheduler):
     def restore_rungs(self, history: LaunchHistory) -> set[int]:
         """Fill the rungs from `history` -> the trials that a result of theirs says to stop."""
         stopped = set()
-        for number in history.trials:
+        for number in history.searched:
             self.on_trial_add(None, _Numbered(number))
         for number, epoch, value in history.results:
             decision = self.on_trial_result(None, _Numbered(number), {"epoch": epoch, self._objective: value})
@@ -76,6 +81,10 @@ class _Numbered:
 
     def __init__(self, number: int) -> None:
         self.config = {"number": number}
+
+
+def _is_judged(trial: Any) -> bool:
+    return trial.config.get("finalist_of") is None
 
 
 def _by_number(trial: Any) -> Any:

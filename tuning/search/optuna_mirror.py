@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import optuna
 import sqlalchemy
@@ -29,11 +30,12 @@ from tuning.process_settings import log_levels
 from tuning.redaction import reason
 from tuning.search.optuna_states import STATES
 from tuning.sqlite import sqlite_uri
+from tuning.study.finalists import searched_part
 
 logger = logging.getLogger(__name__)
 
 MIRROR_FILE = "optuna.db"
-METRIC_ATTR, OUTCOME_ATTR = "metric", "outcome"
+METRIC_ATTR, OUTCOME_ATTR, FINALIST_ATTR = "metric", "outcome", "finalist_of"
 METRIC_NAMES_ATTR = "study:metric_names"
 """What dashboards write on their axes; Optuna's own `set_metric_names` warns that it is experimental."""
 UNDER_WAY = "running"
@@ -118,9 +120,13 @@ class StudyMirror(threading.Thread):
 
     def _proposed(self, event: Proposed) -> FrozenTrial:
         """The trial of a proposal: RUNNING from the start, for one that waits is a trial that Optuna would ask for."""
-        attrs = {OUTCOME_ATTR: UNDER_WAY}
-        known = {path: self._space[path] for path in event.point}
-        trial = create_trial(state=TrialState.RUNNING, params=dict(event.point), distributions=known, user_attrs=attrs)
+        attrs: dict[str, Any] = {OUTCOME_ATTR: UNDER_WAY}
+        point = dict(event.point)
+        if event.finalist_of is not None:
+            attrs |= {FINALIST_ATTR: event.finalist_of} | {path: point[path] for path in point if path not in self._space}
+            point = searched_part(point)
+        known = {path: self._space[path] for path in point}
+        trial = create_trial(state=TrialState.RUNNING, params=point, distributions=known, user_attrs=attrs)
         trial.number = event.number
         trial.datetime_start = _local_time(event)
         return trial

@@ -23,6 +23,7 @@ from tuning.redaction import redact
 from tuning.study.base_config import BaseConfig, build_config, check_settings
 from tuning.study.class_count import class_count
 from tuning.study.distributions import Distribution
+from tuning.study.finalists import FinalistConfig, check_finalists
 from tuning.study.names import MAX_NAME_BYTES, check_fits, check_study_name
 from tuning.study.overrides import SCALE, apply_overrides, apply_scale, parse_assignments
 from tuning.study.search_space import parse_space
@@ -54,6 +55,8 @@ class SearchConfig(_Section):
     """The same after so many epochs over all trials."""
     max_concurrent: int | None = Field(default=None, ge=1)
     """Trials at a time; default: as many as the resources hold."""
+    finalists: FinalistConfig | None = None
+    """What follows upon the search: its best points under new seeds, by whose mean the student is then chosen."""
 
 
 class PruneConfig(_Section):
@@ -231,6 +234,7 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
     space = parse_space(file.space, base, is_grid=file.search.sampler == "grid")
     points = _parse_points(file, space, base)
     _check_epochs(space, base)
+    check_finalists(file.search.finalists, space, base)
     storage = _parse_storage(file.storage)
     local = _local_folder(file.local, storage)
     check_fits(local, file.name)

@@ -186,6 +186,7 @@ class SweepDriver:
             epochs=study.config.epochs,
             metric=study.metric,
             quiet=self._display.quiet,
+            finalists=study.search.finalists,
         )
         with self._fit_nodes(name) as point:
             tuner = build_tuner(

@@ -44,6 +44,7 @@ def _cost(study: Study) -> list[str]:
         f"one epoch: {_images(study)} synthetic images; all trials to the end: {trials * config.epochs} epochs",
         *_examiners(study),
         f"ASHA may stop a trial after epoch {', '.join(map(str, rungs))}" if rungs else "no trial is stopped early",
+        *_finalists(study),
     ]
 
 
@@ -53,6 +54,18 @@ def _examiners(study: Study) -> list[str]:
         return []
     count, epochs = study.examiners.count, study.examiners.num_epochs(study.config.epochs)
     return [f"before them {count} examiners of {epochs} epochs: first epochs of trials, which ASHA cannot stop within them"]
+
+
+def _finalists(study: Study) -> list[str]:
+    """What follows upon the search."""
+    finalists = study.search.finalists
+    if finalists is None:
+        return []
+    epochs = finalists.epochs or study.config.epochs
+    return [
+        f"after them {finalists.num_runs} runs of {epochs} epochs: the best {finalists.top} points under "
+        f"{finalists.seeds} new seeds each, by whose mean the student is chosen"
+    ]
 
 
 def _images(study: Study) -> str:

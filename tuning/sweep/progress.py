@@ -10,21 +10,36 @@ from rich.console import Console
 from tuning.display import bar_columns, percent
 from tuning.launch import LaunchHistory
 from tuning.outcome import Outcome, outcome_of
+from tuning.study.finalists import FinalistConfig, length_of
+from tuning.study.nested_keys import Point
+from tuning.study.search_space import REPEATED_PATH
 from tuning.sweep.recorder import last_line, number_of
 
 
 class SweepProgress(Callback):
     """A live bar on a terminal, a line a finished trial elsewhere. Only looks, decides nothing."""
 
-    def __init__(self, history: LaunchHistory, *, num_trials: int, epochs: int, metric: str, quiet: bool) -> None:
-        self._num_trials, self._epochs, self._metric, self._quiet = num_trials, epochs, metric, quiet
+    def __init__(
+        self,
+        history: LaunchHistory,
+        *,
+        num_trials: int,
+        epochs: int,
+        metric: str,
+        quiet: bool,
+        finalists: FinalistConfig | None = None,
+    ) -> None:
+        num_finalists = finalists.num_runs if finalists else 0
+        self._num_trials, self._epochs, self._metric, self._quiet = num_trials + num_finalists, epochs, metric, quiet
+        self._total_worth = num_trials + num_finalists * ((finalists and finalists.epochs) or epochs) / epochs
         # Of a large study the bar must not count all trials at each result.
         self._under_way: dict[int, int] = {}
         self._ended = {number: trial.outcome for number, trial in history.trials.items() if trial.is_over}
         self._num_pruned = sum(outcome is Outcome.PRUNED for outcome in self._ended.values())
         values = [(max(trial.values.values()), number) for number, trial in history.trials.items() if trial.values]
         self._best: tuple[float, int] | None = max(values, key=lambda pair: (pair[0], -pair[1]), default=None)
-        self._worth_before = float(len(self._ended))
+        self._ended_worth = sum(self._worth_of(trial.point) for trial in history.trials.values() if trial.is_over)
+        self._worth_before = self._ended_worth
         self._started = time.monotonic()
         self._bar: Any = None
         self.interrupted = False
@@ -34,7 +49,7 @@ class SweepProgress(Callback):
         self._console = Console(stderr=True, highlight=False)
         if self._console.is_terminal and not self._quiet:
             self._bar = bar_columns(self._console)
-            self._task = self._bar.add_task("sweep", total=float(self._num_trials), state="starting")
+            self._task = self._bar.add_task("sweep", total=self._total_worth, state="starting")
             self._bar.start()
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -57,7 +72,7 @@ class SweepProgress(Callback):
             )
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._end(trial, outcome_of(trial.last_result, epochs=self._epochs))
+        self._end(trial, outcome_of(trial.last_result, epochs=length_of(_point(trial), self._epochs)))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._end(trial, Outcome.FAILED)
@@ -75,11 +90,14 @@ class SweepProgress(Callback):
     def _end(self, trial: Trial, outcome: Outcome) -> None:
         number = number_of(trial)
         self._ended[number] = outcome
+        self._ended_worth += self._worth_of(_point(trial))
         self._num_pruned += outcome is Outcome.PRUNED
         epoch = self._under_way.pop(number, 0)
         value = (trial.last_result or {}).get(self._metric)
         if self._bar is None and not self._quiet:
-            ended = f"trial {number:3d} {outcome.value:9s} after epoch {epoch:3d} at {percent(value)}"
+            finalist_of = trial.config.get("finalist_of")
+            whose = "" if finalist_of is None else f" (finalist: trial {finalist_of} with seed {_point(trial)[REPEATED_PATH]})"
+            ended = f"trial {number:3d} {outcome.value:9s} after epoch {epoch:3d} at {percent(value)}{whose}"
             self._console.print(f"{ended} | {self._state()}, {self._time_left()}", soft_wrap=True)
         self._refresh()
 
@@ -93,13 +111,21 @@ class SweepProgress(Callback):
         return f"{done}/{self._num_trials} done, {running} running, {pruned} pruned, {best}"
 
     def _trials_worth(self) -> float:
-        """Finished trials, and of the running ones the part they have done."""
-        return len(self._ended) + sum(self._under_way.values()) / self._epochs
+        """Finished trials, and of the running ones the part they have done; one of another length counts by its epochs."""
+        return self._ended_worth + sum(self._under_way.values()) / self._epochs
+
+    def _worth_of(self, point: Point) -> float:
+        return length_of(point, self._epochs) / self._epochs
 
     def _time_left(self) -> str:
         done = max(self._trials_worth() - self._worth_before, 0.1)  # what this attempt has done in its time
-        left = (time.monotonic() - self._started) * (self._num_trials - self._trials_worth()) / done
+        left = (time.monotonic() - self._started) * (self._total_worth - self._trials_worth()) / done
         return f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left"
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key not in ("_bar", "_console")} | {"_bar": None}
+
+
+def _point(trial: Trial) -> Point:
+    point: Point = trial.config.get("point", {})
+    return point

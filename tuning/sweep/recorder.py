@@ -22,6 +22,7 @@ from tuning.outcome import Outcome, outcome_of
 from tuning.redaction import redact
 from tuning.study import build_config
 from tuning.study.base_config import BaseConfig
+from tuning.study.finalists import length_of
 from tuning.study.nested_keys import flatten
 from tuning.study.yaml_loader import to_plain
 from tuning.trial.handshake import UnfitNodeError
@@ -78,7 +79,8 @@ class Recorder(Callback):
         self._append(Retry(**_when(trial), epoch=self._last_epoch.get(number, 0), count=self._num_retries[number]))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._end(trial, outcome_of(trial.last_result, epochs=self._epochs), trial.last_result.get("reason", ""))
+        epochs = length_of(trial.config["point"], self._epochs)
+        self._end(trial, outcome_of(trial.last_result, epochs=epochs), trial.last_result.get("reason", ""))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         reason = last_line(trial.error_file)
@@ -110,6 +112,7 @@ class Recorder(Callback):
                 params={key: str(value) for key, value in params.items()},
                 ray_trial_id=trial.trial_id,
                 inputs=self._inputs,
+                finalist_of=trial.config.get("finalist_of"),
             )
         )
 

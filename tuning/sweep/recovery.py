@@ -16,6 +16,7 @@ from tuning.outcome import Outcome
 from tuning.redaction import redact
 from tuning.search.asha import ResumableAsha
 from tuning.study import Study
+from tuning.study.finalists import length_of
 from tuning.study.user_code import looking_back
 from tuning.sweep.launch_record import open_writer
 from tuning.tracking import delivering
@@ -30,7 +31,7 @@ def close_finished_trials(journal: Journal, study: Study, scheduler: ResumableAs
     for trial in history.trials.values():
         if trial.is_over:
             continue
-        if trial.last_epoch >= study.config.epochs:
+        if trial.last_epoch >= length_of(trial.point, study.config.epochs):
             _append_end(journal, trial, Outcome.COMPLETED, "", history.last_sign)
         elif trial.number in stopped:
             _append_end(journal, trial, Outcome.PRUNED, "", history.last_sign)

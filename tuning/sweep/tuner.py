@@ -44,7 +44,7 @@ def build_tuner(
         tune_config=tune.TuneConfig(
             search_alg=search,
             scheduler=scheduler,
-            num_samples=study.search.num_trials,
+            num_samples=study.search.num_trials + (finalists.num_runs if (finalists := study.search.finalists) else 0),
             max_concurrent_trials=max_concurrent,
             reuse_actors=True,
             trial_dirname_creator=_trial_folder,

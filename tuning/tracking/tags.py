@@ -2,6 +2,8 @@
 
 LAUNCH_TAG, LAUNCH_ID_TAG, NUMBER_TAG, OUTCOME_TAG, KIND_TAG = "launch", "launch_id", "number", "outcome", "kind"
 POINT_TAG, PARENT_TAG = "point", "mlflow.parentRunId"
+FINALIST_TAG = "finalist_of"
+"""The number of the trial whose values a finalist repeats."""
 RETRIES_METRIC = "retries"
 """How often a trial was begun again after a failure, each time with its moment. Of the cluster, not of the trial's numbers."""
 RUNNING = "running"

@@ -26,12 +26,14 @@ from tuning.outcome import MLFLOW_STATUS, Outcome
 from tuning.redaction import reason
 from tuning.storage import Storage
 from tuning.study import Study
+from tuning.study.search_space import REPEATED_PATH
 from tuning.tracking.client import FAILURES, storing_artifacts
 from tuning.tracking.inputs import dataset_inputs
 from tuning.tracking.refusal import is_refusal
 from tuning.tracking.retry import Patience
 from tuning.tracking.run_lookup import ForgottenError, LaunchRuns
 from tuning.tracking.tags import (
+    FINALIST_TAG,
     KIND_TAG,
     MARKS_TAG,
     MAX_MARKS,
@@ -168,7 +170,9 @@ class Translator:
         number = event.number
         tags = {KIND_TAG: "trial", NUMBER_TAG: str(number), PARENT_TAG: self._runs.run_id()}
         tags |= {OUTCOME_TAG: RUNNING, POINT_TAG: json.dumps(event.point), "ray.trial_id": event.ray_trial_id}
-        is_new = self._runs.make(number, run_name(number, event.point), tags, start_ms=_milliseconds(event.time))
+        if event.finalist_of is not None:
+            tags[FINALIST_TAG] = str(event.finalist_of)
+        is_new = self._runs.make(number, run_name(number, event.point, event.finalist_of), tags, start_ms=_milliseconds(event.time))
         self._log_inputs(event)
         if is_new:
             batch.params |= event.params
@@ -251,8 +255,10 @@ class Translator:
             self._ask(self._runs.client.log_inputs, self._runs.run_id(event.number), dataset_inputs(event.inputs))
 
 
-def run_name(number: int, point: Mapping[str, Any]) -> str:
-    """What a table of runs calls a trial: its number, and the first of its searched values."""
+def run_name(number: int, point: Mapping[str, Any], finalist_of: int | None = None) -> str:
+    """What a table of runs calls a trial: its number, and the first of its searched values; of a finalist, whose they are."""
+    if finalist_of is not None:
+        return f"trial-{number:03d} finalist of trial-{finalist_of:03d}, seed={point[REPEATED_PATH]}"
     shown = [f"{path.rpartition('.')[2]}={_format_value(value)}" for path, value in itertools.islice(point.items(), VALUES_IN_NAME)]
     return " ".join([f"trial-{number:03d}", *shown])
 

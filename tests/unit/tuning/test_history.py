@@ -202,7 +202,12 @@ def test_an_event_that_no_sweep_writes_is_refused_by_its_line(line: int, changes
     assert str(caught.value).endswith("; restore the file from a copy, or start a new launch")
 
 
-FIRST_EDITION = {"launch_start": ("inputs", "code_folders"), "trial_start": ("inputs",), "epoch": ("node", "environment", "marks")}
+FIRST_EDITION = {
+    "launch_start": ("inputs", "code_folders"),
+    "proposed": ("finalist_of",),
+    "trial_start": ("inputs", "finalist_of"),
+    "epoch": ("node", "environment", "marks"),
+}
 """What the first version did not write yet."""
 FIELDS = [(kind, field.name) for kind, cls in KINDS.items() for field in fields(cls)]
 

@@ -60,8 +60,9 @@ def leaves(kind: Any, path: str) -> Iterator[tuple[str, Any]]:
     )
     for name, hint in hints.items():
         below = f"{path}.{name}".lstrip(".")
-        if isinstance(hint, type) and (dataclasses.is_dataclass(hint) or issubclass(hint, BaseModel)):
-            yield from leaves(hint, below)
+        optional = [kind for kind in options(hint) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if optional or (isinstance(hint, type) and dataclasses.is_dataclass(hint)):
+            yield from leaves(optional[0] if optional else hint, below)
         else:
             yield below, hint
 

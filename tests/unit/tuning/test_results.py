@@ -12,8 +12,8 @@ from cpsc.errors import ConfigError
 from cpsc.marks import Marks
 from tuning.outcome import Outcome
 from tuning.results import Launch, TrialRecord
+from tuning.results.choice import ranked
 from tuning.results.from_mlflow import load_launch
-from tuning.results.model import ranked
 from tuning.tracking.run_lookup import one_each
 from tuning.tracking.tags import KIND_TAG, LAUNCH_ID_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, RUNNING
 

@@ -1,0 +1,81 @@
+"""A trial as it was recorded: what it ran with, its curves, its result."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cpsc.marks import Marks
+from cpsc.selection import best_epoch
+from tuning.outcome import Outcome
+
+CURVES = ("exam_score", "held_out_agreement", "probe_overlap", "probe_agreement", "probe_kl", "test_accuracy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialTimeline:
+    """Where and when a trial ran, as MLflow was told; times in seconds since 1970.
+
+    `reported`: by epoch, when its result came; `retried`: when the trial was begun again after a failure.
+    """
+
+    node: str = ""
+    started: float | None = None
+    ended: float | None = None
+    reported: Mapping[int, float] = field(default_factory=dict)
+    retried: Sequence[float] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One trial as it was recorded. `curves`: by metric, the value at each epoch; `run_id`: None if read from a journal.
+
+    `point`: the values that the search chose, by dotted path; `params`: all, and facts, as texts. `finalist_of`: the trial whose
+    values a finalist's run repeats under another seed; None of those that the search has proposed.
+    """
+
+    number: int
+    run_id: str | None
+    outcome: Outcome | None
+    reason: str
+    params: Mapping[str, str]
+    curves: Mapping[str, Mapping[int, float]]
+    point: Mapping[str, Any] = field(default_factory=dict)
+    course: TrialTimeline = field(default_factory=TrialTimeline)
+    marks: Marks | None = None
+    """What the student of its best epoch has right; None where that was not recorded."""
+    finalist_of: int | None = None
+
+    @property
+    def cost(self) -> tuple[float, float]:
+        """Multiply-adds and parameters of its student; none where that is not recorded."""
+        macs, parameters = (number_in(self.params.get(f"student.{name}", "")) for name in ("macs", "parameters"))
+        return macs or 0.0, parameters or 0.0
+
+    @property
+    def num_epochs(self) -> int:
+        return max((max(curve) for curve in self.curves.values() if curve), default=0)
+
+    @property
+    def seconds(self) -> float:
+        """Time that its epochs took, as far as it was loaded."""
+        return sum(self.curves.get("epoch_s", {}).values())
+
+    def best_epoch(self, objective: str) -> int | None:
+        """The epoch whose student is the trial's result; None where it has none."""
+        curve = self.curves.get(objective, {})
+        if not curve or self.outcome is Outcome.DIVERGED:
+            return None
+        return best_epoch(curve, self.curves.get("probe_kl", {}))
+
+    def at_best(self, metric: str, objective: str) -> float | None:
+        """`metric` of the trial's result."""
+        epoch = self.best_epoch(objective)
+        return None if epoch is None else self.curves.get(metric, {}).get(epoch)
+
+
+def number_in(text: str) -> float | None:
+    """The number that `text` is; None where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
