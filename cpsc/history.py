@@ -5,9 +5,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cpsc.curves import curve_statistics
 from cpsc.errors import CheckpointError
 from cpsc.measurement import Metrics
-from cpsc.metrics import curve_statistics
 from cpsc.selection import CURVES, best_epoch
 
 

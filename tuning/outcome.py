@@ -24,6 +24,15 @@ MLFLOW_STATUS = {
 }
 
 
+LENGTH_PATH = "epochs"
+"""Of a point that has a length of its own, as a finalist's may."""
+
+
+def length_of(point: Mapping[str, Any], epochs: int) -> int:
+    """Epochs of a trial at `point`, in a study whose trials have `epochs`."""
+    return int(point.get(LENGTH_PATH, epochs))
+
+
 def outcome_of(result: Mapping[str, Any], *, epochs: int) -> Outcome:
     """The outcome of a trial that Ray calls complete, from the last result it reported.
 

@@ -1,4 +1,4 @@
-"""A sweep with finalists: killed among them and resumed as if nothing had been, told in page, MLflow and JSON; added afterwards."""
+"""A sweep with finalists: killed among them and resumed as if nothing had been, told in page, MLflow and JSON."""
 
 import json
 import signal
@@ -92,13 +92,3 @@ def test_the_report_shows_them(swept) -> None:
     assert "tiny: 2 finalists, mean ± deviation over 2 seeds" in done.stdout
     page = next(study.parent.rglob("report.html")).read_text()
     assert "<h2>Finalists</h2>" in page
-
-
-def test_an_ended_launch_is_given_finalists_by_a_resume(swept) -> None:
-    """More seeds than it had: only those are run."""
-    study, _ = swept
-    done = call_cli("resume", "tiny", "--set", "search.finalists.seeds=3", "--json", cwd=study.parent)
-    assert done.returncode == 0, done.stderr
-    assert [len(finalist["trials"]) for finalist in json.loads(done.stdout)["finalists"]] == [3, 3]
-    history = replay_events(Journal(load_study(study).local / "tiny").events(), metric="best_probe_agreement")
-    assert [trial.point["seed"] for trial in history.trials.values() if trial.finalist_of is not None] == [1, 2, 1, 2, 3, 3]

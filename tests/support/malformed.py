@@ -259,6 +259,8 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "negative time": (_put("search/time_budget_s", -1), "search.time_budget_s: "),
     "time that is no number": (_put("search/time_budget_s", NAN), "search.time_budget_s: "),
     "negative epoch budget": (_put("search/epoch_budget", -5), "search.epoch_budget: "),
+    "no finalist": (_put("search/finalists", {"top": 0}), "search.finalists.top: "),
+    "finalists as a number": (_put("search/finalists", 3), "search.finalists: "),
     "seed beyond 32 bits": (_put("search/seed", 2**40), "search.seed: "),
     "factor without end": (_put("prune/reduction_factor", INFINITY), "prune.reduction_factor: "),
     "grace beyond the end": (_put("prune/grace_epochs", 99), "prune.grace_epochs: must be <= config.epochs"),

@@ -16,7 +16,7 @@ PACKAGES = ("cpsc", "tuning")
 HEAVY = ("ray", "mlflow", "optuna", "pydantic", "typer", "rich")
 
 CPSC_LAYERS = (
-    {"errors", "torchvision_cure", "selection", "marks", "digests"},
+    {"errors", "torchvision_cure", "selection", "marks", "digests", "curves"},
     {"kinds", "processors", "redaction", "atomic_file", "rules", "import_path", "optimizers"},
     {"config", "rng", "statistics", "checkpoint"},
     {"losses", "device", "schedule", "gallery", "answers", "pictures", "foreign"},

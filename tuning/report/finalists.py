@@ -11,7 +11,8 @@ TIE = " ="
 
 def finalists_table(launch: Launch) -> Table:
     """For a terminal: the chosen one first."""
-    title = f"{launch.name}: {len(launch.finalists)} finalists, mean ± deviation over {len(launch.finalists[0].runs)} seeds"
+    finalists, seeds = _count(len(launch.finalists), "finalist"), _count(len(launch.finalists[0].runs), "seed")
+    title = f"{launch.name}: {finalists}, mean ± deviation over {seeds}"
     table = Table(title=title, title_justify="left", box=box.HEAVY_HEAD)
     for heading in finalist_headings(launch):
         table.add_column(heading, justify="right")
@@ -22,8 +23,7 @@ def finalists_table(launch: Launch) -> Table:
 
 def finalist_headings(launch: Launch) -> list[str]:
     """Of the columns of `finalist_rows`."""
-    score = _words(launch.objective)
-    return ["point of trial", "its runs", score, f"{score} over late epochs", *map(_words, _measures(launch))]
+    return ["of trial", "runs", _words(launch.objective), "late epochs", *map(_words, _measures(launch))]
 
 
 def finalist_rows(launch: Launch) -> list[list[str]]:
@@ -40,8 +40,9 @@ def finalist_lines(launch: Launch) -> list[str]:
     earlier = next(
         (trial.at_best(launch.objective, launch.objective) for trial in launch.trials if trial.number == chosen.of), None
     )
+    seeds = _count(len(chosen.runs), "new seed")
     lines = [
-        f"it has the values of trial {chosen.of}, which the search gave {percent(earlier)}: over {len(chosen.runs)} new seeds "
+        f"it has the values of trial {chosen.of}, which the search gave {percent(earlier)}: over {seeds} "
         f"{_words(launch.objective)} {_spread(chosen.over_seeds(launch.objective))}"
     ]
     tied = {trial.finalist_of for trial in launch.ties}
@@ -80,3 +81,7 @@ def _spread(found: tuple[float, float] | None) -> str:
 
 def _words(metric: str) -> str:
     return metric.replace("_", " ")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from cpsc.atomic_file import atomic_path
-from cpsc.metrics import curve_statistics
+from cpsc.curves import curve_statistics
 from tuning.results import Launch, TrialRecord
 from tuning.results.trial_record import CURVES, number_in
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from scipy.special import stdtr
 
+from cpsc.curves import curve_statistics
 from cpsc.marks import is_distinct
-from cpsc.metrics import curve_statistics
 from tuning.outcome import Outcome
 from tuning.results.trial_record import TrialRecord
 

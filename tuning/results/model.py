@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from tuning.outcome import Outcome
+from tuning.outcome import Outcome, length_of
 from tuning.results.choice import Finalist, finalists_of, ties_of
 from tuning.results.trial_record import TrialRecord
-from tuning.study.finalists import length_of
 
 if TYPE_CHECKING:
     from tuning.study import Study

@@ -6,12 +6,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from cpsc.errors import ConfigError
+from tuning.outcome import LENGTH_PATH
 from tuning.study.base_config import BaseConfig, build_config
 from tuning.study.distributions import Distribution
 from tuning.study.nested_keys import Point
 from tuning.study.search_space import REPEATED_PATH
-
-LENGTH_PATH = "epochs"
 
 
 class FinalistConfig(BaseModel):
@@ -38,11 +37,6 @@ def finalist_points(point: Point, finalists: FinalistConfig, seed: int) -> list[
 def searched_part(point: Point) -> dict[str, Any]:
     """What the search has chosen of a finalist's `point`."""
     return {path: value for path, value in point.items() if path not in (REPEATED_PATH, LENGTH_PATH)}
-
-
-def length_of(point: Point, epochs: int) -> int:
-    """Epochs of a trial at `point`, in a study whose trials have `epochs`."""
-    return int(point.get(LENGTH_PATH, epochs))
 
 
 def check_finalists(finalists: FinalistConfig | None, space: Mapping[str, Distribution], base: BaseConfig) -> None:

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from tuning.display import bar_columns, percent
 from tuning.launch import LaunchHistory
-from tuning.outcome import Outcome, outcome_of
-from tuning.study.finalists import FinalistConfig, length_of
+from tuning.outcome import Outcome, length_of, outcome_of
+from tuning.study.finalists import FinalistConfig
 from tuning.study.nested_keys import Point
 from tuning.study.search_space import REPEATED_PATH
 from tuning.sweep.recorder import last_line, number_of

@@ -18,11 +18,10 @@ from ray.tune.experiment import Trial
 from cpsc.methods import effective_settings
 from tuning.launch import Journal, LaunchHistory
 from tuning.launch.events import CheckpointSaved, Epoch, Retry, TrialEnd, TrialEvent, TrialStart
-from tuning.outcome import Outcome, outcome_of
+from tuning.outcome import Outcome, length_of, outcome_of
 from tuning.redaction import redact
 from tuning.study import build_config
 from tuning.study.base_config import BaseConfig
-from tuning.study.finalists import length_of
 from tuning.study.nested_keys import flatten
 from tuning.study.yaml_loader import to_plain
 from tuning.trial.handshake import UnfitNodeError

@@ -12,11 +12,10 @@ from tuning.launch.clock import DRIVER_DIED
 from tuning.launch.events import LaunchEnd, TrialEnd
 from tuning.launch.folder import clear_forgotten, launches_in
 from tuning.launch.launch import open_launch
-from tuning.outcome import Outcome
+from tuning.outcome import Outcome, length_of
 from tuning.redaction import redact
 from tuning.search.asha import ResumableAsha
 from tuning.study import Study
-from tuning.study.finalists import length_of
 from tuning.study.user_code import looking_back
 from tuning.sweep.launch_record import open_writer
 from tuning.tracking import delivering

@@ -8,6 +8,7 @@ from ray.tune.experiment import Trial
 
 from tuning.launch import LaunchHistory, TrialHistory
 from tuning.outcome import Outcome
+from tuning.study.finalists import FinalistConfig
 from tuning.sweep.progress import SweepProgress
 
 METRIC = "best_probe_agreement"
@@ -156,3 +157,22 @@ def test_a_resumed_sweep_counts_what_the_attempts_before_have_ended(capsys: pyte
     progress.on_trial_complete(0, [], again)
     line = capsys.readouterr().err
     assert line.startswith("trial   2 completed after epoch   9 at 90.00 % | 3/4 done, 0 running, 1 pruned, best 90.00 % (trial 2)")
+
+
+def test_finalists_count_by_their_length_and_say_whose_values_they_have(capsys: pytest.CaptureFixture[str]) -> None:
+    searched = TrialHistory(0, {}, values={9: 0.8}, outcome=Outcome.COMPLETED)
+    finalists = FinalistConfig(top=1, seeds=2, epochs=18)
+    progress = SweepProgress(
+        LaunchHistory(trials={0: searched}), num_trials=1, epochs=9, metric=METRIC, quiet=False, finalists=finalists
+    )
+    progress.setup()
+    config = {"number": 1, "point": {"seed": 1, "epochs": 18}, "finalist_of": 0}
+    trial = Trial("distill", config=config, stub=True)
+    progress.on_trial_start(0, [trial], trial)
+    report(progress, trial, 0.7, 9)
+    assert progress._trials_worth() == 2.0, "half of twice a trial's length"
+    report(progress, trial, 0.7, 18)
+    progress.on_trial_complete(0, [], trial)
+    line = capsys.readouterr().err
+    ended = "trial   1 completed after epoch  18 at 70.00 % (finalist: trial 0 with seed 1)"
+    assert line.startswith(f"{ended} | 2/3 done, 0 running, 0 pruned, best 80.00 % (trial 0)")
