@@ -158,11 +158,13 @@ class GeneratorConfig:
 @dataclass(frozen=True, kw_only=True)
 @of_stated_kinds("schedule")
 class ScheduleConfig:
-    """One epoch: `iterations` times (`generator_steps` updates of G, then `student_steps` updates of S)."""
+    """One epoch: `iterations` times (`generator_turns` of `generator_steps` updates of G, then `student_steps` updates of S)."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     iterations: int = 50
+    generator_turns: int = 1
+    """Of a method whose turn makes one batch for its pool: batches that enter it before the student has its turn (NAYER)."""
     generator_steps: int = 6
     student_steps: int = 5
     batch_size: int = 512
@@ -173,16 +175,18 @@ class ScheduleConfig:
     """New latents at each student step; or the generator step's latents, once more through the updated generator, for all
     student steps of the iteration (ZSKT); or that step's very images (DAFL: one joint step)."""
     generator_warmup_epochs: int = 0
-    """Epochs in which only the generator trains, without an adversary (DFQ)."""
+    """Epochs in which only the generator trains, without an adversary (DFQ, NAYER)."""
+    generator_warmup_turns: int | None = None
+    """Turns of the generator in an iteration of these; default: `generator_turns`."""
 
     @property
     def images_per_epoch(self) -> int:
         """Synthetic images that either network learns from."""
         student = self.student_steps * (self.student_batch_size or self.batch_size)
-        return self.iterations * (self.generator_steps * self.batch_size + student)
+        return self.iterations * (self.generator_turns * self.generator_steps * self.batch_size + student)
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "generator_steps", "student_steps", "batch_size"):
+        for name in ("iterations", "generator_turns", "generator_steps", "student_steps", "batch_size"):
             value = getattr(self, name)
             positive(f"schedule.{name}", value)
             at_most(f"schedule.{name}", value, 65_536 if name == "batch_size" else 1_000_000)
@@ -190,6 +194,13 @@ class ScheduleConfig:
         if self.student_batch_size is not None:
             require(2 <= self.student_batch_size <= 65_536, "schedule.student_batch_size", self.student_batch_size, "in 2..65536")
         non_negative("schedule.generator_warmup_epochs", self.generator_warmup_epochs)
+        if self.generator_warmup_turns is not None:
+            require(
+                1 <= self.generator_warmup_turns <= 10_000,
+                "schedule.generator_warmup_turns",
+                self.generator_warmup_turns,
+                "in 1..10000",
+            )
         require(
             self.student_images == "fresh" or self.order == "generator_first",
             "schedule.order",

@@ -1,12 +1,13 @@
 """Memory of methods: a pool of finished images, a bank of features, and what that takes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cpsc.errors import CheckpointError
+from cpsc.statistics import ChannelStatistics
 
 
 class ImagePool:
@@ -78,6 +79,51 @@ class FeatureBank(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.num_written = state["num_written"]
         self._rng.set_state(state["rng"].cpu())
+
+
+class StatisticsMemory(nn.Module):
+    """Batch-norm statistics of earlier turns, in a running mean, so that a batch need not match the teacher's all by itself.
+
+    `sizes`: channels of each layer; `momentum`: the running mean's share of what is compared, and what it keeps of itself at each
+    turn. FastDFKD (Fang et al. 2022, arXiv:2112.06253) and NAYER (Tran et al. 2024, arXiv:2310.00258) have 0.9.
+    """
+
+    def __init__(self, sizes: Sequence[int], *, momentum: float) -> None:
+        super().__init__()
+        self._sizes, self._momentum = list(sizes), momentum
+        self.register_buffer("mean", torch.zeros(sum(sizes)))
+        self.register_buffer("var", torch.zeros(sum(sizes)))
+        self.mean: Tensor
+        self.var: Tensor
+        self.num_turns = 0
+
+    def blended(self, observed: Sequence[ChannelStatistics | None]) -> Sequence[ChannelStatistics | None]:
+        """`observed` with the share of earlier turns in it; as it is before the first has ended. Differentiable in `observed`."""
+        if not self.num_turns:
+            return observed
+        old = self._momentum
+        kept = zip(self.mean.split(self._sizes), self.var.split(self._sizes), strict=True)
+        return [
+            seen and ChannelStatistics(old * mean + (1 - old) * seen.mean, old * var + (1 - old) * seen.var)
+            for seen, (mean, var) in zip(observed, kept, strict=True)
+        ]
+
+    @torch.no_grad()
+    def keep(self, observed: Sequence[ChannelStatistics | None]) -> None:
+        """Take in those of a turn's last batch."""
+        share = 1 - self._momentum if self.num_turns else 1.0
+        kept = zip(self.mean.split(self._sizes), self.var.split(self._sizes), strict=True)
+        for seen, (mean, var) in zip(observed, kept, strict=True):
+            if seen is not None:
+                mean.lerp_(seen.mean, share)
+                var.lerp_(seen.var, share)
+        self.num_turns += 1
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"num_turns": self.num_turns}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.num_turns = state["num_turns"]
 
 
 def num_bytes(module: nn.Module) -> int:

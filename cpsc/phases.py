@@ -56,7 +56,7 @@ class Phases:
         self._class_counts.zero_()
         rates = self.learning_rates(epoch)
         self._student_optimizer.param_groups[0]["lr"] = rates["student_lr"]
-        self._synthesis.set_learning_rate(rates["generator_lr"])
+        self._synthesis.begin_epoch(epoch, lr=rates["generator_lr"])
         return self._turns(epoch)
 
     def learning_rates(self, epoch: int) -> Metrics:
@@ -88,8 +88,9 @@ class Phases:
     def _turns(self, epoch: int) -> list[Phase]:
         schedule = self._config.schedule
         if epoch <= schedule.generator_warmup_epochs:
-            return [replace(self._generator_phase(), weights=self._method.warmup_weights)]
-        generator, student = [self._generator_phase()], [self._student_phase()]
+            turns = schedule.generator_warmup_turns or schedule.generator_turns
+            return [replace(self._generator_phase(), weights=self._method.warmup_weights)] * turns
+        generator, student = [self._generator_phase()] * schedule.generator_turns, [self._student_phase()]
         if self._replay is not None:
             updates = min(self._config.replay.updates, schedule.student_steps)
             together = [replace(student[0], steps=1), self._replay_phase(self._replay)] * updates

@@ -3,5 +3,14 @@
 from cpsc.synthesis.base import AbstractSynthesis, Batch
 from cpsc.synthesis.generated import GeneratedImages
 from cpsc.synthesis.inverted import InvertedBatches, InvertedByGenerator
+from cpsc.synthesis.noisy_layer import InvertedByNoisyLayer, NoisyLayerConfig
 
-__all__ = ["AbstractSynthesis", "Batch", "GeneratedImages", "InvertedBatches", "InvertedByGenerator"]
+__all__ = [
+    "AbstractSynthesis",
+    "Batch",
+    "GeneratedImages",
+    "InvertedBatches",
+    "InvertedByGenerator",
+    "InvertedByNoisyLayer",
+    "NoisyLayerConfig",
+]

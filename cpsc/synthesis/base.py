@@ -113,8 +113,8 @@ class AbstractSynthesis(ABC):
         """What updates `modules`, for one step."""
 
     @abstractmethod
-    def set_learning_rate(self, lr: float) -> None:
-        """Of this epoch."""
+    def begin_epoch(self, epoch: int, *, lr: float) -> None:
+        """`epoch`, from 1, begins, with this learning rate."""
 
     @abstractmethod
     def parts(self) -> Mapping[str, Stateful]:

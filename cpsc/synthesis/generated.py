@@ -51,6 +51,9 @@ class GeneratedImages(AbstractSynthesis):
         if (size := config.schedule.student_batch_size) is not None:
             rule = f"must be left out for method {config.method}, which keeps no pool"
             raise ConfigError(f"schedule.student_batch_size {rule}, got {size}")
+        if (turns := config.schedule.generator_turns) != 1:
+            rule = f"must be left out for method {config.method}, whose generator's turns are all alike"
+            raise ConfigError(f"schedule.generator_turns {rule}: set generator_steps, got {turns}")
 
     @classmethod
     def is_told_classes(cls, config: DistillConfig) -> bool:
@@ -95,7 +98,8 @@ class GeneratedImages(AbstractSynthesis):
     def optimizers(self) -> Sequence[Optimizer]:
         return [self._new_optimizer() if self._config.generator.optimizer == "fresh" else self._optimizer]
 
-    def set_learning_rate(self, lr: float) -> None:
+    def begin_epoch(self, epoch: int, *, lr: float) -> None:
+        del epoch
         self._lr = lr
         self._optimizer.param_groups[0]["lr"] = lr
 

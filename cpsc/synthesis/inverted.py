@@ -112,7 +112,8 @@ class AbstractInversion(AbstractSynthesis):
     def optimizers(self) -> Sequence[Optimizer]:
         return [self._optimizer, *([self._head_optimizer] if self._head_optimizer else [])]
 
-    def set_learning_rate(self, lr: float) -> None:
+    def begin_epoch(self, epoch: int, *, lr: float) -> None:
+        del epoch
         self._lr = lr
 
     def parts(self) -> Mapping[str, Stateful]:

@@ -26,6 +26,10 @@ SMALL_PARTS: dict[str, dict[str, Any]] = {
     "cmi": {"schedule": {"student_batch_size": 4}, "cmi": {"bank_size": 16, "candidates": 6, "projection_dim": 5}},
     "pre_dfkd": {"replay": {"latent_dim": 6, "updates": 2}},
     "dfq": {"schedule": {"generator_warmup_epochs": 1}},
+    "nayer": {
+        "noisy_layer": {"life": 2},
+        "schedule": {"student_batch_size": 4, "generator_warmup_epochs": 1, "generator_warmup_turns": 3, "batch_size": 10},
+    },
 }
 CASES = [(method, name, "none") for method, kind in METHODS.items() for name in kind.PRESETS]
 CASES += [("cpsc", "paper", "vae"), ("dafl", "original", "vae"), ("dfad", "original", "vae")]

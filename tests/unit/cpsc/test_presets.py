@@ -48,9 +48,19 @@ def test_a_users_own_batch_goes_over_the_datasets() -> None:
     assert config_of(own, {"schedule.batch_size": 48}, name="paper", num_classes=200).schedule.batch_size == 48
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("num_classes", "steps", "batch", "turns", "lr"), [(10, 30, 400, 2, 0.2), (100, 40, 400, 2, 0.2), (200, 60, 200, 4, 0.1)]
+)
+def test_nayer_has_the_settings_of_its_scripts_by_dataset(num_classes: int, steps: int, batch: int, turns: int, lr: float) -> None:
+    config = config_of({"method": "nayer"}, num_classes=num_classes)
+    schedule = config.schedule
+    assert (schedule.generator_steps, schedule.batch_size, schedule.generator_turns, config.student.lr) == (steps, batch, turns, lr)
+    assert (schedule.generator_warmup_epochs, schedule.generator_warmup_turns) == (20, 10 if num_classes < 200 else 20)
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method not in ("cpsc", "nayer")])
 def test_no_other_preset_has_a_batch_that_hangs_on_the_dataset(method: str) -> None:
-    for name in METHODS[method].PRESETS if method != "cpsc" else ():
+    for name in METHODS[method].PRESETS:
         batches = {preset(name, method=method, num_classes=classes)["schedule"]["batch_size"] for classes in (10, 100, 200, 1000)}
         assert len(batches) == 1
 

@@ -157,7 +157,7 @@ def test_one_adam_trains_generator_and_heads_and_is_made_anew_only_where_wished(
     head = nn.Linear(2, 2)
     for kind, is_same in (("persistent", True), ("fresh", False)):
         synthesis = generated(settings(generator={"optimizer": kind}), teacher, heads=(head,))
-        synthesis.set_learning_rate(0.25)
+        synthesis.begin_epoch(2, lr=0.25)
         first, second = synthesis.optimizers(), synthesis.optimizers()
         assert (first[0] is second[0]) == is_same
         assert [optimizer.param_groups[0]["lr"] for optimizer in first] == [0.25]
@@ -335,7 +335,7 @@ def test_the_best_of_one_turn_does_not_compete_with_the_next(settings, teacher) 
 
 def test_an_inversions_adam_has_the_epochs_rate_and_the_generators_betas_and_starts_anew(settings, teacher) -> None:
     synthesis = inverted(settings(generator={"beta1": 0.5, "beta2": 0.99}), teacher)
-    synthesis.set_learning_rate(0.3)
+    synthesis.begin_epoch(2, lr=0.3)
     synthesis.begin()
     step(synthesis, lambda images: images.square().mean())
     (first,) = synthesis.optimizers()

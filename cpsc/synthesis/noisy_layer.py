@@ -1,0 +1,187 @@
+"""Images of a generator whose randomness is a layer of its own, drawn anew for each batch: NAYER."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from cpsc.config import DistillConfig
+from cpsc.data.dataset import Normalisation, augment
+from cpsc.device import place
+from cpsc.errors import ConfigError
+from cpsc.generator import FAMILIES, Generator, initialise
+from cpsc.kinds import of_stated_kinds
+from cpsc.rng import derive_seed, seeded_init
+from cpsc.rules import FORBID_UNKNOWN, changed_fields, positive, require
+from cpsc.synthesis.base import Batch, Stateful
+from cpsc.synthesis.class_inputs import Kind, class_inputs
+from cpsc.synthesis.inverted import PIXELS_ONLY, AbstractInversion
+
+FAMILY = replace(FAMILIES["small"], normal_init=None)
+"""CMI's small generator, its weights drawn as PyTorch draws them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("noisy_layer")
+class NoisyLayerConfig:
+    """A generator with noisy layers: NAYER. Tran et al. 2024 (arXiv:2310.00258)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
+
+    class_inputs: Kind = "teacher"
+    """The vector that says which class an image is made for. The paper takes embeddings of the classes' names, from a text encoder
+    that would have to be downloaded; the rows of the teacher's classifier are at hand, and tell likeness as the teacher sees it."""
+    life: int = 10
+    """Epochs after which the generator is drawn anew."""
+    statistics_momentum: float = 0.9
+    """Share of earlier turns' in the batch-norm statistics that are compared: see `cpsc.memory.StatisticsMemory`."""
+
+    def __post_init__(self) -> None:
+        positive("noisy_layer.life", self.life)
+        share = self.statistics_momentum
+        require(0 <= share < 1, "noisy_layer.statistics_momentum", share, "in [0, 1)")
+
+
+class NoisyLayers(nn.Module):
+    """Linear layers d -> h side by side, one for each block of `block` rows, weights N(0, 1) and biases 0 whenever they are drawn.
+
+    Rows of a block share their layer: with each class once in a block, classes differ by their input alone, blocks by their layer.
+    """
+
+    def __init__(self, *, num_rows: int, block: int, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.block = block
+        number = -(-num_rows // block)
+        self.weight = nn.Parameter(torch.zeros(number, in_dim, out_dim))
+        self.bias = nn.Parameter(torch.zeros(number, 1, out_dim))
+
+    @torch.no_grad()
+    def draw(self, rng: torch.Generator) -> None:
+        """Draw all layers anew."""
+        self.weight.normal_(generator=rng)
+        self.bias.zero_()
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[B, d] -> [B, h]."""
+        number = len(self.weight)
+        blocks = nn.functional.pad(rows, (0, 0, 0, number * self.block - len(rows))).unflatten(0, (number, self.block))
+        return torch.baddbmm(self.bias, blocks, self.weight).flatten(0, 1)[: len(rows)]
+
+
+class Lasting(nn.Module):
+    """What a noisy-layer generator keeps from batch to batch: the norm before the noisy layers, and all that comes after them."""
+
+    def __init__(self, norm: nn.BatchNorm1d, body: Generator) -> None:
+        super().__init__()
+        self.norm = norm
+        self.body = body
+
+
+class NoisyLayerGenerator(nn.Module):
+    """Labels [B] -> pixels in [0, 1], [B, K, H, H]: a class's input, batch norm over the batch, a noisy layer, a generator.
+
+    `inputs`: [C, d]; `latent_dim`: what comes out of the noisy layers. NAYER, Tran et al. 2024 (arXiv:2310.00258), sec. 3.
+    """
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        *,
+        batch_size: int,
+        latent_dim: int,
+        width: int,
+        channels: int,
+        image_size: int,
+        normalisation: Normalisation,
+    ) -> None:
+        super().__init__()
+        num_classes, dim = inputs.shape
+        self.register_buffer("inputs", inputs, persistent=False)
+        self.inputs: Tensor
+        self.noisy = NoisyLayers(num_rows=batch_size, block=num_classes, in_dim=dim, out_dim=latent_dim)
+        body = Generator(
+            FAMILY, latent_dim=latent_dim, width=width, channels=channels, image_size=image_size, normalisation=normalisation
+        )
+        self.lasting = Lasting(nn.BatchNorm1d(dim), body)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """[B], of as many rows as this was built for -> [B, K, H, H]."""
+        return self.lasting.body.raw(self.noisy(self.lasting.norm(self.inputs[labels])))
+
+
+class InvertedByNoisyLayer(AbstractInversion):
+    """A batch is made by noisy layers of its own and a generator that goes on, until its life is over: NAYER, alg. 1.
+
+    Each class has its turn in every block of rows: whole rounds of all classes, then as many random ones as are left.
+    """
+
+    def _set_up(self) -> None:
+        super()._set_up()
+        config, teacher = self._config, self._teacher
+        settings = config.section(NoisyLayerConfig)
+        with seeded_init(config.seed, "generator"):
+            generator = NoisyLayerGenerator(
+                class_inputs(settings.class_inputs, teacher, seed=config.seed),
+                batch_size=config.schedule.batch_size,
+                latent_dim=config.generator.latent_dim,
+                width=config.generator.width,
+                channels=teacher.channels,
+                image_size=teacher.image_size,
+                normalisation=teacher.normalisation,
+            )
+        self._template = copy.deepcopy(generator.lasting)  # on the CPU, where the same seed draws the same weights for every device
+        self._generator: NoisyLayerGenerator = generator
+        place(self._generator, self._device).train().requires_grad_(False)
+        self._init_rng = self._streams.named("inits", "cpu")
+        self._life = settings.life
+        self._images = torch.empty(0)
+
+    @classmethod
+    def check(cls, config: DistillConfig) -> None:
+        if config.generator.family != "small":
+            raise ConfigError(f"generator.family must be small for method {config.method}, got {config.generator.family!r}")
+        if unused := changed_fields(config.inversion).keys() & (PIXELS_ONLY | {"labels"}):
+            raise ConfigError(f"inversion.{min(unused)} must be left out for method {config.method}, which does not have it")
+        super().check(config)
+
+    @property
+    def _makers(self) -> tuple[nn.Module, ...]:
+        return (self._generator,)
+
+    def begin_epoch(self, epoch: int, *, lr: float) -> None:
+        super().begin_epoch(epoch, lr=lr)
+        if epoch > 1 and (epoch - 1) % self._life == 0:
+            self._draw_generator()
+
+    def batch(self) -> Batch:
+        inversion, normalisation = self._config.inversion, self._teacher.normalisation
+        pixels = self._generator(self._labels).float()
+        seen = augment(pixels, crop_padding=inversion.crop_padding, flip=inversion.mirror, rng=self._view_rng)
+        plain = normalisation.from_unit(pixels)
+        self._images = plain.detach()
+        return Batch(normalisation.from_unit(seen), self._labels, plain)
+
+    def parts(self) -> Mapping[str, Stateful]:
+        return {**super().parts(), "generator": self._generator.lasting}
+
+    def _restart(self) -> None:
+        self._generator.noisy.draw(self._latent_rng)
+
+    def _plain(self) -> Tensor:
+        return self._images
+
+    def _draw_labels(self) -> Tensor:
+        size, classes = self._config.schedule.batch_size, self._teacher.num_classes
+        rounds = torch.arange(classes, device=self._device).repeat(size // classes)
+        return torch.cat([rounds, torch.randint(classes, (size % classes,), device=self._device, generator=self._label_rng)])
+
+    def _draw_generator(self) -> None:
+        # Layers draw their weights from the global generator: each life gives it a seed from this run's own stream.
+        life = int(torch.randint(2**31, (), generator=self._init_rng))
+        with seeded_init(derive_seed(self._config.seed, "inits"), str(life)):
+            self._template.norm.reset_parameters()
+            initialise(self._template.body, FAMILY)
+        self._generator.lasting.load_state_dict(self._template.state_dict())
