@@ -4,10 +4,12 @@ Torch's optimisers import `torch._dynamo`, 3.5 s of CPU in every process, for no
 Nothing here compiles the step of an optimiser: these are the same methods without what is wrapped round them.
 """
 
+from collections.abc import Callable, Sequence
 from inspect import unwrap
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 if TYPE_CHECKING:
@@ -35,3 +37,22 @@ class Adam(_OutsideGraphs, torch.optim.Adam):
     """`torch.optim.Adam`, the numbers and the state of which it has."""
 
     step: Any = torch.no_grad()(unwrap(torch.optim.Adam.step))
+
+
+def _on_given(step: Callable[..., Any]) -> Callable[..., Any]:
+    def take_and_step(self: "AdamOnGiven", closure: Any = None) -> Any:
+        for parameter, gradient in zip(self.param_groups[0]["params"], self._gradients(), strict=True):
+            parameter.grad = gradient
+        return step(self, closure)
+
+    return take_and_step
+
+
+class AdamOnGiven(Adam):
+    """Adam whose gradients no backward pass leaves behind: `gradients` says them when it steps, one for each parameter."""
+
+    def __init__(self, gradients: Callable[[], Sequence[Tensor]], *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._gradients = gradients
+
+    step: Any = torch.no_grad()(_on_given(unwrap(torch.optim.Adam.step)))

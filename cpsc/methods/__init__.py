@@ -16,6 +16,7 @@ from cpsc.methods.cpsc import Cpsc
 from cpsc.methods.dafl import Dafl
 from cpsc.methods.dfad import Dfad
 from cpsc.methods.dfq import Dfq
+from cpsc.methods.fast_dfkd import FastDfkd
 from cpsc.methods.nayer import Nayer
 from cpsc.methods.pre_dfkd import PreDfkd
 from cpsc.methods.published_settings import NO_TERMS
@@ -47,6 +48,7 @@ METHODS: dict[str, type[AbstractMethod]] = {
     "dfq": Dfq,
     "cmi": Cmi,
     "nayer": Nayer,
+    "fast_dfkd": FastDfkd,
 }
 """A method is its file and its row here: all else asks its class."""
 

@@ -1,17 +1,9 @@
 """NAYER: noisy layer data generation (Tran et al., CVPR 2024; arXiv:2310.00258)."""
 
-from collections.abc import Sequence
-
-from torch import nn
-
 from cpsc.config import DistillConfig
-from cpsc.losses.distillation import decision_kl, distillation_kl
-from cpsc.losses.label import label_cross_entropy
-from cpsc.losses.statistics import batch_statistics_distance
-from cpsc.memory import StatisticsMemory
-from cpsc.methods.base import AbstractMethod, BatchOutputs, Settings, Terms, active, computed
+from cpsc.methods.base import Settings
+from cpsc.methods.pooled import PooledMethod
 from cpsc.methods.published_settings import CIFAR_100, NO_TERMS, TINY_IMAGENET, TOOLBOX_STUDENT
-from cpsc.statistics import ChannelStatistics, batch_norm_layers, num_norm_channels
 from cpsc.synthesis import InvertedByNoisyLayer, NoisyLayerConfig
 
 ORIGINAL: Settings = {
@@ -46,54 +38,14 @@ OF_TINY_IMAGENET: Settings = {
 }
 
 
-class Nayer(AbstractMethod):
-    """Images: label, batch-norm statistics with those of earlier turns in them, decisions of the student to undo. Student: KL."""
+class Nayer(PooledMethod):
+    """A fixed vector a class, a noisy layer that each batch draws anew, a generator that goes on for some epochs."""
 
-    GENERATOR_TERMS = ("adversarial", "batch_statistics", "label")
-    STUDENT_TERMS = ("kl",)
-    ADVERSARIAL = {"adversarial": ("adversarial_decision",)}
-    LABEL_TERMS = ("label",)
     SECTIONS = {"noisy_layer": NoisyLayerConfig}
     SYNTHESIS = InvertedByNoisyLayer
     PRESETS = {"original": (ORIGINAL,)}
     BY_CLASSES = {"original": ((CIFAR_100, OF_CIFAR_100), (TINY_IMAGENET, OF_TINY_IMAGENET))}
 
-    def __init__(self, config: DistillConfig, *, teacher: nn.Module, student: nn.Module) -> None:
-        del student
-        super().__init__()
-        weights = config.weights
-        self.generator_weights = active(
-            {
-                "label": weights.label,
-                "batch_statistics": weights.batch_statistics,
-                "adversarial_decision": weights.adversarial,
-            }
-        )
-        self.student_weights = active({"kl": weights.kl})
-        self.temperature = config.distillation_temperature
-        self.statistics: StatisticsMemory | None = None
-        if self.needs_statistics:
-            sizes = [num_norm_channels(layer) for layer in batch_norm_layers(teacher)]
-            self.statistics = StatisticsMemory(sizes, momentum=config.section(NoisyLayerConfig).statistics_momentum)
-        self._latest: Sequence[ChannelStatistics | None] = ()
-
-    def generator_terms(self, view: BatchOutputs) -> Terms:
-        self._latest = [seen and ChannelStatistics(seen.mean.detach(), seen.var.detach()) for seen in view.observed]
-        return computed(
-            self.generator_weights,
-            label=lambda: label_cross_entropy(view.teacher.logits, view.labels),
-            batch_statistics=lambda: batch_statistics_distance(self._blended(view), view.stored),
-            adversarial_decision=lambda: -decision_kl(view.student.logits, view.teacher.logits),
-        )
-
-    def student_terms(self, view: BatchOutputs) -> Terms:
-        return {"kl": distillation_kl(view.student.logits, view.teacher.logits, temperature=self.temperature)}
-
-    def end_turn(self) -> None:
-        if self.statistics is not None:
-            self.statistics.keep(self._latest)
-        self._latest = ()
-
-    def _blended(self, view: BatchOutputs) -> Sequence[ChannelStatistics | None]:
-        assert self.statistics is not None
-        return self.statistics.blended(view.observed)
+    @staticmethod
+    def statistics_momentum(config: DistillConfig) -> float:
+        return config.section(NoisyLayerConfig).statistics_momentum

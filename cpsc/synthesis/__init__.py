@@ -3,6 +3,7 @@
 from cpsc.synthesis.base import AbstractSynthesis, Batch
 from cpsc.synthesis.generated import GeneratedImages
 from cpsc.synthesis.inverted import InvertedBatches, InvertedByGenerator
+from cpsc.synthesis.meta_generator import InvertedByMetaGenerator, MetaGeneratorConfig
 from cpsc.synthesis.noisy_layer import InvertedByNoisyLayer, NoisyLayerConfig
 
 __all__ = [
@@ -11,6 +12,8 @@ __all__ = [
     "GeneratedImages",
     "InvertedBatches",
     "InvertedByGenerator",
+    "InvertedByMetaGenerator",
     "InvertedByNoisyLayer",
+    "MetaGeneratorConfig",
     "NoisyLayerConfig",
 ]

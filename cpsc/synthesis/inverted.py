@@ -67,12 +67,7 @@ class AbstractInversion(AbstractSynthesis):
         self._lowest = torch.full((), float("inf"), device=self._device)
         self._kept: Tensor | None = None
         self._restart()
-        self._optimizer = Adam(
-            [parameter for module in self._makers for parameter in module.parameters()],
-            lr=self._lr,
-            betas=(self._config.generator.beta1, self._config.generator.beta2),
-            fused=True,
-        )
+        self._optimizer = self._new_optimizer()
 
     def on_loss(self, loss: Tensor) -> Tensor | None:
         if self._config.inversion.keep == "last":
@@ -136,6 +131,15 @@ class AbstractInversion(AbstractSynthesis):
     @abstractmethod
     def _plain(self) -> Tensor:
         """The images of the last step, without graph."""
+
+    def _new_optimizer(self) -> Adam:
+        """Of one turn, over all that it trains."""
+        return Adam(
+            [parameter for module in self._makers for parameter in module.parameters()],
+            lr=self._lr,
+            betas=(self._config.generator.beta1, self._config.generator.beta2),
+            fused=True,
+        )
 
     def _draw_labels(self) -> Tensor:
         size, classes = self._config.schedule.batch_size, self._teacher.num_classes

@@ -26,6 +26,10 @@ SMALL_PARTS: dict[str, dict[str, Any]] = {
     "cmi": {"schedule": {"student_batch_size": 4}, "cmi": {"bank_size": 16, "candidates": 6, "projection_dim": 5}},
     "pre_dfkd": {"replay": {"latent_dim": 6, "updates": 2}},
     "dfq": {"schedule": {"generator_warmup_epochs": 1}},
+    "fast_dfkd": {
+        "meta_generator": {"redraw_after": 2},
+        "schedule": {"student_batch_size": 4, "generator_warmup_epochs": 1, "generator_turns": 2},
+    },
     "nayer": {
         "noisy_layer": {"life": 2},
         "schedule": {"student_batch_size": 4, "generator_warmup_epochs": 1, "generator_warmup_turns": 3, "batch_size": 10},

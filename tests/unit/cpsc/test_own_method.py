@@ -137,7 +137,10 @@ class Child(Cpsc):
 function = print
 
 REFUSED = [
-    ("vanilla", "method 'vanilla': unknown, use one of cpsc, pre_dfkd, dafl, zskt, dfad, adi, dfq, cmi, nayer, or your own as "),
+    (
+        "vanilla",
+        "method 'vanilla': unknown, use one of cpsc, pre_dfkd, dafl, zskt, dfad, adi, dfq, cmi, nayer, fast_dfkd, or your own as ",
+    ),
     ("my method:Mine", "method must read package.module:Class, got 'my method:Mine'"),
     (
         "nowhere.at_all:Mine",

@@ -107,7 +107,7 @@ def test_the_list_says_method_and_purpose_of_each() -> None:
     studies = {study.name: study for study in list_studies()}
     assert studies.keys() == packaged_files().keys()
     assert studies["dafl"].method == "dafl"
-    assert studies["methods"].method == "9 methods"
+    assert studies["methods"].method == "10 methods"
     assert all(study.about.endswith(".") and not study.about.startswith("#") for study in studies.values())
 
 

@@ -52,7 +52,7 @@ def test_the_first_point_holds_the_published_values(path: Path) -> None:
 
 def test_the_comparison_has_every_method_and_cpsc_with_replay_three_times_at_equal_student_steps() -> None:
     study = load_study(FOLDER / "methods.yaml")
-    assert len(study.start) == 30
+    assert len(study.start) == 33
     kinds = {(point["method"], point.get("replay.kind")) for point in study.start}
     assert kinds == {(method, None) for method in METHODS if method != "cpsc"} | {("cpsc", "none"), ("cpsc", "vae")}
     schedules = [build_config(study.base, point).schedule for point in study.start]

@@ -1,10 +1,10 @@
-"""NAYER (later methods, sec. 1 and 3): terms before and after the first turn, and the momentum of the statistics."""
+"""NAYER and FastDFKD, which have one loss: its terms before and after the first turn, and the momentum of the statistics."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from cpsc.methods.nayer import Nayer
+from cpsc.methods.pooled import PooledMethod
 from tests.unit.cpsc.parity.stage import (
     CLASSES,
     GAINS,
@@ -22,11 +22,12 @@ from tests.unit.cpsc.parity.stage import (
 from tests.unit.cpsc.parity.test_cmi import decisions_to_undo
 
 Moments = list[tuple[Tensor, Tensor]]
+NAMES = ("nayer", "fast_dfkd")
 
 
-def method_of(classes: int) -> Nayer:
-    method = built(preset_of("nayer", "original", classes), classes)
-    assert isinstance(method, Nayer)
+def method_of(name: str, classes: int) -> PooledMethod:
+    method = built(preset_of(name, "original", classes), classes)
+    assert isinstance(method, PooledMethod)
     return method
 
 
@@ -55,11 +56,12 @@ def gap(seen: Moments, norms: list[nn.BatchNorm2d], earlier: Moments | None) -> 
     return total
 
 
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("turns", [0, 1, 3])
 @pytest.mark.parametrize("classes", CLASSES)
 @pytest.mark.parametrize("kind", GAINS)
-def test_the_images_terms(kind: str, classes: int, turns: int) -> None:
-    method, scene = method_of(classes), generator_scene(classes, kind)
+def test_the_images_terms(kind: str, classes: int, turns: int, name: str) -> None:
+    method, scene = method_of(name, classes), generator_scene(classes, kind)
     teacher, student = networks(classes, kind)
     running: Moments | None = None
     for seed in range(turns):
@@ -85,9 +87,10 @@ def test_the_images_terms(kind: str, classes: int, turns: int) -> None:
     assert_parity(method.generator_terms(scene.view), method.generator_weights, stated, scene.reach)
 
 
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("classes", CLASSES)
 @pytest.mark.parametrize("kind", GAINS)
-def test_the_students_term(kind: str, classes: int) -> None:
-    scene, method = student_scene(classes, kind), method_of(classes)
+def test_the_students_term(kind: str, classes: int, name: str) -> None:
+    scene, method = student_scene(classes, kind), method_of(name, classes)
     kl = mean_divergence(scene.teacher.logits, scene.student.logits, temperature=20.0)
     assert_parity(method.student_terms(scene.view), method.student_weights, {"kl": (1.0, kl)}, scene.reach)

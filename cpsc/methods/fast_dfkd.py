@@ -1,0 +1,38 @@
+"""FastDFKD: a meta-generator for fast synthesis (Fang et al., AAAI 2022; arXiv:2112.06253)."""
+
+from cpsc.config import DistillConfig
+from cpsc.methods.base import Settings
+from cpsc.methods.pooled import PooledMethod
+from cpsc.methods.published_settings import NO_TERMS, TOOLBOX_STUDENT
+from cpsc.synthesis import InvertedByMetaGenerator, MetaGeneratorConfig
+
+ORIGINAL: Settings = {
+    "epochs": 220,
+    "distillation_temperature": 20.0,
+    "weights": NO_TERMS | {"kl": 1.0, "adversarial": 1.33, "batch_statistics": 10.0, "label": 0.5},
+    "student": {**TOOLBOX_STUDENT, "lr": 0.2, "final_lr_fraction": 1e-3},
+    "generator": {"family": "small", "latent_dim": 256, "lr": 2e-3, "decay_lr": False},
+    "schedule": {
+        "iterations": 1,
+        "generator_steps": 10,
+        "student_steps": 400,
+        "batch_size": 256,
+        "generator_warmup_epochs": 20,
+    },
+    "inversion": {"labels": "random", "quantise": "truncate"},
+    "meta_generator": {"redraw_after": 140},
+}
+FIVE_STEPS: Settings = {"generator": {"lr": 3e-3}, "schedule": {"generator_steps": 5}}
+TWO_STEPS: Settings = {"generator": {"lr": 5e-3}, "schedule": {"generator_steps": 2}, "meta_generator": {"latent_lr": 0.015}}
+
+
+class FastDfkd(PooledMethod):
+    """A batch begins where a meta-generator says, and takes a few steps; from these the meta-generator learns."""
+
+    SECTIONS = {"meta_generator": MetaGeneratorConfig}
+    SYNTHESIS = InvertedByMetaGenerator
+    PRESETS = {"original": (ORIGINAL,), "five_steps": (ORIGINAL, FIVE_STEPS), "two_steps": (ORIGINAL, TWO_STEPS)}
+
+    @staticmethod
+    def statistics_momentum(config: DistillConfig) -> float:
+        return config.section(MetaGeneratorConfig).statistics_momentum

@@ -1,0 +1,68 @@
+"""What NAYER and FastDFKD share: CMI's terms without its contrast, and statistics with those of earlier turns in them."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from torch import nn
+
+from cpsc.config import DistillConfig
+from cpsc.losses.distillation import decision_kl, distillation_kl
+from cpsc.losses.label import label_cross_entropy
+from cpsc.losses.statistics import batch_statistics_distance
+from cpsc.memory import StatisticsMemory
+from cpsc.methods.base import AbstractMethod, BatchOutputs, Terms, active, computed
+from cpsc.statistics import ChannelStatistics, batch_norm_layers, num_norm_channels
+
+
+class PooledMethod(AbstractMethod):
+    """Images: label, batch-norm statistics with those of earlier turns in them, decisions of the student to undo. Student: KL."""
+
+    GENERATOR_TERMS = ("adversarial", "batch_statistics", "label")
+    STUDENT_TERMS = ("kl",)
+    ADVERSARIAL = {"adversarial": ("adversarial_decision",)}
+    LABEL_TERMS = ("label",)
+
+    def __init__(self, config: DistillConfig, *, teacher: nn.Module, student: nn.Module) -> None:
+        del student
+        super().__init__()
+        weights = config.weights
+        self.generator_weights = active(
+            {
+                "label": weights.label,
+                "batch_statistics": weights.batch_statistics,
+                "adversarial_decision": weights.adversarial,
+            }
+        )
+        self.student_weights = active({"kl": weights.kl})
+        self.temperature = config.distillation_temperature
+        self.statistics: StatisticsMemory | None = None
+        if self.needs_statistics:
+            sizes = [num_norm_channels(layer) for layer in batch_norm_layers(teacher)]
+            self.statistics = StatisticsMemory(sizes, momentum=self.statistics_momentum(config))
+        self._latest: Sequence[ChannelStatistics | None] = ()
+
+    @staticmethod
+    @abstractmethod
+    def statistics_momentum(config: DistillConfig) -> float:
+        """The share of earlier turns in the statistics that are compared."""
+
+    def generator_terms(self, view: BatchOutputs) -> Terms:
+        self._latest = [seen and ChannelStatistics(seen.mean.detach(), seen.var.detach()) for seen in view.observed]
+        return computed(
+            self.generator_weights,
+            label=lambda: label_cross_entropy(view.teacher.logits, view.labels),
+            batch_statistics=lambda: batch_statistics_distance(self._blended(view), view.stored),
+            adversarial_decision=lambda: -decision_kl(view.student.logits, view.teacher.logits),
+        )
+
+    def student_terms(self, view: BatchOutputs) -> Terms:
+        return {"kl": distillation_kl(view.student.logits, view.teacher.logits, temperature=self.temperature)}
+
+    def end_turn(self) -> None:
+        if self.statistics is not None:
+            self.statistics.keep(self._latest)
+        self._latest = ()
+
+    def _blended(self, view: BatchOutputs) -> Sequence[ChannelStatistics | None]:
+        assert self.statistics is not None
+        return self.statistics.blended(view.observed)

@@ -1,0 +1,190 @@
+"""Images of a generator that has learnt to begin well: FastDFKD."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cpsc.config import DistillConfig
+from cpsc.data.dataset import augment
+from cpsc.device import place
+from cpsc.errors import ConfigError
+from cpsc.generator import Generator
+from cpsc.kinds import of_stated_kinds
+from cpsc.optimizers import Adam, AdamOnGiven
+from cpsc.rng import derive_seed, seeded_init
+from cpsc.rules import FORBID_UNKNOWN, changed_fields, positive, require
+from cpsc.synthesis.base import Batch, Stateful
+from cpsc.synthesis.inverted import PIXELS_ONLY, AbstractInversion
+from cpsc.synthesis.noisy_layer import FAMILY
+
+REPTILE_SCALE = 67.0
+"""By which the published code multiplies how far a turn has moved the generator; Adam makes it immaterial but for its epsilon."""
+REDRAWN_DEVIATION = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("meta_generator")
+class MetaGeneratorConfig:
+    """A generator that each turn begins from, and that learns from each turn: FastDFKD. Fang et al. 2022 (arXiv:2112.06253)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
+
+    learns_by: Literal["maml", "reptile"] = "maml"
+    """From the sum of a turn's gradients (first-order MAML), or from how far the turn has moved the generator (Reptile)."""
+    latent_lr: float = 0.01
+    """Of the latents, which train along; the generator's own is `generator.lr`, the meta-generator's that times a turn's steps."""
+    redraw_after: int | None = None
+    """Turns after which its projection and the norm behind it are drawn anew, once."""
+    statistics_momentum: float = 0.9
+    """Share of earlier turns' in the batch-norm statistics that are compared: see `cpsc.memory.StatisticsMemory`."""
+
+    def __post_init__(self) -> None:
+        positive("meta_generator.latent_lr", self.latent_lr)
+        if self.redraw_after is not None:
+            positive("meta_generator.redraw_after", self.redraw_after)
+        share = self.statistics_momentum
+        require(0 <= share < 1, "meta_generator.statistics_momentum", share, "in [0, 1)")
+
+
+class _Turns:
+    """How many there were."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"number": self.number}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.number = int(state["number"])
+
+
+class InvertedByMetaGenerator(AbstractInversion):
+    """A copy of the meta-generator and latents of its own make a batch, from which the meta-generator learns: FastDFKD, alg. 1.
+
+    Its batch norms' running statistics stay as they were drawn: nothing reads them.
+    """
+
+    def _set_up(self) -> None:
+        super()._set_up()
+        config, teacher = self._config, self._teacher
+        self._settings = config.section(MetaGeneratorConfig)
+        with seeded_init(config.seed, "generator"):
+            generator = Generator(
+                FAMILY,
+                latent_dim=config.generator.latent_dim,
+                width=config.generator.width,
+                channels=teacher.channels,
+                image_size=teacher.image_size,
+                normalisation=teacher.normalisation,
+            )
+        self._meta: Generator = generator
+        place(self._meta, self._device).train().requires_grad_(False)
+        self._generator: Generator = copy.deepcopy(self._meta)
+        latents = torch.zeros(config.schedule.batch_size, config.generator.latent_dim, device=self._device)
+        self._latents = nn.ParameterList([nn.Parameter(latents, requires_grad=False)])
+        betas = (config.generator.beta1, config.generator.beta2)
+        self._meta_optimizer = AdamOnGiven(
+            self._meta_gradients, list(self._meta.parameters()), lr=self._meta_lr, betas=betas, fused=True
+        )
+        self._sums = [torch.zeros_like(parameter) for parameter in self._generator.parameters()]
+        for parameter, total in zip(self._generator.parameters(), self._sums, strict=True):
+            parameter.requires_grad_(True)  # a hook takes none that does not
+            parameter.register_post_accumulate_grad_hook(_adding_to(total))
+            parameter.requires_grad_(False)
+        self._turns = _Turns()
+        self._init_rng = self._streams.named("inits", "cpu")
+        self._images = torch.empty(0)
+
+    @classmethod
+    def check(cls, config: DistillConfig) -> None:
+        if config.generator.family != "small":
+            raise ConfigError(f"generator.family must be small for method {config.method}, got {config.generator.family!r}")
+        if unused := changed_fields(config.inversion).keys() & PIXELS_ONLY:
+            raise ConfigError(f"inversion.{min(unused)} must be left out for method {config.method}, whose views are crops")
+        if config.precision == "fp16":
+            raise ConfigError(f"precision must not be fp16 for method {config.method}, whose meta-gradients are not scaled")
+        super().check(config)
+
+    @property
+    def _makers(self) -> tuple[nn.Module, ...]:
+        return (self._generator, self._latents)
+
+    @property
+    def _meta_lr(self) -> float:
+        return self._lr * self._config.schedule.generator_steps
+
+    def begin_epoch(self, epoch: int, *, lr: float) -> None:
+        super().begin_epoch(epoch, lr=lr)
+        self._meta_optimizer.param_groups[0]["lr"] = self._meta_lr
+
+    def batch(self) -> Batch:
+        inversion, normalisation = self._config.inversion, self._teacher.normalisation
+        self._steps += 1
+        pixels = self._generator.raw(self._latents[0]).float()
+        seen = augment(pixels, crop_padding=inversion.crop_padding, flip=inversion.mirror, rng=self._view_rng)
+        plain = normalisation.from_unit(pixels)
+        self._images = plain.detach()
+        return Batch(normalisation.from_unit(seen), self._labels, plain)
+
+    def optimizers(self) -> Sequence[Optimizer]:
+        is_last = self._steps == self._config.schedule.generator_steps
+        return [*super().optimizers(), *([self._meta_optimizer] if is_last else [])]
+
+    def end(self) -> None:
+        super().end()
+        if self._turns.number == self._settings.redraw_after:
+            self._redraw()
+
+    def parts(self) -> Mapping[str, Stateful]:
+        own: dict[str, Stateful] = {"generator": self._meta, "generator_optimizer": self._meta_optimizer, "turns": self._turns}
+        return {**super().parts(), **own}
+
+    def _restart(self) -> None:
+        self._turns.number += 1
+        self._steps = 0
+        self._latents[0].data.normal_(generator=self._latent_rng)
+        self._generator.load_state_dict(self._meta.state_dict())
+        for total in self._sums:
+            total.zero_()
+
+    def _new_optimizer(self) -> Adam:
+        groups = [
+            {"params": list(self._generator.parameters()), "lr": self._lr},
+            {"params": list(self._latents.parameters()), "lr": self._settings.latent_lr},
+        ]
+        return Adam(groups, betas=(self._config.generator.beta1, self._config.generator.beta2), fused=True)
+
+    def _plain(self) -> Tensor:
+        return self._images
+
+    @torch.no_grad()
+    def _meta_gradients(self) -> Sequence[Tensor]:
+        """What the turn, whose last step has been made, tells the meta-generator; of each of its parameters."""
+        if self._settings.learns_by == "maml":
+            return self._sums
+        pairs = zip(self._meta.parameters(), self._generator.parameters(), strict=True)
+        return [REPTILE_SCALE * (began.detach() - ended.detach()) for began, ended in pairs]
+
+    @torch.no_grad()
+    def _redraw(self) -> None:
+        """As the published code does: the norm's scale, too, is drawn around 0."""
+        turn = int(torch.randint(2**31, (), generator=self._init_rng))
+        with seeded_init(derive_seed(self._config.seed, "inits"), str(turn)):
+            module: nn.Linear | nn.BatchNorm2d
+            for module in (self._meta.project, self._meta.norm0):
+                module.weight.copy_(torch.randn(module.weight.shape) * REDRAWN_DEVIATION)
+                module.bias.zero_()
+
+
+def _adding_to(total: Tensor) -> Any:
+    def add(parameter: Tensor) -> None:
+        assert parameter.grad is not None
+        total.add_(parameter.grad)
+
+    return add
