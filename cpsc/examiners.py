@@ -7,7 +7,7 @@ differ, so its images count for others alone.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cpsc import checkpoint
 from cpsc.config import DistillConfig
-from cpsc.digests import recipe_digest
+from cpsc.digests import recipe_digest, stated
 from cpsc.errors import CheckpointError
 from cpsc.kinds import of_stated_kinds
 from cpsc.marks import Marks
@@ -28,7 +28,7 @@ KIND = "file of examiners' images"
 VERSION = 1
 PROBE = 0
 """Source of an image of the probe set; examiners count from 1."""
-SHORTEST, LONGEST = 4, 10
+SHORTEST, LONGEST = 2, 10
 """Epochs of an examiner where nothing is said: a tenth of a trial's within these."""
 
 
@@ -41,7 +41,7 @@ class ExaminerConfig:
 
     count: int = 4
     epochs: int | None = None
-    """Default: a tenth of a trial's epochs, at least 4 and at most 10 of them. Images are those of the second half."""
+    """Default: a tenth of a trial's epochs, at least 2 and at most 10 of them. Images are those of the second half."""
     num_images: int = 1000
 
     def __post_init__(self) -> None:
@@ -62,8 +62,11 @@ class ExaminerConfig:
 
 
 def run_digest(config: DistillConfig) -> str:
-    """Names the run that `config` describes, its seed included: what tells a student's own examiner from others."""
-    return recipe_digest(asdict(config))
+    """Names the run that `config` describes, its seed included: what tells a student's own examiner from others.
+
+    A launch that is resumed by a version with more settings knows its own examiners still.
+    """
+    return recipe_digest(stated(config))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("examined")
     content = slow_study(folder) | {"objective": "exam_score"}
     content["config"] |= {"epochs": 3, "examiners": {"count": 3, "epochs": 2, "num_images": 30}}
+    content["config"]["schedule"] |= {"iterations": 8}
     content["search"] = {"num_trials": 4, "startup_trials": 3}
     study = write_study(folder / "tiny.yaml", content)
     driver, deadline = start("sweep", study, cwd=folder), time.monotonic() + 240

@@ -30,6 +30,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     folder = tmp_path_factory.mktemp("finalists")
     content = slow_study(folder) | {"prune": {"scheduler": "none"}}
     content["config"] |= {"epochs": 2}
+    content["config"]["schedule"] |= {"iterations": 4}
     content["search"] = {"sampler": "random", "num_trials": SEARCHED, "finalists": {"top": 2, "seeds": 2, "epochs": 3}}
     study = write_study(folder / "tiny.yaml", content)
     driver, deadline = start("sweep", study, cwd=folder), time.monotonic() + 240

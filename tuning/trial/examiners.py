@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cpsc import checkpoint
 from cpsc.device import resolve_device
-from cpsc.digests import recipe_digest
+from cpsc.digests import recipe_digest, stated
 from cpsc.distiller import STATE_VERSION, Distiller
 from cpsc.errors import CheckpointError
 from cpsc.examiners import ExamImages, run_digest
@@ -64,11 +64,11 @@ def examiners_folder(study: Study, teacher: Teacher) -> str:
     recipe = {
         "version": STATE_VERSION,  # of an epoch's parts, which trials take over
         "base": asdict(study.base),
-        "config": asdict(study.config),
+        "config": stated(study.config),
         "space": {path: str(domain) for path, domain in study.space.items()},
         "start": study.start,
         "seed": study.search.seed,
-        "examiners": asdict(study.examiners),
+        "examiners": stated(study.examiners),
     }
     return f"{FOLDER}/{teacher.digest[:12]}-{recipe_digest(to_plain(recipe))}"
 

@@ -1,6 +1,6 @@
 """Examiners: whose images count for whom, what students are chosen by, and epochs that another process has trained."""
 
-from dataclasses import replace
+from dataclasses import field, fields, make_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,7 @@ def without_timings(metrics: dict[str, float]) -> dict[str, float]:
 
 
 @pytest.mark.parametrize(
-    ("trial_epochs", "asked", "epochs"), [(6, None, 4), (9, None, 4), (3, None, 3), (60, None, 6), (400, None, 10), (9, 2, 2)]
+    ("trial_epochs", "asked", "epochs"), [(6, None, 2), (9, None, 2), (1, None, 1), (60, None, 6), (400, None, 10), (9, 4, 4)]
 )
 def test_an_examiner_runs_a_tenth_of_a_trial_within_limits(trial_epochs: int, asked: int | None, epochs: int) -> None:
     assert ExaminerConfig(epochs=asked).num_epochs(trial_epochs) == epochs
@@ -151,6 +151,16 @@ def test_a_run_is_named_by_all_of_its_settings(config, vary) -> None:
     assert run_digest(config) == run_digest(vary())
     others = [vary(seed=4), vary(weights={"l2": 5.1}), vary(student={"lr": 0.2})]
     assert len({run_digest(one) for one in (config, *others)}) == 4
+
+
+def test_a_setting_that_a_later_version_adds_renames_no_run(config) -> None:
+    """Else a launch that it resumes would train its examiners once more, and count a student's own images."""
+    weights = make_dataclass("Weights", [("later", float, 0.0)], bases=(type(config.weights),), frozen=True, kw_only=True)
+    added = [("later", int, 7), ("weights", weights, field(default_factory=weights))]
+    newer = make_dataclass("Newer", added, bases=(type(config),), frozen=True, kw_only=True)
+    same = {item.name: getattr(config, item.name) for item in fields(config)} | {"weights": weights(**vars(config.weights))}
+    assert run_digest(newer(**same)) == run_digest(config)
+    assert run_digest(newer(**same, later=8)) != run_digest(config)
 
 
 def test_an_examiner_is_not_examined_on_its_own_images(config, teacher, probe, exam_images) -> None:
