@@ -13,7 +13,7 @@ def recipe_digest(recipe: Mapping[str, Any]) -> str:
 
 
 def stated(settings: Any) -> dict[str, Any]:
-    """What a settings object says that its class does not say by itself, nested: settings that a later version adds are not in it."""
+    """What a settings object says that its class does not by itself, nested: settings that a later version adds are not in it."""
     default = type(settings)()
     found: dict[str, Any] = {}
     for item in fields(settings):
