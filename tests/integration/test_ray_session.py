@@ -1,6 +1,7 @@
 """Ray on this machine: where its ports listen, what it refuses, and when it is asked."""
 
 import os
+import signal
 import threading
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,15 @@ def test_a_sweep_may_run_beside_the_main_thread() -> None:
     thread.start()
     thread.join()
     assert not failures
+
+
+@pytest.mark.parametrize("in_a_scripts_background", [False, True])
+def test_a_sweep_that_is_told_to_end_ends_also_where_ctrl_c_is_ignored(in_a_scripts_background: bool) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    if in_a_scripts_background:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(KeyboardInterrupt), terminating_like_ctrl_c():
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGINT, before)

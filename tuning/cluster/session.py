@@ -122,12 +122,17 @@ def is_main_thread() -> bool:
 
 @contextmanager
 def terminating_like_ctrl_c() -> Iterator[None]:
-    """SIGTERM, which clusters and service managers send, ends a sweep in order, as Ctrl-C does."""
+    """SIGTERM, which clusters and service managers send, ends a sweep in order, as Ctrl-C does.
+
+    Also where SIGINT is ignored, as in a script's background: then Tune hears it all the same, for it has a handler of its own.
+    """
     if not is_main_thread():
         yield
         return
 
     def interrupt(signum: int, frame: Any) -> None:
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+            raise KeyboardInterrupt
         os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.signal(signal.SIGTERM, interrupt)
