@@ -68,7 +68,7 @@ class StudySearch(Searcher):
         metric: str,
         sampler: BaseSampler,
         study_name: str,
-        finalists: Callable[[LaunchHistory], Sequence[FinalistRun]] = lambda history: (),
+        finalists: Callable[[LaunchHistory], Sequence[FinalistRun]] | None = None,
     ) -> None:
         super().__init__(metric=metric, mode="max")
         self.study = optuna.create_study(
@@ -123,6 +123,8 @@ class StudySearch(Searcher):
 
     def _suggest_finalist(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next run of a finalist; None while the search has not ended, `Searcher.FINISHED` where there is no more."""
+        if self._finalists_of is None:
+            return str(Searcher.FINISHED)
         if self._finalists is None:
             if self._trials.keys() - self._ended:
                 return None
@@ -234,5 +236,5 @@ def build_search(study: Study, history: LaunchHistory, journal: Journal, first: 
         metric=study.metric,
         sampler=sampler,
         study_name=study.name,
-        finalists=functools.partial(runs_to_propose, study),
+        finalists=functools.partial(runs_to_propose, study) if search.finalists else None,
     )

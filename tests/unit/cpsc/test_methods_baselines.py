@@ -595,12 +595,15 @@ def refused(method: str, weights: dict[str, float], **changes: Any) -> str:
 
 OWN = {"cpsc": {"kl": 1.0, "adversarial": 1.0, "label": 1.0}, "dafl": DAFL, "zskt": {"kl": 1.0, "adversarial": 1.0}}
 OWN |= {"dfad": DFAD, "pre_dfkd": PRE, "adi": ADI, "dfq": DFQ, "cmi": CMI}
+OWN |= {key: {"kl": 1.0, "adversarial": 1.0, "batch_statistics": 10.0, "label": 0.5} for key in ("nayer", "fast_dfkd")}
+OF_PIXELS = ("cmi", "nayer", "fast_dfkd")
+"""Methods whose generators make pixels."""
 FOREIGN = [(method, term) for method in METHODS for term in vars(LossWeights()) if term not in METHODS[method].TERMS]
 
 
 @pytest.mark.parametrize(("method", "term"), FOREIGN)
 def test_a_weight_of_a_term_that_a_method_does_not_have_is_refused(method: str, term: str) -> None:
-    message = refused(method, OWN[method] | {term: 0.25}, generator={"family": "small" if method == "cmi" else "conditional"})
+    message = refused(method, OWN[method] | {term: 0.25}, generator={"family": "small" if method in OF_PIXELS else "conditional"})
     assert message == f"weights.{term} must be 0 for method {method}, which has no such term, got 0.25"
 
 
@@ -615,6 +618,8 @@ def test_the_terms_of_each_method_are_the_published_ones() -> None:
         "adi": adversarial | {"batch_statistics", "label", "total_variation", "image_norm"},
         "dfq": adversarial | {"batch_statistics", "one_hot", "balance"},
         "cmi": adversarial | {"batch_statistics", "label", "contrast"},
+        "nayer": adversarial | {"batch_statistics", "label"},
+        "fast_dfkd": adversarial | {"batch_statistics", "label"},
     }
 
 
@@ -658,7 +663,7 @@ HAVE = {
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_a_switch_is_taken_by_the_methods_in_which_it_changes_something(method: str, switch: str) -> None:
-    changes = {"generator": {"family": "small" if method == "cmi" else "conditional"}, "switches": {switch: SWITCHES[switch]}}
+    changes = {"generator": {"family": "small" if method in OF_PIXELS else "conditional"}, "switches": {switch: SWITCHES[switch]}}
     if method in HAVE[switch]:
         check_method(configured(method, OWN[method], **changes))
     else:

@@ -216,8 +216,8 @@ def test_a_resumed_search_asks_for_unfinished_trials_first_under_their_numbers_w
     done = [past(0, {9: 0.7}, Outcome.COMPLETED), past(2, {1: 0.1}, Outcome.PRUNED)]
     search = new_search(study, history_of(*unfinished, *done))
     first, second, third = (propose(search, trial_id) for trial_id in "abc")
-    assert first == {"number": 1, "point": unfinished[0].point, "restore": ["c", "b"]}
-    assert second == {"number": 3, "point": unfinished[1].point, "restore": []}
+    assert first == {"number": 1, "point": unfinished[0].point, "restore": ["c", "b"], "finalist_of": None}
+    assert second == {"number": 3, "point": unfinished[1].point, "restore": [], "finalist_of": None}
     assert third["number"] == 4
     assert third["point"] not in study.start, "all four starting points were proposed before"
 
