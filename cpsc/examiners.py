@@ -16,12 +16,12 @@ from torch import Tensor
 
 from cpsc import checkpoint
 from cpsc.config import DistillConfig
-from cpsc.digests import recipe_digest, stated
+from cpsc.digests import recipe_digest
 from cpsc.errors import CheckpointError
 from cpsc.kinds import of_stated_kinds
 from cpsc.marks import Marks
 from cpsc.rng import stream
-from cpsc.rules import FORBID_UNKNOWN, require
+from cpsc.rules import FORBID_UNKNOWN, changed_fields, require
 from cpsc.teacher import Teacher
 
 KIND = "file of examiners' images"
@@ -66,7 +66,7 @@ def run_digest(config: DistillConfig) -> str:
 
     A launch that is resumed by a version with more settings knows its own examiners still.
     """
-    return recipe_digest(stated(config))
+    return recipe_digest(changed_fields(config))
 
 
 @dataclass(frozen=True, kw_only=True)

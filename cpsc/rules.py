@@ -1,7 +1,7 @@
 """Rules that settings are checked against on construction, each broken one told in one line."""
 
 import sys
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from cpsc.errors import ConfigError
@@ -37,6 +37,11 @@ def rising_epochs(path: str, epochs: tuple[int, ...]) -> None:
 
 
 def changed_fields(section: Any) -> dict[str, Any]:
-    """Fields of a settings object that differ from their defaults."""
-    defaults = asdict(type(section)())
-    return {name: value for name, value in asdict(section).items() if value != defaults[name]}
+    """Fields of a settings object that differ from their defaults, those of sections in it nested."""
+    default = type(section)()
+    found: dict[str, Any] = {}
+    for item in fields(section):
+        value = getattr(section, item.name)
+        if value != getattr(default, item.name):
+            found[item.name] = changed_fields(value) if is_dataclass(value) else value
+    return found

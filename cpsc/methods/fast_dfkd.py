@@ -2,15 +2,10 @@
 
 from cpsc.config import DistillConfig
 from cpsc.methods.base import Settings
-from cpsc.methods.pooled import PooledMethod
-from cpsc.methods.published_settings import NO_TERMS, TOOLBOX_STUDENT
+from cpsc.methods.pooled import POOLED, PooledMethod
 from cpsc.synthesis import InvertedByMetaGenerator, MetaGeneratorConfig
 
 ORIGINAL: Settings = {
-    "epochs": 220,
-    "distillation_temperature": 20.0,
-    "weights": NO_TERMS | {"kl": 1.0, "adversarial": 1.33, "batch_statistics": 10.0, "label": 0.5},
-    "student": {**TOOLBOX_STUDENT, "lr": 0.2, "final_lr_fraction": 1e-3},
     "generator": {"family": "small", "latent_dim": 256, "lr": 2e-3, "decay_lr": False},
     "schedule": {
         "iterations": 1,
@@ -31,7 +26,11 @@ class FastDfkd(PooledMethod):
 
     SECTIONS = {"meta_generator": MetaGeneratorConfig}
     SYNTHESIS = InvertedByMetaGenerator
-    PRESETS = {"original": (ORIGINAL,), "five_steps": (ORIGINAL, FIVE_STEPS), "two_steps": (ORIGINAL, TWO_STEPS)}
+    PRESETS = {
+        "original": (POOLED, ORIGINAL),
+        "five_steps": (POOLED, ORIGINAL, FIVE_STEPS),
+        "two_steps": (POOLED, ORIGINAL, TWO_STEPS),
+    }
 
     @staticmethod
     def statistics_momentum(config: DistillConfig) -> float:

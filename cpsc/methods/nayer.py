@@ -2,15 +2,11 @@
 
 from cpsc.config import DistillConfig
 from cpsc.methods.base import Settings
-from cpsc.methods.pooled import PooledMethod
-from cpsc.methods.published_settings import CIFAR_100, NO_TERMS, TINY_IMAGENET, TOOLBOX_STUDENT
+from cpsc.methods.pooled import POOLED, PooledMethod
+from cpsc.methods.published_settings import CIFAR_100, TINY_IMAGENET
 from cpsc.synthesis import InvertedByNoisyLayer, NoisyLayerConfig
 
 ORIGINAL: Settings = {
-    "epochs": 220,
-    "distillation_temperature": 20.0,
-    "weights": NO_TERMS | {"kl": 1.0, "adversarial": 1.33, "batch_statistics": 10.0, "label": 0.5},
-    "student": {**TOOLBOX_STUDENT, "lr": 0.2, "final_lr_fraction": 1e-3},
     "generator": {"family": "small", "latent_dim": 1000, "lr": 4e-3, "decay_lr": False},
     "schedule": {
         "iterations": 1,
@@ -43,7 +39,7 @@ class Nayer(PooledMethod):
 
     SECTIONS = {"noisy_layer": NoisyLayerConfig}
     SYNTHESIS = InvertedByNoisyLayer
-    PRESETS = {"original": (ORIGINAL,)}
+    PRESETS = {"original": (POOLED, ORIGINAL)}
     BY_CLASSES = {"original": ((CIFAR_100, OF_CIFAR_100), (TINY_IMAGENET, OF_TINY_IMAGENET))}
 
     @staticmethod

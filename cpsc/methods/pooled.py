@@ -10,8 +10,17 @@ from cpsc.losses.distillation import decision_kl, distillation_kl
 from cpsc.losses.label import label_cross_entropy
 from cpsc.losses.statistics import batch_statistics_distance
 from cpsc.memory import StatisticsMemory
-from cpsc.methods.base import AbstractMethod, BatchOutputs, Terms, active, computed
+from cpsc.methods.base import AbstractMethod, BatchOutputs, Settings, Terms, active, computed
+from cpsc.methods.published_settings import NO_TERMS, TOOLBOX_STUDENT
 from cpsc.statistics import ChannelStatistics, batch_norm_layers, num_norm_channels
+
+POOLED: Settings = {
+    "epochs": 220,
+    "distillation_temperature": 20.0,
+    "weights": NO_TERMS | {"kl": 1.0, "adversarial": 1.33, "batch_statistics": 10.0, "label": 0.5},
+    "student": {**TOOLBOX_STUDENT, "lr": 0.2, "final_lr_fraction": 1e-3},
+}
+"""What lies under the published settings of both."""
 
 
 class PooledMethod(AbstractMethod):

@@ -2,7 +2,9 @@
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,7 @@ from cpsc.config import DistillConfig
 from cpsc.data.dataset import augment
 from cpsc.device import place
 from cpsc.errors import ConfigError
-from cpsc.generator import FAMILIES, Generator, initialise
+from cpsc.generator import FAMILIES, Family, Generator, initialise
 from cpsc.memory import ImagePool
 from cpsc.optimizers import Adam
 from cpsc.rng import derive_seed, seeded_init
@@ -23,7 +25,6 @@ from cpsc.synthesis.base import AbstractSynthesis, Batch, Stateful
 
 PLENTY = 4
 """Of the pool's newest images, for each that is to be shown."""
-PIXEL_FAMILIES = ("small", "large")
 PIXELS_ONLY = {"jitter", "flip", "clip", "clip_noise"}
 """Of `inversion`, what a generator's images, whose views are crops, have not."""
 
@@ -193,64 +194,97 @@ class InvertedBatches(AbstractInversion):
             self._holder[0].clamp_(black, white)
 
 
-class InvertedByGenerator(AbstractInversion):
-    """A generator, drawn anew for each batch, and its latents are optimised: CMI. Fang et al. 2021 (arXiv:2105.08584), alg. 1.
+class AbstractGeneratorInversion(AbstractInversion):
+    """A generator's pixels are the batch; the networks see a random crop of each."""
 
-    The networks see a random crop of each image; a second, stretched crop is the local view.
-    """
+    PIXEL_FAMILIES: ClassVar[tuple[str, ...]] = ("small", "large")
+    """The families of generators that it takes."""
 
     def _set_up(self) -> None:
         super()._set_up()
-        config, teacher = self._config, self._teacher
-        self._family = FAMILIES[config.generator.family]
-        with seeded_init(config.seed, "generator"):
-            generator = Generator(
-                self._family,
-                latent_dim=config.generator.latent_dim,
-                width=config.generator.width,
-                channels=teacher.channels,
-                image_size=teacher.image_size,
-                normalisation=teacher.normalisation,
-            )
-        self._template: Generator = generator  # on the CPU, where the same seed draws the same weights for every device
-        self._generator: Generator = copy.deepcopy(generator)
-        place(self._generator, self._device).train().requires_grad_(False)
-        latents = torch.zeros(config.schedule.batch_size, config.generator.latent_dim, device=self._device)
-        self._latents = nn.ParameterList([nn.Parameter(latents, requires_grad=False)])
         self._init_rng = self._streams.named("inits", "cpu")
         self._images = torch.empty(0)
 
     @classmethod
     def check(cls, config: DistillConfig) -> None:
-        family = config.generator.family
-        if family not in PIXEL_FAMILIES:
-            raise ConfigError(
-                f"generator.family must be one of {', '.join(PIXEL_FAMILIES)} for method {config.method}, got {family!r}"
-            )
+        family, known = config.generator.family, cls.PIXEL_FAMILIES
+        if family not in known:
+            rule = f"one of {', '.join(known)}" if len(known) > 1 else known[0]
+            raise ConfigError(f"generator.family must be {rule} for method {config.method}, got {family!r}")
         if unused := changed_fields(config.inversion).keys() & PIXELS_ONLY:
             raise ConfigError(f"inversion.{min(unused)} must be left out for method {config.method}, whose views are crops")
         super().check(config)
+
+    def batch(self) -> Batch:
+        inversion, normalisation = self._config.inversion, self._teacher.normalisation
+        pixels = self._pixels().float()
+        seen = augment(pixels, crop_padding=inversion.crop_padding, flip=inversion.mirror, rng=self._view_rng)
+        local = self._local_view(pixels)
+        plain = normalisation.from_unit(pixels)
+        self._images = plain.detach()
+        return Batch(normalisation.from_unit(seen), self._labels, plain, None if local is None else normalisation.from_unit(local))
+
+    @abstractmethod
+    def _pixels(self) -> Tensor:
+        """What the generator makes now, in [0, 1], [B, K, H, W]."""
+
+    def _local_view(self, pixels: Tensor) -> Tensor | None:
+        """A second view of `pixels`, for methods that compare views."""
+        del pixels
+        return None
+
+    def _plain(self) -> Tensor:
+        return self._images
+
+    def _new_generator(self, family: Family) -> Generator:
+        """On the CPU, where the same seed draws the same weights for every device."""
+        config, teacher = self._config.generator, self._teacher
+        return Generator(
+            family,
+            latent_dim=config.latent_dim,
+            width=config.width,
+            channels=teacher.channels,
+            image_size=teacher.image_size,
+            normalisation=teacher.normalisation,
+        )
+
+    @contextmanager
+    def _drawing_anew(self) -> Iterator[None]:
+        """Layers draw their weights from the global generator: each time it has another seed, from this run's own stream."""
+        number = int(torch.randint(2**31, (), generator=self._init_rng))
+        with seeded_init(derive_seed(self._config.seed, "inits"), str(number)):
+            yield
+
+
+class InvertedByGenerator(AbstractGeneratorInversion):
+    """A generator, drawn anew for each batch, and its latents are optimised: CMI. Fang et al. 2021 (arXiv:2105.08584), alg. 1.
+
+    A stretched crop is the local view.
+    """
+
+    def _set_up(self) -> None:
+        super()._set_up()
+        config = self._config
+        self._family = FAMILIES[config.generator.family]
+        with seeded_init(config.seed, "generator"):
+            self._template = self._new_generator(self._family)
+        self._generator: Generator = copy.deepcopy(self._template)
+        place(self._generator, self._device).train().requires_grad_(False)
+        latents = torch.zeros(config.schedule.batch_size, config.generator.latent_dim, device=self._device)
+        self._latents = nn.ParameterList([nn.Parameter(latents, requires_grad=False)])
 
     @property
     def _makers(self) -> tuple[nn.Module, ...]:
         return (self._generator, self._latents)
 
-    def batch(self) -> Batch:
-        inversion, normalisation = self._config.inversion, self._teacher.normalisation
-        pixels = self._generator.raw(self._latents[0]).float()
-        seen = augment(pixels, crop_padding=inversion.crop_padding, flip=inversion.mirror, rng=self._view_rng)
-        local = random_resized_crop(pixels, mirror=inversion.mirror, rng=self._view_rng)
-        plain = normalisation.from_unit(pixels)
-        self._images = plain.detach()
-        return Batch(normalisation.from_unit(seen), self._labels, plain, normalisation.from_unit(local))
+    def _pixels(self) -> Tensor:
+        return self._generator.raw(self._latents[0])
+
+    def _local_view(self, pixels: Tensor) -> Tensor:
+        return random_resized_crop(pixels, mirror=self._config.inversion.mirror, rng=self._view_rng)
 
     def _restart(self) -> None:
         self._latents[0].data.normal_(generator=self._latent_rng)
-        # Layers draw their weights from the global generator: each turn gives it a seed from this run's own stream.
-        turn = int(torch.randint(2**31, (), generator=self._init_rng))
-        with seeded_init(derive_seed(self._config.seed, "inits"), str(turn)):
+        with self._drawing_anew():
             initialise(self._template, self._family)
         self._generator.load_state_dict(self._template.state_dict())
-
-    def _plain(self) -> Tensor:
-        return self._images

@@ -10,16 +10,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from cpsc.config import DistillConfig
-from cpsc.data.dataset import augment
 from cpsc.device import place
 from cpsc.errors import ConfigError
 from cpsc.generator import Generator
 from cpsc.kinds import of_stated_kinds
 from cpsc.optimizers import Adam, AdamOnGiven
-from cpsc.rng import derive_seed, seeded_init
-from cpsc.rules import FORBID_UNKNOWN, changed_fields, positive, require
-from cpsc.synthesis.base import Batch, Stateful
-from cpsc.synthesis.inverted import PIXELS_ONLY, AbstractInversion
+from cpsc.rng import seeded_init
+from cpsc.rules import FORBID_UNKNOWN, positive, require
+from cpsc.synthesis.base import Stateful
+from cpsc.synthesis.inverted import AbstractGeneratorInversion
 from cpsc.synthesis.noisy_layer import FAMILY
 
 REPTILE_SCALE = 67.0
@@ -64,26 +63,20 @@ class _Turns:
         self.number = int(state["number"])
 
 
-class InvertedByMetaGenerator(AbstractInversion):
+class InvertedByMetaGenerator(AbstractGeneratorInversion):
     """A copy of the meta-generator and latents of its own make a batch, from which the meta-generator learns: FastDFKD, alg. 1.
 
     Its batch norms' running statistics stay as they were drawn: nothing reads them.
     """
 
+    PIXEL_FAMILIES = ("small",)
+
     def _set_up(self) -> None:
         super()._set_up()
-        config, teacher = self._config, self._teacher
+        config = self._config
         self._settings = config.section(MetaGeneratorConfig)
         with seeded_init(config.seed, "generator"):
-            generator = Generator(
-                FAMILY,
-                latent_dim=config.generator.latent_dim,
-                width=config.generator.width,
-                channels=teacher.channels,
-                image_size=teacher.image_size,
-                normalisation=teacher.normalisation,
-            )
-        self._meta: Generator = generator
+            self._meta = self._new_generator(FAMILY)
         place(self._meta, self._device).train().requires_grad_(False)
         self._generator: Generator = copy.deepcopy(self._meta)
         latents = torch.zeros(config.schedule.batch_size, config.generator.latent_dim, device=self._device)
@@ -98,15 +91,9 @@ class InvertedByMetaGenerator(AbstractInversion):
             parameter.register_post_accumulate_grad_hook(_adding_to(total))
             parameter.requires_grad_(False)
         self._turns = _Turns()
-        self._init_rng = self._streams.named("inits", "cpu")
-        self._images = torch.empty(0)
 
     @classmethod
     def check(cls, config: DistillConfig) -> None:
-        if config.generator.family != "small":
-            raise ConfigError(f"generator.family must be small for method {config.method}, got {config.generator.family!r}")
-        if unused := changed_fields(config.inversion).keys() & PIXELS_ONLY:
-            raise ConfigError(f"inversion.{min(unused)} must be left out for method {config.method}, whose views are crops")
         if config.precision == "fp16":
             raise ConfigError(f"precision must not be fp16 for method {config.method}, whose meta-gradients are not scaled")
         super().check(config)
@@ -122,15 +109,6 @@ class InvertedByMetaGenerator(AbstractInversion):
     def begin_epoch(self, epoch: int, *, lr: float) -> None:
         super().begin_epoch(epoch, lr=lr)
         self._meta_optimizer.param_groups[0]["lr"] = self._meta_lr
-
-    def batch(self) -> Batch:
-        inversion, normalisation = self._config.inversion, self._teacher.normalisation
-        self._steps += 1
-        pixels = self._generator.raw(self._latents[0]).float()
-        seen = augment(pixels, crop_padding=inversion.crop_padding, flip=inversion.mirror, rng=self._view_rng)
-        plain = normalisation.from_unit(pixels)
-        self._images = plain.detach()
-        return Batch(normalisation.from_unit(seen), self._labels, plain)
 
     def optimizers(self) -> Sequence[Optimizer]:
         is_last = self._steps == self._config.schedule.generator_steps
@@ -160,8 +138,9 @@ class InvertedByMetaGenerator(AbstractInversion):
         ]
         return Adam(groups, betas=(self._config.generator.beta1, self._config.generator.beta2), fused=True)
 
-    def _plain(self) -> Tensor:
-        return self._images
+    def _pixels(self) -> Tensor:
+        self._steps += 1
+        return self._generator.raw(self._latents[0])
 
     @torch.no_grad()
     def _meta_gradients(self) -> Sequence[Tensor]:
@@ -174,8 +153,7 @@ class InvertedByMetaGenerator(AbstractInversion):
     @torch.no_grad()
     def _redraw(self) -> None:
         """As the published code does: the norm's scale, too, is drawn around 0."""
-        turn = int(torch.randint(2**31, (), generator=self._init_rng))
-        with seeded_init(derive_seed(self._config.seed, "inits"), str(turn)):
+        with self._drawing_anew():
             module: nn.Linear | nn.BatchNorm2d
             for module in (self._meta.project, self._meta.norm0):
                 module.weight.copy_(torch.randn(module.weight.shape) * REDRAWN_DEVIATION)

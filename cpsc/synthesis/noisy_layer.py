@@ -9,16 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from cpsc.config import DistillConfig
-from cpsc.data.dataset import Normalisation, augment
 from cpsc.device import place
 from cpsc.errors import ConfigError
 from cpsc.generator import FAMILIES, Generator, initialise
 from cpsc.kinds import of_stated_kinds
-from cpsc.rng import derive_seed, seeded_init
+from cpsc.rng import seeded_init
 from cpsc.rules import FORBID_UNKNOWN, changed_fields, positive, require
-from cpsc.synthesis.base import Batch, Stateful
+from cpsc.synthesis.base import Stateful
 from cpsc.synthesis.class_inputs import Kind, class_inputs
-from cpsc.synthesis.inverted import PIXELS_ONLY, AbstractInversion
+from cpsc.synthesis.inverted import AbstractGeneratorInversion
 
 FAMILY = replace(FAMILIES["small"], normal_init=None)
 """CMI's small generator, its weights drawn as PyTorch draws them."""
@@ -86,25 +85,12 @@ class NoisyLayerGenerator(nn.Module):
     `inputs`: [C, d]; `latent_dim`: what comes out of the noisy layers. NAYER, Tran et al. 2024 (arXiv:2310.00258), sec. 3.
     """
 
-    def __init__(
-        self,
-        inputs: Tensor,
-        *,
-        batch_size: int,
-        latent_dim: int,
-        width: int,
-        channels: int,
-        image_size: int,
-        normalisation: Normalisation,
-    ) -> None:
+    def __init__(self, inputs: Tensor, body: Generator, *, batch_size: int, latent_dim: int) -> None:
         super().__init__()
         num_classes, dim = inputs.shape
         self.register_buffer("inputs", inputs, persistent=False)
         self.inputs: Tensor
         self.noisy = NoisyLayers(num_rows=batch_size, block=num_classes, in_dim=dim, out_dim=latent_dim)
-        body = Generator(
-            FAMILY, latent_dim=latent_dim, width=width, channels=channels, image_size=image_size, normalisation=normalisation
-        )
         self.lasting = Lasting(nn.BatchNorm1d(dim), body)
 
     def forward(self, labels: Tensor) -> Tensor:
@@ -112,39 +98,34 @@ class NoisyLayerGenerator(nn.Module):
         return self.lasting.body.raw(self.noisy(self.lasting.norm(self.inputs[labels])))
 
 
-class InvertedByNoisyLayer(AbstractInversion):
+class InvertedByNoisyLayer(AbstractGeneratorInversion):
     """A batch is made by noisy layers of its own and a generator that goes on, until its life is over: NAYER, alg. 1.
 
     Each class has its turn in every block of rows: whole rounds of all classes, then as many random ones as are left.
     """
 
+    PIXEL_FAMILIES = ("small",)
+
     def _set_up(self) -> None:
         super()._set_up()
-        config, teacher = self._config, self._teacher
+        config = self._config
         settings = config.section(NoisyLayerConfig)
         with seeded_init(config.seed, "generator"):
             generator = NoisyLayerGenerator(
-                class_inputs(settings.class_inputs, teacher, seed=config.seed),
+                class_inputs(settings.class_inputs, self._teacher, seed=config.seed),
+                self._new_generator(FAMILY),
                 batch_size=config.schedule.batch_size,
                 latent_dim=config.generator.latent_dim,
-                width=config.generator.width,
-                channels=teacher.channels,
-                image_size=teacher.image_size,
-                normalisation=teacher.normalisation,
             )
         self._template = copy.deepcopy(generator.lasting)  # on the CPU, where the same seed draws the same weights for every device
         self._generator: NoisyLayerGenerator = generator
         place(self._generator, self._device).train().requires_grad_(False)
-        self._init_rng = self._streams.named("inits", "cpu")
         self._life = settings.life
-        self._images = torch.empty(0)
 
     @classmethod
     def check(cls, config: DistillConfig) -> None:
-        if config.generator.family != "small":
-            raise ConfigError(f"generator.family must be small for method {config.method}, got {config.generator.family!r}")
-        if unused := changed_fields(config.inversion).keys() & (PIXELS_ONLY | {"labels"}):
-            raise ConfigError(f"inversion.{min(unused)} must be left out for method {config.method}, which does not have it")
+        if "labels" in changed_fields(config.inversion):
+            raise ConfigError(f"inversion.labels must be left out for method {config.method}, which has rounds of all classes")
         super().check(config)
 
     @property
@@ -156,22 +137,15 @@ class InvertedByNoisyLayer(AbstractInversion):
         if epoch > 1 and (epoch - 1) % self._life == 0:
             self._draw_generator()
 
-    def batch(self) -> Batch:
-        inversion, normalisation = self._config.inversion, self._teacher.normalisation
-        pixels = self._generator(self._labels).float()
-        seen = augment(pixels, crop_padding=inversion.crop_padding, flip=inversion.mirror, rng=self._view_rng)
-        plain = normalisation.from_unit(pixels)
-        self._images = plain.detach()
-        return Batch(normalisation.from_unit(seen), self._labels, plain)
-
     def parts(self) -> Mapping[str, Stateful]:
         return {**super().parts(), "generator": self._generator.lasting}
 
     def _restart(self) -> None:
         self._generator.noisy.draw(self._latent_rng)
 
-    def _plain(self) -> Tensor:
-        return self._images
+    def _pixels(self) -> Tensor:
+        pixels: Tensor = self._generator(self._labels)
+        return pixels
 
     def _draw_labels(self) -> Tensor:
         size, classes = self._config.schedule.batch_size, self._teacher.num_classes
@@ -179,9 +153,7 @@ class InvertedByNoisyLayer(AbstractInversion):
         return torch.cat([rounds, torch.randint(classes, (size % classes,), device=self._device, generator=self._label_rng)])
 
     def _draw_generator(self) -> None:
-        # Layers draw their weights from the global generator: each life gives it a seed from this run's own stream.
-        life = int(torch.randint(2**31, (), generator=self._init_rng))
-        with seeded_init(derive_seed(self._config.seed, "inits"), str(life)):
+        with self._drawing_anew():
             self._template.norm.reset_parameters()
             initialise(self._template.body, FAMILY)
         self._generator.lasting.load_state_dict(self._template.state_dict())

@@ -27,6 +27,10 @@ class FinalistConfig(BaseModel):
     def num_runs(self) -> int:
         return self.top * self.seeds
 
+    def length(self, epochs: int) -> int:
+        """Epochs of a run, in a study whose trials have `epochs`."""
+        return self.epochs or epochs
+
 
 def finalist_points(point: Point, finalists: FinalistConfig, seed: int) -> list[dict[str, Any]]:
     """The points of a finalist's runs: `point`, as searched trials have it, under the seeds that follow upon `seed`, theirs."""

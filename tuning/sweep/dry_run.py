@@ -61,7 +61,7 @@ def _finalists(study: Study) -> list[str]:
     finalists = study.search.finalists
     if finalists is None:
         return []
-    epochs = finalists.epochs or study.config.epochs
+    epochs = finalists.length(study.config.epochs)
     return [
         f"after them {finalists.num_runs} runs of {epochs} epochs: the best {finalists.top} points under "
         f"{finalists.seeds} new seeds each, by whose mean the student is chosen"

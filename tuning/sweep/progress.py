@@ -29,9 +29,11 @@ class SweepProgress(Callback):
         quiet: bool,
         finalists: FinalistConfig | None = None,
     ) -> None:
-        num_finalists = finalists.num_runs if finalists else 0
-        self._num_trials, self._epochs, self._metric, self._quiet = num_trials + num_finalists, epochs, metric, quiet
-        self._total_worth = num_trials + num_finalists * ((finalists and finalists.epochs) or epochs) / epochs
+        self._num_trials, self._epochs, self._metric, self._quiet = num_trials, epochs, metric, quiet
+        self._total_worth = float(num_trials)
+        if finalists is not None:
+            self._num_trials += finalists.num_runs
+            self._total_worth += finalists.num_runs * finalists.length(epochs) / epochs
         # Of a large study the bar must not count all trials at each result.
         self._under_way: dict[int, int] = {}
         self._ended = {number: trial.outcome for number, trial in history.trials.items() if trial.is_over}

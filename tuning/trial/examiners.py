@@ -10,12 +10,13 @@ from torch import Tensor
 
 from cpsc import checkpoint
 from cpsc.device import resolve_device
-from cpsc.digests import recipe_digest, stated
+from cpsc.digests import recipe_digest
 from cpsc.distiller import STATE_VERSION, Distiller
 from cpsc.errors import CheckpointError
 from cpsc.examiners import ExamImages, run_digest
 from cpsc.measurement import Measurement
 from cpsc.probe import ProbeSet
+from cpsc.rules import changed_fields
 from cpsc.teacher import Teacher
 from tuning.storage import Storage
 from tuning.study import Study, build_config
@@ -64,11 +65,11 @@ def examiners_folder(study: Study, teacher: Teacher) -> str:
     recipe = {
         "version": STATE_VERSION,  # of an epoch's parts, which trials take over
         "base": asdict(study.base),
-        "config": stated(study.config),
+        "config": changed_fields(study.config),
         "space": {path: str(domain) for path, domain in study.space.items()},
         "start": study.start,
         "seed": study.search.seed,
-        "examiners": stated(study.examiners),
+        "examiners": changed_fields(study.examiners),
     }
     return f"{FOLDER}/{teacher.digest[:12]}-{recipe_digest(to_plain(recipe))}"
 
