@@ -16,6 +16,9 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Annealing = Literal["cosine", "milestones"]
 T = TypeVar("T")
 
+MOST_RECALLED = 64
+"""Images of a memory in a student batch, for each new one."""
+
 IMAGE_SECTIONS = ("replay", "inversion")
 """Sections of `DistillConfig` that a method has or not by how its images are made."""
 
@@ -78,6 +81,9 @@ class StudentConfig:
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     arch: str = "resnet18"
+    initial: Literal["random", "selected"] = "random"
+    """First weights: drawn; or selected from the teacher's own, of whose family the student is a smaller one (Xu et al. 2024,
+    arXiv:2311.18823)."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float = 0.1
     momentum: float = 0.9
@@ -212,17 +218,26 @@ class ScheduleConfig:
 @dataclass(frozen=True, kw_only=True)
 @of_stated_kinds("replay")
 class ReplayConfig:
-    """PRE-DFKD's memory: a variational autoencoder that imitates all earlier images, for any method with a generator.
+    """Memory of earlier images for the student, for any method with a generator.
 
-    Binici et al. 2022 (arXiv:2201.03019), sec. 3, with the values of the published code.
+    `vae`: PRE-DFKD's, a variational autoencoder that imitates them all; Binici et al. 2022 (arXiv:2201.03019), sec. 3, with the
+    values of the published code. `images`: MB-DFKD's, some of them as they are; Binici et al. 2022 (arXiv:2108.05698).
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
-    kind: Literal["none", "vae"] = "none"
-    latent_dim: int = 1000
+    kind: Literal["none", "vae", "images"] = "none"
     fraction: float = 0.125
-    """Memory images in a student batch, as a share of the new ones."""
+    """Memory images in a student batch, as a share of the new ones, of `images` also a multiple."""
+    capacity: int = 1280
+    """`images`: how many are kept at most; beyond it the oldest go."""
+    every_epochs: int = 5
+    """`images`: after the first epoch, and every so many epochs from then on, as many of the last batch's as a batch recalls are
+    kept; 0: all new ones of every batch."""
+    answers: Literal["asked", "kept"] = "asked"
+    """`images`: whether the teacher is asked about them each time, or its answers are kept with them, which saves its passes."""
+    latent_dim: int = 1000
+    """This and all below of the autoencoder."""
     updates: int = 4
     """Student steps of an iteration after which the autoencoder is updated, the first ones."""
     lr: float = 5e-4
@@ -237,7 +252,10 @@ class ReplayConfig:
     def __post_init__(self) -> None:
         positive("replay.latent_dim", self.latent_dim)
         at_most("replay.latent_dim", self.latent_dim, 65_536)
-        require(0 < self.fraction <= 1, "replay.fraction", self.fraction, "in (0, 1]")
+        most = MOST_RECALLED if self.kind == "images" else 1
+        require(0 < self.fraction <= most, "replay.fraction", self.fraction, f"in (0, {most}]")
+        require(1 <= self.capacity <= 100_000_000, "replay.capacity", self.capacity, "in 1..100000000")
+        non_negative("replay.every_epochs", self.every_epochs)
         for name in ("lr", "refine_lr"):
             positive(f"replay.{name}", getattr(self, name))
         for name in ("updates", "balance", "latent_kl"):

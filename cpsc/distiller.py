@@ -14,17 +14,17 @@ from cpsc.device import DTYPES, autocast, peak_memory, place, resolve_precision
 from cpsc.errors import CheckpointError, ConfigError, DivergedError
 from cpsc.examiners import ExamImages, balanced, run_digest
 from cpsc.execution import PLAIN, compiled
-from cpsc.generative_replay import Replay
 from cpsc.history import RunHistory
 from cpsc.loop import run_epoch
 from cpsc.marks import Marks
 from cpsc.measurement import Measurement, Metrics
-from cpsc.methods import check_method, method_class
+from cpsc.methods import check_method, feature_dim, method_class
 from cpsc.metrics import predict
-from cpsc.models import build_model
+from cpsc.models import build_model, selected_weights
 from cpsc.observation import BatchViews
 from cpsc.phases import Phases
 from cpsc.probe import ProbeSet
+from cpsc.replay import AbstractReplay, GenerativeReplay, ImageReplay
 from cpsc.rng import RandomStreams, seeded_init
 from cpsc.selection import CURVES
 from cpsc.synthesis import GeneratedImages
@@ -97,6 +97,7 @@ class Distiller:
             check_each_iteration=self.device.type == "cpu",
             diverged_above=self.config.diverged_above,
         )
+        self._phases.end_epoch(self.epoch)
         metrics |= self._phases.figures() | {"replay_bytes": float(self.num_stored_bytes)}
         return metrics | {"epoch": self.epoch, "train_s": time.perf_counter() - started} | self._phases.learning_rates(self.epoch)
 
@@ -257,6 +258,8 @@ class Distiller:
         asked = self._measurement.network_in(precision)
         with seeded_init(config.seed, "student"):
             student = build_model(config.student.arch, num_classes=teacher.num_classes, channels=teacher.channels)
+        if config.student.initial == "selected":
+            student.load_state_dict(selected_weights(teacher.state, student))
         self.student = place(student, self.device).train().requires_grad_(False)  # each phase enables its own
         with seeded_init(config.seed, "method"):
             method = method_class(config.method)(config, teacher=asked, student=self.student)
@@ -266,9 +269,7 @@ class Distiller:
         self.synthesis = self.method.SYNTHESIS(
             config, teacher, self._rng, self.device, heads=self.method.generator_heads, generate=execution.generate
         )
-        self.replay = None
-        if config.replay.kind == "vae":
-            self.replay = Replay(config, teacher, self.teacher, self._rng, self.device)
+        self.replay = self._new_replay(teacher)
         recorder = self._measurement.recorder_in(precision) if self.method.needs_statistics else None
         views = BatchViews(asked, self.student, self.method, recorder=recorder, execution=execution, dtype=DTYPES.get(precision))
         self._autocast = autocast(precision, self.device)
@@ -284,6 +285,14 @@ class Distiller:
             device=self.device,
             needs_scaling=precision == "fp16",
         )
+
+    def _new_replay(self, teacher: Teacher) -> AbstractReplay | None:
+        config = self.config
+        if config.replay.kind == "vae":
+            return GenerativeReplay(config, teacher, self.teacher, self._rng, self.device)
+        if config.replay.kind == "images":
+            return ImageReplay(config, teacher, num_features=feature_dim(self.teacher), streams=self._rng, device=self.device)
+        return None
 
 
 def _check_entries(state: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from cpsc.losses.attention import attention_map
 from cpsc.methods import AbstractMethod, BatchOutputs, num_input_channels, stages
 from cpsc.methods.base import NO_OUTPUT
 from cpsc.models import Output
+from cpsc.replay import Recalled
 from cpsc.statistics import ChannelStatistics, StatisticsRecorder, channel_means, recorded
 from cpsc.synthesis import Batch
 
@@ -71,12 +72,20 @@ class BatchViews:
             return self._forward(self._student, images)
         return _float(self._execution.forward_with(self._student, self._student_weights, images))
 
-    def student_view(self, images: Tensor, labels: Tensor | None) -> BatchOutputs:
-        """With a graph to the student alone. Images without a label, as all that are remembered, count as what the teacher says."""
-        teacher, wanted = self._teacher_output(images)
+    def student_view(self, images: Tensor, labels: Tensor | None, recalled: Recalled | None = None) -> BatchOutputs:
+        """With a graph to the student alone, of `images` and then what is recalled.
+
+        Images without a label, as all that are remembered, count as what the teacher says. It is not asked again about those with
+        which its answers were kept.
+        """
+        seen = images if recalled is None else torch.cat([images, recalled.images])
+        kept = None if recalled is None else recalled.answers
+        teacher, wanted = self._teacher_output(seen if kept is None else images)
+        if kept is not None:
+            teacher = teacher.joined(kept)
         layers = self._compared(0)
         with recorded(layers, _attention, outputs=True) as maps:
-            student = self._forward(self._student, images, layers)
+            student = self._forward(self._student, seen, layers)
         compared = _all_ran(maps)
         if [len(one[0]) for one in compared] != [len(one[0]) for one in wanted]:
             raise ConfigError("weights.attention: the stages of teacher and student differ in size, set it to 0")

@@ -9,13 +9,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from cpsc.config import DistillConfig, StudentConfig
-from cpsc.generative_replay import Replay
 from cpsc.loop import Phase
 from cpsc.measurement import Metrics
 from cpsc.methods import AbstractMethod, Terms
 from cpsc.metrics import class_balance
 from cpsc.observation import BatchViews
 from cpsc.optimizers import SGD, Adam
+from cpsc.replay import AbstractReplay
 from cpsc.schedule import generator_lr, student_lr
 from cpsc.synthesis.base import AbstractSynthesis, Stateful
 
@@ -34,7 +34,7 @@ class Phases:
         student: nn.Module,
         method: AbstractMethod,
         synthesis: AbstractSynthesis,
-        replay: Replay | None,
+        replay: AbstractReplay | None,
         views: BatchViews,
         autocast: Callable[[], AbstractContextManager[object]],
         num_classes: int,
@@ -46,9 +46,10 @@ class Phases:
         self._class_counts = torch.zeros(num_classes, device=device)
         self._agreed = torch.zeros((), device=device)
         self._student_optimizer = new_student_optimizer(config.student, student.parameters())
-        scaled = ("student", "generator") if replay is None else ("student", "generator", "replay")
+        trained = None if replay is None or not replay.weights else replay
+        scaled = ("student", "generator") if trained is None else ("student", "generator", "replay")
         self._scalers = {name: torch.amp.GradScaler(device.type, enabled=needs_scaling) for name in scaled}
-        self._replay_optimizer = None if replay is None else Adam(replay.parameters(), lr=config.replay.lr, fused=True)
+        self._replay_optimizer = None if trained is None else Adam(trained.parameters(), lr=config.replay.lr, fused=True)
 
     def begin_epoch(self, epoch: int) -> list[Phase]:
         """Set the rates of `epoch`, from 1, and begin its figures anew -> the phases of each of its iterations, in their order."""
@@ -58,6 +59,11 @@ class Phases:
         self._student_optimizer.param_groups[0]["lr"] = rates["student_lr"]
         self._synthesis.begin_epoch(epoch, lr=rates["generator_lr"])
         return self._turns(epoch)
+
+    def end_epoch(self, epoch: int) -> None:
+        """`epoch` is over."""
+        if self._replay is not None:
+            self._replay.end_epoch(epoch)
 
     def learning_rates(self, epoch: int) -> Metrics:
         """`student_lr` and `generator_lr` in `epoch`."""
@@ -91,10 +97,9 @@ class Phases:
             turns = schedule.generator_warmup_turns or schedule.generator_turns
             return [replace(self._generator_phase(), weights=self._method.warmup_weights)] * turns
         generator, student = [self._generator_phase()] * schedule.generator_turns, [self._student_phase()]
-        if self._replay is not None:
-            updates = min(self._config.replay.updates, schedule.student_steps)
-            together = [replace(student[0], steps=1), self._replay_phase(self._replay)] * updates
-            rest = schedule.student_steps - updates
+        if self._replay is not None and self._replay.updates:
+            together = [replace(student[0], steps=1), self._replay_phase(self._replay)] * self._replay.updates
+            rest = schedule.student_steps - self._replay.updates
             student = together + ([replace(student[0], steps=rest)] if rest else [])
         return generator + student if schedule.order == "generator_first" else student + generator
 
@@ -125,7 +130,7 @@ class Phases:
             clip_norm=self._config.student.clip_norm,
         )
 
-    def _replay_phase(self, replay: Replay) -> Phase:
+    def _replay_phase(self, replay: AbstractReplay) -> Phase:
         optimizer = self._replay_optimizer
         assert optimizer is not None
         return Phase(
@@ -163,12 +168,13 @@ class Phases:
     def _student_terms(self) -> Terms:
         with self._autocast():
             images, labels = self._synthesis.sample()
-            if self._replay is not None:
-                images = torch.cat([images, self._replay.recall(images)])
-            view = self._views.student_view(images, labels)
+            recalled = None if self._replay is None else self._replay.recall()
+            view = self._views.student_view(images, labels, recalled)
+        if self._replay is not None:
+            self._replay.remember(images, view.teacher.first(len(images)))
         return self._method.student_terms(view)
 
-    def _replay_terms(self, replay: Replay) -> Terms:
+    def _replay_terms(self, replay: AbstractReplay) -> Terms:
         with self._autocast():
             return replay.terms()
 

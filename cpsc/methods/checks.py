@@ -18,6 +18,7 @@ def check(method: Method, config: DistillConfig) -> None:
     _check_temperatures(method, config)
     _check_trained(method, config)
     method.SYNTHESIS.check(config)
+    _check_replay(config)
     _check_family(method, config)
 
 
@@ -56,6 +57,11 @@ def _check_trained(method: Method, config: DistillConfig) -> None:
             f"schedule.generator_warmup_epochs must be 0 where {_named(method.ADVERSARIAL)} is all that the generator learns from, "
             f"got {config.schedule.generator_warmup_epochs!r}"
         )
+
+
+def _check_replay(config: DistillConfig) -> None:
+    if config.replay.answers == "kept" and config.weights.attention:
+        raise ConfigError("replay.answers must be 'asked' with weights.attention, whose maps are not kept, got 'kept'")
 
 
 def _check_family(method: Method, config: DistillConfig) -> None:

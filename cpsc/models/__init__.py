@@ -14,6 +14,7 @@ from cpsc.models.output import Output
 from cpsc.models.resnet import ResNet
 from cpsc.models.shapes import shapes_alone
 from cpsc.models.vgg import Vgg
+from cpsc.models.weight_selection import selected_weights
 from cpsc.models.wide_resnet import WideResNet
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "is_import_path",
     "named_variant",
     "recipe_of",
+    "selected_weights",
     "shapes_alone",
     "variants_of",
 ]

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -14,3 +15,11 @@ class Output(NamedTuple):
 
     features: Tensor
     logits: Tensor
+
+    def first(self, number: int) -> "Output":
+        """Of the first `number` images."""
+        return Output(self.features[:number], self.logits[:number])
+
+    def joined(self, other: "Output") -> "Output":
+        """Of these images, then of those of `other`."""
+        return Output(torch.cat([self.features, other.features]), torch.cat([self.logits, other.logits]))

@@ -23,7 +23,7 @@ CPSC_LAYERS = (
     {"metrics"},
     {"models", "cost", "data", "memory", "frechet", "norms", "criteria"},
     {"teacher", "generator", "augmentation", "execution", "borders"},
-    {"synthesis", "published", "generative_replay"},
+    {"synthesis", "published", "replay"},
     {"methods"},
     {"loop", "deploy", "presets"},
     {"observation", "misfit"},

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from cpsc.config import GeneratorConfig
 from cpsc.data.dataset import Normalisation
-from cpsc.generative_replay import Encoder
 from cpsc.generator import FAMILIES, CategoricalFeatureEmbedding, ConditionalGenerator, Generator, build_generator
 from cpsc.methods import METHODS
 from cpsc.models import build_model
+from cpsc.replay.autoencoder import Encoder
 from cpsc.torchvision_cure import import_torchvision
 from tests.support.configs import config_of
 

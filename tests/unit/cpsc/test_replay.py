@@ -9,11 +9,12 @@ from torch.nn import functional as F
 from cpsc.config import DistillConfig
 from cpsc.data.dataset import Normalisation
 from cpsc.distiller import Distiller
-from cpsc.generative_replay import FAMILY, Encoder, Replay
 from cpsc.generator import Generator
 from cpsc.losses.confidence import class_imbalance, one_hot_loss
 from cpsc.losses.variational import latent_kl
 from cpsc.memory import num_bytes
+from cpsc.methods.base import NO_OUTPUT
+from cpsc.replay.autoencoder import FAMILY, Encoder, GenerativeReplay
 from cpsc.rng import RandomStreams
 from cpsc.teacher import Teacher
 
@@ -30,8 +31,8 @@ def settings(vary: Callable[..., DistillConfig]) -> Callable[..., DistillConfig]
     return make
 
 
-def build(config: DistillConfig, teacher: Teacher) -> Replay:
-    return Replay(config, teacher, teacher.build(CPU), RandomStreams(config.seed, CPU), CPU)
+def build(config: DistillConfig, teacher: Teacher) -> GenerativeReplay:
+    return GenerativeReplay(config, teacher, teacher.build(CPU), RandomStreams(config.seed, CPU), CPU)
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def calls(module: nn.Module) -> Iterator[list[tuple[Tensor, object, bool]]]:
         handle.remove()
 
 
-def refinement_loss(replay: Replay, latents: Tensor, *, balance: float = 5.0) -> Tensor:
+def refinement_loss(replay: GenerativeReplay, latents: Tensor, *, balance: float = 5.0) -> Tensor:
     """As the published code states it, from the latents on."""
     logits = replay._teacher[0](replay.decoder(latents)).logits
     mean, var = latents.mean(dim=0), latents.var(dim=0)
@@ -55,6 +56,13 @@ def refinement_loss(replay: Replay, latents: Tensor, *, balance: float = 5.0) ->
 
 def novel(rows: int = BATCH) -> Tensor:
     return torch.randn(rows, 1, 8, 8, generator=torch.Generator().manual_seed(7))
+
+
+def recalled(replay: GenerativeReplay) -> Tensor:
+    """What it recalls for a student batch of `novel` images, which it is then shown."""
+    recalled = replay.recall()
+    replay.remember(novel(), NO_OUTPUT)
+    return recalled.images
 
 
 # Networks
@@ -123,17 +131,17 @@ def test_the_encoder_looks_at_directions_and_not_at_brightness() -> None:
 
 def test_a_student_batch_of_b_gets_an_eighth_of_b_from_the_memory_without_a_graph(settings, teacher) -> None:
     replay = build(settings(), teacher)
-    images = replay.recall(novel())
+    images = recalled(replay)
     assert images.shape == (BATCH // 8, 1, 8, 8)
     assert not images.requires_grad
-    assert build(settings(fraction=0.5), teacher).recall(novel()).shape[0] == BATCH // 2
+    assert recalled(build(settings(fraction=0.5), teacher)).shape[0] == BATCH // 2
     assert build(settings(fraction=1e-6), teacher).num_images == 2  # of one image the latents have no variance
 
 
 def test_the_refinement_moves_each_coordinate_by_the_rate_against_the_gradient_of_the_published_loss(settings, teacher) -> None:
     replay = build(settings(refine_lr=0.03), teacher)
     with calls(replay.decoder) as seen:
-        images = replay.recall(novel())
+        images = recalled(replay)
     assert [training for _, _, training in seen] == [False, False]
     drawn, refined = (latents.detach() for latents, _, _ in seen)
     probe = drawn.clone().requires_grad_()
@@ -147,7 +155,7 @@ def test_the_refinement_moves_each_coordinate_by_the_rate_against_the_gradient_o
 def test_the_balances_weight_in_the_refinement_is_a_setting(settings, teacher) -> None:
     replay = build(settings(balance=0.0), teacher)
     with calls(replay.decoder) as seen:
-        replay.recall(novel())
+        recalled(replay)
     drawn = seen[0][0].detach().clone().requires_grad_()
     replay.decoder.eval()
     refinement_loss(replay, drawn, balance=0.0).backward()
@@ -156,17 +164,17 @@ def test_the_balances_weight_in_the_refinement_is_a_setting(settings, teacher) -
 
 def test_each_recall_draws_other_latents_from_the_runs_own_stream(settings, teacher) -> None:
     first, second = build(settings(), teacher), build(settings(), teacher)
-    images = first.recall(novel())
+    images = recalled(first)
     torch.manual_seed(99)
-    assert torch.equal(second.recall(novel()), images)
-    assert not torch.equal(first.recall(novel()), images)
+    assert torch.equal(recalled(second), images)
+    assert not torch.equal(recalled(first), images)
 
 
 def test_recalling_leaves_all_parameters_without_gradient_and_the_batch_norms_as_they_were(settings, teacher) -> None:
     for leak in (False, True):
         replay = build(settings(leak=leak), teacher)
         before = {name: tensor.clone() for name, tensor in replay.state_dict().items() if isinstance(tensor, Tensor)}
-        replay.recall(novel())
+        recalled(replay)
         assert all(p.grad is None for module in (replay, replay._teacher[0]) for p in module.parameters())
         after = replay.state_dict()
         assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
@@ -181,7 +189,7 @@ def test_the_first_iteration_trains_on_new_images_only_and_later_ones_also_on_th
     sizes = []
     with calls(replay.encoder) as seen:
         for _ in range(4):
-            replay.recall(novel())
+            recalled(replay)
             replay.terms()
         sizes = [len(images) for images, _, _ in seen]
     assert sizes == [BATCH // 2] * 2 + [BATCH // 2 + BATCH // 8] * 2
@@ -193,14 +201,14 @@ def test_the_first_iteration_is_over_after_its_student_steps_where_those_are_few
     replay = build(settings(updates=4, schedule={"student_steps": 1}), teacher)
     with calls(replay.encoder) as seen:
         for _ in range(2):
-            replay.recall(novel())
+            recalled(replay)
             replay.terms()
     assert [len(images) for images, _, _ in seen] == [BATCH // 2, BATCH // 2 + BATCH // 8]
 
 
 def test_the_autoencoder_trains_in_train_mode_the_refinement_included(settings, teacher) -> None:
     replay = build(settings(updates=1), teacher)
-    replay.recall(novel())
+    recalled(replay)
     replay.terms()
     with calls(replay.decoder) as decoded, calls(replay.encoder) as encoded:
         replay.terms()
@@ -212,7 +220,7 @@ def test_the_terms_are_pixels_responses_and_the_divergence_of_the_latents(settin
     replay = build(settings(), teacher)
     with torch.no_grad():
         replay.encoder.log_var.bias.fill_(3.0)
-    replay.recall(novel())
+    recalled(replay)
     with calls(replay.encoder) as encoded, calls(replay.decoder) as decoded:
         terms = replay.terms()
     images, (mean, log_var), _ = encoded[0]
@@ -231,7 +239,7 @@ def test_the_terms_are_pixels_responses_and_the_divergence_of_the_latents(settin
     assert replay.weights == {"reconstruction": 1.0, "response": 1.0, "latent_kl": 1e-5}
 
 
-def gradients(replay: Replay) -> dict[str, Tensor]:
+def gradients(replay: GenerativeReplay) -> dict[str, Tensor]:
     """Of the weighted terms of one update on a memory that has begun, at its parameters."""
     replay.requires_grad_(True).zero_grad(set_to_none=True)
     terms = replay.terms()
@@ -239,9 +247,9 @@ def gradients(replay: Replay) -> dict[str, Tensor]:
     return {name: parameter.grad.clone() for name, parameter in replay.named_parameters()}
 
 
-def begun(config: DistillConfig, teacher: Teacher) -> Replay:
+def begun(config: DistillConfig, teacher: Teacher) -> GenerativeReplay:
     replay = build(config, teacher)
-    replay.recall(novel())
+    recalled(replay)
     for _ in range(2):
         replay.terms()
     return replay
@@ -274,7 +282,7 @@ def test_the_teacher_gets_no_gradient_from_the_memorys_training(settings, teache
 
 def test_the_response_term_reaches_encoder_and_decoder_through_the_teacher(settings, teacher) -> None:
     replay = build(settings(), teacher).requires_grad_(True)
-    replay.recall(novel())
+    recalled(replay)
     replay.terms()["response"].backward()
     assert replay.encoder.conv1.weight.grad.abs().max() > 0
     assert replay.decoder.to_image.weight.grad.abs().max() > 0
@@ -283,7 +291,7 @@ def test_the_response_term_reaches_encoder_and_decoder_through_the_teacher(setti
 def test_whether_the_first_iteration_is_over_is_saved(settings, teacher) -> None:
     first, second = begun(settings(), teacher), build(settings(), teacher)
     second.load_state_dict(first.state_dict())
-    second.recall(novel())
+    recalled(second)
     with calls(second.encoder) as seen:
         second.terms()
     assert len(seen[0][0]) == BATCH // 2 + BATCH // 8

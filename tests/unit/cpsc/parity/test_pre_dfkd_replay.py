@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cpsc.generative_replay import Replay
+from cpsc.methods.base import NO_OUTPUT
+from cpsc.replay.autoencoder import GenerativeReplay
 from cpsc.rng import RandomStreams
 from cpsc.teacher import Teacher
 from tests.unit.cpsc.parity.stage import Stated, assert_parity, assert_same, confidence, imbalance, mean_gap, mean_over, preset_of
@@ -27,10 +28,10 @@ def draws_in_float64() -> Iterator[None]:
     torch.set_default_dtype(before)
 
 
-def built(teacher: Teacher, preset: str) -> tuple[Replay, nn.Module]:
+def built(teacher: Teacher, preset: str) -> tuple[GenerativeReplay, nn.Module]:
     """The replay, and the teacher's network, in float64."""
     config, network = preset_of("pre_dfkd", preset, 10, **SMALL), teacher.build(CPU).double()
-    replay = Replay(config, teacher, network, RandomStreams(3, CPU), CPU).double().requires_grad_(True)
+    replay = GenerativeReplay(config, teacher, network, RandomStreams(3, CPU), CPU).double().requires_grad_(True)
     torch.set_default_dtype(torch.float64)
     return replay, network
 
@@ -39,7 +40,14 @@ def novel() -> Tensor:
     return torch.randn(BATCH, 1, 8, 8, generator=torch.Generator().manual_seed(7))
 
 
-def stream_of(replay: Replay) -> torch.Generator:
+def recalled(replay: GenerativeReplay) -> Tensor:
+    """What it recalls for a student batch of `novel` images, which it is then shown."""
+    recalled = replay.recall()
+    replay.remember(novel(), NO_OUTPUT)
+    return recalled.images
+
+
+def stream_of(replay: GenerativeReplay) -> torch.Generator:
     rng = torch.Generator()
     rng.set_state(replay._rng.get_state())
     return rng
@@ -69,10 +77,10 @@ def test_what_is_recalled_is_an_eighth_as_many_images_of_refined_latents(preset:
     latents = torch.randn(RECALLED, LATENTS, generator=stream_of(replay))
     decoder = copy.deepcopy(replay.decoder).eval()
     expected = decoder(refined(latents, decoder, network)).detach()
-    assert_same("images", replay.recall(novel()), expected, {})
+    assert_same("images", recalled(replay), expected, {})
 
 
-def learnt(replay: Replay, images: Tensor, noise: Callable[[Tensor], Tensor], network: nn.Module) -> Stated:
+def learnt(replay: GenerativeReplay, images: Tensor, noise: Callable[[Tensor], Tensor], network: nn.Module) -> Stated:
     """Images by pixel and by what the teacher says to them, the noise of the latents drawn in, and the pull to normal ones."""
     mean, log_variance = replay.encoder(images)
     restored = replay.decoder(mean + torch.exp(log_variance / 2.0) * noise(mean))
@@ -91,7 +99,7 @@ def test_the_autoencoder_learns_half_the_new_images_and_after_the_first_iteratio
 ) -> None:
     replay, network = built(teacher, preset)
     replay._num_updates = 0 if is_first else 4
-    replay.recall(novel())
+    recalled(replay)
     rng = stream_of(replay)
     images, leak = novel()[: BATCH // 2], torch.zeros(())
     if not is_first:

@@ -10,6 +10,8 @@ from cpsc.generator import FAMILIES, Generator, initialise
 from cpsc.losses.confidence import class_imbalance, one_hot_loss
 from cpsc.losses.variational import latent_kl
 from cpsc.memory import num_bytes
+from cpsc.models import Output
+from cpsc.replay.base import AbstractReplay, Recalled
 from cpsc.rng import RandomStreams, seeded_init
 from cpsc.teacher import Teacher
 
@@ -52,7 +54,7 @@ def _halved(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=0.5, mode="nearest")
 
 
-class Replay(nn.Module):
+class GenerativeReplay(AbstractReplay):
     """The autoencoder, what is drawn from it for the student, and the terms it is trained on.
 
     Terms of `terms` and their factors: `reconstruction` of pixels and `response` of the teacher's logits (1 each),
@@ -75,7 +77,7 @@ class Replay(nn.Module):
             self.encoder = Encoder(latent_dim=config.replay.latent_dim, **size)
             self.decoder = Generator(FAMILY, latent_dim=config.replay.latent_dim, normalisation=teacher.normalisation, **size)
         self._num_updates = 0
-        self._updates_per_iteration = min(config.replay.updates, config.schedule.student_steps)
+        self.updates = min(config.replay.updates, config.schedule.student_steps)
         place(self, device).train().requires_grad_(False)
         self.weights = {"reconstruction": 1.0, "response": 1.0, "latent_kl": config.replay.latent_kl}
         if config.replay.leak:
@@ -86,13 +88,17 @@ class Replay(nn.Module):
     def num_stored_bytes(self) -> int:
         return num_bytes(self.encoder) + num_bytes(self.decoder)
 
-    def recall(self, novel: Tensor) -> Tensor:
-        """Memory images for a student batch whose new images are `novel` -> [num_images, K, H, W], without a graph."""
-        self._novel = novel[: self._num_novel]
+    def recall(self) -> Recalled:
+        """Images that the decoder makes, [num_images, K, H, W], without a graph."""
         self.decoder.eval()
         images, _ = self._refined()
         self.decoder.train()
-        return images
+        return Recalled(images)
+
+    def remember(self, novel: Tensor, answers: Output) -> None:
+        """Half of `novel` is what the next update imitates."""
+        del answers
+        self._novel = novel[: self._num_novel]
 
     def terms(self) -> dict[str, Tensor]:
         """Terms to minimise over the autoencoder, on half of the last new images and on images of its own.
@@ -100,7 +106,7 @@ class Replay(nn.Module):
         In the very first iteration of a run it has nothing of its own to remember yet.
         """
         images, leak = self._novel, torch.zeros((), device=self._device)
-        if self._num_updates >= self._updates_per_iteration:
+        if self._num_updates >= self.updates:
             own, leak = self._refined()
             images = torch.cat([images, own])
         self._num_updates += 1

@@ -1,0 +1,31 @@
+"""A student's first weights out of its teacher's: weight selection (Xu et al., ICLR 2024, arXiv:2311.18823)."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from cpsc.errors import ConfigError
+
+
+def selected_weights(large: Mapping[str, Tensor], small: nn.Module) -> dict[str, Tensor]:
+    """State of `small` taken out of `large`, the state of a larger network of its family.
+
+    Sec. 3: of each stage its first layers, which are those of the same names; of each tensor entries at even distances along
+    every dimension ("uniform selection"), so that channels that go in are those that came out. ConfigError where `large` has no
+    such tensor, or a smaller one.
+    """
+    return {name: _selected(large.get(name), own, name) for name, own in small.state_dict().items()}
+
+
+def _selected(tensor: Tensor | None, own: Tensor, name: str) -> Tensor:
+    if tensor is None or tensor.ndim != own.ndim or any(has < wants for has, wants in zip(tensor.shape, own.shape, strict=True)):
+        found = "none" if tensor is None else list(tensor.shape)
+        raise ConfigError(
+            f"student.initial must be 'random' for a student that is not a smaller one of its teacher's family: {name} is "
+            f"{list(own.shape)}, the teacher has {found}"
+        )
+    for dim, wanted in enumerate(own.shape):
+        rows = torch.arange(wanted, device=tensor.device) * tensor.shape[dim] // wanted
+        tensor = tensor.index_select(dim, rows)
+    return tensor.to(own.dtype)

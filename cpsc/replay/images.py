@@ -1,0 +1,84 @@
+"""MB-DFKD's memory bank: some of the earlier images themselves (Binici et al., WACV 2022, arXiv:2108.05698)."""
+
+import torch
+from torch import Tensor
+
+from cpsc.config import DistillConfig
+from cpsc.models import Output
+from cpsc.replay.base import AbstractReplay, Recalled
+from cpsc.rng import RandomStreams
+from cpsc.teacher import Teacher
+
+
+class ImageReplay(AbstractReplay):
+    """The last `replay.capacity` of the images that were kept, each as likely to be recalled as any other.
+
+    Kept are the first of the last batch of every `replay.every_epochs` epochs, as many as a batch recalls; or, where that is 0,
+    all new images of every batch. In float16 and in the networks' own space: what a generator makes need not be valid pixels.
+    `num_features`: of the teacher, whose answers are kept with the images where `replay.answers` says so.
+    """
+
+    def __init__(
+        self, config: DistillConfig, teacher: Teacher, *, num_features: int, streams: RandomStreams, device: torch.device
+    ) -> None:
+        super().__init__()
+        self._config = config.replay
+        self._rng = streams.named("replay")
+        self.num_images = max(1, round(config.schedule.batch_size * config.replay.fraction))
+        rows, side = config.replay.capacity, teacher.image_size
+        self.register_buffer("images", torch.zeros(rows, teacher.channels, side, side, dtype=torch.float16, device=device))
+        answered = rows if self._config.answers == "kept" else 0
+        self.register_buffer("features", torch.zeros(answered, num_features, device=device))
+        self.register_buffer("logits", torch.zeros(answered, teacher.num_classes, device=device))
+        self.images: Tensor
+        self.features: Tensor
+        self.logits: Tensor
+        self.num_written = 0
+        self._last: tuple[Tensor, Output] | None = None
+
+    @property
+    def num_stored(self) -> int:
+        """Images that can be recalled."""
+        return min(self.num_written, len(self.images))
+
+    @property
+    def num_stored_bytes(self) -> int:
+        taken = sum(buffer[0].numel() * buffer.element_size() for buffer in self.buffers() if len(buffer))
+        return self.num_stored * taken
+
+    def recall(self) -> Recalled | None:
+        """[min(num_images, num_stored), K, H, W], no image twice."""
+        if not self.num_stored:
+            return None
+        rows = torch.randperm(self.num_stored, device=self.images.device, generator=self._rng)[: self.num_images]
+        kept = Output(self.features[rows], self.logits[rows]) if len(self.logits) else None
+        return Recalled(self.images[rows].float(), kept)
+
+    def remember(self, novel: Tensor, answers: Output) -> None:
+        if self._config.every_epochs:
+            self._last = novel, answers
+        else:
+            self._keep(novel, answers)
+
+    def end_epoch(self, epoch: int) -> None:
+        every = self._config.every_epochs
+        if every and self._last is not None and (epoch - 1) % every == 0:
+            novel, answers = self._last
+            self._keep(novel[: self.num_images], answers.first(self.num_images))
+        self._last = None
+
+    def _keep(self, images: Tensor, answers: Output) -> None:
+        fitting = slice(-len(self.images), None)
+        images, answers = images[fitting], Output(answers.features[fitting], answers.logits[fitting])
+        rows = (self.num_written + torch.arange(len(images), device=images.device)) % len(self.images)
+        self.images[rows] = images.half()
+        if len(self.logits):
+            self.features[rows] = answers.features
+            self.logits[rows] = answers.logits
+        self.num_written += len(images)
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"num_written": self.num_written}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        self.num_written = state["num_written"]
