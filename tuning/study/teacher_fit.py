@@ -7,7 +7,7 @@ import torch
 from cpsc.config import DistillConfig
 from cpsc.errors import ConfigError
 from cpsc.methods import method_class
-from cpsc.models import is_import_path
+from cpsc.models import build_model, is_import_path, selected_weights
 from cpsc.models.imported import PREFIX
 from cpsc.norms import NormSurvey, survey_norms
 from cpsc.rng import stream
@@ -77,6 +77,18 @@ def switched_off(study: Study, norms: NormSurvey) -> tuple[str, ...]:
         return ()
     counts = any(config.weights.batch_statistics for config in _configs(study))
     return tuple(name for name, is_off in ((STATISTICS, counts), (PROBE_STATISTICS, study.probe.batch_statistics > 0)) if is_off)
+
+
+def check_first_weights(study: Study, teacher: Teacher) -> None:
+    """ConfigError where a student is to begin with weights of its teacher's that the teacher does not have."""
+    for config in _configs(study):
+        if config.student.initial == "selected":
+            with torch.device("meta"):
+                student = build_model(config.student.arch, num_classes=teacher.num_classes, channels=teacher.channels)
+            try:
+                selected_weights(teacher.state, student)
+            except ConfigError as error:
+                raise ConfigError(f"config.{error}") from error
 
 
 def _check_norm_terms(study: Study, norms: NormSurvey) -> None:

@@ -20,7 +20,7 @@ from tuning.storage import Storage
 from tuning.study import Study, TeacherSource
 from tuning.study.class_count import check_class_count
 from tuning.study.config import folder_path
-from tuning.study.teacher_fit import fitted, survey_teacher, switched_off
+from tuning.study.teacher_fit import check_first_weights, fitted, survey_teacher, switched_off
 from tuning.trial.examiners import Examiners, kept_examiners
 from tuning.trial.network_check import check_above_chance, settle_network
 from tuning.trial.resources import study_device
@@ -64,6 +64,7 @@ def prepare(
     dataset = load_dataset(study.dataset, say=display.say) if study.dataset else None
     teacher, norms = _obtain_surveyed(study.teacher, dataset, storage, device, display, force=force, before_making=before_making)
     _check_class_count(study, teacher, display, force=force)
+    check_first_weights(study, teacher)
     inception = _inception_reference(study, dataset)
     run, off = fitted(study, norms), switched_off(study, norms)
     if off:

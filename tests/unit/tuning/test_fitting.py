@@ -1,15 +1,18 @@
-"""A study whose teacher has no batch norms: what is switched off, what is refused, and in which words."""
+"""A study and its teacher: what is switched off or refused for what the teacher does not have, and in which words."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cpsc.data.dataset import Normalisation
 from cpsc.errors import ConfigError
+from cpsc.models import build_model
 from cpsc.norms import NormSurvey
+from cpsc.teacher import Teacher
 from tuning.study import Study, build_config, load_study
 from tuning.study.config import resolve_study
-from tuning.study.teacher_fit import fitted, switched_off
+from tuning.study.teacher_fit import check_first_weights, fitted, switched_off
 
 Raw = dict[str, Any]
 pytestmark = pytest.mark.slow  # teachers are fitted to studies
@@ -124,3 +127,27 @@ def test_cmis_contrast_which_compares_batch_norms_is_refused_until_it_is_0(
         )
     else:
         assert fitted(study, NONE).config.weights.batch_statistics == 0
+
+
+def test_a_student_cannot_begin_with_weights_that_its_teacher_does_not_have(raw: Raw) -> None:
+    raw["config"]["student"] = {"arch": "wrn_10_2", "initial": "selected", "warmup_epochs": 1}
+    study = resolve_study(raw)
+    check_first_weights(study, untrained("wrn_16_2"))
+    with pytest.raises(ConfigError, match=r"^config\.student\.initial must be 'random' .* the teacher has \["):
+        check_first_weights(study, untrained("wrn_10_1"))
+    raw["config"]["student"]["initial"] = "random"
+    check_first_weights(resolve_study(raw), untrained("wrn_10_1"))
+
+
+def untrained(arch: str) -> Teacher:
+    network = build_model(arch, num_classes=10, channels=1)
+    return Teacher(
+        arch=arch,
+        class_names=tuple("0123456789"),
+        channels=1,
+        image_size=8,
+        normalisation=Normalisation(mean=(0.5,), std=(0.5,)),
+        dataset="digits",
+        test_accuracy=None,
+        state=network.state_dict(),
+    )
