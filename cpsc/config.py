@@ -185,12 +185,6 @@ class ScheduleConfig:
     generator_warmup_turns: int | None = None
     """Turns of the generator in an iteration of these; default: `generator_turns`."""
 
-    @property
-    def images_per_epoch(self) -> int:
-        """Synthetic images that either network learns from."""
-        student = self.student_steps * (self.student_batch_size or self.batch_size)
-        return self.iterations * (self.generator_turns * self.generator_steps * self.batch_size + student)
-
     def __post_init__(self) -> None:
         for name in ("iterations", "generator_turns", "generator_steps", "student_steps", "batch_size"):
             value = getattr(self, name)
@@ -228,7 +222,9 @@ class ReplayConfig:
 
     kind: Literal["none", "vae", "images"] = "none"
     fraction: float = 0.125
-    """Memory images in a student batch, as a share of the new ones, of `images` also a multiple."""
+    """Memory images in a student batch, as a share of the new ones, of `images` also a multiple or none."""
+    rehearsals: int = 0
+    """`images`: student steps on remembered images alone, a whole batch of them each, for each step on new ones."""
     capacity: int = 1280
     """`images`: how many are kept at most; beyond it the oldest go."""
     every_epochs: int = 5
@@ -253,9 +249,15 @@ class ReplayConfig:
         positive("replay.latent_dim", self.latent_dim)
         at_most("replay.latent_dim", self.latent_dim, 65_536)
         most = MOST_RECALLED if self.kind == "images" else 1
-        require(0 < self.fraction <= most, "replay.fraction", self.fraction, f"in (0, {most}]")
+        is_optional = self.kind == "images" and self.rehearsals > 0
+        rule = f"in {'[' if is_optional else '('}0, {most}]"
+        require(0 <= self.fraction <= most and (is_optional or self.fraction > 0), "replay.fraction", self.fraction, rule)
+        most_rehearsed = MOST_RECALLED if self.kind == "images" else 0
+        rule = f"in 0..{most_rehearsed} with replay.kind {self.kind}"
+        require(0 <= self.rehearsals <= most_rehearsed, "replay.rehearsals", self.rehearsals, rule)
         require(1 <= self.capacity <= 100_000_000, "replay.capacity", self.capacity, "in 1..100000000")
         non_negative("replay.every_epochs", self.every_epochs)
+        require(not (self.rehearsals and self.every_epochs), "replay.every_epochs", self.every_epochs, "0 with replay.rehearsals")
         for name in ("lr", "refine_lr"):
             positive(f"replay.{name}", getattr(self, name))
         for name in ("updates", "balance", "latent_kl"):
@@ -373,6 +375,13 @@ class DistillConfig:
         )
         warmup = self.schedule.generator_warmup_epochs
         require(warmup < self.epochs, "schedule.generator_warmup_epochs", warmup, f"< epochs ({self.epochs})")
+
+    @property
+    def images_per_epoch(self) -> int:
+        """Synthetic images that either network learns from, those that are rehearsed each time; what is mixed in does not count."""
+        schedule = self.schedule
+        student = schedule.student_steps * (1 + self.replay.rehearsals) * (schedule.student_batch_size or schedule.batch_size)
+        return schedule.iterations * (schedule.generator_turns * schedule.generator_steps * schedule.batch_size + student)
 
     def section(self, kind: type[T]) -> T:
         """The section of that class, which a method brings along; its defaults where this config has none of it."""

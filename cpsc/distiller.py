@@ -126,7 +126,7 @@ class Distiller:
             broken = next(name for name, value in metrics.items() if not math.isfinite(value))
             raise DivergedError(f"{broken} is not finite after epoch {self.epoch}")
         metrics |= self._history.add(metrics, self.student)
-        metrics["images_per_s"] = self.config.schedule.images_per_epoch / metrics["train_s"]
+        metrics["images_per_s"] = self.config.images_per_epoch / metrics["train_s"]
         metrics["epoch_s"] = metrics["train_s"] + time.perf_counter() - started
         metrics["peak_memory_bytes"] = float(peak_memory(self.device))
         return metrics

@@ -93,6 +93,13 @@ class BatchViews:
         known = answers if labels is None else torch.cat([labels, answers[len(labels) :]])
         return BatchOutputs(labels=known, teacher=teacher, student=student, attention=(compared, wanted))
 
+    def rehearsal_view(self, recalled: Recalled) -> BatchOutputs:
+        """The same of remembered images alone."""
+        if recalled.answers is None:
+            return self.student_view(recalled.images, None)
+        student = self._forward(self._student, recalled.images)
+        return BatchOutputs(labels=recalled.answers.logits.argmax(dim=1), teacher=recalled.answers, student=student)
+
     def _teacher_output(self, images: Tensor) -> tuple[Output, list[Tensor]]:
         """Of the teacher on `images`, and its attention maps; the same images do not pass through it twice in a row."""
         if self._last_output is None or self._last_images is not images:

@@ -96,12 +96,17 @@ class Phases:
         if epoch <= schedule.generator_warmup_epochs:
             turns = schedule.generator_warmup_turns or schedule.generator_turns
             return [replace(self._generator_phase(), weights=self._method.warmup_weights)] * turns
-        generator, student = [self._generator_phase()] * schedule.generator_turns, [self._student_phase()]
-        if self._replay is not None and self._replay.updates:
-            together = [replace(student[0], steps=1), self._replay_phase(self._replay)] * self._replay.updates
-            rest = schedule.student_steps - self._replay.updates
-            student = together + ([replace(student[0], steps=rest)] if rest else [])
+        generator, student = [self._generator_phase()] * schedule.generator_turns, self._student_turn()
         return generator + student if schedule.order == "generator_first" else student + generator
+
+    def _student_turn(self) -> list[Phase]:
+        novel, steps, replay = self._student_phase(), self._config.schedule.student_steps, self._replay
+        if replay is None:
+            return [novel]
+        together = [replace(novel, steps=1), self._replay_phase(replay)] * replay.updates if replay.updates else []
+        alone = [replace(novel, steps=steps - replay.updates)] if steps > replay.updates else []
+        rehearsals = steps * self._config.replay.rehearsals
+        return together + alone + ([self._rehearsal_phase(replay, rehearsals)] if rehearsals else [])
 
     def _generator_phase(self) -> Phase:
         return Phase(
@@ -129,6 +134,9 @@ class Phases:
             scaler=self._scalers["student"],
             clip_norm=self._config.student.clip_norm,
         )
+
+    def _rehearsal_phase(self, replay: AbstractReplay, steps: int) -> Phase:
+        return replace(self._student_phase(), name="rehearsal", steps=steps, terms=lambda: self._rehearsal_terms(replay))
 
     def _replay_phase(self, replay: AbstractReplay) -> Phase:
         optimizer = self._replay_optimizer
@@ -172,6 +180,11 @@ class Phases:
             view = self._views.student_view(images, labels, recalled)
         if self._replay is not None:
             self._replay.remember(images, view.teacher.first(len(images)))
+        return self._method.student_terms(view)
+
+    def _rehearsal_terms(self, replay: AbstractReplay) -> Terms:
+        with self._autocast():
+            view = self._views.rehearsal_view(replay.rehearsed())
         return self._method.student_terms(view)
 
     def _replay_terms(self, replay: AbstractReplay) -> Terms:

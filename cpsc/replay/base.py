@@ -33,7 +33,11 @@ class AbstractReplay(nn.Module, ABC):
 
     @abstractmethod
     def recall(self) -> Recalled | None:
-        """Images for the next student batch, without a graph; None while there are none."""
+        """Images for the next student batch of new ones, without a graph; None while there are none."""
+
+    def rehearsed(self) -> Recalled:
+        """A whole batch of remembered images, once some have been shown. Only of what `replay.rehearsals` can be set for."""
+        raise NotImplementedError
 
     @abstractmethod
     def remember(self, novel: Tensor, answers: Output) -> None:

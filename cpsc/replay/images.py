@@ -13,8 +13,8 @@ from cpsc.teacher import Teacher
 class ImageReplay(AbstractReplay):
     """The last `replay.capacity` of the images that were kept, each as likely to be recalled as any other.
 
-    Kept are the first of the last batch of every `replay.every_epochs` epochs, as many as a batch recalls; or, where that is 0,
-    all new images of every batch. In float16 and in the networks' own space: what a generator makes need not be valid pixels.
+    Kept are the first of the last batch of every `replay.every_epochs` epochs, as many as are recalled at once; or, where that is
+    0, all new images of every batch. In float16 and in the networks' own space: what a generator makes need not be valid pixels.
     `num_features`: of the teacher, whose answers are kept with the images where `replay.answers` says so.
     """
 
@@ -24,7 +24,8 @@ class ImageReplay(AbstractReplay):
         super().__init__()
         self._config = config.replay
         self._rng = streams.named("replay")
-        self.num_images = max(1, round(config.schedule.batch_size * config.replay.fraction))
+        self._batch_size = config.schedule.batch_size
+        self.num_images = round(self._batch_size * config.replay.fraction)
         rows, side = config.replay.capacity, teacher.image_size
         self.register_buffer("images", torch.zeros(rows, teacher.channels, side, side, dtype=torch.float16, device=device))
         answered = rows if self._config.answers == "kept" else 0
@@ -48,11 +49,11 @@ class ImageReplay(AbstractReplay):
 
     def recall(self) -> Recalled | None:
         """[min(num_images, num_stored), K, H, W], no image twice."""
-        if not self.num_stored:
-            return None
-        rows = torch.randperm(self.num_stored, device=self.images.device, generator=self._rng)[: self.num_images]
-        kept = Output(self.features[rows], self.logits[rows]) if len(self.logits) else None
-        return Recalled(self.images[rows].float(), kept)
+        return self._drawn(self.num_images) if self.num_stored and self.num_images else None
+
+    def rehearsed(self) -> Recalled:
+        """[min(batch size, num_stored), K, H, W], no image twice."""
+        return self._drawn(self._batch_size)
 
     def remember(self, novel: Tensor, answers: Output) -> None:
         if self._config.every_epochs:
@@ -64,8 +65,14 @@ class ImageReplay(AbstractReplay):
         every = self._config.every_epochs
         if every and self._last is not None and (epoch - 1) % every == 0:
             novel, answers = self._last
-            self._keep(novel[: self.num_images], answers.first(self.num_images))
+            number = self.num_images or self._batch_size
+            self._keep(novel[:number], answers.first(number))
         self._last = None
+
+    def _drawn(self, number: int) -> Recalled:
+        rows = torch.randperm(self.num_stored, device=self.images.device, generator=self._rng)[:number]
+        kept = Output(self.features[rows], self.logits[rows]) if len(self.logits) else None
+        return Recalled(self.images[rows].float(), kept)
 
     def _keep(self, images: Tensor, answers: Output) -> None:
         fitting = slice(-len(self.images), None)

@@ -71,5 +71,5 @@ def _finalists(study: Study) -> list[str]:
 def _images(study: Study) -> str:
     """Of an epoch of the study's config, or of those of a grid's points, which may differ."""
     points = study.start if study.search.sampler == "grid" else [{}]
-    images = sorted({build_config(study.base, point).schedule.images_per_epoch for point in points})
+    images = sorted({build_config(study.base, point).images_per_epoch for point in points})
     return f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,} to {images[-1]:,}"

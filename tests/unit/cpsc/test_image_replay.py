@@ -117,7 +117,14 @@ def test_kept_answers_are_what_the_teacher_would_say_again(settings, teacher) ->
     torch.testing.assert_close(answers.logits, again.logits, rtol=0.01, atol=0.02)  # float16 images
 
 
-@pytest.mark.parametrize("replay", [{}, {"every_epochs": 0, "fraction": 2.0, "answers": "kept", "capacity": 50}])
+@pytest.mark.parametrize(
+    "replay",
+    [
+        {},
+        {"every_epochs": 0, "fraction": 2.0, "answers": "kept", "capacity": 50},
+        {"every_epochs": 0, "fraction": 0.0, "rehearsals": 2, "answers": "kept", "capacity": 50},
+    ],
+)
 def test_a_run_resumed_is_the_run_that_was_not_interrupted(settings, teacher, replay) -> None:
     config = replace(settings(**replay), epochs=4)
     whole, first = Distiller(config, teacher), Distiller(config, teacher)
@@ -133,6 +140,22 @@ def test_a_run_resumed_is_the_run_that_was_not_interrupted(settings, teacher, re
     assert all(torch.equal(value, second.student.state_dict()[name]) for name, value in whole.student.state_dict().items())
 
 
+@pytest.mark.parametrize("answers", ["asked", "kept"])
+def test_after_its_steps_on_new_images_the_student_rehearses_whole_batches_of_remembered_ones(settings, teacher, answers) -> None:
+    config = settings(every_epochs=0, fraction=0.0, rehearsals=2, answers=answers)
+    run = Distiller(config, teacher)
+    seen: list[tuple[bool, int]] = []
+    run.student.register_forward_hook(lambda layer, inputs, out: seen.append((torch.is_grad_enabled(), len(inputs[0]))))
+    asked: list[int] = []
+    run.teacher.register_forward_hook(lambda layer, inputs, out: asked.append(len(inputs[0])))
+    metrics = run.train_epoch()
+    turn = config.schedule.generator_steps + 3 + 2 * 3
+    assert [size for _, size in seen] == [BATCH] * turn * config.schedule.iterations
+    assert len(asked) == (turn - (6 if answers == "kept" else 0)) * config.schedule.iterations
+    assert {name for name in metrics if name.startswith("rehearsal/")} == {"rehearsal/kl", "rehearsal/l2", "rehearsal/label"}
+    assert config.images_per_epoch == turn * BATCH * config.schedule.iterations
+
+
 def test_maps_that_are_compared_are_not_kept() -> None:
     with pytest.raises(ConfigError, match=r"replay.answers must be 'asked' with weights.attention"):
         config_of({"method": "zskt", "replay": {"kind": "images", "answers": "kept"}}, num_classes=10)
@@ -141,6 +164,9 @@ def test_maps_that_are_compared_are_not_kept() -> None:
 @pytest.mark.parametrize(
     ("replay", "rule"),
     [
+        ({"kind": "vae", "rehearsals": 1}, "replay.rehearsals must be in 0..0 with replay.kind vae"),
+        ({"kind": "images", "rehearsals": 1}, "replay.every_epochs must be 0 with replay.rehearsals"),
+        ({"kind": "images", "fraction": 0.0}, r"replay.fraction must be in \(0, 64\]"),
         ({"kind": "vae", "fraction": 2.0}, r"replay.fraction must be in \(0, 1\]"),
         ({"kind": "images", "fraction": 65.0}, r"replay.fraction must be in \(0, 64\]"),
         ({"kind": "images", "capacity": 0}, "replay.capacity must be in 1"),

@@ -145,7 +145,7 @@ def test_an_epoch_has_its_turns_of_the_generator_and_then_the_student(teacher: T
 
 
 def test_images_of_an_epoch_count_all_turns() -> None:
-    assert tiny().schedule.images_per_epoch == 2 * 2 * 10 + 3 * 4
+    assert tiny().images_per_epoch == 2 * 2 * 10 + 3 * 4
 
 
 @pytest.mark.parametrize(
