@@ -39,5 +39,6 @@ def recorded_trial(**changes: Any) -> RecordedTrial:
             "epoch_s": {1: 7.0, 2: 8.0, 3: 9.0},
         },
         environment=None,
+        is_finalist=False,
     )
     return replace(trial, **changes)

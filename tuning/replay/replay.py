@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,10 @@ def replay_trial(
         first = start.epoch + 1 if start else 1
         last = last_epoch(trial, first=first, num_epochs=num_epochs, wanted=options.epochs, is_extended="epochs" in changes.point)
         assets = prepare(study, display, force=True)
-        trainable = local_trainable(trial_context(assets.fit(study), assets), point)
+        context = trial_context(assets.fit(study), assets)
+        if trial.is_finalist:
+            context = replace(context, threads=context.finalist_threads or context.threads)
+        trainable = local_trainable(context, point)
         stack.callback(trainable.stop)
         _report_surroundings(trial, trainable, assets, display)
         changed = changes.effective(trial.settings)

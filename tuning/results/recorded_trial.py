@@ -32,6 +32,7 @@ from tuning.study.yaml_loader import read_mapping
 from tuning.tracking.client import FAILURES, reading_store, using_mlflow
 from tuning.tracking.run_lookup import all_runs, one_each
 from tuning.tracking.tags import (
+    FINALIST_TAG,
     KIND_TAG,
     LAUNCH_ID_TAG,
     LAUNCH_TAG,
@@ -72,6 +73,7 @@ class RecordedTrial:
     facts: Mapping[str, str]
     curves: Mapping[str, Mapping[int, float]]
     environment: Mapping[str, str] | None
+    is_finalist: bool
 
     @property
     def last_epoch(self) -> int:
@@ -179,6 +181,7 @@ def read_trial(client: MlflowClient, run: Run) -> RecordedTrial:
             facts={path: text for path, text in params.items() if path not in paths},
             curves={name: _curve(client, run_id, name) for name in run.data.metrics if name != RETRIES_METRIC},
             environment=from_tag(tags.get(ENVIRONMENT_TAG)),
+            is_finalist=FINALIST_TAG in tags,
         )
     except (KeyError, ValueError) as error:
         raise ConfigError(f"run {run_id}: its tags are not those of a trial ({error}), were they edited?") from error

@@ -167,6 +167,12 @@ class Study:
         return f"best_{self.objective}"
 
     @property
+    def finalist_cpus(self) -> int:
+        """CPU cores of a finalist's run."""
+        finalists = self.search.finalists
+        return finalists.cpus if finalists and finalists.cpus else self.resources.cpus
+
+    @property
     def has_examiners(self) -> bool:
         """Whether students are chosen by what examiners have made, beside the probe set."""
         return self.objective == "exam_score"

@@ -22,6 +22,8 @@ class FinalistConfig(BaseModel):
     seeds: int = Field(default=3, ge=1)
     epochs: int | None = Field(default=None, ge=1)
     """Default: as many as the search's trials have."""
+    cpus: int | None = Field(default=None, ge=1)
+    """CPU cores, and threads, of one run; default: a trial's of the search. Many trials fill a machine, one run may not."""
 
     @property
     def num_runs(self) -> int:

@@ -64,7 +64,7 @@ def _finalists(study: Study) -> list[str]:
     epochs = finalists.length(study.config.epochs)
     return [
         f"after them {finalists.num_runs} runs of {epochs} epochs: the best {finalists.top} points under "
-        f"{finalists.seeds} new seeds each, by whose mean the student is chosen"
+        f"{finalists.seeds} new seeds each, {study.finalist_cpus} CPU a run, by whose mean the student is chosen"
     ]
 
 

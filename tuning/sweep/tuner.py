@@ -1,10 +1,12 @@
 """Ray Tune as a study needs it: what runs, who decides, where files go, and what Ray must not do by itself."""
 
 import contextlib
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray import tune
+from ray.tune.execution.placement_groups import resource_dict_to_pg_factory
 from ray.tune.progress_reporter import ProgressReporter
 from ray.tune.schedulers import FIFOScheduler
 
@@ -37,7 +39,7 @@ def build_tuner(
     launch, _, attempt = folder.rpartition("/")
     trainable = tune.with_resources(
         tune.with_parameters(DistillTrainable, context=context),
-        {"cpu": study.resources.cpus, "gpu": study.resources.gpus},
+        functools.partial(resources_of, study),
     )
     return tune.Tuner(
         trainable,
@@ -72,6 +74,12 @@ def remove_ray_state(storage: Storage, launch: str) -> None:
                 for name in storage.names(f"{launch}/{attempt}"):
                     if name.endswith((".pkl", ".json")):
                         storage.delete(f"{launch}/{attempt}/{name}")
+
+
+def resources_of(study: Study, config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+    """What the trial of that Tune config gets."""
+    cpus = study.resources.cpus if config.get("finalist_of") is None else study.finalist_cpus
+    return resource_dict_to_pg_factory({"cpu": cpus, "gpu": study.resources.gpus})
 
 
 class _Silent(ProgressReporter):

@@ -32,6 +32,8 @@ class TrialContext:
     storage: Storage
     code_folders: tuple[str, ...] = ()
     """Where the teacher's factory and the methods may lie, beside what is installed."""
+    finalist_threads: int | None = None
+    """Of a finalist's run, where they are not as many."""
     handshake: StorageHandshake | None = None
     """Tried by every worker of a cluster before its first trial."""
 
@@ -47,6 +49,7 @@ def trial_context(study: Study, assets: Assets, handshake: StorageHandshake | No
         examiners=assets.examiners,
         objective=objective_with(study, assets),
         threads=study.resources.cpus,
+        finalist_threads=study.finalist_cpus,
         device="cuda" if study.resources.gpus else "cpu",
         gpus=study.resources.gpus,
         storage=Storage(study.storage),

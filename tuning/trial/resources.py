@@ -22,6 +22,8 @@ def concurrency(study: Study) -> int:
     cpus = num_processors()
     if resources.cpus > cpus:
         raise ConfigError(f"resources.cpus: {resources.cpus} asked for per trial, this process may use {cpus}")
+    if study.finalist_cpus > cpus:
+        raise ConfigError(f"search.finalists.cpus: {study.finalist_cpus} asked for per run, this process may use {cpus}")
     fitting = cpus // resources.cpus
     if resources.gpus:
         fitting = min(fitting, int(torch.cuda.device_count() / resources.gpus))

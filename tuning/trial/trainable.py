@@ -34,11 +34,11 @@ from tuning.trial.system_metrics import machine_load
 
 
 class DistillTrainable(Trainable):
-    """One epoch of distillation is one Tune iteration. The Tune config is ``{number, point, restore}``.
+    """One epoch of distillation is one Tune iteration. The Tune config is ``{number, point, restore, finalist_of}``.
 
-    `point`: values by dotted path. `restore`: checkpoint folders of an earlier attempt, newest first; the first that
-    can be read is continued from. A trial that diverges ends with the worst objective and is not retried; any
-    other error is Ray's to retry.
+    `point`: values by dotted path. `finalist_of`: the trial whose values a finalist's run repeats. `restore`: checkpoint folders of
+    an earlier attempt, newest first; the first that can be read is continued from. A trial that diverges ends with the worst
+    objective and is not retried; any other error is Ray's to retry.
     """
 
     distiller: Distiller
@@ -53,8 +53,11 @@ class DistillTrainable(Trainable):
             context.handshake.check_in()
         cap_gpu_memory(context.gpus)
         self._node = node_name()
-        # Once for all trials that this worker runs: the teacher is loaded, and asked about the images, a single time.
-        torch.set_num_threads(context.threads)
+        # Once for all trials that this worker runs: the teacher is loaded, and asked about the images, a single time. Ray gives a
+        # worker no trial of other resources, and so none of another number of threads.
+        is_finalist = config.get("finalist_of") is not None
+        self._threads = context.finalist_threads or context.threads if is_finalist else context.threads
+        torch.set_num_threads(self._threads)
         self._measurement = Measurement(
             context.teacher,
             resolve_device(context.device),
@@ -173,7 +176,7 @@ class DistillTrainable(Trainable):
 
     def _build(self) -> None:
         context = self._context
-        torch.set_num_threads(context.threads)
+        torch.set_num_threads(self._threads)
         config = build_config(context.base, self._point)
         self._gallery = Gallery()
         self._samples = None

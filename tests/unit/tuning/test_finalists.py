@@ -4,6 +4,7 @@ import math
 import random
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 import optuna
 import pytest
 import scipy.stats
+import torch
 from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 
 from cpsc.errors import ConfigError
 from cpsc.marks import Marks
 from tests.support.events import made
+from tests.support.trials import make_context
 from tuning.launch import Journal, LaunchHistory, replay_events
 from tuning.launch.events import Epoch, Event, Proposed, TrialEnd, TrialStart
 from tuning.launch.launch import check_resumable
@@ -34,6 +37,10 @@ from tuning.search.optuna_space import to_optuna
 from tuning.study import Study
 from tuning.study.config import PruneConfig, resolve_study
 from tuning.sweep.dry_run import describe
+from tuning.sweep.tuner import resources_of
+from tuning.trial.environment import from_tag
+from tuning.trial.resources import concurrency
+from tuning.trial.trainable import local_trainable
 
 Raw = dict[str, Any]
 METRIC = "best_probe_agreement"
@@ -126,7 +133,30 @@ def test_a_grid_that_repeats_its_points_by_seed_needs_none(raw: Raw) -> None:
 
 
 def test_the_dry_run_says_what_they_cost(study: Study) -> None:
-    assert "# after them 4 runs of 9 epochs: the best 2 points under 2 new seeds each" in describe(study)
+    assert "# after them 4 runs of 9 epochs: the best 2 points under 2 new seeds each, 1 CPU a run" in describe(study)
+
+
+def test_a_run_may_have_more_cores_than_a_trial_of_the_search(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw["search"] = {"num_trials": 3, "finalists": {"top": 1, "seeds": 1, "cpus": 2}}
+    study = resolve_study(raw)
+    assert [resources_of(study, {"finalist_of": of}).bundles for of in (None, 0)] == [[{"CPU": 1.0}], [{"CPU": 2.0}]]
+    monkeypatch.setattr("tuning.trial.resources.num_processors", lambda: 1)
+    with pytest.raises(ConfigError, match=r"search\.finalists\.cpus: 2 asked for per run, this process may use 1"):
+        concurrency(study)
+
+
+@pytest.mark.parametrize(("finalist_of", "threads"), [(None, 1), (0, 2)])
+def test_its_threads_are_as_many_as_its_cores(finalist_of: int | None, threads: int) -> None:
+    before = torch.get_num_threads()
+    context = replace(make_context({}), finalist_threads=2)
+    trainable = local_trainable(context, {})
+    try:
+        trainable.setup({"number": 1, "point": {}, "finalist_of": finalist_of}, context)
+        assert torch.get_num_threads() == threads
+        assert from_tag(trainable.step()["environment"])["threads"] == str(threads)
+    finally:
+        torch.set_num_threads(before)
+        trainable.stop()
 
 
 # --- when they are proposed ---
