@@ -81,9 +81,9 @@ class StudentConfig:
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     arch: str = "resnet18"
-    initial: Literal["random", "selected"] = "random"
+    initial: Literal["random", "selected", "auto"] = "random"
     """First weights: drawn; or selected from the teacher's own, of whose family the student is a smaller one (Xu et al. 2024,
-    arXiv:2311.18823)."""
+    arXiv:2311.18823); `auto`: selected where it is one."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float = 0.1
     momentum: float = 0.9

@@ -20,7 +20,7 @@ from cpsc.marks import Marks
 from cpsc.measurement import Measurement, Metrics
 from cpsc.methods import check_method, feature_dim, method_class
 from cpsc.metrics import predict
-from cpsc.models import build_model, selected_weights
+from cpsc.models import build_model, is_smaller, selected_weights
 from cpsc.observation import BatchViews
 from cpsc.phases import Phases
 from cpsc.probe import ProbeSet
@@ -258,7 +258,7 @@ class Distiller:
         asked = self._measurement.network_in(precision)
         with seeded_init(config.seed, "student"):
             student = build_model(config.student.arch, num_classes=teacher.num_classes, channels=teacher.channels)
-        if config.student.initial == "selected":
+        if config.student.initial == "selected" or (config.student.initial == "auto" and is_smaller(student, teacher.state)):
             student.load_state_dict(selected_weights(teacher.state, student))
         self.student = place(student, self.device).train().requires_grad_(False)  # each phase enables its own
         with seeded_init(config.seed, "method"):

@@ -14,7 +14,7 @@ from cpsc.models.output import Output
 from cpsc.models.resnet import ResNet
 from cpsc.models.shapes import shapes_alone
 from cpsc.models.vgg import Vgg
-from cpsc.models.weight_selection import selected_weights
+from cpsc.models.weight_selection import is_smaller, selected_weights
 from cpsc.models.wide_resnet import WideResNet
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "check_arch",
     "check_import_path",
     "is_import_path",
+    "is_smaller",
     "named_variant",
     "recipe_of",
     "selected_weights",

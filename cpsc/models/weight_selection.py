@@ -18,8 +18,19 @@ def selected_weights(large: Mapping[str, Tensor], small: nn.Module) -> dict[str,
     return {name: _selected(large.get(name), own, name) for name, own in small.state_dict().items()}
 
 
+def is_smaller(small: nn.Module, large: Mapping[str, Tensor]) -> bool:
+    """Whether weights of `small` can be selected from `large`."""
+    return all(_holds(large.get(name), own) for name, own in small.state_dict().items())
+
+
+def _holds(tensor: Tensor | None, own: Tensor) -> bool:
+    if tensor is None or tensor.ndim != own.ndim:
+        return False
+    return all(has >= wants for has, wants in zip(tensor.shape, own.shape, strict=True))
+
+
 def _selected(tensor: Tensor | None, own: Tensor, name: str) -> Tensor:
-    if tensor is None or tensor.ndim != own.ndim or any(has < wants for has, wants in zip(tensor.shape, own.shape, strict=True)):
+    if tensor is None or not _holds(tensor, own):
         found = "none" if tensor is None else list(tensor.shape)
         raise ConfigError(
             f"student.initial must be 'random' for a student that is not a smaller one of its teacher's family: {name} is "

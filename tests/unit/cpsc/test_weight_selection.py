@@ -48,6 +48,14 @@ def test_a_run_begins_so_where_it_is_told(make_teacher, vary: Callable[..., Dist
     assert not torch.equal(drawn.state_dict()["conv1.weight"], expected["conv1.weight"])
 
 
+@pytest.mark.parametrize(("arch", "selected"), [("wrn_10_2", True), ("resnet18", False)])
+def test_it_begins_so_by_itself_where_it_can(make_teacher, vary, arch: str, selected: bool) -> None:
+    teacher = make_teacher(arch)
+    begun = Distiller(vary(student={"initial": "auto"}), teacher).student.state_dict()
+    drawn = Distiller(vary(), teacher).student.state_dict()
+    assert torch.equal(begun["conv1.weight"], teacher.state["conv1.weight"] if selected else drawn["conv1.weight"])
+
+
 @pytest.mark.parametrize("arch", ["wrn_10_1", "resnet18"])
 def test_what_is_no_smaller_network_of_the_family_is_refused_in_one_line(make_teacher, vary, arch) -> None:
     teacher = make_teacher(arch)
