@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cpsc.device import cast_copies
+from cpsc.device import cast_copies, precise
 from cpsc.errors import ConfigError
 from cpsc.execution import PLAIN, Execution, Weights
 from cpsc.losses.attention import attention_map
@@ -70,7 +70,7 @@ class BatchViews:
     def _student_output(self, images: Tensor) -> Output:
         if not self._student_weights:
             return self._forward(self._student, images)
-        return _float(self._execution.forward_with(self._student, self._student_weights, images))
+        return _precise(self._execution.forward_with(self._student, self._student_weights, images))
 
     def student_view(self, images: Tensor, labels: Tensor | None, recalled: Recalled | None = None) -> BatchOutputs:
         """With a graph to the student alone, of `images` and then what is recalled.
@@ -112,7 +112,7 @@ class BatchViews:
     def _forward(self, network: nn.Module, images: Tensor, watched: Sequence[nn.Module] = ()) -> Output:
         """Through `watched` layers the pass goes uncompiled: hooks that come and go are not in what was compiled."""
         execution = PLAIN if watched else self._execution
-        return _float(execution.forward(network, images))
+        return _precise(execution.forward(network, images))
 
     def _forward_recorded(self, images: Tensor, watched: Sequence[nn.Module]) -> tuple[Output, list[ChannelStatistics | None]]:
         """Of the teacher on `images`, and its batch-norm statistics if the method compares them."""
@@ -121,7 +121,7 @@ class BatchViews:
         execution = PLAIN if watched else self._execution
         output, observed = execution.forward_recorded(self._teacher, self._recorder, images)
         self._recorder.check(observed)
-        return _float(output), observed
+        return _precise(output), observed
 
     def _compared(self, side: int) -> Sequence[nn.Module]:
         """The stages whose attention is compared: the student's (0) or the teacher's (1)."""
@@ -156,5 +156,5 @@ def _attention(features: Tensor) -> Tensor:
     return attention_map(features.float())
 
 
-def _float(output: Output) -> Output:
-    return Output(output.features.float(), output.logits.float())
+def _precise(output: Output) -> Output:
+    return Output(precise(output.features), precise(output.logits))

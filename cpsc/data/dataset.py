@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cpsc.data.decoding import Say
+from cpsc.device import precise
 from cpsc.errors import DataError
 from cpsc.kinds import of_stated_kinds
 
@@ -45,12 +46,14 @@ class Normalisation:
         return self.from_unit(images.float() / 255.0)
 
     def from_unit(self, images: Tensor) -> Tensor:
-        """float pixels in [0, 1] -> float32 in the teacher's space."""
-        return (images.float() - self._column(self.mean, images)) / self._column(self.std, images)
+        """float pixels in [0, 1] -> the same in the teacher's space, in float32 or better."""
+        pixels = precise(images)
+        return (pixels - self._column(self.mean, pixels)) / self._column(self.std, pixels)
 
     def to_pixels(self, images: Tensor, *, truncate: bool = False) -> Tensor:
         """float in the teacher's space -> uint8, clamped to [0, 255]: the nearest grey level, or with `truncate` the next lower."""
-        pixels = images.float() * self._column(self.std, images) + self._column(self.mean, images)
+        values = precise(images)
+        pixels = values * self._column(self.std, values) + self._column(self.mean, values)
         levels = (pixels * 255.0 + LEVEL_SLACK).floor() if truncate else (pixels * 255.0).round()
         return levels.clamp(0, 255).to(torch.uint8)
 
@@ -61,7 +64,7 @@ class Normalisation:
 
     @staticmethod
     def _column(values: Sequence[float], like: Tensor) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=like.device)[:, None, None]
+        return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from cpsc.augmentation import jitter, random_resized_crop
 from cpsc.config import DistillConfig
 from cpsc.data.dataset import augment
-from cpsc.device import place
+from cpsc.device import place, precise
 from cpsc.errors import ConfigError
 from cpsc.generator import FAMILIES, Family, Generator, initialise
 from cpsc.memory import ImagePool
@@ -217,7 +217,7 @@ class AbstractGeneratorInversion(AbstractInversion):
 
     def batch(self) -> Batch:
         inversion, normalisation = self._config.inversion, self._teacher.normalisation
-        pixels = self._pixels().float()
+        pixels = precise(self._pixels())
         seen = augment(pixels, crop_padding=inversion.crop_padding, flip=inversion.mirror, rng=self._view_rng)
         local = self._local_view(pixels)
         plain = normalisation.from_unit(pixels)
