@@ -15,14 +15,17 @@ ORIGINAL: Settings = {
         "generator_warmup_epochs": 20,
     },
     "inversion": {"labels": "random", "quantise": "truncate"},
-    "meta_generator": {"redraw_after": 140},
+    "meta_generator": {"redraw_after": 139},  # as turn 140 begins: 120 after the warm-up
 }
 FIVE_STEPS: Settings = {"generator": {"lr": 3e-3}, "schedule": {"generator_steps": 5}}
 TWO_STEPS: Settings = {"generator": {"lr": 5e-3}, "schedule": {"generator_steps": 2}, "meta_generator": {"latent_lr": 0.015}}
 
 
 class FastDfkd(PooledMethod):
-    """A batch begins where a meta-generator says, and takes a few steps; from these the meta-generator learns."""
+    """A batch begins where a meta-generator says, and takes a few steps; from these the meta-generator learns.
+
+    The published code asks the student in the warm-up's last turn already, before its first step; here none of the warm-up does.
+    """
 
     SECTIONS = {"meta_generator": MetaGeneratorConfig}
     SYNTHESIS = InvertedByMetaGenerator

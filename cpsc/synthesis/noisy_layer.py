@@ -34,7 +34,8 @@ class NoisyLayerConfig:
     """The vector that says which class an image is made for. The paper takes embeddings of the classes' names, from a text encoder
     that would have to be downloaded; the rows of the teacher's classifier are at hand, and tell likeness as the teacher sees it."""
     life: int = 10
-    """Epochs after which the generator is drawn anew."""
+    """Epochs after which the generator is drawn anew. The published code counts them from the warm-up's end, too: the same where
+    they divide it."""
     statistics_momentum: float = 0.9
     """Share of earlier turns' in the batch-norm statistics that are compared: see `cpsc.memory.StatisticsMemory`."""
 

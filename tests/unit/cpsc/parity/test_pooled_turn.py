@@ -14,8 +14,9 @@ from cpsc.data.dataset import LEVEL_SLACK
 from cpsc.distiller import Distiller
 from cpsc.loop import Phase, TermLog, run_phase
 from cpsc.rng import derive_seed
+from cpsc.synthesis import MetaGeneratorConfig
 from cpsc.teacher import Teacher
-from tests.unit.cpsc.parity.stage import RELATIVE, divergence, surprise
+from tests.unit.cpsc.parity.stage import RELATIVE, divergence, preset_of, surprise
 from tests.unit.cpsc.parity.test_pooled import Moments, gap, moments
 from tests.unit.cpsc.test_method_contract import small
 
@@ -311,6 +312,10 @@ def test_two_turns_of_fast_dfkd(redraws: bool, learns_by: str, teacher: Teacher)
         assert_same_network(both.synthesis._generator, published.fast)
         assert_near(both.synthesis._latents[0].detach(), published.latents.detach())
     assert_can_tell_best_from_last(turns)
+
+
+def test_the_preset_redraws_before_turn_140_as_the_published_code_does() -> None:
+    assert preset_of("fast_dfkd", "original", 10).section(MetaGeneratorConfig).redraw_after == 140 - 1
 
 
 def redrawn_weights(rng: torch.Generator, *, seed: int) -> tuple[Tensor, Tensor]:
