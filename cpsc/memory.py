@@ -11,36 +11,55 @@ from cpsc.statistics import ChannelStatistics
 
 
 class ImagePool:
-    """All images that were finished so far, as uint8 on the device; beyond `limit` the oldest go."""
+    """All images that were finished so far, as uint8 on the device; beyond `limit` the oldest go.
+
+    They lie one after another in a buffer with room behind them. Once it is full, what is kept moves into one twice as large, so
+    that each image is copied about once, however many batches come.
+    """
 
     def __init__(self, *, limit: int, channels: int, image_size: int, device: torch.device) -> None:
         self._limit = limit
-        self._images = torch.empty(0, channels, image_size, image_size, dtype=torch.uint8, device=device)
+        self._buffer = torch.empty(0, channels, image_size, image_size, dtype=torch.uint8, device=device)
+        self._start = self._end = 0
 
     def __len__(self) -> int:
-        return len(self._images)
+        return self._end - self._start
 
     @property
     def num_bytes(self) -> int:
-        return self._images.numel()
+        """Of the images, without the room for more."""
+        return self.images.numel()
 
     @property
     def images(self) -> Tensor:
-        """uint8 [N, K, H, W], the oldest first."""
-        return self._images
+        """uint8 [N, K, H, W], the oldest first; a part of the buffer, which stays as it is when others are added."""
+        return self._buffer[self._start : self._end]
 
     def add(self, images: Tensor) -> None:
         """Keep `images`, uint8 [B, K, H, W]."""
-        self._images = torch.cat([self._images, images])[-self._limit :]
+        images = images[-self._limit :]
+        if self._end + len(images) > len(self._buffer):
+            self._move(room=len(images))
+        self._buffer[self._end : self._end + len(images)] = images
+        self._end += len(images)
+        self._start = max(self._start, self._end - self._limit)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"images": self._images}
+        return {"images": self.images.clone()}  # of a part of a buffer a file would hold the whole
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         images = state["images"]
-        if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.shape[1:] != self._images.shape[1:]:
+        if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.shape[1:] != self._buffer.shape[1:]:
             raise CheckpointError("checkpoint's image pool holds no images of this size")
-        self._images = images.to(self._images.device)
+        self._buffer = images.to(self._buffer.device)
+        self._start, self._end = 0, len(images)
+
+    def _move(self, *, room: int) -> None:
+        """What stays once `room` more are there, to the front of a buffer that holds twice as many as are kept then."""
+        kept = self.images[-(self._limit - room) :] if room < self._limit else self.images[:0]
+        self._buffer = self._buffer.new_empty(2 * (len(kept) + room), *self._buffer.shape[1:])
+        self._buffer[: len(kept)] = kept
+        self._start, self._end = 0, len(kept)
 
 
 class FeatureBank(nn.Module):

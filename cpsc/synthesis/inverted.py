@@ -89,7 +89,7 @@ class AbstractInversion(AbstractSynthesis):
     def finished(self) -> tuple[Tensor, Tensor]:
         """All images since this was built, uint8 [N, K, H, W], and the classes they were made for, [N]."""
         labels = torch.cat(self._made_for)
-        return self._pool.images[-len(labels) :], labels
+        return self._pool.images[-len(labels) :].clone(), labels  # of its own, not a part of the pool's buffer
 
     @torch.no_grad()
     def sample(self) -> tuple[Tensor, Tensor | None]:

@@ -44,6 +44,30 @@ def test_beyond_its_limit_a_pool_forgets_the_oldest_images() -> None:
     assert kept.images[:, 0, 0, 0].tolist() == [27, 28, 29]
 
 
+@pytest.mark.parametrize("limit", [5, 37, 1000])
+def test_a_pool_holds_what_joining_all_batches_would_whatever_their_sizes(limit: int) -> None:
+    kept, joined = pool(limit), images()
+    sizes = torch.randint(0, 12, (200,), generator=torch.Generator().manual_seed(0)).tolist()
+    for number, size in enumerate(sizes):
+        new = images(*((number + place) % 256 for place in range(size)))
+        before, held = kept.images, kept.images.clone()
+        kept.add(new)
+        joined = torch.cat([joined, new])[-limit:]
+        assert torch.equal(kept.images, joined)
+        assert torch.equal(before, held), "what was handed out has changed"
+
+
+def test_a_pool_copies_each_image_about_once_and_has_room_for_as_many_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, moved = pool(limit=1000), []
+    move = ImagePool._move
+    monkeypatch.setattr(ImagePool, "_move", lambda self, room: (moved.append(len(self)), move(self, room=room)))
+    for _ in range(1000):
+        kept.add(images(1, 2, 3, 4))
+    assert sum(moved) <= 2 * 4000
+    assert len(kept._buffer) <= 2 * 1000
+    assert kept.state_dict()["images"].untyped_storage().nbytes() == kept.num_bytes == 1000 * 4
+
+
 def test_a_pool_comes_back_from_its_state() -> None:
     kept, other = pool(), pool()
     kept.add(images(5, 6))
