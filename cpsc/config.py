@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeVar
 
 from cpsc.kinds import of_stated_kinds
-from cpsc.rules import FORBID_UNKNOWN, at_most, non_negative, positive, require, rising_epochs
+from cpsc.rules import FORBID_UNKNOWN, at_most, below_one, non_negative, positive, require, rising_epochs
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Annealing = Literal["cosine", "milestones"]
@@ -103,7 +103,7 @@ class StudentConfig:
 
     def __post_init__(self) -> None:
         positive("student.lr", self.lr)
-        require(0 <= self.momentum < 1, "student.momentum", self.momentum, "in [0, 1)")
+        below_one("student.momentum", self.momentum)
         require(not self.nesterov or self.momentum > 0, "student.momentum", self.momentum, "> 0 with student.nesterov")
         non_negative("student.weight_decay", self.weight_decay)
         non_negative("student.warmup_epochs", self.warmup_epochs)
@@ -153,8 +153,8 @@ class GeneratorConfig:
         require(self.width >= 2 and self.width % 2 == 0, "generator.width", self.width, "even and >= 2")
         at_most("generator.width", self.width, 4096)
         positive("generator.lr", self.lr)
-        require(0 <= self.beta1 < 1, "generator.beta1", self.beta1, "in [0, 1)")
-        require(0 <= self.beta2 < 1, "generator.beta2", self.beta2, "in [0, 1)")
+        below_one("generator.beta1", self.beta1)
+        below_one("generator.beta2", self.beta2)
         rising_epochs("generator.milestones", self.milestones)
         require(0 < self.decay <= 1, "generator.decay", self.decay, "in (0, 1]")
         if self.clip_norm is not None:

@@ -26,6 +26,11 @@ def non_negative(path: str, value: float) -> None:
     require(0 <= value <= sys.float_info.max, path, value, ">= 0")
 
 
+def below_one(path: str, value: float) -> None:
+    """ConfigError unless `value` is what is kept at each step of something that decays: 0 or above it, and below 1."""
+    require(0 <= value < 1, path, value, "in [0, 1)")
+
+
 def at_most(path: str, value: int, limit: int) -> None:
     """ConfigError beyond `limit`: beyond any use, and what lies there fails only once it runs, as a tensor that no memory holds."""
     require(value <= limit, path, value, f"<= {limit}")

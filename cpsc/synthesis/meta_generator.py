@@ -16,7 +16,7 @@ from cpsc.generator import Generator
 from cpsc.kinds import of_stated_kinds
 from cpsc.optimizers import Adam, AdamOnGiven
 from cpsc.rng import seeded_init
-from cpsc.rules import FORBID_UNKNOWN, positive, require
+from cpsc.rules import FORBID_UNKNOWN, below_one, positive
 from cpsc.synthesis.base import Stateful
 from cpsc.synthesis.inverted import AbstractGeneratorInversion
 from cpsc.synthesis.noisy_layer import FAMILY
@@ -46,8 +46,7 @@ class MetaGeneratorConfig:
         positive("meta_generator.latent_lr", self.latent_lr)
         if self.redraw_after is not None:
             positive("meta_generator.redraw_after", self.redraw_after)
-        share = self.statistics_momentum
-        require(0 <= share < 1, "meta_generator.statistics_momentum", share, "in [0, 1)")
+        below_one("meta_generator.statistics_momentum", self.statistics_momentum)
 
 
 class _Turns:

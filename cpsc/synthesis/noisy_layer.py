@@ -14,7 +14,7 @@ from cpsc.errors import ConfigError
 from cpsc.generator import FAMILIES, Generator, initialise
 from cpsc.kinds import of_stated_kinds
 from cpsc.rng import seeded_init
-from cpsc.rules import FORBID_UNKNOWN, changed_fields, positive, require
+from cpsc.rules import FORBID_UNKNOWN, below_one, changed_fields, positive
 from cpsc.synthesis.base import Stateful
 from cpsc.synthesis.class_inputs import Kind, class_inputs
 from cpsc.synthesis.inverted import AbstractGeneratorInversion
@@ -41,8 +41,7 @@ class NoisyLayerConfig:
 
     def __post_init__(self) -> None:
         positive("noisy_layer.life", self.life)
-        share = self.statistics_momentum
-        require(0 <= share < 1, "noisy_layer.statistics_momentum", share, "in [0, 1)")
+        below_one("noisy_layer.statistics_momentum", self.statistics_momentum)
 
 
 class NoisyLayers(nn.Module):
