@@ -20,6 +20,7 @@ from cpsc.digests import recipe_digest
 from cpsc.errors import CheckpointError
 from cpsc.kinds import of_stated_kinds
 from cpsc.marks import Marks
+from cpsc.methods import method_class
 from cpsc.rng import stream
 from cpsc.rules import FORBID_UNKNOWN, changed_fields, require
 from cpsc.teacher import Teacher
@@ -64,9 +65,10 @@ class ExaminerConfig:
 def run_digest(config: DistillConfig) -> str:
     """Names the run that `config` describes, its seed included: what tells a student's own examiner from others.
 
-    A launch that is resumed by a version with more settings knows its own examiners still.
+    A launch that is resumed by a version with more settings knows its own examiners still. What stands in files that `config`
+    names counts, too; ConfigError where one cannot be read.
     """
-    return recipe_digest(changed_fields(config))
+    return recipe_digest({**changed_fields(config), **method_class(config.method).SYNTHESIS.contents(config)})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,6 +69,20 @@ class AbstractSynthesis(ABC):
         del config
 
     @classmethod
+    def check_teacher(cls, config: DistillConfig, teacher: Teacher) -> None:
+        """Raise ConfigError where images cannot be made so of `teacher`, or what `config` names beside it cannot be read."""
+        del config, teacher
+
+    @classmethod
+    def contents(cls, config: DistillConfig) -> Mapping[str, str]:
+        """Digests of what stands in the files that `config` names and its images are made by, by setting.
+
+        ConfigError where one cannot be read.
+        """
+        del config
+        return {}
+
+    @classmethod
     def is_told_classes(cls, config: DistillConfig) -> bool:
         """Whether each image is made for a class."""
         del config

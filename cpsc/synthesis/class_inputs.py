@@ -1,5 +1,6 @@
-"""What tells a generator the class of an image: a fixed vector a class, without a word of text and without a download."""
+"""What tells a generator the class of an image: a fixed vector a class, by default without any text and without a download."""
 
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -7,23 +8,37 @@ from torch import Tensor, nn
 
 from cpsc.errors import ConfigError
 from cpsc.rng import stream
+from cpsc.synthesis.class_vectors import read_class_vectors
 from cpsc.teacher import Teacher
 
-Kind = Literal["teacher", "one_hot", "random"]
+Kind = Literal["teacher", "pseudo_inverse", "one_hot", "random", "file"]
 RANDOM_DIM = 512
 """As long as the embeddings of class names that NAYER was published with."""
+LEAST_SINGULAR_VALUE = 0.1
+"""To which CPNet raises the classifier's before it inverts it."""
 
 
-def class_inputs(kind: Kind, teacher: Teacher, *, seed: int) -> Tensor:
+def class_inputs(kind: Kind, teacher: Teacher, *, seed: int, file: str | None = None) -> Tensor:
     """A vector for each class, float32 [C, d] on the CPU.
 
-    `teacher`: the rows of its classifier, whose angles tell which classes it holds to be alike; `one_hot`: no class is nearer to
-    one than to another; `random`: the same but for chance. ConfigError where the teacher has no such rows.
+    `teacher`: the rows of its classifier, whose angles tell which classes it holds to be alike; `pseudo_inverse`: the features
+    that its classifier maps nearest to each class alone, as CPNet aims at them (ICCV 2025); `one_hot`: no class is nearer to one
+    than to another; `random`: the same but for chance; `file`: see `read_class_vectors`. ConfigError where the teacher has no
+    such rows, or the file holds no such vectors.
     """
     if kind == "one_hot":
         return torch.eye(teacher.num_classes)
     if kind == "random":
         return torch.randn(teacher.num_classes, RANDOM_DIM, generator=stream(seed, "class inputs"))
+    if kind == "file":
+        assert file is not None  # the settings have been checked
+        return read_class_vectors(Path(file), teacher.num_classes)
+    rows = _classifier(teacher)
+    return rows if kind == "teacher" else _pseudo_inverse(rows)
+
+
+def _classifier(teacher: Teacher) -> Tensor:
+    """The weight [C, d] of its last layer."""
     layers = [
         f"{name}.weight".lstrip(".")
         for name, module in teacher.build_untrained().named_modules()
@@ -35,3 +50,9 @@ def class_inputs(kind: Kind, teacher: Teacher, *, seed: int) -> Tensor:
             "take one_hot or random"
         )
     return teacher.state[layers[-1]].detach().float().cpu().clone()
+
+
+def _pseudo_inverse(weight: Tensor) -> Tensor:
+    """Of [C, d], transposed to its shape: for each class the features that this weight maps to its unit vector."""
+    left, singular, right = torch.linalg.svd(weight, full_matrices=False)
+    return left / singular.clamp_min(LEAST_SINGULAR_VALUE) @ right

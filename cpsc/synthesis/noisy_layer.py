@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -14,10 +15,12 @@ from cpsc.errors import ConfigError
 from cpsc.generator import FAMILIES, Generator, initialise
 from cpsc.kinds import of_stated_kinds
 from cpsc.rng import seeded_init
-from cpsc.rules import FORBID_UNKNOWN, below_one, changed_fields, positive
+from cpsc.rules import FORBID_UNKNOWN, below_one, changed_fields, positive, require
 from cpsc.synthesis.base import Stateful
 from cpsc.synthesis.class_inputs import Kind, class_inputs
+from cpsc.synthesis.class_vectors import SETTING, content_digest
 from cpsc.synthesis.inverted import AbstractGeneratorInversion
+from cpsc.teacher import Teacher
 
 FAMILY = replace(FAMILIES["small"], normal_init=None)
 """CMI's small generator, its weights drawn as PyTorch draws them."""
@@ -33,6 +36,8 @@ class NoisyLayerConfig:
     class_inputs: Kind = "teacher"
     """The vector that says which class an image is made for. The paper takes embeddings of the classes' names, from a text encoder
     that would have to be downloaded; the rows of the teacher's classifier are at hand, and tell likeness as the teacher sees it."""
+    file: str | None = None
+    """With `class_inputs: file`: where the vectors are, [C, d] as .npy, .pt or .safetensors, on every machine that runs trials."""
     life: int = 10
     """Epochs after which the generator is drawn anew. The published code counts them from the warm-up's end, too: the same where
     they divide it."""
@@ -40,6 +45,8 @@ class NoisyLayerConfig:
     """Share of earlier turns' in the batch-norm statistics that are compared: see `cpsc.memory.StatisticsMemory`."""
 
     def __post_init__(self) -> None:
+        named = self.class_inputs != "file" or bool(self.file)
+        require(named, "noisy_layer.file", self.file, "the path of a file with noisy_layer.class_inputs file")
         positive("noisy_layer.life", self.life)
         below_one("noisy_layer.statistics_momentum", self.statistics_momentum)
 
@@ -112,7 +119,7 @@ class InvertedByNoisyLayer(AbstractGeneratorInversion):
         settings = config.section(NoisyLayerConfig)
         with seeded_init(config.seed, "generator"):
             generator = NoisyLayerGenerator(
-                class_inputs(settings.class_inputs, self._teacher, seed=config.seed),
+                class_inputs(settings.class_inputs, self._teacher, seed=config.seed, file=settings.file),
                 self._new_generator(FAMILY),
                 batch_size=config.schedule.batch_size,
                 latent_dim=config.generator.latent_dim,
@@ -127,6 +134,16 @@ class InvertedByNoisyLayer(AbstractGeneratorInversion):
         if "labels" in changed_fields(config.inversion):
             raise ConfigError(f"inversion.labels must be left out for method {config.method}, which has rounds of all classes")
         super().check(config)
+
+    @classmethod
+    def check_teacher(cls, config: DistillConfig, teacher: Teacher) -> None:
+        settings = config.section(NoisyLayerConfig)
+        class_inputs(settings.class_inputs, teacher, seed=config.seed, file=settings.file)
+
+    @classmethod
+    def contents(cls, config: DistillConfig) -> Mapping[str, str]:
+        settings = config.section(NoisyLayerConfig)
+        return {SETTING: content_digest(Path(settings.file))} if settings.class_inputs == "file" and settings.file else {}
 
     @property
     def _makers(self) -> tuple[nn.Module, ...]:
