@@ -17,11 +17,12 @@ from tuning.launch.journal import JOURNAL_FILE, WAY_OUT, DriverLock, Journal
 from tuning.redaction import redact
 from tuning.storage import Storage
 from tuning.study import Study
-from tuning.study.config import folder_path, load_recorded_study
+from tuning.study.config import load_recorded_study
 from tuning.study.distributions import Distribution
 from tuning.study.finalists import searched_part
 from tuning.study.names import NAME, check_fits
 from tuning.study.overrides import refuse_scale
+from tuning.study.paths import folder_path
 from tuning.study.user_code import look_in
 from tuning.study.validation import format_value
 from tuning.study.yaml_loader import dump_yaml, to_plain

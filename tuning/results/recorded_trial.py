@@ -24,9 +24,10 @@ from tuning.sqlite import sqlite_uri
 from tuning.storage import Storage
 from tuning.study import Study
 from tuning.study.base_config import parameter_paths
-from tuning.study.config import folder_path, load_recorded_study
+from tuning.study.config import load_recorded_study
 from tuning.study.names import NAME
 from tuning.study.overrides import refuse_scale
+from tuning.study.paths import folder_path
 from tuning.study.tracking_uri import is_tracking_uri
 from tuning.study.yaml_loader import read_mapping
 from tuning.tracking.client import FAILURES, reading_store, using_mlflow

@@ -36,7 +36,7 @@ class BaseConfig:
         method = point.get("method", self.own.get("method", DEFAULT_METHOD))
         if not isinstance(method, str):
             raise ConfigError(f"config.method: must be one of {', '.join(METHODS)}, got {format_value(method)}")
-        with _told_of("config."):
+        with told_of("config."):
             under = preset(self.preset, method=method, num_classes=self.num_classes)
         nested = merge(merge(under, self.own), self.by_method.get(method, {}))
         for path, value in point.items():
@@ -47,12 +47,12 @@ class BaseConfig:
 def build_config(settings: BaseConfig, point: Point) -> DistillConfig:
     """The config that `settings` and `point` (dotted paths) give. ConfigError names the path that breaks a rule."""
     nested = settings.nested(point)
-    with _told_of("config."):
+    with told_of("config."):
         adapter = _adapter(nested.get("method", DEFAULT_METHOD))
     config = validate(adapter, nested, where="config")
-    with _told_of("config.student."):
+    with told_of("config.student."):
         check_arch(config.student.arch)
-    with _told_of("config."):
+    with told_of("config."):
         check_method(config)
     return config
 
@@ -68,7 +68,7 @@ def _adapter_of(kind: Any) -> TypeAdapter[DistillConfig]:
 
 
 @contextmanager
-def _told_of(prefix: str) -> Iterator[None]:
+def told_of(prefix: str) -> Iterator[None]:
     """ConfigErrors from inside, with `prefix` before the path that they begin with."""
     try:
         yield

@@ -1,6 +1,5 @@
 """The study file: what a user writes, validated whole before anything starts."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +23,9 @@ from tuning.study.base_config import BaseConfig, build_config, check_settings
 from tuning.study.class_count import class_count
 from tuning.study.distributions import Distribution
 from tuning.study.finalists import FinalistConfig, check_finalists
-from tuning.study.names import MAX_NAME_BYTES, check_fits, check_study_name
+from tuning.study.names import check_fits, check_study_name
 from tuning.study.overrides import SCALE, apply_overrides, apply_scale, parse_assignments
+from tuning.study.paths import folder_path, with_absolute_files
 from tuning.study.search_space import parse_space
 from tuning.study.start_points import grid_points, parse_start
 from tuning.study.tracking_uri import is_tracking_uri
@@ -225,7 +225,7 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
     file = validate(_STUDY_FILE, raw, where="study")
     check_study_name(file.name)
     _check_tracking_uri(file.tracking.uri)
-    config = dict(file.config)
+    config = with_absolute_files(file.config, file.space)
     dataset = _parse_dataset(config.pop("dataset", None))
     teacher = _parse_teacher(config.pop("teacher", None), dataset)
     probe = validate(_PROBE, config.pop("probe", {}), where="config.probe")
@@ -302,18 +302,6 @@ def _parse_storage(text: str) -> str:
     except ValueError as error:
         raise ConfigError(f"storage: {text!r} is no folder of this machine, write its path as it is") from error
     return str(folder_path(unquote(address.path), "storage"))
-
-
-def folder_path(text: str, where: str) -> Path:
-    """The absolute path of a folder, which need not be there yet; ConfigError, naming `where` it was said, if it is none."""
-    try:
-        if not text or not text.isprintable() or "://" in text:
-            raise RuntimeError("empty, a URI, or with characters that cannot be printed")
-        if (longest := max(len(os.fsencode(part)) for part in [*Path(text).parts, ""])) > MAX_NAME_BYTES:
-            raise RuntimeError(f"a name of {longest} bytes in it, at most {MAX_NAME_BYTES} are possible")
-        return Path(text).expanduser().absolute()
-    except RuntimeError as error:
-        raise ConfigError(f"{where}: {format_value(text)} is not a path ({error})") from error
 
 
 def check_searchable(study: Study) -> None:

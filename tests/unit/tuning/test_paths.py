@@ -1,0 +1,79 @@
+"""Files that a study names beside its teacher: absolute once it is read, and looked at before its trials begin."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cpsc.errors import ConfigError
+from tests.unit.tuning.test_class_count import teacher_of
+from tuning.display import Display
+from tuning.study import Study, build_config
+from tuning.study.config import resolve_study
+from tuning.trial import prepare
+
+OWN = {"noisy_layer": {"class_inputs": "file", "file": "rows.pt"}}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def study_of(config: dict[str, Any], **file: Any) -> Study:
+    teacher_of(3).save(Path("teacher.pt"))
+    parts = {"teacher": {"path": "teacher.pt"}, "probe": {"num_images": 6, "batch_size": 6, "steps": 1}}
+    return resolve_study({"name": "own", "config": {**parts, "precision": "fp32", **config}, "storage": "kept", **file})
+
+
+def named_in(study: Study, **point: Any) -> str | None:
+    config = build_config(study.base, point)
+    file: str | None = vars(config)["noisy_layer"].file
+    return file
+
+
+def test_a_relative_path_is_one_from_the_working_directory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    studies = [study_of({"method": "nayer", **OWN}), study_of({"by_method": {"nayer": OWN}, "method": "nayer"})]
+    monkeypatch.chdir("/")
+    assert [named_in(study) for study in studies] == [str(here / "rows.pt")] * 2
+    assert studies[0].source["config"]["noisy_layer"] == OWN["noisy_layer"], "recorded as it was written"
+
+
+@pytest.mark.parametrize(
+    ("config", "space", "told"),
+    [
+        (
+            {"method": "nayer", **OWN},
+            {"noisy_layer.file": {"choice": ["a.pt", "b.pt"]}},
+            "space.noisy_layer.file: a file is not searched",
+        ),
+        (
+            {"method": "nayer", "noisy_layer": {"file": "s3://bucket/a.pt"}},
+            {},
+            "config.noisy_layer.file: 's3://bucket/a.pt' is not a path",
+        ),
+        ({"method": "nayer", "noisy_layer": {"class_inputs": "file"}}, {}, "config.noisy_layer.file must be the path of a file"),
+    ],
+)
+def test_what_is_no_path_of_the_studys_is_refused(config: dict[str, Any], space: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{told}"):
+        study_of(config, space=space)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", [[], [{"noisy_layer.class_inputs": "one_hot"}, {"noisy_layer.class_inputs": "file"}]])
+def test_the_file_is_looked_at_before_anything_is_made(start: list[dict[str, Any]], here: Path) -> None:
+    own = OWN["noisy_layer"] if not start else {"file": "rows.pt"}
+    space = {"space": {"noisy_layer.class_inputs": {"choice": ["one_hot", "file"]}}, "start": start} if start else {}
+    study = study_of({"method": "nayer", "noisy_layer": own}, **space)
+    with pytest.raises(ConfigError, match=r"^config\.noisy_layer\.file: /.*rows\.pt: no such file$"):
+        prepare(study, Display(quiet=True))
+    torch.save(torch.eye(4), here / "rows.pt")
+    with pytest.raises(ConfigError, match=r"^config\.noisy_layer\.file: .*: must be \[3, d\], a row for each class of the teacher"):
+        prepare(study, Display(quiet=True))
+    assert not list(here.rglob("probes/*"))
+    prepare(study, Display(quiet=True), force=True)
+    torch.save(torch.eye(3), here / "rows.pt")
+    prepare(study, Display(quiet=True))
