@@ -58,3 +58,11 @@ def test_the_comparison_has_every_method_and_cpsc_with_replay_three_times_at_equ
     schedules = [build_config(study.base, point).schedule for point in study.start]
     assert {schedule.iterations * schedule.student_steps for schedule in schedules} == {80}
     assert {schedule.student_batch_size or schedule.batch_size for schedule in schedules} == {64}
+
+
+def test_the_packaged_comparison_has_each_kind_of_input_three_times() -> None:
+    study = load_study(FOLDER / "ablations" / "nayer_inputs.yaml")
+    kinds = ["teacher", "pseudo_inverse", "one_hot", "random"]
+    assert sorted((point["noisy_layer.class_inputs"], point["seed"]) for point in study.start) == [
+        (kind, seed) for kind in sorted(kinds) for seed in range(3)
+    ]
