@@ -2,13 +2,11 @@
 
 import contextlib
 import math
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from cpsc.data import cifar10, cifar100, tiny_imagenet
@@ -18,7 +16,8 @@ from cpsc.foreign import reading
 from cpsc.foreign.fitting import fit, is_fitted, stored_dtypes, unprefixed
 from cpsc.foreign.state_dicts import Weights, choose, some
 from cpsc.kinds import of_stated_kinds
-from cpsc.models import MOBILENET_V2, RESNETS, VGGS, build_imported, check_arch, check_import_path, named_variant
+from cpsc.models import build_imported, check_import_path
+from cpsc.recognition import ANCHORS, Recognised, recognise
 from cpsc.rng import seeded_init
 from cpsc.rules import FORBID_UNKNOWN, require
 from cpsc.teacher import MAX_CHANNELS, MAX_IMAGE_SIZE, UNKNOWN, Teacher, check_fields, check_weights, expected_weights
@@ -38,9 +37,6 @@ NORMALISATION_RULE = f"one of {', '.join(NORMALISATIONS)} or {{mean: [...], std:
 MAX_CLASSES = 100_000
 MAX_GUESSES = 4
 """How many matrices of a factory's network are taken for its classifier, from the last, until the weights fit."""
-KINDS = "ResNet-18/34, VGG-11 with batch norm, wide ResNets and MobileNet-v2, each with a 3x3 stem"
-ANCHORS = ("layer1.0.conv1.weight", "block0.0.weight", "block1.layer.0.conv1.weight", "features.0.0.weight")
-"""A weight of each family of ours, by which it is found under whatever name a script gave the network in its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,18 +127,6 @@ def _missing(name: str) -> str:
     return f"no teacher bundle but bare weights, which need {name} beside the path: {what[name]}"
 
 
-# Recognising
-
-
-class _Found(NamedTuple):
-    """What the weights tell: all that a teacher is but its input space."""
-
-    arch: str
-    num_classes: int
-    channels: int
-    state: dict[str, Tensor]
-
-
 def _import(weights: Weights, config: PublishedConfig) -> tuple[Teacher, list[str]]:
     """The teacher, and remarks on what was left out."""
     if config.normalisation is None:
@@ -154,7 +138,7 @@ def _import(weights: Weights, config: PublishedConfig) -> tuple[Teacher, list[st
         found = _of_factory(weights, config.factory, config)
     else:
         state, remarks = unprefixed(weights.state, ANCHORS, weights.name)
-        found = _recognise(state, config.variant)
+        found = recognise(state, config.variant)
     if not 2 <= found.num_classes <= MAX_CLASSES:
         raise CheckpointError(f"its classifier tells {found.num_classes} classes apart, must be 2..{MAX_CLASSES}")
     names = config.class_names or tuple(map(str, range(found.num_classes)))
@@ -190,7 +174,7 @@ def _resolve(given: Normalisation | str, channels: int) -> Normalisation:
     return normalisation
 
 
-def _of_factory(weights: Weights, factory: str, config: PublishedConfig) -> _Found:
+def _of_factory(weights: Weights, factory: str, config: PublishedConfig) -> Recognised:
     """The user's own network: its classes, unless named, are the rows of the last matrix with which all weights fit."""
     assert config.normalisation is not None
     assert config.image_size is not None
@@ -207,90 +191,5 @@ def _of_factory(weights: Weights, factory: str, config: PublishedConfig) -> _Fou
         with contextlib.suppress(ConfigError), seeded_init(0, "teacher"):  # a factory may refuse what is a wrong guess
             network = build_imported(factory, num_classes=num_classes, channels=channels, image_size=config.image_size)
             if is_fitted(weights.state, network.state_dict(), weights.name):
-                return _Found(factory, num_classes, channels, weights.state)
-    return _Found(factory, guesses[0], channels, weights.state)
-
-
-def _recognise(state: dict[str, Tensor], variant: str | None) -> _Found:
-    """Family, depth, width, classes and channels by keys and shapes; whether all else fits is checked afterwards.
-
-    The variant is the caller's word: neither keys nor shapes tell it.
-    """
-    if "layer1.0.conv1.weight" in state:
-        state = {_as_ours(name): tensor for name, tensor in state.items()}
-        arch, stem, classifier = _name_resnet(state), "conv1.weight", "linear.weight"
-    elif "block0.0.weight" in state:
-        arch, stem, classifier = _name_vgg(state), "block0.0.weight", "classifier.weight"
-    elif "block1.layer.0.conv1.weight" in state:
-        arch, stem, classifier = _name_wide(state), "conv1.weight", "fc.weight"
-    elif "features.0.0.weight" in state and "features.18.0.weight" in state:
-        arch, stem, classifier = MOBILENET_V2, "features.0.0.weight", "classifier.1.weight"
-    else:
-        raise CheckpointError(f"no network that is known ({KINDS}), name your own by factory: found {some(state)}")
-    _, channels, height, width = _shape(state, stem, 4)
-    if (height, width) != (3, 3):
-        raise CheckpointError(f"its stem {stem} is {height}x{width}, made for large images: known are {KINDS}; or name a factory")
-    return _Found(_name_variant(arch, variant), _shape(state, classifier, 2)[0], channels, state)
-
-
-def _name_variant(arch: str, variant: str | None) -> str:
-    try:
-        return arch if variant is None else named_variant(arch, variant)
-    except ConfigError as error:
-        raise CheckpointError(str(error)) from error
-
-
-def _as_ours(name: str) -> str:
-    """A key of torchvision's ResNets, by our name."""
-    return re.sub(r"^fc\.", "linear.", name.replace(".downsample.", ".shortcut."))
-
-
-def _name_resnet(state: Mapping[str, Tensor]) -> str:
-    if "layer1.0.conv3.weight" in state:
-        raise CheckpointError(f"a ResNet of bottleneck blocks: known are {KINDS}; or name a factory")
-    blocks = tuple(_count(state, f"layer{stage}.{{}}.conv1.weight") for stage in (1, 2, 3, 4))
-    return _look_up(blocks, RESNETS, "a ResNet whose stages have {} blocks")
-
-
-def _name_vgg(state: Mapping[str, Tensor]) -> str:
-    widths = tuple(
-        tuple(
-            tensor.shape[0]
-            for name, tensor in state.items()
-            if re.fullmatch(rf"block{group}\.[0-9]+\.weight", name) and tensor.ndim == 4
-        )
-        for group in range(5)
-    )
-    return _look_up(widths, VGGS, "a VGG whose groups have widths {}")
-
-
-def _name_wide(state: Mapping[str, Tensor]) -> str:
-    num_blocks = _count(state, "block1.layer.{}.conv1.weight")
-    width = _shape(state, "block1.layer.0.conv1.weight", 4)[0]
-    if width % 16:
-        raise CheckpointError(f"a wide ResNet whose first group has {width} channels, must be a multiple of 16: name a factory")
-    arch = f"wrn_{6 * num_blocks + 4}_{width // 16}"
-    try:
-        check_arch(arch)
-    except ConfigError as error:
-        raise CheckpointError(str(error)) from error
-    return arch
-
-
-def _look_up(found: tuple[Any, ...], known: Mapping[str, tuple[Any, ...]], what: str) -> str:
-    if arch := next((name for name, described in known.items() if described == found), None):
-        return arch
-    raise CheckpointError(f"{what.format(str(found)[:80])}: known are {KINDS}; or name a factory")
-
-
-def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """How many keys there are as `pattern` with 0, 1, 2, ... in it, before the first that is not."""
-    return next(index for index in range(len(state) + 1) if pattern.format(index) not in state)
-
-
-def _shape(state: Mapping[str, Tensor], name: str, ndim: int) -> torch.Size:
-    if name not in state:
-        raise CheckpointError(f"its weights lack {name}: found {some(state)}")
-    if state[name].ndim != ndim:
-        raise CheckpointError(f"its weight {name} is {tuple(state[name].shape)}, must have {ndim} dimensions")
-    return state[name].shape
+                return Recognised(factory, num_classes, channels, weights.state)
+    return Recognised(factory, guesses[0], channels, weights.state)

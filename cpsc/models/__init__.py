@@ -1,5 +1,6 @@
 """Classifiers by name. Every model returns ``Output(features, logits)`` and has ``feature_dim`` and ``stages``."""
 
+import difflib
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from torch import nn
 
 from cpsc.errors import ConfigError
 from cpsc.import_path import check_import_path, is_import_path
+from cpsc.models.cifar_resnet import CifarResNet, PaddedCifarResNet
 from cpsc.models.imported import build_imported
 from cpsc.models.mobilenet import MobileNetV2
 from cpsc.models.output import Output
@@ -18,8 +20,10 @@ from cpsc.models.weight_selection import is_smaller, selected_weights
 from cpsc.models.wide_resnet import WideResNet
 
 __all__ = [
+    "CifarResNet",
     "MobileNetV2",
     "Output",
+    "PaddedCifarResNet",
     "Recipe",
     "ResNet",
     "Vgg",
@@ -38,8 +42,25 @@ __all__ = [
 ]
 
 RESNETS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+CIFAR_RESNET_WIDTHS = (16, 16, 32, 64)
+CIFAR_RESNETS = {f"resnet{depth}": (depth, CIFAR_RESNET_WIDTHS) for depth in (8, 14, 20, 32, 44, 56, 110)}
+"""With shortcuts without weights (option A), as the paper has them. Of each there is a ``resnet<depth>_b`` that projects."""
+CRD_WIDTHS = (32, 64, 128, 256)
+PROJECTED_RESNETS = {f"{name}_b": described for name, described in CIFAR_RESNETS.items()} | {
+    "resnet8x4": (8, CRD_WIDTHS),
+    "resnet32x4": (32, CRD_WIDTHS),
+}
+"""Option B, and the two that CRD (Tian et al. 2020, arXiv:1910.10699) made four times as wide, which have no other form."""
 VGGS = {"vgg11": ((64,), (128,), (256, 256), (512, 512), (512, 512))}
 MOBILENET_V2 = "mobilenet_v2"
+NETWORKS: Mapping[str, tuple[type[nn.Module], tuple[Any, ...]]] = {
+    **{name: (ResNet, (blocks,)) for name, blocks in RESNETS.items()},
+    **{name: (PaddedCifarResNet, described) for name, described in CIFAR_RESNETS.items()},
+    **{name: (CifarResNet, described) for name, described in PROJECTED_RESNETS.items()},
+    **{name: (Vgg, (groups,)) for name, groups in VGGS.items()},
+    MOBILENET_V2: (MobileNetV2, ()),
+}
+"""Class and arguments of each network that has a name; wide ResNets have a pattern of names."""
 STANDARD = "standard"
 VARIANTS: Mapping[type[nn.Module], Mapping[str, Mapping[str, Any]]] = {
     ResNet: {
@@ -47,6 +68,12 @@ VARIANTS: Mapping[type[nn.Module], Mapping[str, Mapping[str, Any]]] = {
         "stem_stride_2": {"stem_stride": 2},
         "stem_stride_2_max_pool": {"stem_stride": 2, "max_pool": True},
         "last_stride_1": {"strides": (1, 2, 2, 1)},
+    },
+    CifarResNet: {"stem_stride_2": {"stem_stride": 2}},
+    PaddedCifarResNet: {
+        "zeros_behind": {"zeros": "behind"},
+        "stem_stride_2": {"stem_stride": 2},
+        "stem_stride_2_zeros_behind": {"stem_stride": 2, "zeros": "behind"},
     },
     WideResNet: {"stem_stride_2": {"stem_stride": 2}},
     Vgg: {"four_pools": {"num_pools": 4}},
@@ -60,7 +87,8 @@ VARIANTS: Mapping[type[nn.Module], Mapping[str, Mapping[str, Any]]] = {
 """Networks that others train under the keys and shapes of ours, by family and name; ours is the variant `STANDARD`.
 
 A ResNet that keeps torchvision's max-pool behind a 3x3 stem, MobileNet-v2 with stride 1 in the second stage (both of CIFAR-10
-zoos) or with torchvision's own strides; the others are what is made of a network for images of another size.
+zoos) or with torchvision's own strides, a CIFAR ResNet whose shortcuts have their zeros elsewhere; the others are what is made
+of a network for images of another size.
 """
 _WRN = re.compile(r"wrn_([0-9]{1,4})_([0-9]{1,4})")
 MAX_DEPTH, MAX_WIDTH = 100, 32
@@ -115,17 +143,14 @@ def named_variant(arch: str, variant: str) -> str:
 
 
 def _standard(arch: str) -> tuple[type[nn.Module], tuple[Any, ...]]:
-    if arch in RESNETS:
-        return ResNet, (RESNETS[arch],)
-    if arch in VGGS:
-        return Vgg, (VGGS[arch],)
-    if arch == MOBILENET_V2:
-        return MobileNetV2, ()
+    if arch in NETWORKS:
+        return NETWORKS[arch]
     if match := _WRN.fullmatch(arch):
         depth, width = int(match[1]), int(match[2])
         if not 10 <= depth <= MAX_DEPTH or (depth - 4) % 6 or not 1 <= width <= MAX_WIDTH:
             rule = f"depth must be 6n + 4 in 10..{MAX_DEPTH} and width in 1..{MAX_WIDTH}"
             raise ConfigError(f"arch {arch!r}: {rule}, e.g. wrn_16_2")
         return WideResNet, (depth, width)
-    known = ", ".join([*RESNETS, *VGGS, MOBILENET_V2])
-    raise ConfigError(f"arch {arch[:40]!r}: unknown network, use wrn_<depth>_<width> or one of {known}")
+    close = difflib.get_close_matches(arch[:40], NETWORKS, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"use wrn_<depth>_<width> or one of {', '.join(NETWORKS)}"
+    raise ConfigError(f"arch {arch[:40]!r}: unknown network, {hint}")

@@ -22,7 +22,7 @@ CPSC_LAYERS = (
     {"losses", "device", "schedule", "gallery", "answers", "pictures", "foreign"},
     {"metrics"},
     {"models", "cost", "data", "memory", "frechet", "norms", "criteria"},
-    {"teacher", "generator", "augmentation", "execution", "borders"},
+    {"teacher", "generator", "augmentation", "execution", "borders", "recognition"},
     {"synthesis", "published", "replay"},
     {"methods"},
     {"loop", "deploy", "presets"},

@@ -43,6 +43,11 @@ def by_outputs(layer: nn.Module) -> Draw:
     return Draw((2.0 / (area * layer.out_channels)) ** 0.5)
 
 
+def by_normal_inputs(layer: nn.Module) -> Draw:
+    """Normal, of variance 2 over how many inputs an output has: He et al. 2015."""
+    return Draw((2.0 / layer.weight[0].numel()) ** 0.5)
+
+
 def none(layer: nn.Module) -> Draw:
     """Zeros."""
     return NOTHING
@@ -69,6 +74,8 @@ HUNDREDTH, FIFTIETH, EIGHT_HUNDREDTHS = Draw(0.01), Draw(0.02), Draw(0.08 / 3**0
 CLASSIFIERS = {
     "resnet18": DEFAULT,
     "resnet34": DEFAULT,
+    "resnet20": Start(by_normal_inputs, by_inputs, linear_bias=by_inputs),
+    "resnet8x4": Start(by_normal_inputs, by_inputs, linear_bias=by_inputs),
     "vgg11": Start(by_outputs, always(HUNDREDTH)),
     "wrn_16_1": Start(by_outputs, by_inputs),
     "wrn_16_2": Start(by_outputs, by_inputs),

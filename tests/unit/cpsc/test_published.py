@@ -20,6 +20,7 @@ from cpsc.errors import CheckpointError, ConfigError
 from cpsc.metrics import predict
 from cpsc.models import build_model
 from cpsc.published import NORMALISATIONS, PublishedConfig, load_teacher
+from cpsc.recognition import KINDS
 from cpsc.teacher import Teacher
 from cpsc.torchvision_cure import import_torchvision
 from tests.unit.cpsc.models.published_keys import published_keys
@@ -295,11 +296,10 @@ def resnet(**changes: Tensor) -> Callable[[], State]:
     return lambda: state | {name.replace("__", "."): tensor for name, tensor in changes.items()}
 
 
-KNOWN = "ResNet-18/34, VGG-11 with batch norm, wide ResNets and MobileNet-v2, each with a 3x3 stem"
 UNKNOWN: dict[str, tuple[Callable[[], object], str]] = {
     "a 7x7 stem": (
         resnet(conv1__weight=torch.zeros(64, 3, 7, 7)),
-        f"stem conv1.weight is 7x7, made for large images: known are {KNOWN}",
+        f"stem conv1.weight is 7x7, made for large images: known are {KINDS}",
     ),
     "bottlenecks": (resnet(layer1__0__conv3__weight=torch.zeros(1)), "a ResNet of bottleneck blocks: known are"),
     "another depth": (resnet(layer3__2__conv1__weight=torch.zeros(1)), "a ResNet whose stages have (2, 2, 3, 2) blocks: known are"),
@@ -310,7 +310,7 @@ UNKNOWN: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "torchvision's VGG": (
         lambda: {f"features.{index}.weight": torch.zeros(64, 3, 3, 3) for index in (0, 3, 6, 8)},
-        f"no network that is known ({KNOWN}), name your own by factory: "
+        f"no network that is known ({KINDS}), name your own by factory: "
         "found 'features.0.weight', 'features.3.weight', 'features.6.weight', ...",
     ),
     "a wide ResNet of an odd width": (

@@ -1,5 +1,6 @@
 """State-dict keys of published checkpoints, spelled out from the grammar of their names and not from our networks."""
 
+import re
 from collections.abc import Iterator
 
 
@@ -8,6 +9,8 @@ def published_keys(arch: str) -> list[str]:
     family, *numbers = arch.split("_")
     if family == "wrn":
         return list(_wide(depth=int(numbers[0]), width=int(numbers[1])))
+    if small := re.fullmatch(r"resnet(8|20|32|56|110)(_b|x4)?", arch):
+        return list(_cifar_resnet(depth=int(small[1]), is_projected=bool(small[2]), is_wider=small[2] == "x4"))
     return list({"resnet18": _resnet18, "resnet34": _resnet34, "vgg11": _vgg11, "mobilenet": _mobilenet}[family]())
 
 
@@ -34,6 +37,18 @@ def _resnet(blocks: tuple[int, ...]) -> Iterator[str]:
             name = f"layer{stage}.{block}"
             yield from (f"{name}.conv1.weight", *_norm(f"{name}.bn1"), f"{name}.conv2.weight", *_norm(f"{name}.bn2"))
         if stage > 1:
+            yield from (f"layer{stage}.0.shortcut.0.weight", *_norm(f"layer{stage}.0.shortcut.1"))
+    yield from _affine("linear")
+
+
+def _cifar_resnet(*, depth: int, is_projected: bool, is_wider: bool) -> Iterator[str]:
+    """akamaster's. Where the first stage is wider than the stem, as CRD's are, it has a shortcut of its own, too."""
+    yield from ("conv1.weight", *_norm("bn1"))
+    for stage in (1, 2, 3):
+        for block in range((depth - 2) // 6):
+            name = f"layer{stage}.{block}"
+            yield from (f"{name}.conv1.weight", *_norm(f"{name}.bn1"), f"{name}.conv2.weight", *_norm(f"{name}.bn2"))
+        if is_projected and (stage > 1 or is_wider):
             yield from (f"layer{stage}.0.shortcut.0.weight", *_norm(f"layer{stage}.0.shortcut.1"))
     yield from _affine("linear")
 

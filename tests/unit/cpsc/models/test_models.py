@@ -1,3 +1,5 @@
+from itertools import combinations
+
 import pytest
 import torch
 from torch import nn
@@ -13,6 +15,13 @@ pytestmark = pytest.mark.slow  # every network of the registry computes
 COUNTS = {
     "resnet18": {10: 11_173_962, 100: 11_220_132, 200: 11_271_432},
     "resnet34": {10: 21_282_122, 100: 21_328_292, 200: 21_379_592},
+    # He et al. 2016, table 6: 0.27 M, 0.85 M and 1.7 M; CRD's README: 1.23 M and 7.43 M for 100 classes
+    "resnet20": {10: 269_722, 100: 275_572, 200: 282_072},
+    "resnet20_b": {10: 272_474, 100: 278_324, 200: 284_824},
+    "resnet56_b": {10: 855_770, 100: 861_620, 200: 868_120},
+    "resnet110": {10: 1_727_962, 100: 1_733_812, 200: 1_740_312},
+    "resnet8x4": {10: 1_210_410, 100: 1_233_540, 200: 1_259_240},
+    "resnet32x4": {10: 7_410_730, 100: 7_433_860, 200: 7_459_560},
     "vgg11": {10: 9_231_114, 100: 9_277_284, 200: 9_328_584},
     "wrn_16_1": {10: 175_066, 100: 180_916, 200: 187_416},
     "wrn_16_2": {10: 691_674, 100: 703_284, 200: 716_184},
@@ -23,6 +32,12 @@ COUNTS = {
 MEGA_MACS = {  # convolutions and linear layers, ten classes, by image side
     "resnet18": {32: 555.4, 64: 2222},
     "resnet34": {32: 1159, 64: 4638},
+    "resnet20": {32: 40.55, 64: 162.2},
+    "resnet20_b": {32: 40.81, 64: 163.3},  # this and the next: chenyaofo's pytorch-cifar-models
+    "resnet56_b": {32: 125.75, 64: 503.0},
+    "resnet110": {32: 252.9, 64: 1012},
+    "resnet8x4": {32: 177.0, 64: 708.2},
+    "resnet32x4": {32: 1083, 64: 4332},
     "vgg11": {32: 209.4, 64: 611.1},
     "wrn_16_1": {32: 26.7, 64: 106.6},
     "wrn_16_2": {32: 101.1, 64: 404.4},
@@ -33,6 +48,12 @@ MEGA_MACS = {  # convolutions and linear layers, ten classes, by image side
 BATCH_NORMS = {
     "resnet18": 20,
     "resnet34": 36,
+    "resnet20": 19,
+    "resnet20_b": 21,
+    "resnet56_b": 57,
+    "resnet110": 109,
+    "resnet8x4": 10,
+    "resnet32x4": 34,
     "vgg11": 8,
     "wrn_16_1": 13,
     "wrn_16_2": 13,
@@ -43,6 +64,12 @@ BATCH_NORMS = {
 TENSORS = {
     "resnet18": 122,
     "resnet34": 218,
+    "resnet20": 116,
+    "resnet20_b": 128,
+    "resnet56_b": 344,
+    "resnet110": 656,
+    "resnet8x4": 62,
+    "resnet32x4": 206,
     "vgg11": 58,
     "wrn_16_1": 82,
     "wrn_16_2": 83,
@@ -53,6 +80,12 @@ TENSORS = {
 FEATURES = {
     "resnet18": 512,
     "resnet34": 512,
+    "resnet20": 64,
+    "resnet20_b": 64,
+    "resnet56_b": 64,
+    "resnet110": 64,
+    "resnet8x4": 256,
+    "resnet32x4": 256,
     "vgg11": 512,
     "wrn_16_1": 64,
     "wrn_16_2": 128,
@@ -64,6 +97,7 @@ FEATURES = {
 STAGES = {
     "resnet18": ["layer1", "layer2", "layer3", "layer4"],
     "resnet34": ["layer1", "layer2", "layer3", "layer4"],
+    **{arch: ["layer1", "layer2", "layer3"] for arch in ("resnet20", "resnet56", "resnet110", "resnet8x4", "resnet32x4")},
     "vgg11": ["block0", "block1", "block2", "block3", "block4"],
     "wrn": ["block1", "block2", "block3"],
     "mobilenet": [],
@@ -174,10 +208,17 @@ def test_a_wide_network_of_impossible_depth_or_width_is_refused(arch: str) -> No
         check_arch(arch)
 
 
-@pytest.mark.parametrize("arch", ["resnet50", "", "wrn_16", "wrn_16_2_1", "WRN_16_2", "wrn_-16_2"])
+@pytest.mark.parametrize("arch", ["resnet21", "alexnet", "", "wrn_16", "wrn_16_2_1", "WRN_16_2", "wrn_-16_2"])
 def test_an_unknown_network_is_refused_by_name(arch: str) -> None:
     with pytest.raises(ConfigError, match="unknown network"):
         build_model(arch, num_classes=10, channels=3)
+
+
+def test_a_name_that_is_nearly_one_is_told_what_was_meant() -> None:
+    with pytest.raises(ConfigError, match=r"arch 'resnet65': unknown network, did you mean .*resnet56"):
+        check_arch("resnet65")
+    with pytest.raises(ConfigError, match="unknown network, use wrn_<depth>_<width> or one of resnet18, "):
+        check_arch("inception")
 
 
 def test_an_import_path_is_no_network_that_a_name_may_ask_for() -> None:
@@ -257,17 +298,24 @@ def test_mobilenet_computes_what_torchvisions_does_with_a_stem_of_stride_1() -> 
         torch.testing.assert_close(network.eval()(x).logits, theirs.eval()(x))
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "resnet34", "vgg11", "wrn_10_1", "mobilenet_v2"])
+@pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet20", "resnet20_b", "vgg11", "wrn_10_1", "mobilenet_v2"])
 def test_variants_have_the_keys_and_shapes_of_the_standard_network_and_compute_something_else(arch: str) -> None:
-    with torch.device("meta"):
-        shapes = [
-            {name: tensor.shape for name, tensor in build_model(name, num_classes=3, channels=1).state_dict().items()}
-            for name in variants_of(arch)
-        ]
-        costs = [count_macs(build_model(name, num_classes=3, channels=1), 1, 32) for name in variants_of(arch)]
-    assert all(shape == shapes[0] for shape in shapes)
-    assert len(shapes) == 1 + len(VARIANTS[recipe_of(arch).kind])
-    assert costs.count(costs[0]) == 1
+    torch.manual_seed(0)
+    networks = {name: build_model(name, num_classes=3, channels=1) for name in variants_of(arch)}
+    x = torch.randn(2, 1, 32, 32)
+    for layer in networks[arch].modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None  # the plain average, of one batch: what comes out is not all but zero
+    networks[arch](x)
+    state = networks[arch].state_dict()
+    found = []
+    for network in networks.values():
+        network.load_state_dict(state)  # all names and all shapes
+        with torch.no_grad():
+            found.append(network.eval()(x).features)
+    assert len(found) == 1 + len(VARIANTS[recipe_of(arch).kind])
+    for first, second in combinations(found, 2):
+        assert (first - second).norm() > 0.01 * first.norm()
 
 
 def test_a_variant_is_named_after_its_network() -> None:

@@ -1,0 +1,128 @@
+"""Which network of ours a stranger's weights are of: family, depth, width, classes and channels, by names and shapes alone."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cpsc.errors import CheckpointError, ConfigError
+from cpsc.foreign.state_dicts import some
+from cpsc.models import CIFAR_RESNETS, MOBILENET_V2, PROJECTED_RESNETS, RESNETS, VGGS, check_arch, named_variant
+
+KINDS = "ResNets of CIFAR and ResNet-18/34, VGG-11 with batch norm, wide ResNets and MobileNet-v2, each with a 3x3 stem"
+
+State = dict[str, Tensor]
+
+
+class Recognised(NamedTuple):
+    """What the weights tell: all that a teacher is but its input space. `state`: by the names of the network `arch`."""
+
+    arch: str
+    num_classes: int
+    channels: int
+    state: State
+
+
+class _Family(NamedTuple):
+    """How weights of a family are known. `read`: its names as ours, and the name of the network."""
+
+    anchor: str
+    """A weight that no other family has; by it a network is found under whatever name a script gave it in its own."""
+    read: Callable[[State], tuple[State, str]]
+    stem: str
+    classifier: str
+
+
+def recognise(state: State, variant: str | None) -> Recognised:
+    """The network of ours that has the names and shapes of `state`; whether all of them fit is checked afterwards.
+
+    The variant is the caller's word: neither names nor shapes tell it. CheckpointError where it is none that is known.
+    """
+    family = next((family for family in FAMILIES if family.anchor in state), None)
+    if family is None:
+        raise CheckpointError(f"no network that is known ({KINDS}), name your own by factory: found {some(state)}")
+    state, arch = family.read(state)
+    _, channels, height, width = _shape(state, family.stem, 4)
+    if (height, width) != (3, 3):
+        raise CheckpointError(
+            f"its stem {family.stem} is {height}x{width}, made for large images: known are {KINDS}; or name a factory"
+        )
+    return Recognised(_name_variant(arch, variant), _shape(state, family.classifier, 2)[0], channels, state)
+
+
+def _name_variant(arch: str, variant: str | None) -> str:
+    try:
+        return arch if variant is None else named_variant(arch, variant)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _read_resnet(state: State) -> tuple[State, str]:
+    """As torchvision, CRD and chenyaofo's zoo name them, or as kuangliu and akamaster do, whose names are ours."""
+    state = {re.sub(r"^fc\.", "linear.", name.replace(".downsample.", ".shortcut.")): tensor for name, tensor in state.items()}
+    if "layer1.0.conv3.weight" in state:
+        raise CheckpointError(f"a ResNet of bottleneck blocks: known are {KINDS}; or name a factory")
+    blocks = tuple(_count(state, f"layer{stage}.{{}}.conv1.weight") for stage in (1, 2, 3, 4))
+    if blocks[3]:
+        return state, _look_up(blocks, RESNETS, "a ResNet whose stages have {} blocks")
+    if len(set(blocks[:3])) > 1:
+        raise CheckpointError(f"a ResNet whose stages have {blocks[:3]} blocks: known are {KINDS}; or name a factory")
+    widths = tuple(_shape(state, name, 4)[0] for name in ("conv1.weight", *(f"layer{i}.0.conv1.weight" for i in (1, 2, 3))))
+    is_projected = any(".shortcut." in name for name in state)
+    known = PROJECTED_RESNETS if is_projected else CIFAR_RESNETS
+    return state, _look_up((6 * blocks[0] + 2, widths), known, "a ResNet of three stages, whose depth and widths are {}")
+
+
+def _read_vgg(state: State) -> tuple[State, str]:
+    widths = tuple(
+        tuple(
+            tensor.shape[0]
+            for name, tensor in state.items()
+            if re.fullmatch(rf"block{group}\.[0-9]+\.weight", name) and tensor.ndim == 4
+        )
+        for group in range(5)
+    )
+    return state, _look_up(widths, VGGS, "a VGG whose groups have widths {}")
+
+
+def _read_wide(state: State) -> tuple[State, str]:
+    num_blocks = _count(state, "block1.layer.{}.conv1.weight")
+    width = _shape(state, "block1.layer.0.conv1.weight", 4)[0]
+    if width % 16:
+        raise CheckpointError(f"a wide ResNet whose first group has {width} channels, must be a multiple of 16: name a factory")
+    arch = f"wrn_{6 * num_blocks + 4}_{width // 16}"
+    try:
+        check_arch(arch)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
+    return state, arch
+
+
+FAMILIES = (
+    _Family("layer1.0.conv1.weight", _read_resnet, "conv1.weight", "linear.weight"),
+    _Family("block0.0.weight", _read_vgg, "block0.0.weight", "classifier.weight"),
+    _Family("block1.layer.0.conv1.weight", _read_wide, "conv1.weight", "fc.weight"),
+    _Family("features.18.0.weight", lambda state: (state, MOBILENET_V2), "features.0.0.weight", "classifier.1.weight"),
+)
+ANCHORS = tuple(family.anchor for family in FAMILIES)
+
+
+def _look_up(found: tuple[Any, ...], known: Mapping[str, tuple[Any, ...]], what: str) -> str:
+    if arch := next((name for name, described in known.items() if described == found), None):
+        return arch
+    raise CheckpointError(f"{what.format(str(found)[:80])}: known are {KINDS}; or name a factory")
+
+
+def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+    """How many keys there are as `pattern` with 0, 1, 2, ... in it, before the first that is not."""
+    return next(index for index in range(len(state) + 1) if pattern.format(index) not in state)
+
+
+def _shape(state: Mapping[str, Tensor], name: str, ndim: int) -> torch.Size:
+    if name not in state:
+        raise CheckpointError(f"its weights lack {name}: found {some(state)}")
+    if state[name].ndim != ndim:
+        raise CheckpointError(f"its weight {name} is {tuple(state[name].shape)}, must have {ndim} dimensions")
+    return state[name].shape

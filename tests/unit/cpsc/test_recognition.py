@@ -1,0 +1,103 @@
+"""Weights of public zoos, by the names that each gives them: the network is told, and computes what it did there."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cpsc.device import place
+from cpsc.errors import CheckpointError
+from cpsc.metrics import predict
+from cpsc.models import build_model
+from cpsc.published import PublishedConfig, load_teacher
+from cpsc.recognition import KINDS
+from cpsc.teacher import Teacher
+from tests.unit.cpsc.foreign_files import saved, under
+
+pytestmark = pytest.mark.slow  # networks of every published family
+CPU = torch.device("cpu")
+CONFIG = PublishedConfig(normalisation="cifar10", image_size=16)
+State = dict[str, Tensor]
+
+
+def trained(arch: str, *, num_classes: int = 10, channels: int = 3, size: int = 16) -> nn.Module:
+    """Random weights, and batch norms that have seen images."""
+    torch.manual_seed(0)
+    network = build_model(arch, num_classes=num_classes, channels=channels)
+    network(torch.randn(8, channels, size, size))
+    return network.eval()
+
+
+def check_same(teacher: Teacher, network: nn.Module) -> None:
+    torch.manual_seed(3)
+    x = torch.randn(4, teacher.channels, teacher.image_size, teacher.image_size)
+    expected = predict(place(network, CPU), x)
+    assert expected.std() > 0
+    assert torch.equal(predict(teacher.build(CPU), x), expected)
+
+
+def renamed(state: State, *pairs: tuple[str, str]) -> State:
+    """With parts of names replaced: all that tells one zoo's file of a ResNet from another's."""
+    for old, new in pairs:
+        state = {name.replace(old, new): tensor for name, tensor in state.items()}
+    return state
+
+
+def torchvision_names(state: State) -> State:
+    return renamed(state, ("shortcut", "downsample"), ("linear.", "fc."))
+
+
+class Zoo(NamedTuple):
+    arch: str
+    write: Callable[[State], object]
+
+
+ZOOS = {
+    "CRD, 20 layers": Zoo("resnet20_b", lambda state: {"epoch": 240, "model": torchvision_names(state), "best_acc": 69.1}),
+    "CRD, 8x4": Zoo("resnet8x4", lambda state: {"model": torchvision_names(state), "optimizer": {"state": {}, "param_groups": []}}),
+    "CRD, 32x4": Zoo("resnet32x4", lambda state: {"model": torchvision_names(state)}),
+    "akamaster": Zoo("resnet20", lambda state: {"state_dict": under("module.", state), "best_prec1": 91.7}),
+    "akamaster, option B": Zoo("resnet32_b", lambda state: {"state_dict": under("module.", state), "best_prec1": 92.0}),
+    "chenyaofo": Zoo("resnet56_b", torchvision_names),
+}
+
+
+@pytest.mark.parametrize("zoo", ZOOS)
+def test_a_zoos_file_is_told_by_its_names_and_computes_what_it_did_there(zoo: str, tmp_path: Path) -> None:
+    arch, write = ZOOS[zoo]
+    network = trained(arch)
+    teacher = load_teacher(saved(write(network.state_dict()), tmp_path / "teacher.pth"), CONFIG)
+    assert (teacher.arch, teacher.num_classes, teacher.channels) == (arch, 10, 3)
+    check_same(teacher, network)
+
+
+def test_where_option_a_has_its_zeros_is_its_users_word(tmp_path: Path) -> None:
+    network = trained("resnet20-zeros_behind")
+    path = saved(network.state_dict(), tmp_path / "teacher.pth")
+    teacher = load_teacher(path, replace(CONFIG, variant="zeros_behind"))
+    assert teacher.arch == "resnet20-zeros_behind"
+    check_same(teacher, network)
+
+
+@pytest.mark.parametrize(
+    ("names", "stem", "message"),
+    [
+        (("layer1.0", "layer2.0", "layer3.0", "layer3.1"), 16, "a ResNet whose stages have (1, 1, 2) blocks: known are"),
+        (("layer1.0", "layer2.0", "layer3.0"), 8, "a ResNet of three stages, whose depth and widths are (8, (8, 16, 16, 16))"),
+        (("layer1.0",), 16, "a ResNet whose stages have (1, 0, 0) blocks"),
+    ],
+)
+def test_a_resnet_of_three_stages_that_is_not_known_is_refused(
+    names: tuple[str, ...], stem: int, message: str, tmp_path: Path
+) -> None:
+    state = {f"{name}.conv1.weight": torch.zeros(16, 16, 3, 3) for name in names}
+    state |= {"conv1.weight": torch.zeros(stem, 3, 3, 3), "fc.weight": torch.zeros(10, 16)}
+    with pytest.raises(CheckpointError) as caught:
+        load_teacher(saved(state, tmp_path / "teacher.pth"), CONFIG)
+    assert message in str(caught.value)
+    assert "; or name a factory" in str(caught.value)
+    assert KINDS in str(caught.value)
