@@ -9,9 +9,9 @@ from torch import Tensor
 
 from cpsc.errors import CheckpointError, ConfigError
 from cpsc.foreign.state_dicts import some
-from cpsc.models import CIFAR_RESNETS, MOBILENET_V2, PROJECTED_RESNETS, RESNETS, VGGS, check_arch, named_variant
+from cpsc.models import BOTTLENECK_RESNETS, CIFAR_RESNETS, MOBILENET_V2, PROJECTED_RESNETS, RESNETS, VGGS, check_arch, named_variant
 
-KINDS = "ResNets of CIFAR and ResNet-18/34, VGG-11 with batch norm, wide ResNets and MobileNet-v2, each with a 3x3 stem"
+KINDS = "ResNets of CIFAR and ResNet-18/34/50, VGG-11 with batch norm, wide ResNets and MobileNet-v2, each with a 3x3 stem"
 
 State = dict[str, Tensor]
 
@@ -62,9 +62,9 @@ def _name_variant(arch: str, variant: str | None) -> str:
 def _read_resnet(state: State) -> tuple[State, str]:
     """As torchvision, CRD and chenyaofo's zoo name them, or as kuangliu and akamaster do, whose names are ours."""
     state = {re.sub(r"^fc\.", "linear.", name.replace(".downsample.", ".shortcut.")): tensor for name, tensor in state.items()}
-    if "layer1.0.conv3.weight" in state:
-        raise CheckpointError(f"a ResNet of bottleneck blocks: known are {KINDS}; or name a factory")
     blocks = tuple(_count(state, f"layer{stage}.{{}}.conv1.weight") for stage in (1, 2, 3, 4))
+    if "layer1.0.conv3.weight" in state:
+        return state, _look_up(blocks, BOTTLENECK_RESNETS, "a ResNet whose stages have {} bottleneck blocks")
     if blocks[3]:
         return state, _look_up(blocks, RESNETS, "a ResNet whose stages have {} blocks")
     if len(set(blocks[:3])) > 1:

@@ -13,13 +13,14 @@ from cpsc.models.cifar_resnet import CifarResNet, PaddedCifarResNet
 from cpsc.models.imported import build_imported
 from cpsc.models.mobilenet import MobileNetV2
 from cpsc.models.output import Output
-from cpsc.models.resnet import ResNet
+from cpsc.models.resnet import BottleneckResNet, ResNet
 from cpsc.models.shapes import shapes_alone
 from cpsc.models.vgg import Vgg
 from cpsc.models.weight_selection import is_smaller, selected_weights
 from cpsc.models.wide_resnet import WideResNet
 
 __all__ = [
+    "BottleneckResNet",
     "CifarResNet",
     "MobileNetV2",
     "Output",
@@ -42,6 +43,7 @@ __all__ = [
 ]
 
 RESNETS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+BOTTLENECK_RESNETS = {"resnet50": (3, 4, 6, 3)}
 CIFAR_RESNET_WIDTHS = (16, 16, 32, 64)
 CIFAR_RESNETS = {f"resnet{depth}": (depth, CIFAR_RESNET_WIDTHS) for depth in (8, 14, 20, 32, 44, 56, 110)}
 """With shortcuts without weights (option A), as the paper has them. Of each there is a ``resnet<depth>_b`` that projects."""
@@ -55,6 +57,7 @@ VGGS = {"vgg11": ((64,), (128,), (256, 256), (512, 512), (512, 512))}
 MOBILENET_V2 = "mobilenet_v2"
 NETWORKS: Mapping[str, tuple[type[nn.Module], tuple[Any, ...]]] = {
     **{name: (ResNet, (blocks,)) for name, blocks in RESNETS.items()},
+    **{name: (BottleneckResNet, (blocks,)) for name, blocks in BOTTLENECK_RESNETS.items()},
     **{name: (PaddedCifarResNet, described) for name, described in CIFAR_RESNETS.items()},
     **{name: (CifarResNet, described) for name, described in PROJECTED_RESNETS.items()},
     **{name: (Vgg, (groups,)) for name, groups in VGGS.items()},
@@ -62,13 +65,15 @@ NETWORKS: Mapping[str, tuple[type[nn.Module], tuple[Any, ...]]] = {
 }
 """Class and arguments of each network that has a name; wide ResNets have a pattern of names."""
 STANDARD = "standard"
+_OF_RESNETS: Mapping[str, Mapping[str, Any]] = {
+    "max_pool": {"max_pool": True},
+    "stem_stride_2": {"stem_stride": 2},
+    "stem_stride_2_max_pool": {"stem_stride": 2, "max_pool": True},
+    "last_stride_1": {"strides": (1, 2, 2, 1)},
+}
 VARIANTS: Mapping[type[nn.Module], Mapping[str, Mapping[str, Any]]] = {
-    ResNet: {
-        "max_pool": {"max_pool": True},
-        "stem_stride_2": {"stem_stride": 2},
-        "stem_stride_2_max_pool": {"stem_stride": 2, "max_pool": True},
-        "last_stride_1": {"strides": (1, 2, 2, 1)},
-    },
+    ResNet: _OF_RESNETS,
+    BottleneckResNet: {**_OF_RESNETS, "stride_in_1x1": {"stride_in_1x1": True}},
     CifarResNet: {"stem_stride_2": {"stem_stride": 2}},
     PaddedCifarResNet: {
         "zeros_behind": {"zeros": "behind"},
@@ -87,8 +92,8 @@ VARIANTS: Mapping[type[nn.Module], Mapping[str, Mapping[str, Any]]] = {
 """Networks that others train under the keys and shapes of ours, by family and name; ours is the variant `STANDARD`.
 
 A ResNet that keeps torchvision's max-pool behind a 3x3 stem, MobileNet-v2 with stride 1 in the second stage (both of CIFAR-10
-zoos) or with torchvision's own strides, a CIFAR ResNet whose shortcuts have their zeros elsewhere; the others are what is made
-of a network for images of another size.
+zoos) or with torchvision's own strides, bottlenecks whose first convolution has the stride, a CIFAR ResNet whose shortcuts have
+their zeros elsewhere; the others are what is made of a network for images of another size.
 """
 _WRN = re.compile(r"wrn_([0-9]{1,4})_([0-9]{1,4})")
 MAX_DEPTH, MAX_WIDTH = 100, 32

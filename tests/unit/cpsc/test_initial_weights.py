@@ -74,6 +74,7 @@ HUNDREDTH, FIFTIETH, EIGHT_HUNDREDTHS = Draw(0.01), Draw(0.02), Draw(0.08 / 3**0
 CLASSIFIERS = {
     "resnet18": DEFAULT,
     "resnet34": DEFAULT,
+    "resnet50": DEFAULT,
     "resnet20": Start(by_normal_inputs, by_inputs, linear_bias=by_inputs),
     "resnet8x4": Start(by_normal_inputs, by_inputs, linear_bias=by_inputs),
     "vgg11": Start(by_outputs, always(HUNDREDTH)),

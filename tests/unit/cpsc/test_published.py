@@ -301,7 +301,10 @@ UNKNOWN: dict[str, tuple[Callable[[], object], str]] = {
         resnet(conv1__weight=torch.zeros(64, 3, 7, 7)),
         f"stem conv1.weight is 7x7, made for large images: known are {KINDS}",
     ),
-    "bottlenecks": (resnet(layer1__0__conv3__weight=torch.zeros(1)), "a ResNet of bottleneck blocks: known are"),
+    "bottlenecks": (
+        resnet(layer1__0__conv3__weight=torch.zeros(1)),
+        "a ResNet whose stages have (2, 2, 2, 2) bottleneck blocks: known are",
+    ),
     "another depth": (resnet(layer3__2__conv1__weight=torch.zeros(1)), "a ResNet whose stages have (2, 2, 3, 2) blocks: known are"),
     "a ResNet of other widths": (resnet(), "teacher weights do not fit resnet18: bn1.bias is missing"),
     "another VGG": (

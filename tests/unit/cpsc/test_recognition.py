@@ -62,6 +62,8 @@ ZOOS = {
     "CRD, 32x4": Zoo("resnet32x4", lambda state: {"model": torchvision_names(state)}),
     "akamaster": Zoo("resnet20", lambda state: {"state_dict": under("module.", state), "best_prec1": 91.7}),
     "akamaster, option B": Zoo("resnet32_b", lambda state: {"state_dict": under("module.", state), "best_prec1": 92.0}),
+    "torchvision, 50 layers": Zoo("resnet50", torchvision_names),
+    "kuangliu, 50 layers": Zoo("resnet50", lambda state: {"net": under("module.", state), "acc": 95.3, "epoch": 1}),
     "chenyaofo": Zoo("resnet56_b", torchvision_names),
 }
 

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator
 
+BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
+
 
 def published_keys(arch: str) -> list[str]:
     """The keys of the file that holds a trained `arch`."""
@@ -11,7 +13,9 @@ def published_keys(arch: str) -> list[str]:
         return list(_wide(depth=int(numbers[0]), width=int(numbers[1])))
     if small := re.fullmatch(r"resnet(8|20|32|56|110)(_b|x4)?", arch):
         return list(_cifar_resnet(depth=int(small[1]), is_projected=bool(small[2]), is_wider=small[2] == "x4"))
-    return list({"resnet18": _resnet18, "resnet34": _resnet34, "vgg11": _vgg11, "mobilenet": _mobilenet}[family]())
+    if blocks := BLOCKS.get(arch):
+        return list(_resnet(blocks, is_bottleneck=arch == "resnet50"))
+    return list({"vgg11": _vgg11, "mobilenet": _mobilenet}[family]())
 
 
 def _norm(name: str) -> list[str]:
@@ -22,21 +26,14 @@ def _affine(name: str) -> list[str]:
     return [f"{name}.weight", f"{name}.bias"]
 
 
-def _resnet18() -> Iterator[str]:
-    yield from _resnet((2, 2, 2, 2))
-
-
-def _resnet34() -> Iterator[str]:
-    yield from _resnet((3, 4, 6, 3))
-
-
-def _resnet(blocks: tuple[int, ...]) -> Iterator[str]:
+def _resnet(blocks: tuple[int, ...], *, is_bottleneck: bool) -> Iterator[str]:
     yield from ("conv1.weight", *_norm("bn1"))
     for stage, num_blocks in enumerate(blocks, start=1):
         for block in range(num_blocks):
-            name = f"layer{stage}.{block}"
-            yield from (f"{name}.conv1.weight", *_norm(f"{name}.bn1"), f"{name}.conv2.weight", *_norm(f"{name}.bn2"))
-        if stage > 1:
+            for index in range(1, 4 if is_bottleneck else 3):
+                name = f"layer{stage}.{block}"
+                yield from (f"{name}.conv{index}.weight", *_norm(f"{name}.bn{index}"))
+        if stage > 1 or is_bottleneck:
             yield from (f"layer{stage}.0.shortcut.0.weight", *_norm(f"layer{stage}.0.shortcut.1"))
     yield from _affine("linear")
 

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow  # every network of the registry computes
 COUNTS = {
     "resnet18": {10: 11_173_962, 100: 11_220_132, 200: 11_271_432},
     "resnet34": {10: 21_282_122, 100: 21_328_292, 200: 21_379_592},
+    "resnet50": {10: 23_520_842, 100: 23_705_252, 200: 23_910_152},  # torchvision's 25,557,032 but for stem and classes
     # He et al. 2016, table 6: 0.27 M, 0.85 M and 1.7 M; CRD's README: 1.23 M and 7.43 M for 100 classes
     "resnet20": {10: 269_722, 100: 275_572, 200: 282_072},
     "resnet20_b": {10: 272_474, 100: 278_324, 200: 284_824},
@@ -32,6 +33,7 @@ COUNTS = {
 MEGA_MACS = {  # convolutions and linear layers, ten classes, by image side
     "resnet18": {32: 555.4, 64: 2222},
     "resnet34": {32: 1159, 64: 4638},
+    "resnet50": {32: 1298, 64: 5191},
     "resnet20": {32: 40.55, 64: 162.2},
     "resnet20_b": {32: 40.81, 64: 163.3},  # this and the next: chenyaofo's pytorch-cifar-models
     "resnet56_b": {32: 125.75, 64: 503.0},
@@ -48,6 +50,7 @@ MEGA_MACS = {  # convolutions and linear layers, ten classes, by image side
 BATCH_NORMS = {
     "resnet18": 20,
     "resnet34": 36,
+    "resnet50": 53,
     "resnet20": 19,
     "resnet20_b": 21,
     "resnet56_b": 57,
@@ -64,6 +67,7 @@ BATCH_NORMS = {
 TENSORS = {
     "resnet18": 122,
     "resnet34": 218,
+    "resnet50": 320,
     "resnet20": 116,
     "resnet20_b": 128,
     "resnet56_b": 344,
@@ -80,6 +84,7 @@ TENSORS = {
 FEATURES = {
     "resnet18": 512,
     "resnet34": 512,
+    "resnet50": 2048,
     "resnet20": 64,
     "resnet20_b": 64,
     "resnet56_b": 64,
@@ -97,6 +102,7 @@ FEATURES = {
 STAGES = {
     "resnet18": ["layer1", "layer2", "layer3", "layer4"],
     "resnet34": ["layer1", "layer2", "layer3", "layer4"],
+    "resnet50": ["layer1", "layer2", "layer3", "layer4"],
     **{arch: ["layer1", "layer2", "layer3"] for arch in ("resnet20", "resnet56", "resnet110", "resnet8x4", "resnet32x4")},
     "vgg11": ["block0", "block1", "block2", "block3", "block4"],
     "wrn": ["block1", "block2", "block3"],
@@ -298,7 +304,9 @@ def test_mobilenet_computes_what_torchvisions_does_with_a_stem_of_stride_1() -> 
         torch.testing.assert_close(network.eval()(x).logits, theirs.eval()(x))
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet20", "resnet20_b", "vgg11", "wrn_10_1", "mobilenet_v2"])
+@pytest.mark.parametrize(
+    "arch", ["resnet18", "resnet34", "resnet50", "resnet20", "resnet20_b", "vgg11", "wrn_10_1", "mobilenet_v2"]
+)
 def test_variants_have_the_keys_and_shapes_of_the_standard_network_and_compute_something_else(arch: str) -> None:
     torch.manual_seed(0)
     networks = {name: build_model(name, num_classes=3, channels=1) for name in variants_of(arch)}
