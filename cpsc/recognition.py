@@ -9,11 +9,24 @@ from torch import Tensor
 
 from cpsc.errors import CheckpointError, ConfigError
 from cpsc.foreign.state_dicts import some
-from cpsc.models import BOTTLENECK_RESNETS, CIFAR_RESNETS, MOBILENET_V2, PROJECTED_RESNETS, RESNETS, VGGS, check_arch, named_variant
+from cpsc.models import (
+    BOTTLENECK_RESNETS,
+    CIFAR_RESNETS,
+    MOBILENET_V2,
+    POOLED_VGGS,
+    PROJECTED_RESNETS,
+    RESNETS,
+    VGGS,
+    check_arch,
+    named_variant,
+)
 
-KINDS = "ResNets of CIFAR and ResNet-18/34/50, VGG-11 with batch norm, wide ResNets and MobileNet-v2, each with a 3x3 stem"
+KINDS = "ResNets of CIFAR and ResNet-18/34/50, VGG with batch norm, wide ResNets and MobileNet-v2, each with a 3x3 stem"
 
 State = dict[str, Tensor]
+LAYERS_OF_A_CONVOLUTION = 3
+"""A convolution of a VGG, its batch norm and its ReLU."""
+_FLAT = re.compile(r"features\.([0-9]+)\.weight")
 
 
 class Recognised(NamedTuple):
@@ -32,7 +45,8 @@ class _Family(NamedTuple):
     """A weight that no other family has; by it a network is found under whatever name a script gave it in its own."""
     read: Callable[[State], tuple[State, str]]
     stem: str
-    classifier: str
+    classifiers: tuple[str, ...]
+    """The matrix that has a row for each class, of which one network has the one, another another."""
 
 
 def recognise(state: State, variant: str | None) -> Recognised:
@@ -49,7 +63,8 @@ def recognise(state: State, variant: str | None) -> Recognised:
         raise CheckpointError(
             f"its stem {family.stem} is {height}x{width}, made for large images: known are {KINDS}; or name a factory"
         )
-    return Recognised(_name_variant(arch, variant), _shape(state, family.classifier, 2)[0], channels, state)
+    classifier = next((name for name in family.classifiers if name in state), family.classifiers[0])
+    return Recognised(_name_variant(arch, variant), _shape(state, classifier, 2)[0], channels, state)
 
 
 def _name_variant(arch: str, variant: str | None) -> str:
@@ -87,6 +102,32 @@ def _read_vgg(state: State) -> tuple[State, str]:
     return state, _look_up(widths, VGGS, "a VGG whose groups have widths {}")
 
 
+def _read_flat_vgg(state: State) -> tuple[State, str]:
+    """As torchvision and the zoos name them: all layers in a row, in which a pool between two convolutions takes a place."""
+    indices = [int(found[1]) for name, tensor in state.items() if (found := _FLAT.fullmatch(name)) and tensor.ndim == 4]
+    groups: list[list[int]] = []
+    for index in sorted(indices):
+        if groups and index == groups[-1][-1] + LAYERS_OF_A_CONVOLUTION:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    names = {
+        f"features.{index + offset}": f"block{group}.{LAYERS_OF_A_CONVOLUTION * place + offset}"
+        for group, members in enumerate(groups)
+        for place, index in enumerate(members)
+        for offset in (0, 1)
+    }
+    widths = tuple(tuple(state[f"features.{index}.weight"].shape[0] for index in members) for members in groups)
+    hidden = _shape(state, "classifier.0.weight", 2)[0] if "classifier.6.weight" in state else None
+    renamed = {_renamed(name, names): tensor for name, tensor in state.items()}
+    return renamed, _look_up((widths, hidden), POOLED_VGGS, "a VGG whose groups and hidden layers have widths {}")
+
+
+def _renamed(name: str, layers: Mapping[str, str]) -> str:
+    layer, dot, parameter = name.rpartition(".")
+    return f"{layers.get(layer, layer)}{dot}{parameter}"
+
+
 def _read_wide(state: State) -> tuple[State, str]:
     num_blocks = _count(state, "block1.layer.{}.conv1.weight")
     width = _shape(state, "block1.layer.0.conv1.weight", 4)[0]
@@ -101,10 +142,11 @@ def _read_wide(state: State) -> tuple[State, str]:
 
 
 FAMILIES = (
-    _Family("layer1.0.conv1.weight", _read_resnet, "conv1.weight", "linear.weight"),
-    _Family("block0.0.weight", _read_vgg, "block0.0.weight", "classifier.weight"),
-    _Family("block1.layer.0.conv1.weight", _read_wide, "conv1.weight", "fc.weight"),
-    _Family("features.18.0.weight", lambda state: (state, MOBILENET_V2), "features.0.0.weight", "classifier.1.weight"),
+    _Family("layer1.0.conv1.weight", _read_resnet, "conv1.weight", ("linear.weight",)),
+    _Family("block0.0.weight", _read_vgg, "block0.0.weight", ("classifier.weight",)),
+    _Family("features.1.running_var", _read_flat_vgg, "block0.0.weight", ("classifier.6.weight", "classifier.weight")),
+    _Family("block1.layer.0.conv1.weight", _read_wide, "conv1.weight", ("fc.weight",)),
+    _Family("features.18.0.weight", lambda state: (state, MOBILENET_V2), "features.0.0.weight", ("classifier.1.weight",)),
 )
 ANCHORS = tuple(family.anchor for family in FAMILIES)
 

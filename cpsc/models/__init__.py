@@ -15,7 +15,7 @@ from cpsc.models.mobilenet import MobileNetV2
 from cpsc.models.output import Output
 from cpsc.models.resnet import BottleneckResNet, ResNet
 from cpsc.models.shapes import shapes_alone
-from cpsc.models.vgg import Vgg
+from cpsc.models.vgg import PooledVgg, Vgg
 from cpsc.models.weight_selection import is_smaller, selected_weights
 from cpsc.models.wide_resnet import WideResNet
 
@@ -25,6 +25,7 @@ __all__ = [
     "MobileNetV2",
     "Output",
     "PaddedCifarResNet",
+    "PooledVgg",
     "Recipe",
     "ResNet",
     "Vgg",
@@ -53,7 +54,22 @@ PROJECTED_RESNETS = {f"{name}_b": described for name, described in CIFAR_RESNETS
     "resnet32x4": (32, CRD_WIDTHS),
 }
 """Option B, and the two that CRD (Tian et al. 2020, arXiv:1910.10699) made four times as wide, which have no other form."""
-VGGS = {"vgg11": ((64,), (128,), (256, 256), (512, 512), (512, 512))}
+VGGS = {
+    "vgg8": ((64,), (128,), (256,), (512,), (512,)),
+    "vgg11": ((64,), (128,), (256, 256), (512, 512), (512, 512)),
+    "vgg13": ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512)),
+    "vgg16": ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)),
+    "vgg19": ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512)),
+}
+"""All with batch norm; three pools, as CRD has them. VGG-8 is CRD's; the others are A, B, D and E of the paper."""
+POOLED_VGGS = {
+    f"{name}_{form}": (groups, hidden)
+    for name, groups in VGGS.items()
+    if name != "vgg8"
+    for form, hidden in (("pooled", None), ("bn", 512), ("bn_4096", 4096))
+}
+"""Five pools, as CIFAR zoos have them: with one linear layer (kuangliu's), or with three as torchvision's ``vgg16_bn`` has them,
+512 wide (chenyaofo's) or 4096 (huyvnphan's)."""
 MOBILENET_V2 = "mobilenet_v2"
 NETWORKS: Mapping[str, tuple[type[nn.Module], tuple[Any, ...]]] = {
     **{name: (ResNet, (blocks,)) for name, blocks in RESNETS.items()},
@@ -61,6 +77,7 @@ NETWORKS: Mapping[str, tuple[type[nn.Module], tuple[Any, ...]]] = {
     **{name: (PaddedCifarResNet, described) for name, described in CIFAR_RESNETS.items()},
     **{name: (CifarResNet, described) for name, described in PROJECTED_RESNETS.items()},
     **{name: (Vgg, (groups,)) for name, groups in VGGS.items()},
+    **{name: (PooledVgg, described) for name, described in POOLED_VGGS.items()},
     MOBILENET_V2: (MobileNetV2, ()),
 }
 """Class and arguments of each network that has a name; wide ResNets have a pattern of names."""
@@ -82,6 +99,7 @@ VARIANTS: Mapping[type[nn.Module], Mapping[str, Mapping[str, Any]]] = {
     },
     WideResNet: {"stem_stride_2": {"stem_stride": 2}},
     Vgg: {"four_pools": {"num_pools": 4}},
+    PooledVgg: {},
     MobileNetV2: {
         "stage_2_stride_1": {"strides": (1, 1, 2, 2, 1, 2, 1)},
         "stages_2_3_stride_1": {"strides": (1, 1, 1, 2, 1, 2, 1)},
@@ -129,9 +147,11 @@ def recipe_of(arch: str) -> Recipe:
     kind, arguments = _standard(base)
     if not variant:
         return Recipe(kind, arguments, {})
-    if variant not in VARIANTS[kind]:
-        raise ConfigError(f"arch {arch[:80]!r}: {base} has the variants {', '.join(VARIANTS[kind])}")
-    return Recipe(kind, arguments, VARIANTS[kind][variant])
+    if variant not in (known := VARIANTS[kind]):
+        raise ConfigError(
+            f"arch {arch[:80]!r}: {base} has {'the variants' if known else 'no variants'} {', '.join(known)}".rstrip()
+        )
+    return Recipe(kind, arguments, known[variant])
 
 
 def variants_of(arch: str) -> tuple[str, ...]:

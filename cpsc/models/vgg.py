@@ -13,7 +13,7 @@ LARGE_IMAGE = 64
 
 
 class Vgg(nn.Module):
-    """Five groups of 3x3 convolutions, a 2x2 max-pool between them, average pool, one linear classifier.
+    """Five groups of 3x3 convolutions, a 2x2 max-pool between them, average pool, one linear classifier. CRD's teachers.
 
     `groups`: the widths of each group's convolutions. The pool after group 3 is for images of `LARGE_IMAGE` pixels only,
     unless `num_pools` says how many groups have one behind them.
@@ -28,35 +28,74 @@ class Vgg(nn.Module):
         self.block2 = _group(second[-1], third)
         self.block3 = _group(third[-1], fourth)
         self.block4 = _group(fourth[-1], fifth)
-        self.classifier = nn.Linear(fifth[-1], num_classes)
+        self.classifier: nn.Module = nn.Linear(fifth[-1], num_classes)
         self.feature_dim = fifth[-1]
-        self._init_weights()
+        init_weights(self)
 
     @property
     def stages(self) -> tuple[nn.Module, ...]:
         """The modules whose outputs are this network's stage outputs, first to last; before the pools."""
         return self.block0, self.block1, self.block2, self.block3, self.block4
 
-    def _init_weights(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
-                nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
-                assert module.bias is not None
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, 0.0, 0.01)
-                nn.init.zeros_(module.bias)
-
     def forward(self, x: Tensor) -> Output:
+        features = F.adaptive_avg_pool2d(self.maps(x), 1).flatten(1)
+        return Output(features, self.classifier(features))
+
+    def maps(self, x: Tensor) -> Tensor:
+        """What enters the average pool."""
         num_pools = self.num_pools or (4 if x.shape[-1] >= LARGE_IMAGE else 3)
         out = x
         for index, group in enumerate(self.stages):
             out = group(out)
             if index < num_pools and min(out.shape[-2:]) > 1:
                 out = F.max_pool2d(out, 2)
-        features = F.adaptive_avg_pool2d(out, 1).flatten(1)
-        return Output(features, self.classifier(features))
+        return out
+
+
+class PooledVgg(Vgg):
+    """The same with a pool behind each group, which leaves a pixel of 32: as torchvision and the CIFAR zoos have it.
+
+    `hidden`: width of the two layers in front of the classifier; None: there are none. Their dropout of 0.5 is left out, as
+    MobileNet-v2's: see there.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[int]], hidden: int | None = None, *, num_classes: int, channels: int) -> None:
+        super().__init__(groups, num_classes=num_classes, channels=channels, num_pools=5)
+        if hidden is not None:
+            # Published keys are classifier.0, .3 and .6: a dropout follows upon each of the first two there.
+            self.classifier = nn.Sequential(
+                nn.Linear(self.feature_dim, hidden),
+                nn.ReLU(inplace=True),
+                nn.Identity(),
+                nn.Linear(hidden, hidden),
+                nn.ReLU(inplace=True),
+                nn.Identity(),
+                nn.Linear(hidden, num_classes),
+            )
+            self.feature_dim = hidden
+            init_weights(self.classifier)
+
+    def forward(self, x: Tensor) -> Output:
+        features = F.adaptive_avg_pool2d(self.maps(x), 1).flatten(1)
+        if not isinstance(self.classifier, nn.Sequential):
+            return Output(features, self.classifier(features))
+        *hidden, classifier = self.classifier
+        for layer in hidden:
+            features = layer(features)
+        return Output(features, classifier(features))
+
+
+def init_weights(network: nn.Module) -> None:
+    """Draw convolutions by their fan-out and linear layers narrowly; no biases."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
+            nn.init.normal_(module.weight, 0.0, math.sqrt(2.0 / fan_out))
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 0.01)
+            nn.init.zeros_(module.bias)
 
 
 def _group(in_channels: int, widths: Sequence[int]) -> nn.Sequential:

@@ -78,6 +78,8 @@ CLASSIFIERS = {
     "resnet20": Start(by_normal_inputs, by_inputs, linear_bias=by_inputs),
     "resnet8x4": Start(by_normal_inputs, by_inputs, linear_bias=by_inputs),
     "vgg11": Start(by_outputs, always(HUNDREDTH)),
+    "vgg8": Start(by_outputs, always(HUNDREDTH)),
+    "vgg11_bn": Start(by_outputs, always(HUNDREDTH)),
     "wrn_16_1": Start(by_outputs, by_inputs),
     "wrn_16_2": Start(by_outputs, by_inputs),
     "wrn_40_1": Start(by_outputs, by_inputs),

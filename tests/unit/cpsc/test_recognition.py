@@ -51,6 +51,25 @@ def torchvision_names(state: State) -> State:
     return renamed(state, ("shortcut", "downsample"), ("linear.", "fc."))
 
 
+CONVOLUTIONS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+
+
+def flat_names(state: State, convolutions: tuple[int, ...]) -> State:
+    """All layers of a VGG in a row, pools too, as torchvision, kuangliu and the zoos made after them have it."""
+    names, index = {}, 0
+    for group, number in enumerate(convolutions):
+        for first in range(0, 3 * number, 3):
+            names |= {f"block{group}.{first}": f"features.{index}", f"block{group}.{first + 1}": f"features.{index + 1}"}
+            index += 3
+        index += 1
+    layers = {name: name.rpartition(".")[0] for name in state}
+    return {f"{names.get(layer, layer)}.{name.rpartition('.')[2]}": state[name] for name, layer in layers.items()}
+
+
+def flat_zoo(arch: str, wrap: Callable[[State], object] = lambda state: state) -> "Zoo":
+    return Zoo(arch, lambda state: wrap(flat_names(state, CONVOLUTIONS[arch.partition("_")[0]])))
+
+
 class Zoo(NamedTuple):
     arch: str
     write: Callable[[State], object]
@@ -64,6 +83,12 @@ ZOOS = {
     "akamaster, option B": Zoo("resnet32_b", lambda state: {"state_dict": under("module.", state), "best_prec1": 92.0}),
     "torchvision, 50 layers": Zoo("resnet50", torchvision_names),
     "kuangliu, 50 layers": Zoo("resnet50", lambda state: {"net": under("module.", state), "acc": 95.3, "epoch": 1}),
+    "CRD's VGG of 8": Zoo("vgg8", lambda state: {"model": state}),
+    "CRD's VGG of 13": Zoo("vgg13", lambda state: {"model": state}),
+    "kuangliu's VGG": flat_zoo("vgg19_pooled", lambda state: {"net": under("module.", state), "acc": 93.0}),
+    "chenyaofo's VGG of 13": flat_zoo("vgg13_bn"),
+    "chenyaofo's VGG of 16": flat_zoo("vgg16_bn"),
+    "huyvnphan's VGG": flat_zoo("vgg11_bn_4096"),
     "chenyaofo": Zoo("resnet56_b", torchvision_names),
 }
 
@@ -103,3 +128,11 @@ def test_a_resnet_of_three_stages_that_is_not_known_is_refused(
     assert message in str(caught.value)
     assert "; or name a factory" in str(caught.value)
     assert KINDS in str(caught.value)
+
+
+def test_a_vgg_whose_pools_lie_elsewhere_is_refused_by_its_groups(tmp_path: Path) -> None:
+    state = flat_names(trained("vgg11_pooled").state_dict(), (1, 1, 2, 4))  # one pool less, so all behind it stand elsewhere
+    with pytest.raises(
+        CheckpointError, match=r"a VGG whose groups and hidden layers have widths \(\(\(64,\), .*; or name a factory"
+    ):
+        load_teacher(saved(state, tmp_path / "teacher.pth"), CONFIG)

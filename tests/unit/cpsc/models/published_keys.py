@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
 
+CONVOLUTIONS = {"vgg8": (1, 1, 1, 1, 1), "vgg11": (1, 1, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
+
 
 def published_keys(arch: str) -> list[str]:
     """The keys of the file that holds a trained `arch`."""
@@ -15,7 +17,7 @@ def published_keys(arch: str) -> list[str]:
         return list(_cifar_resnet(depth=int(small[1]), is_projected=bool(small[2]), is_wider=small[2] == "x4"))
     if blocks := BLOCKS.get(arch):
         return list(_resnet(blocks, is_bottleneck=arch == "resnet50"))
-    return list({"vgg11": _vgg11, "mobilenet": _mobilenet}[family]())
+    return list(_vgg(*CONVOLUTIONS[family], num_layers=3 if "bn" in numbers else 1) if family in CONVOLUTIONS else _mobilenet())
 
 
 def _norm(name: str) -> list[str]:
@@ -50,11 +52,13 @@ def _cifar_resnet(*, depth: int, is_projected: bool, is_wider: bool) -> Iterator
     yield from _affine("linear")
 
 
-def _vgg11() -> Iterator[str]:
-    for group, num_convolutions in enumerate((1, 1, 2, 2, 2)):
+def _vgg(*convolutions: int, num_layers: int) -> Iterator[str]:
+    """CRD's; torchvision has three linear layers, with a ReLU and a dropout between them."""
+    for group, num_convolutions in enumerate(convolutions):
         for first in range(0, 3 * num_convolutions, 3):
             yield from (*_affine(f"block{group}.{first}"), *_norm(f"block{group}.{first + 1}"))
-    yield from _affine("classifier")
+    for layer in ["classifier"] if num_layers == 1 else ["classifier.0", "classifier.3", "classifier.6"]:
+        yield from _affine(layer)
 
 
 def _wide(*, depth: int, width: int) -> Iterator[str]:
