@@ -16,12 +16,15 @@ from cpsc.models import (
     POOLED_VGGS,
     PROJECTED_RESNETS,
     RESNETS,
+    SHUFFLENET_V2,
     VGGS,
     check_arch,
     named_variant,
 )
 
-KINDS = "ResNets of CIFAR and ResNet-18/34/50, VGG with batch norm, wide ResNets and MobileNet-v2, each with a 3x3 stem"
+KINDS = (
+    "ResNets of CIFAR, ResNet-18/34/50, VGG with batch norm, wide ResNets, MobileNet-v2 and ShuffleNet-v2 x1, each with a 3x3 stem"
+)
 
 State = dict[str, Tensor]
 LAYERS_OF_A_CONVOLUTION = 3
@@ -147,6 +150,7 @@ FAMILIES = (
     _Family("features.1.running_var", _read_flat_vgg, "block0.0.weight", ("classifier.6.weight", "classifier.weight")),
     _Family("block1.layer.0.conv1.weight", _read_wide, "conv1.weight", ("fc.weight",)),
     _Family("features.18.0.weight", lambda state: (state, MOBILENET_V2), "features.0.0.weight", ("classifier.1.weight",)),
+    _Family("stage2.0.branch1.0.weight", lambda state: (state, SHUFFLENET_V2), "conv1.0.weight", ("fc.weight",)),
 )
 ANCHORS = tuple(family.anchor for family in FAMILIES)
 

@@ -15,6 +15,7 @@ from cpsc.models.mobilenet import MobileNetV2
 from cpsc.models.output import Output
 from cpsc.models.resnet import BottleneckResNet, ResNet
 from cpsc.models.shapes import shapes_alone
+from cpsc.models.shufflenet import ShuffleNetV2
 from cpsc.models.vgg import PooledVgg, Vgg
 from cpsc.models.weight_selection import is_smaller, selected_weights
 from cpsc.models.wide_resnet import WideResNet
@@ -28,6 +29,7 @@ __all__ = [
     "PooledVgg",
     "Recipe",
     "ResNet",
+    "ShuffleNetV2",
     "Vgg",
     "WideResNet",
     "build_imported",
@@ -70,7 +72,7 @@ POOLED_VGGS = {
 }
 """Five pools, as CIFAR zoos have them: with one linear layer (kuangliu's), or with three as torchvision's ``vgg16_bn`` has them,
 512 wide (chenyaofo's) or 4096 (huyvnphan's)."""
-MOBILENET_V2 = "mobilenet_v2"
+MOBILENET_V2, SHUFFLENET_V2 = "mobilenet_v2", "shufflenet_v2"
 NETWORKS: Mapping[str, tuple[type[nn.Module], tuple[Any, ...]]] = {
     **{name: (ResNet, (blocks,)) for name, blocks in RESNETS.items()},
     **{name: (BottleneckResNet, (blocks,)) for name, blocks in BOTTLENECK_RESNETS.items()},
@@ -79,15 +81,16 @@ NETWORKS: Mapping[str, tuple[type[nn.Module], tuple[Any, ...]]] = {
     **{name: (Vgg, (groups,)) for name, groups in VGGS.items()},
     **{name: (PooledVgg, described) for name, described in POOLED_VGGS.items()},
     MOBILENET_V2: (MobileNetV2, ()),
+    SHUFFLENET_V2: (ShuffleNetV2, ()),
 }
 """Class and arguments of each network that has a name; wide ResNets have a pattern of names."""
 STANDARD = "standard"
-_OF_RESNETS: Mapping[str, Mapping[str, Any]] = {
+_OF_STEMS: Mapping[str, Mapping[str, Any]] = {
     "max_pool": {"max_pool": True},
     "stem_stride_2": {"stem_stride": 2},
     "stem_stride_2_max_pool": {"stem_stride": 2, "max_pool": True},
-    "last_stride_1": {"strides": (1, 2, 2, 1)},
 }
+_OF_RESNETS: Mapping[str, Mapping[str, Any]] = {**_OF_STEMS, "last_stride_1": {"strides": (1, 2, 2, 1)}}
 VARIANTS: Mapping[type[nn.Module], Mapping[str, Mapping[str, Any]]] = {
     ResNet: _OF_RESNETS,
     BottleneckResNet: {**_OF_RESNETS, "stride_in_1x1": {"stride_in_1x1": True}},
@@ -106,6 +109,7 @@ VARIANTS: Mapping[type[nn.Module], Mapping[str, Mapping[str, Any]]] = {
         "stem_stride_2": {"stem_stride": 2},
         "stem_stride_2_stage_2_stride_1": {"stem_stride": 2, "strides": (1, 1, 2, 2, 1, 2, 1)},
     },
+    ShuffleNetV2: _OF_STEMS,
 }
 """Networks that others train under the keys and shapes of ours, by family and name; ours is the variant `STANDARD`.
 

@@ -27,8 +27,8 @@ def settle_network(
     if teacher.dataset != UNKNOWN:
         return teacher, ""
     said = source.published
-    is_open = said is not None and said.normalisation is not None and said.variant is None and not is_import_path(teacher.arch)
     examined = examine_variants(teacher, device)
+    is_open = said is not None and said.normalisation is not None and said.variant is None and len(examined) > 1
     if is_open and len(fits := fitting(examined)) == 1:
         teacher = teacher.named(fits[0])
         chosen = f"of the variants {_listed(examined)} those of {_variant(teacher.arch)} alone"

@@ -85,6 +85,7 @@ CLASSIFIERS = {
     "wrn_40_1": Start(by_outputs, by_inputs),
     "wrn_40_2": Start(by_outputs, by_inputs),
     "mobilenet_v2": Start(by_outputs, always(HUNDREDTH)),
+    "shufflenet_v2": DEFAULT,
 }
 UNIFORM = Start(always(EIGHT_HUNDREDTHS), always(EIGHT_HUNDREDTHS))
 GENERATORS = {

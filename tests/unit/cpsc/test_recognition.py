@@ -89,6 +89,7 @@ ZOOS = {
     "chenyaofo's VGG of 13": flat_zoo("vgg13_bn"),
     "chenyaofo's VGG of 16": flat_zoo("vgg16_bn"),
     "huyvnphan's VGG": flat_zoo("vgg11_bn_4096"),
+    "torchvision's ShuffleNet": Zoo("shufflenet_v2", lambda state: {"state_dict": under("module.", state)}),
     "chenyaofo": Zoo("resnet56_b", torchvision_names),
 }
 

@@ -1,10 +1,18 @@
 """What is advised about a network that is not its weights' own."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from cpsc.misfit import Verdict
+from cpsc.models import build_model
+from cpsc.published import PublishedConfig
+from cpsc.teacher import UNKNOWN
 from tests.support.malformed import sound_teacher
-from tuning.trial.network_check import _also_fitting, _fault
+from tuning.display import Display
+from tuning.study import TeacherSource
+from tuning.trial.network_check import _also_fitting, _fault, settle_network
 
 AT_FAULT = Verdict(1.5, None, "block3 gives it away")
 UNDECIDED = Verdict(1.25, None, None, "layer4 has maps of 4x4 pixels, nearly all border")
@@ -61,3 +69,20 @@ def test_a_network_that_is_named_is_not_taken_in_silence_where_another_fits_as_w
     verdict: Verdict, other: Verdict, said: str
 ) -> None:
     assert _also_fitting(sound_teacher(), {"wrn_10_1": verdict, "wrn_10_1-stem_stride_2": other}) == said
+
+
+def test_bare_weights_that_only_one_network_has_the_keys_of_are_not_asked_about_where_nothing_can_be_compared() -> None:
+    torch.manual_seed(0)
+    network = build_model("vgg11_pooled", num_classes=3, channels=1)
+    teacher = replace(
+        sound_teacher(), arch="vgg11_pooled", dataset=UNKNOWN, class_names=("a", "b", "c"), state=network.state_dict()
+    )
+    source = TeacherSource(
+        path="vgg.pth",
+        recipe=None,
+        min_accuracy=0.0,
+        published=PublishedConfig(normalisation="half", image_size=teacher.image_size),
+    )
+    settled, found = settle_network(teacher, source, "vgg.pth", torch.device("cpu"), Display(quiet=True), force=False)
+    assert settled.arch == "vgg11_pooled"
+    assert found == "not checked whether this is its network, for its batch norms have seen too few batches to be compared"

@@ -17,7 +17,9 @@ def published_keys(arch: str) -> list[str]:
         return list(_cifar_resnet(depth=int(small[1]), is_projected=bool(small[2]), is_wider=small[2] == "x4"))
     if blocks := BLOCKS.get(arch):
         return list(_resnet(blocks, is_bottleneck=arch == "resnet50"))
-    return list(_vgg(*CONVOLUTIONS[family], num_layers=3 if "bn" in numbers else 1) if family in CONVOLUTIONS else _mobilenet())
+    if family in CONVOLUTIONS:
+        return list(_vgg(*CONVOLUTIONS[family], num_layers=3 if "bn" in numbers else 1))
+    return list({"mobilenet": _mobilenet, "shufflenet": _shufflenet}[family]())
 
 
 def _norm(name: str) -> list[str]:
@@ -81,3 +83,14 @@ def _mobilenet() -> Iterator[str]:
             yield from (f"{layer}.0.weight", *_norm(f"{layer}.1"))
         yield from (f"{name}.{len(inner)}.weight", *_norm(f"{name}.{len(inner) + 1}"))
     yield from ("features.18.0.weight", *_norm("features.18.1"), *_affine("classifier.1"))
+
+
+def _shufflenet() -> Iterator[str]:
+    yield from ("conv1.0.weight", *_norm("conv1.1"))
+    for stage, num_blocks in ((2, 4), (3, 8), (4, 4)):
+        for block in range(num_blocks):
+            branches = ["branch1.0", "branch1.2"] if block == 0 else []
+            for layer in [*branches, "branch2.0", "branch2.3", "branch2.5"]:
+                name, _, index = f"stage{stage}.{block}.{layer}".rpartition(".")
+                yield from (f"{name}.{index}.weight", *_norm(f"{name}.{int(index) + 1}"))
+    yield from ("conv5.0.weight", *_norm("conv5.1"), *_affine("fc"))

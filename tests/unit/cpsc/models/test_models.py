@@ -34,6 +34,7 @@ COUNTS = {
     "wrn_40_1": {10: 563_930, 100: 569_780, 200: 576_280},
     "wrn_40_2": {10: 2_243_546, 100: 2_255_156, 200: 2_268_056},
     "mobilenet_v2": {10: 2_236_682, 100: 2_351_972, 200: 2_480_072},
+    "shufflenet_v2": {10: 1_263_854, 100: 1_356_104, 200: 1_458_604},  # torchvision's 2,278,604 but for the classes
 }
 MEGA_MACS = {  # convolutions and linear layers, ten classes, by image side
     "resnet18": {32: 555.4, 64: 2222},
@@ -54,6 +55,7 @@ MEGA_MACS = {  # convolutions and linear layers, ten classes, by image side
     "wrn_40_1": {32: 83.3, 64: 333.1},
     "wrn_40_2": {32: 327.6, 64: 1310},
     "mobilenet_v2": {32: 24.46, 64: 97.81},
+    "shufflenet_v2": {32: 45.00, 64: 179.9},  # chenyaofo's: 45.00
 }
 BATCH_NORMS = {
     "resnet18": 20,
@@ -76,6 +78,7 @@ BATCH_NORMS = {
     "wrn_40_1": 37,
     "wrn_40_2": 37,
     "mobilenet_v2": 52,
+    "shufflenet_v2": 56,
 }
 TENSORS = {
     "resnet18": 122,
@@ -98,6 +101,7 @@ TENSORS = {
     "wrn_40_1": 226,
     "wrn_40_2": 227,
     "mobilenet_v2": 314,
+    "shufflenet_v2": 338,
 }
 FEATURES = {
     "resnet18": 512,
@@ -120,6 +124,7 @@ FEATURES = {
     "wrn_40_1": 64,
     "wrn_40_2": 128,
     "mobilenet_v2": 1280,
+    "shufflenet_v2": 1024,
 }
 
 STAGES = {
@@ -130,6 +135,7 @@ STAGES = {
     **{f"vgg{depth}": ["block0", "block1", "block2", "block3", "block4"] for depth in (8, 11, 16, 19)},
     "wrn": ["block1", "block2", "block3"],
     "mobilenet": [],
+    "shufflenet": ["stage2", "stage3", "stage4"],
 }
 
 
@@ -297,7 +303,7 @@ def test_an_inverted_residual_adds_its_input_only_where_the_shape_stays() -> Non
             torch.testing.assert_close(block(x), block.conv(x) + x if adds else block.conv(x))
 
 
-@pytest.mark.parametrize("arch", ["mobilenet_v2", "vgg11"])
+@pytest.mark.parametrize("arch", ["mobilenet_v2", "vgg11", "vgg11_bn", "shufflenet_v2"])
 def test_training_draws_nothing_from_the_global_generator(arch: str) -> None:
     network = build_model(arch, num_classes=4, channels=1).train()
     before = torch.get_rng_state()

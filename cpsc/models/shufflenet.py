@@ -1,0 +1,88 @@
+"""ShuffleNet-v2 for small images (Ma et al. 2018, arXiv:1807.11164), keys as in torchvision's."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cpsc.models.output import Output
+
+STEM_WIDTH = 24
+STAGES = ((4, 116), (8, 232), (4, 464))
+"""Table 5 of the paper, x1: number of blocks, width."""
+FEATURE_DIM = 1024
+GROUPS = 2
+
+
+class ShuffleBlock(nn.Module):
+    """A half of the channels goes through a bottleneck, the other stays as it is; then the channels of both are interleaved.
+
+    With stride 2 both have all channels and a branch of their own, and the number of channels may change. Figure 3 (c), (d).
+    """
+
+    def __init__(self, in_channels: int, channels: int, *, stride: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.is_split = stride == 1
+        entering = in_channels // 2 if self.is_split else in_channels
+        self.branch1 = nn.Sequential()
+        if not self.is_split:
+            self.branch1 = nn.Sequential(*_depthwise(entering, stride), *_pointwise(entering, half))
+        self.branch2 = nn.Sequential(*_pointwise(entering, half), *_depthwise(half, stride), *_pointwise(half, half))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = x.chunk(2, dim=1) if self.is_split else (x, x)
+        return _shuffled(torch.cat([self.branch1(first), self.branch2(second)], dim=1))
+
+
+class ShuffleNetV2(nn.Module):
+    """A stem of stride 1 without a pool (torchvision's has stride 2 and one), three stages, a 1x1 to 1024, a classifier. x1.0."""
+
+    def __init__(self, *, num_classes: int, channels: int, stem_stride: int = 1, max_pool: bool = False) -> None:
+        super().__init__()
+        self.conv1 = nn.Sequential(
+            nn.Conv2d(channels, STEM_WIDTH, 3, stride=stem_stride, padding=1, bias=False),
+            nn.BatchNorm2d(STEM_WIDTH),
+            nn.ReLU(inplace=True),
+        )
+        self.has_max_pool = max_pool
+        (first, width2), (second, width3), (third, width4) = STAGES
+        self.stage2 = _stage(STEM_WIDTH, width2, first)
+        self.stage3 = _stage(width2, width3, second)
+        self.stage4 = _stage(width3, width4, third)
+        self.conv5 = nn.Sequential(*_pointwise(width4, FEATURE_DIM))
+        self.fc = nn.Linear(FEATURE_DIM, num_classes)
+        self.feature_dim = FEATURE_DIM
+
+    @property
+    def stages(self) -> tuple[nn.Module, ...]:
+        """The modules whose outputs are this network's stage outputs, first to last."""
+        return self.stage2, self.stage3, self.stage4
+
+    def forward(self, x: Tensor) -> Output:
+        out = self.conv1(x)
+        if self.has_max_pool:
+            out = F.max_pool2d(out, 3, stride=2, padding=1)
+        out = self.conv5(self.stage4(self.stage3(self.stage2(out))))
+        features = F.adaptive_avg_pool2d(out, 1).flatten(1)
+        return Output(features, self.fc(features))
+
+
+def _stage(in_channels: int, channels: int, num_blocks: int) -> nn.Sequential:
+    blocks = [ShuffleBlock(in_channels, channels, stride=2)]
+    blocks += [ShuffleBlock(channels, channels, stride=1) for _ in range(num_blocks - 1)]
+    return nn.Sequential(*blocks)
+
+
+def _pointwise(in_channels: int, channels: int) -> list[nn.Module]:
+    return [nn.Conv2d(in_channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+
+
+def _depthwise(channels: int, stride: int) -> list[nn.Module]:
+    """Linear, as the paper has it."""
+    convolution = nn.Conv2d(channels, channels, 3, stride=stride, padding=1, groups=channels, bias=False)
+    return [convolution, nn.BatchNorm2d(channels)]
+
+
+def _shuffled(x: Tensor) -> Tensor:
+    """[B, K, H, W] -> the same with the channels of both halves in turn."""
+    return x.unflatten(1, (GROUPS, -1)).transpose(1, 2).flatten(1, 2)
