@@ -20,7 +20,7 @@ from cpsc.marks import Marks
 from cpsc.measurement import Measurement, Metrics
 from cpsc.methods import check_method, feature_dim, method_class
 from cpsc.metrics import predict
-from cpsc.models import build_model, is_smaller, selected_weights
+from cpsc.models import build_model, check_image_size, is_smaller, selected_weights
 from cpsc.observation import BatchViews
 from cpsc.phases import Phases
 from cpsc.probe import ProbeSet
@@ -254,6 +254,7 @@ class Distiller:
     def _build(self, teacher: Teacher) -> None:
         config = self.config
         check_method(config)
+        check_image_size(config.student.arch, teacher.image_size)
         precision = resolve_precision(config.precision, self.device)
         asked = self._measurement.network_in(precision)
         with seeded_init(config.seed, "student"):

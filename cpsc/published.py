@@ -17,7 +17,7 @@ from cpsc.foreign.fitting import fit, is_fitted, stored_dtypes, unprefixed
 from cpsc.foreign.state_dicts import Weights, choose, some
 from cpsc.kinds import of_stated_kinds
 from cpsc.models import build_imported, check_import_path
-from cpsc.recognition import ANCHORS, Recognised, recognise
+from cpsc.recognition import Recognised, anchors, recognise
 from cpsc.rng import seeded_init
 from cpsc.rules import FORBID_UNKNOWN, require
 from cpsc.teacher import MAX_CHANNELS, MAX_IMAGE_SIZE, UNKNOWN, Teacher, check_fields, check_weights, expected_weights
@@ -137,7 +137,7 @@ def _import(weights: Weights, config: PublishedConfig) -> tuple[Teacher, list[st
     if config.factory:
         found = _of_factory(weights, config.factory, config)
     else:
-        state, remarks = unprefixed(weights.state, ANCHORS, weights.name)
+        state, remarks = unprefixed(weights.state, anchors(weights.state), weights.name)
         found = recognise(state, config.variant)
     if not 2 <= found.num_classes <= MAX_CLASSES:
         raise CheckpointError(f"its classifier tells {found.num_classes} classes apart, must be 2..{MAX_CLASSES}")

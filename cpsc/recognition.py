@@ -12,6 +12,7 @@ from cpsc.foreign.state_dicts import some
 from cpsc.models import (
     BOTTLENECK_RESNETS,
     CIFAR_RESNETS,
+    LENETS,
     MOBILENET_V2,
     POOLED_VGGS,
     PROJECTED_RESNETS,
@@ -23,12 +24,16 @@ from cpsc.models import (
 )
 
 KINDS = (
-    "ResNets of CIFAR, ResNet-18/34/50, VGG with batch norm, wide ResNets, MobileNet-v2 and ShuffleNet-v2 x1, each with a 3x3 stem"
+    "ResNets of CIFAR, ResNet-18/34/50, VGG with batch norm, wide ResNets, MobileNet-v2 and ShuffleNet-v2 x1, "
+    "each with a 3x3 stem, and LeNet-5"
 )
 
 State = dict[str, Tensor]
 LAYERS_OF_A_CONVOLUTION = 3
 """A convolution of a VGG, its batch norm and its ReLU."""
+_LENET_NAMES = {"1": "conv3.", "2": "fc1.", "3": "fc2."}
+MOST_OF_LENET = 20
+"""Weights of a file in which `LENET` tells a LeNet: large networks have layers of that name in every block."""
 _FLAT = re.compile(r"features\.([0-9]+)\.weight")
 
 
@@ -50,6 +55,7 @@ class _Family(NamedTuple):
     stem: str
     classifiers: tuple[str, ...]
     """The matrix that has a row for each class, of which one network has the one, another another."""
+    stem_side: int = 3
 
 
 def recognise(state: State, variant: str | None) -> Recognised:
@@ -57,12 +63,12 @@ def recognise(state: State, variant: str | None) -> Recognised:
 
     The variant is the caller's word: neither names nor shapes tell it. CheckpointError where it is none that is known.
     """
-    family = next((family for family in FAMILIES if family.anchor in state), None)
+    family = next((family for family in _families(state) if family.anchor in state), None)
     if family is None:
         raise CheckpointError(f"no network that is known ({KINDS}), name your own by factory: found {some(state)}")
     state, arch = family.read(state)
     _, channels, height, width = _shape(state, family.stem, 4)
-    if (height, width) != (3, 3):
+    if (height, width) != (family.stem_side,) * 2:
         raise CheckpointError(
             f"its stem {family.stem} is {height}x{width}, made for large images: known are {KINDS}; or name a factory"
         )
@@ -131,6 +137,20 @@ def _renamed(name: str, layers: Mapping[str, str]) -> str:
     return f"{layers.get(layer, layer)}{dot}{parameter}"
 
 
+def _read_lenet(state: State) -> tuple[State, str]:
+    """With a third convolution, which sees a single window, or with a linear layer in its place, as kuangliu has it."""
+    if "fc3.weight" in state:
+        matrix = _shape(state, "fc1.weight", 2)
+        side = _shape(state, "conv2.weight", 4)[2]
+        if matrix[1] != state["conv2.weight"].shape[0] * side**2:
+            raise CheckpointError(f"a LeNet whose fc1.weight is {tuple(matrix)}, not of maps of {side}x{side}; name a factory")
+        window = state["fc1.weight"].view(matrix[0], -1, side, side)
+        state = {re.sub(r"^fc([123])\.", lambda layer: _LENET_NAMES[layer[1]], name): value for name, value in state.items()}
+        state["conv3.weight"] = window
+    widths = tuple(_shape(state, f"conv{index}.weight", 4)[0] for index in (1, 2, 3))
+    return state, _look_up((*widths, _shape(state, "fc1.weight", 2)[0]), LENETS, "a LeNet of widths {}")
+
+
 def _read_wide(state: State) -> tuple[State, str]:
     num_blocks = _count(state, "block1.layer.{}.conv1.weight")
     width = _shape(state, "block1.layer.0.conv1.weight", 4)[0]
@@ -152,7 +172,16 @@ FAMILIES = (
     _Family("features.18.0.weight", lambda state: (state, MOBILENET_V2), "features.0.0.weight", ("classifier.1.weight",)),
     _Family("stage2.0.branch1.0.weight", lambda state: (state, SHUFFLENET_V2), "conv1.0.weight", ("fc.weight",)),
 )
-ANCHORS = tuple(family.anchor for family in FAMILIES)
+LENET = _Family("fc1.weight", _read_lenet, "conv1.weight", ("fc2.weight",), stem_side=5)
+
+
+def anchors(state: Mapping[str, object]) -> tuple[str, ...]:
+    """A weight of each family of ours that may be in `state`, by which a network is found under whatever name it has there."""
+    return tuple(family.anchor for family in _families(state))
+
+
+def _families(state: Mapping[str, object]) -> tuple[_Family, ...]:
+    return (*FAMILIES, LENET) if len(state) <= MOST_OF_LENET else FAMILIES
 
 
 def _look_up(found: tuple[Any, ...], known: Mapping[str, tuple[Any, ...]], what: str) -> str:

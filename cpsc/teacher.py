@@ -20,7 +20,7 @@ from cpsc.digests import recipe_digest
 from cpsc.errors import CheckpointError, ConfigError, DataError
 from cpsc.kinds import of_stated_kinds
 from cpsc.metrics import accuracy, predict
-from cpsc.models import build_imported, build_model, check_arch, check_import_path, is_import_path, shapes_alone
+from cpsc.models import build_imported, build_model, check_arch, check_image_size, check_import_path, is_import_path, shapes_alone
 from cpsc.optimizers import SGD
 from cpsc.rng import seeded_init, stream
 from cpsc.rules import FORBID_UNKNOWN, require
@@ -228,7 +228,7 @@ def check_fields(teacher: Teacher) -> None:
         if is_import_path(teacher.arch):
             check_import_path(teacher.arch)
         else:
-            check_arch(teacher.arch)
+            check_image_size(teacher.arch, teacher.image_size)
     except ConfigError as error:
         raise ValueError(str(error)) from error
 
@@ -280,6 +280,7 @@ def train_teacher(
 ) -> Teacher:
     """Train on the dataset's training part, measure on its test part; `on_epoch(epoch, mean loss)` for progress."""
     check_trainable(dataset)
+    check_image_size(recipe.arch, dataset.image_size)
     with seeded_init(recipe.seed, "teacher"):
         network = build_model(recipe.arch, num_classes=dataset.num_classes, channels=dataset.channels)
     place(network, device)

@@ -11,6 +11,7 @@ from cpsc.errors import ConfigError
 from cpsc.import_path import check_import_path, is_import_path
 from cpsc.models.cifar_resnet import CifarResNet, PaddedCifarResNet
 from cpsc.models.imported import build_imported
+from cpsc.models.lenet import LeNet
 from cpsc.models.mobilenet import MobileNetV2
 from cpsc.models.output import Output
 from cpsc.models.resnet import BottleneckResNet, ResNet
@@ -23,6 +24,7 @@ from cpsc.models.wide_resnet import WideResNet
 __all__ = [
     "BottleneckResNet",
     "CifarResNet",
+    "LeNet",
     "MobileNetV2",
     "Output",
     "PaddedCifarResNet",
@@ -35,6 +37,7 @@ __all__ = [
     "build_imported",
     "build_model",
     "check_arch",
+    "check_image_size",
     "check_import_path",
     "is_import_path",
     "is_smaller",
@@ -72,6 +75,8 @@ POOLED_VGGS = {
 }
 """Five pools, as CIFAR zoos have them: with one linear layer (kuangliu's), or with three as torchvision's ``vgg16_bn`` has them,
 512 wide (chenyaofo's) or 4096 (huyvnphan's)."""
+LENETS = {"lenet5": (6, 16, 120, 84), "lenet5_half": (3, 8, 60, 42)}
+"""The second is DAFL's student."""
 MOBILENET_V2, SHUFFLENET_V2 = "mobilenet_v2", "shufflenet_v2"
 NETWORKS: Mapping[str, tuple[type[nn.Module], tuple[Any, ...]]] = {
     **{name: (ResNet, (blocks,)) for name, blocks in RESNETS.items()},
@@ -82,6 +87,7 @@ NETWORKS: Mapping[str, tuple[type[nn.Module], tuple[Any, ...]]] = {
     **{name: (PooledVgg, described) for name, described in POOLED_VGGS.items()},
     MOBILENET_V2: (MobileNetV2, ()),
     SHUFFLENET_V2: (ShuffleNetV2, ()),
+    **{name: (LeNet, (widths,)) for name, widths in LENETS.items()},
 }
 """Class and arguments of each network that has a name; wide ResNets have a pattern of names."""
 STANDARD = "standard"
@@ -110,12 +116,13 @@ VARIANTS: Mapping[type[nn.Module], Mapping[str, Mapping[str, Any]]] = {
         "stem_stride_2_stage_2_stride_1": {"stem_stride": 2, "strides": (1, 1, 2, 2, 1, 2, 1)},
     },
     ShuffleNetV2: _OF_STEMS,
+    LeNet: {"smooth": {"smooth": True}},
 }
 """Networks that others train under the keys and shapes of ours, by family and name; ours is the variant `STANDARD`.
 
 A ResNet that keeps torchvision's max-pool behind a 3x3 stem, MobileNet-v2 with stride 1 in the second stage (both of CIFAR-10
 zoos) or with torchvision's own strides, bottlenecks whose first convolution has the stride, a CIFAR ResNet whose shortcuts have
-their zeros elsewhere; the others are what is made of a network for images of another size.
+their zeros elsewhere, LeNet-5 with tanh and average pools; the others are what is made of a network for images of another size.
 """
 _WRN = re.compile(r"wrn_([0-9]{1,4})_([0-9]{1,4})")
 MAX_DEPTH, MAX_WIDTH = 100, 32
@@ -143,6 +150,14 @@ def build_model(arch: str, *, num_classes: int, channels: int) -> nn.Module:
 def check_arch(arch: str) -> None:
     """Raise ConfigError unless `arch` names a network this package builds."""
     recipe_of(arch)
+
+
+def check_image_size(arch: str, image_size: int) -> None:
+    """Raise ConfigError where the network `arch` takes no images of `image_size` pixels a side. Most take any."""
+    sizes = getattr(recipe_of(arch).kind, "IMAGE_SIZES", (image_size,))
+    if image_size not in sizes:
+        taken = " or ".join(map(str, sizes))
+        raise ConfigError(f"arch {arch}: takes images of {taken} pixels a side, these have {image_size}: use another network")
 
 
 def recipe_of(arch: str) -> Recipe:

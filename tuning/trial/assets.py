@@ -11,6 +11,7 @@ from cpsc.errors import ConfigError
 from cpsc.frechet import load_inception
 from cpsc.measurement import InceptionReference
 from cpsc.methods import method_class
+from cpsc.models import check_image_size
 from cpsc.norms import NormSurvey
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
 from cpsc.published import PublishedConfig, load_teacher
@@ -67,6 +68,7 @@ def prepare(
     teacher, norms = _obtain_surveyed(study.teacher, dataset, storage, device, display, force=force, before_making=before_making)
     _check_with_teacher(study, teacher, display, force=force)
     check_first_weights(study, teacher)
+    _check_students(study, teacher)
     inception = _inception_reference(study, dataset)
     run, off = fitted(study, norms), switched_off(study, norms)
     if off:
@@ -93,6 +95,13 @@ def _check_images(study: Study, teacher: Teacher) -> None:
     for config in {repr(config): config for config in configs}.values():
         with told_of("config."):
             method_class(config.method).SYNTHESIS.check_teacher(config, teacher)
+
+
+def _check_students(study: Study, teacher: Teacher) -> None:
+    """Raise ConfigError where a student of the study takes no images of the teacher's size."""
+    searched = study.space.get("student.arch")
+    for arch in searched.edges if searched else (study.config.student.arch,):
+        check_image_size(arch, teacher.image_size)
 
 
 def _inception_reference(study: Study, dataset: Dataset | None) -> InceptionReference | None:

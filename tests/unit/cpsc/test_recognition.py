@@ -137,3 +137,30 @@ def test_a_vgg_whose_pools_lie_elsewhere_is_refused_by_its_groups(tmp_path: Path
         CheckpointError, match=r"a VGG whose groups and hidden layers have widths \(\(\(64,\), .*; or name a factory"
     ):
         load_teacher(saved(state, tmp_path / "teacher.pth"), CONFIG)
+
+
+def kuangliu_lenet(state: State) -> State:
+    """With a linear layer where ours has a convolution that sees all of its map."""
+    names = {"conv3": "fc1", "fc1": "fc2", "fc2": "fc3"}
+    renamed = {f"{names.get(layer, layer)}.{part}": state[f"{layer}.{part}"] for layer, part in (name.split(".") for name in state)}
+    return renamed | {"fc1.weight": state["conv3.weight"].flatten(1)}
+
+
+@pytest.mark.parametrize("size", [28, 32])
+@pytest.mark.parametrize("write", [lambda state: state, kuangliu_lenet, lambda state: {"net": under("module.", state)}])
+def test_a_lenet_is_told_in_a_file_of_few_weights(write: Callable[[State], object], size: int, tmp_path: Path) -> None:
+    network = trained("lenet5", channels=1, size=size)
+    path = saved(write(network.state_dict()), tmp_path / "lenet.pth")
+    teacher = load_teacher(path, PublishedConfig(normalisation="half", image_size=size))
+    assert (teacher.arch, teacher.num_classes, teacher.channels) == ("lenet5", 10, 1)
+    check_same(teacher, network)
+
+
+def test_a_lenet_for_other_images_is_refused(tmp_path: Path) -> None:
+    config = PublishedConfig(normalisation="half", image_size=16)
+    state = trained("lenet5_half", channels=1, size=28).state_dict()
+    with pytest.raises(CheckpointError, match="arch lenet5_half: takes images of 28 or 32 pixels a side, these have 16"):
+        load_teacher(saved(state, tmp_path / "lenet.pth"), config)
+    unpadded = kuangliu_lenet(state) | {"fc1.weight": torch.zeros(60, 8 * 16)}
+    with pytest.raises(CheckpointError, match=r"a LeNet whose fc1.weight is \(60, 128\), not of maps of 5x5; name a factory"):
+        load_teacher(saved(unpadded, tmp_path / "lenet.pth"), config)

@@ -16,10 +16,12 @@ from cpsc.metrics import predict
 from cpsc.models import build_model
 from cpsc.published import PublishedConfig
 from cpsc.teacher import Teacher, TeacherRecipe, measure, train_teacher
+from tests.support.malformed import sound_teacher
+from tests.support.studies import tiny_study, write_study
 from tuning.display import Display
 from tuning.storage import Storage
-from tuning.study import TeacherSource
-from tuning.trial.assets import obtain_teacher
+from tuning.study import TeacherSource, load_study
+from tuning.trial.assets import _check_students, obtain_teacher
 
 pytestmark = pytest.mark.slow  # teachers are trained, or checked against their batch norms
 CPU = torch.device("cpu")
@@ -229,3 +231,16 @@ def test_a_teacher_from_a_file_that_guesses_is_refused_unless_forced(path: Path,
     with pytest.raises(ConfigError, match=rf"{path} scores 25.00 % on 40 test images, guessing scores up to 55.69 %"):
         obtain(source_of(path), tmp_path, dataset)
     assert obtain(source_of(path), tmp_path, dataset, force=True)[0].digest == teacher.digest
+
+
+@pytest.mark.parametrize("part", ["config", "space"])
+def test_a_student_that_takes_no_images_of_the_teachers_size_is_refused_before_the_trials(part: str, tmp_path: Path) -> None:
+    study = tiny_study()
+    if part == "config":
+        study["config"]["student"]["arch"] = "lenet5"
+    else:
+        study["space"]["student.arch"] = {"choice": ["wrn_10_1", "lenet5"]}
+    loaded = load_study(write_study(tmp_path / "study.yaml", study))
+    _check_students(loaded, replace(sound_teacher(), image_size=28))
+    with pytest.raises(ConfigError, match="arch lenet5: takes images of 28 or 32 pixels a side, these have 16"):
+        _check_students(loaded, replace(sound_teacher(), image_size=16))
