@@ -26,13 +26,17 @@ NORMALISATIONS = {
     "cifar10": cifar10.NORMALISATION,
     "cifar100": cifar100.NORMALISATION,
     "tiny_imagenet": tiny_imagenet.NORMALISATION,
+    "imagenet": tiny_imagenet.NORMALISATION,
+    "mnist": Normalisation(mean=(0.1307,), std=(0.3081,)),
     "half": Normalisation(mean=(0.5,), std=(0.5,)),
     "identity": Normalisation(mean=(0.0,), std=(1.0,)),
 }
-"""By what the published code bases call them; a single value is for every channel.
+"""By what the published code bases call them.
 
 CIFAR-100's teachers of PRE-DFKD, DAFL and DFAD were trained with CIFAR-10's; Tiny-ImageNet's are ImageNet's.
 """
+OF_ANY_CHANNELS = ("half", "identity")
+"""Whose single value is for every channel."""
 NORMALISATION_RULE = f"one of {', '.join(NORMALISATIONS)} or {{mean: [...], std: [...]}}"
 MAX_CLASSES = 100_000
 MAX_GUESSES = 4
@@ -167,7 +171,7 @@ def _import(weights: Weights, config: PublishedConfig) -> tuple[Teacher, list[st
 
 def _resolve(given: Normalisation | str, channels: int) -> Normalisation:
     normalisation = NORMALISATIONS[given] if isinstance(given, str) else given
-    if isinstance(given, str) and len(normalisation.mean) == 1:
+    if given in OF_ANY_CHANNELS:
         return Normalisation(mean=normalisation.mean * channels, std=normalisation.std * channels)
     if len(normalisation.mean) != channels:
         raise CheckpointError(f"normalisation is of {len(normalisation.mean)} channels, the network takes {channels}")
@@ -184,7 +188,7 @@ def _of_factory(weights: Weights, factory: str, config: PublishedConfig) -> Reco
     guesses = [len(config.class_names)] if config.class_names else list(dict.fromkeys(rows))[:MAX_GUESSES]
     if not guesses:
         raise CheckpointError(_missing("class_names"))
-    if config.channels is None and isinstance(given, str) and len(constants.mean) == 1:
+    if config.channels is None and given in OF_ANY_CHANNELS:
         raise CheckpointError(_missing("channels"))
     channels = config.channels or len(constants.mean)
     for num_classes in guesses if len(guesses) > 1 else []:

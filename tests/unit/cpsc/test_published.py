@@ -216,6 +216,7 @@ def test_its_weights_are_its_own_and_not_a_view_of_the_file(tmp_path: Path) -> N
         ("cifar10", Normalisation(mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))),
         ("cifar100", Normalisation(mean=(0.5071, 0.4867, 0.4408), std=(0.2675, 0.2565, 0.2761))),
         ("tiny_imagenet", Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))),
+        ("imagenet", Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))),
         ("half", Normalisation(mean=(0.5,) * 3, std=(0.5,) * 3)),
         ("identity", Normalisation(mean=(0.0,) * 3, std=(1.0,) * 3)),
         (Normalisation(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)), Normalisation(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))),
@@ -391,7 +392,7 @@ def test_a_file_that_is_not_there_is_refused(config: PublishedConfig | None, tmp
 def test_weights_that_nobody_explains_ask_for_what_they_need(tmp_path: Path) -> None:
     path = saved(datafree(weights(trained("wrn_16_1"), "wrn_16_1")), tmp_path / "teacher.pth")
     need = "no teacher bundle but bare weights, which need normalisation beside the path: the constants it was trained with, one of"
-    names = "cifar10, cifar100, tiny_imagenet, half, identity or {mean: [...], std: [...]}"
+    names = "cifar10, cifar100, tiny_imagenet, imagenet, mnist, half, identity or {mean: [...], std: [...]}"
     assert refusal(path, None) == f"{need} {names}"
     assert refusal(path, PublishedConfig()) == f"{need} {names}"
     assert refusal(path, PublishedConfig(image_size=16)) == f"{need} {names}"
@@ -406,7 +407,10 @@ def test_class_names_must_be_as_many_as_the_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"normalisation": "cifar"}, "normalisation must be one of cifar10, cifar100, tiny_imagenet, half, identity or {mean"),
+        (
+            {"normalisation": "cifar"},
+            "normalisation must be one of cifar10, cifar100, tiny_imagenet, imagenet, mnist, half, identity or {mean",
+        ),
         ({"normalisation": Normalisation(mean=(), std=())}, "normalisation must be a finite mean and a finite std > 0"),
         ({"normalisation": Normalisation(mean=(0.5,), std=(0.5, 0.5))}, "normalisation must be a finite mean"),
         ({"normalisation": Normalisation(mean=(0.5,), std=(0.0,))}, "normalisation must be a finite mean"),

@@ -276,7 +276,7 @@ CONFIG_CHANGES: list[tuple[str, Raw, list[str]]] = [
     (
         "unknown normalisation",
         {"teacher": {"path": "t.pt", "normalisation": "cifar"}},
-        ["config.teacher.normalisation must be one of cifar10, cifar100, tiny_imagenet, half, identity or {mean", "got 'cifar'"],
+        ["config.teacher.normalisation must be one of cifar10, cifar100, tiny_imagenet, imagenet, mnist, half", "got 'cifar'"],
     ),
     (
         "normalisation without deviations",
