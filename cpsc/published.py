@@ -55,6 +55,8 @@ class PublishedConfig:
     image_size: int | None = None
     class_names: tuple[str, ...] | None = None
     """Default: the classes' numbers."""
+    num_classes: int | None = None
+    """That a factory's network tells apart; default: as many as `class_names`, or as its weights tell. Ours tell it by theirs."""
     factory: str | None = None
     """``package.module:function`` that makes the user's own network; default: one of ours, recognised."""
     variant: str | None = None
@@ -77,6 +79,10 @@ class PublishedConfig:
         require(size is None or (4 <= size <= MAX_IMAGE_SIZE and size % 4 == 0), "image_size", size, rule)
         require(channels is None or 1 <= channels <= MAX_CHANNELS, "channels", channels, f"in 1..{MAX_CHANNELS}")
         require(names is None or len(names) >= 2, "class_names", names, "two or more names")
+        classes = self.num_classes
+        require(classes is None or 2 <= classes <= MAX_CLASSES, "num_classes", classes, f"in 2..{MAX_CLASSES}")
+        if names is not None and classes is not None:
+            require(len(names) == classes, "num_classes", classes, f"left out or {len(names)}, as many as class_names")
         require(
             self.weights is None or (self.weights != "" and self.weights.isprintable()),
             "weights",
@@ -87,7 +93,8 @@ class PublishedConfig:
             check_import_path(self.factory)
             require(self.variant is None, "variant", self.variant, "left out with a factory, which makes one network")
         else:
-            require(channels is None, "channels", channels, "left out without a factory: the weights tell them")
+            for name, value in (("channels", channels), ("num_classes", classes)):
+                require(value is None, name, value, "left out without a factory: the weights tell them")
 
     def given(self) -> list[str]:
         """The names of the fields that are set."""
@@ -126,7 +133,7 @@ def _missing(name: str) -> str:
         "normalisation": f"the constants it was trained with, {NORMALISATION_RULE}",
         "image_size": "the side of its images, e.g. 32",
         "channels": "those of its images, e.g. 3",
-        "class_names": "as many as it has classes",
+        "num_classes": "how many it tells apart, e.g. 10",
     }
     return f"no teacher bundle but bare weights, which need {name} beside the path: {what[name]}"
 
@@ -179,15 +186,16 @@ def _resolve(given: Normalisation | str, channels: int) -> Normalisation:
 
 
 def _of_factory(weights: Weights, factory: str, config: PublishedConfig) -> Recognised:
-    """The user's own network: its classes, unless named, are the rows of the last matrix with which all weights fit."""
+    """The user's own network: its classes, unless stated, are the rows of the last matrix with which all weights fit."""
     assert config.normalisation is not None
     assert config.image_size is not None
     given = config.normalisation
     constants = NORMALISATIONS[given] if isinstance(given, str) else given
     rows = [tensor.shape[0] for tensor in reversed(weights.state.values()) if isinstance(tensor, Tensor) and tensor.ndim == 2]
-    guesses = [len(config.class_names)] if config.class_names else list(dict.fromkeys(rows))[:MAX_GUESSES]
+    stated = config.num_classes or (len(config.class_names) if config.class_names else None)
+    guesses = [stated] if stated else list(dict.fromkeys(rows))[:MAX_GUESSES]
     if not guesses:
-        raise CheckpointError(_missing("class_names"))
+        raise CheckpointError(_missing("num_classes"))
     if config.channels is None and given in OF_ANY_CHANNELS:
         raise CheckpointError(_missing("channels"))
     channels = config.channels or len(constants.mean)

@@ -14,6 +14,7 @@ from cpsc.models.output import Output
 
 PREFIX = "network."
 """In front of the user's own keys in the wrapped network's state dict."""
+NUM_CLASSES = "num_classes"
 PROBE_BATCH = 2
 _RETURN = "return the scores [B, C] that an nn.Linear computes, or cpsc.models.Output(features, logits)"
 
@@ -22,12 +23,13 @@ def build_imported(path: str, *, num_classes: int, channels: int, image_size: in
     """Import the factory at `path`, call it, and wrap the network it makes so that it returns ``Output``.
 
     This runs the user's code: `path` must be a person's own word, never a file's. The factory is given those of
-    `num_classes`, `channels` and `image_size` that its signature names. Two black images are passed through to find
+    `num_classes`, `channels` and `image_size` that its signature names, and `num_classes` where it takes any options by name, as
+    those of torchvision and timm do. Two black images are passed through to find
     the features, unless the network returns them: what enters the nn.Linear that computes the scores, or else the last that
     runs. ConfigError where the factory cannot be imported or fails, or its network's output is not understood.
     """
     factory = _import_factory(path)
-    known = {"num_classes": num_classes, "channels": channels, "image_size": image_size}
+    known = {NUM_CLASSES: num_classes, "channels": channels, "image_size": image_size}
     positional, named = _arguments(factory, known, path)
     with told_in_a_line(f"factory {path}", "fails when called"):
         network = _unwrapped(factory(*positional, **named))
@@ -100,9 +102,12 @@ def _arguments(factory: Callable[..., Any], known: dict[str, int], path: str) ->
             f"factory {path}: needs {', '.join(unknown)}, is given those of {', '.join(known)} that it names: "
             "give the others defaults"
         )
+    takes_options = any(given.kind is inspect.Parameter.VAR_KEYWORD for given in parameters)
     taken = [given for given in parameters if given.name in known and given.kind not in variadic]
     positional = [known[given.name] for given in taken if given.kind is inspect.Parameter.POSITIONAL_ONLY]
     named = {given.name: known[given.name] for given in taken if given.kind is not inspect.Parameter.POSITIONAL_ONLY}
+    if takes_options and not any(given.name == NUM_CLASSES for given in taken):
+        named[NUM_CLASSES] = known[NUM_CLASSES]
     return positional, named
 
 

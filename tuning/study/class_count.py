@@ -17,8 +17,7 @@ ASSUMED = 10
 
 def class_count(stated: Any, dataset: DatasetConfig | None, published: PublishedConfig | None) -> int:
     """What `config.num_classes` states, or what dataset or teacher say, or `ASSUMED`. ConfigError where they contradict it."""
-    names = published.class_names if published else None
-    known = (dataset.num_classes if dataset else None) or (len(names) if names else None)
+    known = (dataset.num_classes if dataset else None) or _of_teacher(published)
     if stated is None:
         return known or ASSUMED
     if isinstance(stated, bool) or not isinstance(stated, int) or stated < 2:
@@ -26,6 +25,12 @@ def class_count(stated: Any, dataset: DatasetConfig | None, published: Published
     if known not in (None, stated):
         raise ConfigError(f"config.num_classes: must be left out or {known}, as many as the study names otherwise, got {stated}")
     return stated
+
+
+def _of_teacher(published: PublishedConfig | None) -> int | None:
+    if published is None:
+        return None
+    return published.num_classes or (len(published.class_names) if published.class_names else None)
 
 
 def check_class_count(base: BaseConfig, space: Mapping[str, Distribution], num_classes: int) -> None:

@@ -424,6 +424,12 @@ def test_class_names_must_be_as_many_as_the_classes(tmp_path: Path) -> None:
         ({"factory": "mine:make", "channels": 65}, "channels must be in 1..64, got 65"),
         ({"weights": ""}, "weights must be a name in the file, got ''"),
         ({"weights": "a\nb"}, "weights must be a name in the file"),
+        ({"num_classes": 10}, "num_classes must be left out without a factory: the weights tell them, got 10"),
+        ({"factory": "mine:make", "num_classes": 1}, "num_classes must be in 2..100000, got 1"),
+        (
+            {"factory": "mine:make", "num_classes": 3, "class_names": ("cat", "dog")},
+            "num_classes must be left out or 2, as many as class_names, got 3",
+        ),
         ({"channels": 3}, "channels must be left out without a factory: the weights tell them, got 3"),
     ],
 )
@@ -493,6 +499,21 @@ def make(num_classes, channels):
 
 def other(num_classes, channels):
     return make(num_classes, channels)
+
+
+class Convolving(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3)
+        self.score = nn.Conv2d(5, num_classes, 1)
+
+    def forward(self, x):
+        features = self.conv(x).relu().mean(dim=(2, 3), keepdim=True)
+        return features.flatten(1), self.score(features).flatten(1)
+
+
+def convolving(**options):
+    return Convolving(**options)
 """
 FACTORY = "mine_of_a_test.networks:make"
 
@@ -517,6 +538,14 @@ def own_network(num_classes: int = 4, channels: int = 3) -> nn.Module:
     network: nn.Module = networks.Mine(num_classes, channels)
     network(torch.randn(8, channels, 16, 16))
     return network.eval()
+
+
+def convolutions(folder: Path) -> Path:
+    """Weights of a network without a matrix."""
+    from mine_of_a_test import networks
+
+    torch.manual_seed(0)
+    return saved(networks.Convolving(6).state_dict(), folder / "convolving.pt")
 
 
 def own_logits(network: nn.Module, teacher: Teacher) -> Tensor:
@@ -554,6 +583,16 @@ def test_channels_and_classes_of_the_users_own_network_may_be_said(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("mine")
+def test_classes_that_no_matrix_of_the_users_own_network_tells_may_be_said(tmp_path: Path) -> None:
+    path, config = convolutions(tmp_path), replace(CONFIG, factory="mine_of_a_test.networks:convolving")
+    assert "need num_classes beside the path" in refusal(path, config)
+    teacher = load_teacher(path, replace(config, num_classes=6))
+    assert (teacher.arch, teacher.num_classes) == (config.factory, 6)
+    other = saved(own_network(num_classes=6).state_dict(), tmp_path / "mine.pt")
+    assert load_teacher(other, replace(CONFIG, factory=FACTORY, num_classes=6)).num_classes == 6
+
+
+@pytest.mark.usefixtures("mine")
 def test_a_factory_that_makes_another_network_is_refused(tmp_path: Path) -> None:
     state = own_network().state_dict() | {"score.extra": torch.zeros(1)}
     config = replace(CONFIG, factory=FACTORY)
@@ -561,7 +600,7 @@ def test_a_factory_that_makes_another_network_is_refused(tmp_path: Path) -> None
         saved(state, tmp_path / "mine.pt"), config
     )
     convolutions = {name: tensor for name, tensor in state.items() if tensor.ndim != 2}
-    assert "need class_names beside the path" in refusal(saved(convolutions, tmp_path / "mine.pt"), config)
+    assert "need num_classes beside the path" in refusal(saved(convolutions, tmp_path / "mine.pt"), config)
 
 
 @pytest.mark.usefixtures("mine")

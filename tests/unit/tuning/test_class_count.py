@@ -55,6 +55,7 @@ def teacher_of(classes: int) -> Teacher:
         ({"num_classes": 200}, 256),
         ({"num_classes": 1000}, 64),
         ({"teacher": {**PUBLISHED, "class_names": [f"n{i}" for i in range(200)]}}, 256),
+        ({"teacher": {**PUBLISHED, "factory": "mine:make", "num_classes": 200}}, 256),
         ({"dataset": {"name": "tiny_imagenet", "path": "folder"}}, 256),
         ({"dataset": {"name": "tiny_imagenet", "path": "folder"}, "num_classes": 200}, 256),
         ({"dataset": {"name": "image_folder", "path": "folder"}, "num_classes": 200}, 256),

@@ -151,6 +151,10 @@ def of_depth(num_classes: int, depth: int, kind: str, width: int = 1) -> nn.Modu
     return Small(num_classes)
 
 
+def with_options(**options: int) -> nn.Module:
+    return Small(**options)
+
+
 def ending_factory() -> nn.Module:
     sys.exit(2)
 
@@ -232,6 +236,12 @@ def test_gradients_reach_the_images_through_features_and_logits() -> None:
 def test_the_factory_is_told_what_its_signature_names() -> None:
     assert build("Small", num_classes=7, channels=2)(images(2)).logits.shape == (5, 7)
     assert build("of_its_size", num_classes=3).feature_dim == 2 * SIZE**2
+
+
+def test_a_factory_that_takes_any_options_is_given_the_classes_among_them() -> None:
+    assert build("with_options", num_classes=7)(images()).logits.shape == (5, 7)
+    network = build_imported("torchvision.models:shufflenet_v2_x0_5", num_classes=7, channels=3, image_size=32)
+    assert network.eval()(torch.randn(2, 3, 32, 32)).logits.shape == (2, 7)
 
 
 def test_probing_leaves_no_trace_in_the_network() -> None:
