@@ -341,7 +341,8 @@ def export(
         str | None, typer.Option(help="A trial's run id, or LAUNCH:NUMBER; default: the study's registered champion.")
     ] = None,
     formats: Annotated[
-        str | None, typer.Option(help="weights, program, onnx, with commas between; default: all that can be written here.")
+        str | None,
+        typer.Option(help="weights, program, safetensors, onnx, with commas between; default: all that can be."),
     ] = None,
     set_: Overrides = None,
     quiet: Quiet = False,

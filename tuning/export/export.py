@@ -18,7 +18,17 @@ from cpsc.deploy import build_deployed
 from cpsc.errors import CheckpointError, ConfigError
 from cpsc.metrics import agreement
 from tuning.display import Display, percent
-from tuning.export.formats import FORMATS, JSON_FILE, NETWORK_FILE, README_FILE, WEIGHTS, Format, network_source, readme
+from tuning.export.formats import (
+    FORMATS,
+    JSON_FILE,
+    NETWORK_FILE,
+    README_FILE,
+    SAFETENSORS,
+    WEIGHTS,
+    Format,
+    network_source,
+    readme,
+)
 from tuning.outcome import Outcome
 from tuning.results.checkpoints import best_student
 from tuning.results.recorded_trial import RecordedTrial, find_trial
@@ -132,7 +142,7 @@ class StudentExport:
                     if formats is None or name in formats:
                         self._write_format(stack, kind, written, is_wanted=formats is not None)
                     advance(done, name)
-            if FORMATS[WEIGHTS].file in written:
+            if any(FORMATS[name].file in written for name in (WEIGHTS, SAFETENSORS)):
                 stack.enter_context(atomic_path(self._output / NETWORK_FILE)).write_text(self._network, encoding="utf-8")
                 written[NETWORK_FILE] = "builds the network of the weights"
             facts = self._facts(written)

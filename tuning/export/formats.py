@@ -17,7 +17,7 @@ from cpsc.errors import CheckpointError, ConfigError
 from cpsc.models import output, recipe_of
 
 JSON_FILE, README_FILE, NETWORK_FILE = "student.json", "README.md", "network.py"
-WEIGHTS, PROGRAM, ONNX = "weights", "program", "onnx"
+WEIGHTS, SAFETENSORS, PROGRAM, ONNX = "weights", "safetensors", "program", "onnx"
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUT, OUTPUT = "pixels", "logits"
 
@@ -44,10 +44,28 @@ def _write_weights(model: DeployedStudent, images: Tensor, path: Path) -> None:
 
 
 def _open_weights(path: Path, network: str, normalisation: Normalisation) -> Answer:
+    return _answer(torch.load(path, weights_only=True), network, normalisation)
+
+
+def _write_safetensors(model: DeployedStudent, images: Tensor, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    state = {name: tensor.contiguous() for name, tensor in model.network.state_dict().items()}
+    save_file(state, path, metadata={"format": "pt"})  # as the Hub's readers want to be told
+
+
+def _open_safetensors(path: Path, network: str, normalisation: Normalisation) -> Answer:
+    from safetensors.torch import load_file
+
+    return _answer(load_file(path), network, normalisation)
+
+
+def _answer(state: dict[str, Tensor], network: str, normalisation: Normalisation) -> Answer:
+    """Of the network whose source is `network`, with weights `state`."""
     names: dict[str, Any] = {"__name__": "network"}
     exec(compile(network, NETWORK_FILE, "exec"), names)  # our own text: what a user imports must be what is verified
     student = names["build_network"]()
-    student.load_state_dict(torch.load(path, weights_only=True))
+    student.load_state_dict(state)
     mean, std = (torch.tensor(values)[:, None, None] for values in (normalisation.mean, normalisation.std))
     return lambda pixels: student((pixels - mean) / std).logits
 
@@ -102,6 +120,7 @@ def _open_onnx(path: Path, network: str, normalisation: Normalisation) -> Answer
 FORMATS: Mapping[str, Format] = {
     WEIGHTS: Format("student.pt", True, lambda: None, _write_weights, _open_weights),
     PROGRAM: Format("student.pt2", False, lambda: None, _write_program, _open_program),
+    SAFETENSORS: Format("student.safetensors", True, lambda: None, _write_safetensors, _open_safetensors),
     ONNX: Format("student.onnx", False, _check_onnx, _write_onnx, _open_onnx),
 }
 
@@ -118,7 +137,7 @@ def network_source(arch: str, *, num_classes: int, channels: int) -> str:
             "",
             "",
             f"def build_network() -> {kind.__name__}:",
-            f'    """{arch} for the weights in student.pt, in eval mode: normalised images -> features and logits."""',
+            f'    """{arch} for the exported weights, in eval mode: normalised images -> features and logits."""',
             f"    return {call}.eval()",
             "",
         ]
@@ -129,6 +148,33 @@ def _own_arguments(arch: str) -> str:
     """What the class of `arch` takes beside classes and channels, as source."""
     _, arguments, options = recipe_of(arch)
     return "".join([*(f"{value!r}, " for value in arguments), *(f"{name}={value!r}, " for name, value in options.items())])
+
+
+_STATE_DICT = """\
+It takes normalised images.
+
+```python
+import json
+
+IMPORTS
+
+from network import build_network
+
+facts = json.load(open("student.json"))["input"]["normalisation"]
+mean, std = (torch.tensor(facts[name])[:, None, None] for name in ("mean", "std"))
+student = build_network()
+student.load_state_dict(LOAD)
+pixels = torch.rand(4, {channels}, {size}, {size})  # yours: float32 in [0, 1], any number of images
+with torch.no_grad():
+    logits = student((pixels - mean) / std).logits
+print(logits.argmax(dim=1).tolist())
+```
+"""
+SAFETENSORS_IMPORTS = "import torch\nfrom safetensors.torch import load_file"
+
+
+def _state_dict(imports: str, load: str) -> str:
+    return _STATE_DICT.replace("IMPORTS", imports).replace("LOAD", load)
 
 
 SNIPPETS = {
@@ -159,27 +205,12 @@ pixels = numpy.random.rand(4, {channels}, {size}, {size}).astype("float32")  # y
 print(logits.argmax(axis=1).tolist())
 ```
 """,
-    "student.pt": """\
+    "student.pt": f"""\
 `student.pt` is a plain state dict, `network.py` the network it belongs to, with torch as its only import: what to take for
-further training, and what every torch reads. It takes normalised images.
-
-```python
-import json
-
-import torch
-
-from network import build_network
-
-facts = json.load(open("student.json"))["input"]["normalisation"]
-mean, std = (torch.tensor(facts[name])[:, None, None] for name in ("mean", "std"))
-student = build_network()
-student.load_state_dict(torch.load("student.pt", weights_only=True))
-pixels = torch.rand(4, {channels}, {size}, {size})  # yours: float32 in [0, 1], any number of images
-with torch.no_grad():
-    logits = student((pixels - mean) / std).logits
-print(logits.argmax(dim=1).tolist())
-```
-""",
+further training, and what every torch reads. {_state_dict("import torch", 'torch.load("student.pt", weights_only=True)')}""",
+    "student.safetensors": f"""\
+`student.safetensors` holds the same weights in the form of the Hugging Face Hub, which takes the package safetensors to read.
+{_state_dict(SAFETENSORS_IMPORTS, 'load_file("student.safetensors")')}""",
 }
 
 

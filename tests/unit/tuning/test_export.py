@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cpsc.data.dataset import Normalisation
 from cpsc.errors import CheckpointError, ConfigError
@@ -19,11 +20,11 @@ from tuning.display import Display
 from tuning.export import formats as exported
 from tuning.export import parse_formats
 from tuning.export.export import StudentExport, check_folder, compare
-from tuning.export.formats import FORMATS, ONNX, PROGRAM, WEIGHTS, network_source
+from tuning.export.formats import FORMATS, ONNX, PROGRAM, SAFETENSORS, WEIGHTS, network_source
 from tuning.trial import Assets
 
 pytestmark = pytest.mark.slow  # every network is traced and exported, in seconds each
-ARCHS = ("wrn_10_1", "wrn_16_2", "resnet18", "vgg11", "mobilenet_v2")
+ARCHS = ("wrn_10_1", "wrn_16_2", "resnet18", "resnet20", "resnet8x4", "vgg11", "vgg11_bn", "mobilenet_v2", "shufflenet_v2")
 
 
 def student(arch: str = "wrn_10_1") -> dict[str, torch.Tensor]:
@@ -70,7 +71,7 @@ def test_every_network_is_exported_to_onnx(arch: str, assets: Assets, tmp_path: 
 def test_every_snippet_of_the_folders_readme_runs_without_this_package(assets: Assets, tmp_path: Path) -> None:
     export(assets, tmp_path)
     snippets = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(), flags=re.DOTALL)
-    assert len(snippets) == (3 if has_onnx() else 2)
+    assert len(snippets) == (4 if has_onnx() else 3)
     for snippet in snippets:
         done = run_bare(snippet, tmp_path)
         assert done.returncode == 0, done.stderr
@@ -102,6 +103,15 @@ def test_the_json_holds_what_a_user_needs_and_where_it_comes_from(assets: Assets
 def test_the_weights_are_plain_and_those_of_the_checkpoint(assets: Assets, tmp_path: Path) -> None:
     export(assets, tmp_path, formats=[WEIGHTS])
     saved = torch.load(tmp_path / "student.pt", weights_only=True)
+    assert saved.keys() == student().keys()
+    assert all(torch.equal(saved[name], tensor) for name, tensor in student().items())
+
+
+def test_safetensors_are_those_of_the_checkpoint_with_the_network_beside_them(assets: Assets, tmp_path: Path) -> None:
+    lines = export(assets, tmp_path, formats=[SAFETENSORS])
+    assert lines[0] == "student.safetensors: logits bit-equal to the checkpoint's on 20 probe images"
+    assert {file.name for file in tmp_path.iterdir()} == {"student.safetensors", "network.py", "student.json", "README.md"}
+    saved = load_file(tmp_path / "student.safetensors")
     assert saved.keys() == student().keys()
     assert all(torch.equal(saved[name], tensor) for name, tensor in student().items())
 
@@ -169,7 +179,7 @@ def test_onnx_without_its_packages_is_told_with_the_way_to_them(monkeypatch: pyt
         FORMATS[ONNX].check()
 
 
-@pytest.mark.parametrize("arch", [*ARCHS, "resnet34"])
+@pytest.mark.parametrize("arch", [*ARCHS, "resnet34", "resnet50-stride_in_1x1", "resnet20-zeros_behind", "lenet5"])
 def test_the_networks_source_names_nothing_of_this_package(arch: str) -> None:
     source = network_source(arch, num_classes=3, channels=2)
     assert "cpsc" not in source
@@ -207,7 +217,7 @@ def test_weights_that_do_not_fit_their_network_are_refused(assets: Assets, tmp_p
 def test_formats_are_named_with_commas() -> None:
     assert parse_formats(None) is None
     assert parse_formats("weights, onnx,weights") == ["weights", "onnx"]
-    with pytest.raises(ConfigError, match=r"--formats: must be of weights, program, onnx, with commas between, got 'pt'"):
+    with pytest.raises(ConfigError, match=r"--formats: must be of weights, program, safetensors, onnx, with commas .*, got 'pt'"):
         parse_formats("weights,pt")
 
 
