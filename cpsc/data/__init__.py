@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -31,12 +31,14 @@ _FIXED: dict[str, Callable[..., Dataset]] = {
 _ANY_IMAGES: dict[str, Callable[..., Dataset]] = {"image_folder": image_folder.load, "parquet": parquet.load}
 _FROM_FILES = (*_FIXED, *_ANY_IMAGES)
 _FROM_URIS = ("cifar10", "cifar100", "parquet")
+_PARQUET_NAMES = tuple(item.name for item in fields(parquet.ParquetNames))
 _HAS_EFFECT_FOR = {
     "path": _FROM_FILES,
     "mean": _FROM_FILES,
     "std": _FROM_FILES,
     "image_size": tuple(_ANY_IMAGES),
     "flip": tuple(_ANY_IMAGES),
+    **dict.fromkeys(_PARQUET_NAMES, ("parquet",)),
 }
 
 
@@ -58,6 +60,14 @@ class DatasetConfig:
     """Goes with `mean`. Without both, image_folder and parquet measure them on the training part."""
     flip: bool | None = None
     """Whether a mirror image keeps its label, for image_folder and parquet; None: it does."""
+    image_column: str | None = None
+    """For parquet: the column with the images; None: img or image."""
+    label_column: str | None = None
+    """For parquet: the column with the classes' numbers; None: label, fine_label, labels or target."""
+    train_split: str | None = None
+    """For parquet: what the files of the part that a teacher trains on begin with; None: train."""
+    test_split: str | None = None
+    """For parquet: the same of the part that is tested on; None: test, val, valid or validation."""
 
     def __post_init__(self) -> None:
         if self.name == "digits" and self.path is not None:
@@ -74,6 +84,12 @@ class DatasetConfig:
             require(
                 4 <= size <= MAX_IMAGE_SIZE and size % 4 == 0, "dataset.image_size", size, f"a multiple of 4 in 4..{MAX_IMAGE_SIZE}"
             )
+        for key in _PARQUET_NAMES:
+            value = getattr(self, key)
+            require(value is None or (value.isprintable() and value.strip("./ ") != ""), f"dataset.{key}", value, "a name")
+        if self.train_split is not None or self.test_split is not None:
+            same = (self.train_split or parquet.TRAIN_PART) == self.test_split
+            require(not same, "dataset.test_split", self.test_split, "another part than dataset.train_split")
         self._check_normalisation()
 
     def _check_normalisation(self) -> None:
@@ -85,6 +101,11 @@ class DatasetConfig:
         ):
             if values is not None:
                 require(len(values) == 3 and all(map(holds, values)), f"dataset.{key}", values, f"3 numbers {rule}, one a channel")
+
+    @property
+    def parquet_names(self) -> parquet.ParquetNames:
+        """What columns and parts are called where they are not called as usual."""
+        return parquet.ParquetNames(**{key: getattr(self, key) for key in _PARQUET_NAMES})
 
     @property
     def num_classes(self) -> int | None:
@@ -119,8 +140,15 @@ def load_dataset(
         dataset = _FIXED[config.name](location, on_file=on_file, say=say)
         dataset = replace(dataset, normalisation=chosen or dataset.normalisation)
     else:
+        said = {"names": config.parquet_names} if config.name == "parquet" else {}
         dataset = _ANY_IMAGES[config.name](
-            location, image_size=config.image_size, normalisation=chosen, flip=config.flip is not False, on_file=on_file, say=say
+            location,
+            image_size=config.image_size,
+            normalisation=chosen,
+            flip=config.flip is not False,
+            **said,
+            on_file=on_file,
+            say=say,
         )
         if chosen is None:
             mean, std = list(dataset.normalisation.mean), list(dataset.normalisation.std)

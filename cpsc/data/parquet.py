@@ -17,9 +17,23 @@ from cpsc.data.parquet_storage import ParquetFile, ParquetFolder, troubles
 from cpsc.errors import DataError
 
 IMAGE_COLUMNS = ("img", "image")
+TRAIN_PART = "train"
 LABEL_COLUMNS = ("label", "fine_label", "labels", "target")
 MAX_CLASSES_BY_NUMBER = 100_000
 """Where the schema has no names a label's size tells how many classes there are; a damaged one must not take the memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParquetNames:
+    """What columns and parts are called; None: what Hugging Face's datasets call them, see `IMAGE_COLUMNS` and its neighbours."""
+
+    image_column: str | None = None
+    label_column: str | None = None
+    train_split: str | None = None
+    test_split: str | None = None
+
+
+USUAL = ParquetNames()
 
 
 def load(
@@ -28,10 +42,11 @@ def load(
     image_size: int | None = None,
     normalisation: Normalisation | None = None,
     flip: bool = True,
+    names: ParquetNames = USUAL,
     on_file: OnFile = nobody_watches,
     say: Say = nobody_listens,
 ) -> Dataset:
-    """Both parts from a folder or URI; the test part is the first of `TEST_PARTS` there.
+    """Both parts from a folder or URI; the test part is the first of `TEST_PARTS` there, unless `names` says another.
 
     Classes are called as the schema's metadata has them, or by number. Images of several sizes need an `image_size`: see
     `decode_images`. A `normalisation` of None is measured on the training part. Raises DataError where a part is missing or
@@ -40,21 +55,22 @@ def load(
     folder = ParquetFolder.at(location)
     if not folder.is_there():
         raise DataError(f"dataset parquet: {folder} is no folder; point dataset.path at the one with the Parquet files")
-    train_files = folder.files("train", say=say)
-    test_files = next(filter(None, (folder.files(part, say=say) for part in TEST_PARTS)), None)
+    train_part, test_parts = names.train_split or TRAIN_PART, (names.test_split,) if names.test_split else TEST_PARTS
+    train_files = folder.files(train_part, say=say)
+    test_files = next(filter(None, (folder.files(part, say=say) for part in test_parts)), None)
     if not train_files or test_files is None:
-        kinds = "-*.parquet or ".join(TEST_PARTS[:3])
-        raise DataError(f"dataset parquet: {folder} must hold train-*.parquet and {kinds}-*.parquet")
+        kinds = "-*.parquet or ".join(test_parts[:3])
+        raise DataError(f"dataset parquet: {folder} must hold {train_part}-*.parquet and {kinds}-*.parquet")
     folder.say_unread([*train_files, *test_files], say)
-    train, names = read_split(train_files, resize_to=image_size, on_file=on_file, say=say)
-    test, test_names = read_split(test_files, resize_to=image_size, on_file=on_file, say=say)
-    if names and test_names:
-        _check_same_names(names, train_files[0], test_names, test_files[0])
-    names = names or test_names
-    if not names:
+    train, classes = read_split(train_files, resize_to=image_size, names=names, on_file=on_file, say=say)
+    test, test_classes = read_split(test_files, resize_to=image_size, names=names, on_file=on_file, say=say)
+    if classes and test_classes:
+        _check_same_names(classes, train_files[0], test_classes, test_files[0])
+    classes = classes or test_classes
+    if not classes:
         _check_size(max(int(split.labels.max()) for split in (train, test)), train_files[0])
-        names = tuple(map(str, range(check_numbering([train.labels, test.labels], str(train_files[0])))))
-    return of_any_images("parquet", train, test, names, normalisation, flip=flip)
+        classes = tuple(map(str, range(check_numbering([train.labels, test.labels], str(train_files[0])))))
+    return of_any_images("parquet", train, test, classes, normalisation, flip=flip)
 
 
 def _check_size(label: int, file: ParquetFile) -> None:
@@ -67,6 +83,7 @@ def read_split(
     *,
     exactly: int | None = None,
     resize_to: int | None = None,
+    names: ParquetNames = USUAL,
     on_file: OnFile = nobody_watches,
     say: Say = nobody_listens,
 ) -> tuple[Split, tuple[str, ...]]:
@@ -78,15 +95,15 @@ def read_split(
     cells: list[bytes] = []
     labels: list[int] = []
     places: list[tuple[ParquetFile, int]] = []
-    names: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
     named = files[0]
     starts: list[int] = []
     for file in files:
-        columns = _read_columns(file)
-        if names and columns.class_names:
-            _check_same_names(names, named, columns.class_names, file)
+        columns = _read_columns(file, names)
+        if classes and columns.class_names:
+            _check_same_names(classes, named, columns.class_names, file)
         elif columns.class_names:
-            names, named = columns.class_names, file
+            classes, named = columns.class_names, file
         starts.append(len(cells))
         cells += [_encoded(cell, file, row) for row, cell in enumerate(columns.images)]
         labels += [_checked_label(label, file, row) for row, label in enumerate(columns.labels)]
@@ -94,15 +111,15 @@ def read_split(
     if not cells:
         raise DataError(f"{files[0]}: holds no rows")
     _check_no_copies(files, starts, cells, labels)
-    if names:
-        _check_known(labels, names, places)
+    if classes:
+        _check_known(labels, classes, places)
 
     def name(index: int) -> str:
         file, row = places[index]
         return f"{file}: row {row}"
 
     images = decode_images(cells, name, exactly=exactly, resize_to=resize_to, on_file=on_file, say=say)
-    return Split(images, torch.tensor(labels, dtype=torch.int64)), names
+    return Split(images, torch.tensor(labels, dtype=torch.int64)), classes
 
 
 def _check_known(labels: Sequence[int], names: Sequence[str], places: Sequence[tuple[ParquetFile, int]]) -> None:
@@ -145,7 +162,7 @@ class _Columns:
     class_names: tuple[str, ...]
 
 
-def _read_columns(file: ParquetFile) -> _Columns:
+def _read_columns(file: ParquetFile, names: ParquetNames) -> _Columns:
     """The two columns that are needed, and no other: they may be large."""
     import pyarrow.parquet as pq
 
@@ -153,7 +170,8 @@ def _read_columns(file: ParquetFile) -> _Columns:
         with file.filesystem.open_input_file(file.path) as stream:
             reader = pq.ParquetFile(stream)
             schema = reader.schema_arrow
-            image_column, label_column = (_column(schema.names, names, file) for names in (IMAGE_COLUMNS, LABEL_COLUMNS))
+            wanted = ((names.image_column, IMAGE_COLUMNS), (names.label_column, LABEL_COLUMNS))
+            image_column, label_column = (_column(schema.names, (said,) if said else usual, file) for said, usual in wanted)
             table = reader.read(columns=[image_column, label_column])
             images, labels = table.column(image_column).to_pylist(), table.column(label_column).to_pylist()
     except troubles() as error:
@@ -166,7 +184,7 @@ def _column(present: list[str], candidates: tuple[str, ...], file: ParquetFile) 
     if not found:
         raise DataError(f"{file}: needs a column {' or '.join(candidates)}, it has {', '.join(present)}")
     if len(found) > 1:
-        raise DataError(f"{file}: has columns {' and '.join(found)}, and nothing tells which is meant: keep one")
+        raise DataError(f"{file}: has columns {' and '.join(found)}, and nothing tells which is meant: keep one, or name it")
     return found[0]
 
 

@@ -318,3 +318,42 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         load_dataset(DatasetConfig(name="parquet", path=f"file://{tmp_path}/absent"))
     with pytest.raises(ConfigError, match="path must name the folder of parquet"):
         DatasetConfig(name="parquet", path="")
+
+
+def written_otherwise(folder: Path) -> None:
+    """Two parts and two columns that nobody would look for, beside usual ones that hold something else."""
+    for part, label in (("seen", 0), ("unseen", 1), ("train", 2), ("test", 2)):
+        pictures = [cell(image) for image in pixels(3, seed=label)]
+        columns = {"picture": pictures, "image": pictures[::-1], "kind": [label, 1 - label % 2, 2], "label": [9, 9, 9]}
+        write(folder / f"{part}-00000-of-00001.parquet", columns, label="kind")
+
+
+def test_columns_and_parts_are_those_that_are_named(tmp_path: Path) -> None:
+    written_otherwise(tmp_path)
+    said = {"image_column": "picture", "label_column": "kind", "train_split": "seen", "test_split": "unseen"}
+    dataset = load_dataset(DatasetConfig(name="parquet", path=str(tmp_path), **said))
+    assert torch.equal(dataset.train.images, torch.from_numpy(pixels(3)).permute(0, 3, 1, 2))
+    assert (dataset.train.labels.tolist(), dataset.test.labels.tolist()) == ([0, 1, 2], [1, 0, 2])
+    assert dataset.class_names == NAMES
+
+
+def test_a_column_or_part_that_is_named_and_not_there_is_refused_with_what_is(tmp_path: Path) -> None:
+    written_otherwise(tmp_path)
+    with pytest.raises(DataError, match="needs a column photo, it has picture, image, kind, label"):
+        parquet.load(tmp_path, names=parquet.ParquetNames(image_column="photo", label_column="kind"))
+    with pytest.raises(DataError, match=r"must hold train-\*.parquet and dev-\*.parquet"):
+        parquet.load(tmp_path, names=parquet.ParquetNames(test_split="dev"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "image_folder", "image_column": "photo"}, "dataset.image_column must be left out for image_folder"),
+        ({"name": "parquet", "train_split": "test", "test_split": "test"}, "dataset.test_split must be another part than"),
+        ({"name": "parquet", "test_split": "train"}, "dataset.test_split must be another part than dataset.train_split"),
+        ({"name": "parquet", "label_column": ""}, "dataset.label_column must be a name, got ''"),
+    ],
+)
+def test_names_that_make_no_sense_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        DatasetConfig(**{"path": "folder", **changes})
