@@ -18,12 +18,14 @@ from cpsc.models.resnet import BottleneckResNet, ResNet
 from cpsc.models.shapes import shapes_alone
 from cpsc.models.shufflenet import ShuffleNetV2
 from cpsc.models.vgg import PooledVgg, Vgg
+from cpsc.models.vit import VisionTransformer
 from cpsc.models.weight_selection import is_smaller, selected_weights
-from cpsc.models.wide_resnet import WideResNet
+from cpsc.models.wide_resnet import GroupNormWideResNet, WideResNet
 
 __all__ = [
     "BottleneckResNet",
     "CifarResNet",
+    "GroupNormWideResNet",
     "LeNet",
     "MobileNetV2",
     "Output",
@@ -33,6 +35,7 @@ __all__ = [
     "ResNet",
     "ShuffleNetV2",
     "Vgg",
+    "VisionTransformer",
     "WideResNet",
     "build_imported",
     "build_model",
@@ -77,7 +80,7 @@ POOLED_VGGS = {
 512 wide (chenyaofo's) or 4096 (huyvnphan's)."""
 LENETS = {"lenet5": (6, 16, 120, 84), "lenet5_half": (3, 8, 60, 42)}
 """The second is DAFL's student."""
-MOBILENET_V2, SHUFFLENET_V2 = "mobilenet_v2", "shufflenet_v2"
+MOBILENET_V2, SHUFFLENET_V2, VIT_TINY = "mobilenet_v2", "shufflenet_v2", "vit_tiny"
 NETWORKS: Mapping[str, tuple[type[nn.Module], tuple[Any, ...]]] = {
     **{name: (ResNet, (blocks,)) for name, blocks in RESNETS.items()},
     **{name: (BottleneckResNet, (blocks,)) for name, blocks in BOTTLENECK_RESNETS.items()},
@@ -87,6 +90,7 @@ NETWORKS: Mapping[str, tuple[type[nn.Module], tuple[Any, ...]]] = {
     **{name: (PooledVgg, described) for name, described in POOLED_VGGS.items()},
     MOBILENET_V2: (MobileNetV2, ()),
     SHUFFLENET_V2: (ShuffleNetV2, ()),
+    VIT_TINY: (VisionTransformer, ()),
     **{name: (LeNet, (widths,)) for name, widths in LENETS.items()},
 }
 """Class and arguments of each network that has a name; wide ResNets have a pattern of names."""
@@ -117,6 +121,8 @@ VARIANTS: Mapping[type[nn.Module], Mapping[str, Mapping[str, Any]]] = {
     },
     ShuffleNetV2: _OF_STEMS,
     LeNet: {"smooth": {"smooth": True}},
+    GroupNormWideResNet: {},
+    VisionTransformer: {},
 }
 """Networks that others train under the keys and shapes of ours, by family and name; ours is the variant `STANDARD`.
 
@@ -124,7 +130,7 @@ A ResNet that keeps torchvision's max-pool behind a 3x3 stem, MobileNet-v2 with 
 zoos) or with torchvision's own strides, bottlenecks whose first convolution has the stride, a CIFAR ResNet whose shortcuts have
 their zeros elsewhere, LeNet-5 with tanh and average pools; the others are what is made of a network for images of another size.
 """
-_WRN = re.compile(r"wrn_([0-9]{1,4})_([0-9]{1,4})")
+_WRN = re.compile(r"wrn_([0-9]{1,4})_([0-9]{1,4})(_gn)?")
 MAX_DEPTH, MAX_WIDTH = 100, 32
 """The largest published is 40 deep, another 20 wide; a typing mistake beyond would take the machine's memory."""
 
@@ -194,7 +200,7 @@ def _standard(arch: str) -> tuple[type[nn.Module], tuple[Any, ...]]:
         if not 10 <= depth <= MAX_DEPTH or (depth - 4) % 6 or not 1 <= width <= MAX_WIDTH:
             rule = f"depth must be 6n + 4 in 10..{MAX_DEPTH} and width in 1..{MAX_WIDTH}"
             raise ConfigError(f"arch {arch!r}: {rule}, e.g. wrn_16_2")
-        return WideResNet, (depth, width)
+        return GroupNormWideResNet if match[3] else WideResNet, (depth, width)
     close = difflib.get_close_matches(arch[:40], NETWORKS, n=3)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"use wrn_<depth>_<width> or one of {', '.join(NETWORKS)}"
+    hint = f"did you mean {' or '.join(close)}?" if close else f"use wrn_<depth>_<width>, the same with _gn, or one of {', '.join(NETWORKS)}"
     raise ConfigError(f"arch {arch[:40]!r}: unknown network, {hint}")
