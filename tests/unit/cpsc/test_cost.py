@@ -60,6 +60,14 @@ class Attending(nn.Module):
         return self.attention(pixels, pixels, pixels)[0].mean(dim=1)
 
 
+def test_attention_counts_alike_with_and_without_memory_whatever_kernel_computes_it() -> None:
+    network = build_model("vit_tiny", num_classes=10, channels=1)
+    dim, places = 128, 4 * 4
+    block = 8 * dim * dim + 2 * places * dim  # of a patch: linear layers, then its scores with all others and their mixture
+    expected = places * (16 * dim + 6 * block) + 10 * dim
+    assert count_macs(network, 1, 16) == count_macs(network.to("meta"), 1, 16) == expected
+
+
 def test_attention_and_products_outside_of_layers_count_too() -> None:
     pixels, width = 4 * 4, 4
     projections, scores, mixing, product = 4 * pixels * width**2, pixels**2 * width, pixels**2 * width, pixels * width**2
