@@ -202,5 +202,6 @@ def _standard(arch: str) -> tuple[type[nn.Module], tuple[Any, ...]]:
             raise ConfigError(f"arch {arch!r}: {rule}, e.g. wrn_16_2")
         return GroupNormWideResNet if match[3] else WideResNet, (depth, width)
     close = difflib.get_close_matches(arch[:40], NETWORKS, n=3)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"use wrn_<depth>_<width>, the same with _gn, or one of {', '.join(NETWORKS)}"
+    known = f"wrn_<depth>_<width>, the same with _gn, or one of {', '.join(NETWORKS)}"
+    hint = f"did you mean {' or '.join(close)}?" if close else f"use {known}"
     raise ConfigError(f"arch {arch[:40]!r}: unknown network, {hint}")

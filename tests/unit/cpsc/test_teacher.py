@@ -1,7 +1,7 @@
 import hashlib
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +9,11 @@ import torch
 
 from cpsc import checkpoint
 from cpsc.data.dataset import Normalisation, Split
+from cpsc.digests import recipe_digest
 from cpsc.errors import CheckpointError, ConfigError, DataError
 from cpsc.metrics import predict
+from cpsc.models import build_model
+from cpsc.rng import seeded_init
 from cpsc.teacher import Teacher, TeacherRecipe, measure, train_teacher
 
 CPU = torch.device("cpu")
@@ -104,12 +107,38 @@ def test_a_recipes_digest_changes_with_every_field() -> None:
         recipe(batch_size=8),
         recipe(lr=0.1),
         recipe(momentum=0.8),
+        recipe(optimizer="adamw"),
         recipe(weight_decay=0.0),
         recipe(warmup_epochs=0),
         recipe(seed=1),
     ]
     assert len({each.digest for each in varied}) == len(varied)
     assert recipe().digest == recipe().digest
+
+
+def test_a_recipe_of_sgd_keeps_the_digest_that_it_had_when_there_was_no_other() -> None:
+    earlier = {name: value for name, value in asdict(recipe()).items() if name != "optimizer"}
+    assert recipe().digest == recipe_digest(earlier)
+
+
+@pytest.mark.parametrize("arch", ["wrn_10_1_gn", "vit_tiny"])
+def test_a_teacher_without_batch_norm_learns_by_adamw_and_reads_back(shapes, arch: str, tmp_path: Path) -> None:
+    losses: list[float] = []
+    made = recipe(arch=arch, epochs=6, optimizer="adamw", lr=3e-3, weight_decay=0.05)
+    teacher = train_teacher(made, shapes, CPU, on_epoch=lambda _, loss: losses.append(loss))
+    assert losses[-1] < 0.7 * losses[0]
+    teacher.save(tmp_path / "teacher.pt")
+    assert Teacher.load(tmp_path / "teacher.pt").digest == teacher.digest
+
+
+def test_the_weight_decay_of_adamw_is_no_part_of_its_gradient(shapes) -> None:
+    # Of one step from the same weights: decoupled, a decay of so much shrinks each of them by lr times it.
+    few = replace(shapes, train=Split(shapes.train.images[:16], shapes.train.labels[:16]))
+    one_step = recipe(epochs=1, warmup_epochs=0, optimizer="adamw", lr=0.01, weight_decay=0.0)
+    free, decayed = (train_teacher(replace(one_step, weight_decay=decay), few, CPU).state for decay in (0.0, 10.0))
+    with seeded_init(0, "teacher"):
+        start = build_model("wrn_10_1", num_classes=shapes.num_classes, channels=1).state_dict()
+    torch.testing.assert_close(free["fc.weight"] - decayed["fc.weight"], 0.1 * start["fc.weight"])
 
 
 # Bundle
