@@ -172,11 +172,10 @@ def recipe_of(arch: str) -> Recipe:
     kind, arguments = _standard(base)
     if not variant:
         return Recipe(kind, arguments, {})
-    if variant not in (known := VARIANTS[kind]):
-        raise ConfigError(
-            f"arch {arch[:80]!r}: {base} has {'the variants' if known else 'no variants'} {', '.join(known)}".rstrip()
-        )
-    return Recipe(kind, arguments, known[variant])
+    if variant not in VARIANTS[kind]:
+        known = ", ".join(VARIANTS[kind])
+        raise ConfigError(f"arch {arch[:80]!r}: {base} has {f'the variants {known}' if known else 'no variants'}")
+    return Recipe(kind, arguments, VARIANTS[kind][variant])
 
 
 def variants_of(arch: str) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ def test_an_unknown_network_is_told_what_there_is(arch: str) -> None:
 @pytest.mark.parametrize("arch", ARCHS)
 def test_none_has_variants(arch: str) -> None:
     assert variants_of(arch) == (arch,)
-    with pytest.raises(ConfigError, match=f"arch '{arch}-max_pool': {arch} has none for its variants"):
+    with pytest.raises(ConfigError, match=f"arch '{arch}-max_pool': {arch} has no variants"):
         check_arch(f"{arch}-max_pool")
 
 
