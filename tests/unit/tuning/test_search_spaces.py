@@ -60,6 +60,16 @@ def test_the_comparison_has_every_method_and_cpsc_with_replay_three_times_at_equ
     assert {schedule.student_batch_size or schedule.batch_size for schedule in schedules} == {64}
 
 
+def test_memories_are_compared_at_equal_steps() -> None:
+    study = load_study(FOLDER / "ablations" / "replay.yaml")
+    assert sorted({point["replay.kind"] for point in study.start}) == ["images", "none", "vae"]
+    configs = [build_config(study.base, point) for point in study.start]
+    assert len(configs) == 9
+    assert {(config.replay.every_epochs, config.replay.fraction, config.images_per_epoch) for config in configs} == {
+        (1, 0.125, configs[0].images_per_epoch)
+    }
+
+
 def test_the_packaged_comparison_has_each_kind_of_input_three_times() -> None:
     study = load_study(FOLDER / "ablations" / "nayer_inputs.yaml")
     kinds = ["teacher", "pseudo_inverse", "one_hot", "random"]
