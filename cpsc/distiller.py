@@ -99,7 +99,9 @@ class Distiller:
         )
         self._phases.end_epoch(self.epoch)
         metrics |= self._phases.figures() | {"replay_bytes": float(self.num_stored_bytes)}
-        return metrics | {"epoch": self.epoch, "train_s": time.perf_counter() - started} | self._phases.learning_rates(self.epoch)
+        taken = time.perf_counter() - started
+        metrics |= {"epoch": self.epoch, "train_s": taken, "distillation_s": taken - metrics["generation_s"]}
+        return metrics | self._phases.learning_rates(self.epoch)
 
     def adopt_epoch(self, parts: Mapping[str, Any], trained: Metrics) -> Metrics:
         """Take over the next epoch as another process has trained it -> the same as `run_epoch` would have said.

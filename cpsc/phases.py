@@ -17,6 +17,7 @@ from cpsc.observation import BatchViews
 from cpsc.optimizers import SGD, Adam
 from cpsc.replay import AbstractReplay
 from cpsc.schedule import generator_lr, student_lr
+from cpsc.stopwatch import Stopwatch
 from cpsc.synthesis.base import AbstractSynthesis, Stateful
 
 
@@ -45,6 +46,8 @@ class Phases:
         self._synthesis, self._replay, self._views, self._autocast = synthesis, replay, views, autocast
         self._class_counts = torch.zeros(num_classes, device=device)
         self._agreed = torch.zeros((), device=device)
+        self._generation = Stopwatch(device)
+        self._num_generated = self._num_distilled = 0
         self._student_optimizer = new_student_optimizer(config.student, student.parameters())
         trained = None if replay is None or not replay.weights else replay
         scaled = ("student", "generator") if trained is None else ("student", "generator", "replay")
@@ -55,6 +58,8 @@ class Phases:
         """Set the rates of `epoch`, from 1, and begin its figures anew -> the phases of each of its iterations, in their order."""
         self._agreed.zero_()
         self._class_counts.zero_()
+        self._generation.reset()
+        self._num_generated = self._num_distilled = 0
         rates = self.learning_rates(epoch)
         self._student_optimizer.param_groups[0]["lr"] = rates["student_lr"]
         self._synthesis.begin_epoch(epoch, lr=rates["generator_lr"])
@@ -74,11 +79,17 @@ class Phases:
         }
 
     def figures(self) -> Metrics:
-        """Of the images that the generator was trained with since the epoch began, as the teacher sees them.
+        """What the epoch has taken, and of the images that the generator was trained with since it began, as the teacher sees them.
 
-        `generator_label_agreement`: which share is of the class that it was made for; `generator_class_balance`.
+        `generation_s`: the generator's turns, and the drawing of new images for the student; `generation_images` and
+        `distillation_images`: how many either side has learned from, each as often as it has. `generator_label_agreement`: which
+        share is of the class that it was made for; `generator_class_balance`.
         """
-        figures: Metrics = {}
+        figures: Metrics = {
+            "generation_s": self._generation.seconds,
+            "generation_images": float(self._num_generated),
+            "distillation_images": float(self._num_distilled),
+        }
         if self._method.LABEL_TERMS:
             figures["generator_label_agreement"] = self._agreed.item() / self._class_counts.sum().item()
         return figures | {"generator_class_balance": class_balance(self._class_counts)}
@@ -159,12 +170,14 @@ class Phases:
             batch = self._synthesis.batch()
             view = self._views.generator_view(batch)
         self._student.train()
+        self._num_generated += len(batch.images)
         answers = view.teacher.logits.detach().argmax(dim=1)
         self._agreed += (answers == view.labels).sum()
         self._class_counts += F.one_hot(answers, len(self._class_counts)).sum(dim=0)
         return self._method.generator_terms(view)
 
     def _begin_generator_turn(self) -> None:
+        self._generation.start()
         self._synthesis.begin()
         self._views.begin_generator_turn()
 
@@ -172,19 +185,23 @@ class Phases:
         self._views.end_generator_turn()
         self._synthesis.end()
         self._method.end_turn()
+        self._generation.stop()
 
     def _student_terms(self) -> Terms:
         with self._autocast():
-            images, labels = self._synthesis.sample()
+            with self._generation.running():
+                images, labels = self._synthesis.sample()
             recalled = None if self._replay is None else self._replay.recall()
             view = self._views.student_view(images, labels, recalled)
         if self._replay is not None:
             self._replay.remember(images, view.teacher.first(len(images)))
+        self._num_distilled += len(view.labels)
         return self._method.student_terms(view)
 
     def _rehearsal_terms(self, replay: AbstractReplay) -> Terms:
         with self._autocast():
             view = self._views.rehearsal_view(replay.rehearsed())
+        self._num_distilled += len(view.labels)
         return self._method.student_terms(view)
 
     def _replay_terms(self, replay: AbstractReplay) -> Terms:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cpsc.errors import CheckpointError, ConfigError
 from cpsc.foreign.state_dicts import some
-from cpsc.models import (
+from cpsc.models.names import (
     BOTTLENECK_RESNETS,
     CIFAR_RESNETS,
     LENETS,

@@ -9,7 +9,9 @@ from tuning.tracking.tags import MAX_TAG, RETRIES_METRIC
 from tuning.trial.system_metrics import SYSTEM
 from tuning.trial.trainable import loggable_metrics
 
-_OF_THE_MOMENT = frozenset({"train_s", "epoch_s", "images_per_s", "peak_memory_bytes", RETRIES_METRIC})
+_OF_THE_MOMENT = frozenset(
+    {"train_s", "generation_s", "distillation_s", "epoch_s", "images_per_s", "peak_memory_bytes", RETRIES_METRIC}
+)
 
 
 def is_of_the_moment(metric: str) -> bool:

@@ -1,5 +1,6 @@
 """Trials that differ in a seed only, side by side: mean and deviation of what each kind of trial reached, and what it cost."""
 
+import functools
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -48,7 +49,7 @@ def compared_by_itself(study: Study) -> list[str]:
 
 
 def comparison_table(launch: Launch, by: Sequence[str], *, target: float) -> Table:
-    """A row a group: accuracies in percent, epochs until one first reaches `target`, seconds and megabytes of replay a trial.
+    """A row a group: accuracies in percent, epochs until one first reaches `target`, seconds, image-steps, megabytes kept.
 
     Accuracy is the test accuracy where it was measured, else the blind score. Spreads are sample deviations over the
     group's trials. Mean and deviation over all epochs, and the deviation over the second half of them, tell what a blind stop
@@ -66,6 +67,14 @@ def comparison_table(launch: Launch, by: Sequence[str], *, target: float) -> Tab
         table.add_row(*group.values, f"{len(group.trials)}{failed}", *cells)
     return table
 
+
+COSTS = {
+    "of it images": ("generation_s", 1.0),
+    "of it student": ("distillation_s", 1.0),
+    "images' thousand image-steps": ("generation_images", 1000.0),
+    "student's thousand image-steps": ("distillation_images", 1000.0),
+}
+"""Sums over a trial's epochs, by heading, with what one is counted in: published tables compare unlike things."""
 
 Column = Callable[[Sequence[TrialRecord]], str]
 
@@ -87,10 +96,17 @@ def accuracy_columns(metric: str, target: float) -> dict[str, Column]:
         "of the 2nd half": lambda trials: f"{statistics.fmean(each(trials, 'late_std')):.2f}",
         f"epochs to {POINTS * target:g} %": lambda trials: _reached(curves(trials), POINTS * target),
         "seconds": lambda trials: spread([trial.seconds for trial in trials], digits=0),
+        **{heading: functools.partial(_total, metric=metric, unit=unit) for heading, (metric, unit) in COSTS.items()},
         "replay MB": lambda trials: (
             f"{max(max(trial.curves['replay_bytes'].values(), default=0.0) for trial in trials) / MEGABYTE:.2f}"
         ),
     }
+
+
+def _total(trials: Sequence[TrialRecord], *, metric: str, unit: float) -> str:
+    """The mean over trials of what one has taken; a dash where an earlier version did not record it."""
+    sums = [sum(trial.curves[metric].values()) / unit for trial in trials if trial.curves.get(metric)]
+    return f"{statistics.fmean(sums):.0f}" if sums else "-"
 
 
 def spread(values: Sequence[float], *, digits: int = 2) -> str:

@@ -19,7 +19,7 @@ from cpsc.models import Output
 from cpsc.presets import preset
 
 SUFFIXES = ("", "_mean", "_std", "_max", "_late_mean", "_late_std")
-TIMINGS = {"train_s", "epoch_s", "images_per_s", "peak_memory_bytes"}
+TIMINGS = {"train_s", "generation_s", "distillation_s", "epoch_s", "images_per_s", "peak_memory_bytes"}
 
 
 def without_timings(metrics: dict[str, float]) -> dict[str, float]:
@@ -336,6 +336,8 @@ def test_an_epoch_reports_every_weighted_term_and_the_measurements(config, teach
         "generator_label_agreement",
         "generator_class_balance",
         "replay_bytes",
+        "generation_images",
+        "distillation_images",
         "test_agreement",
         "probe_kl",
         "best_epoch",
@@ -343,6 +345,24 @@ def test_an_epoch_reports_every_weighted_term_and_the_measurements(config, teach
     }
     assert 0 <= metrics["generator_label_agreement"] <= 1
     assert metrics["generator/adversarial_kl"] < 0 < metrics["student/kl"]
+
+
+def test_an_epoch_tells_what_images_took_and_what_the_student_took(config, teacher, probe) -> None:
+    schedule = config.schedule
+    metrics = Distiller(config, teacher, probe=probe).run_epoch()
+    assert metrics["generation_images"] == schedule.iterations * schedule.generator_steps * schedule.batch_size
+    assert metrics["distillation_images"] == schedule.iterations * schedule.student_steps * schedule.batch_size
+    assert min(metrics["generation_s"], metrics["distillation_s"]) > 0
+    assert metrics["generation_s"] + metrics["distillation_s"] == pytest.approx(metrics["train_s"])
+
+
+def test_images_that_are_drawn_for_the_student_count_as_generation(config, teacher, probe, monkeypatch) -> None:
+    run = Distiller(config, teacher, probe=probe)
+    clock = iter(range(1000))
+    monkeypatch.setattr("cpsc.stopwatch.time.perf_counter", lambda: float(next(clock)))
+    metrics = run.train_epoch()
+    turns = config.schedule.iterations * (1 + config.schedule.student_steps)  # one a generator's turn, one a student's batch
+    assert metrics["generation_s"] == turns
 
 
 def test_without_the_extra_weights_an_epoch_reports_only_the_kl(vary, teacher) -> None:

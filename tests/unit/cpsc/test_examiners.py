@@ -14,7 +14,7 @@ from cpsc.metrics import agreements, overlaps, predict
 from tests.unit.cpsc.test_method_contract import small
 
 PRESETS = {"cpsc": "paper", "dafl": "original", "cmi": "toolbox", "adi": "original"}
-OF_THE_MOMENT = ("train_s", "epoch_s", "images_per_s", "peak_memory_bytes")
+OF_THE_MOMENT = ("train_s", "generation_s", "distillation_s", "epoch_s", "images_per_s", "peak_memory_bytes")
 
 
 @pytest.fixture

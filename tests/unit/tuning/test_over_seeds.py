@@ -15,6 +15,8 @@ def trial(
         "probe_agreement": {},
         "test_accuracy": {},
         "epoch_s": dict.fromkeys(epochs, 2.0 + number),
+        "generation_s": dict.fromkeys(epochs, 1.5),
+        "distillation_images": dict.fromkeys(epochs, 640.0),
         "replay_bytes": dict.fromkeys(epochs, 1.5e6 * number),
     }
     curves[metric] = dict(zip(epochs, accuracies, strict=True))
@@ -60,6 +62,9 @@ def test_figures_are_means_and_sample_deviations_over_trials() -> None:
     assert shown["of the 2nd half"] == ["1.00"]
     assert shown["epochs to 95 %"] == ["2.0 (1 of 2)"]
     assert shown["seconds"] == ["8 ± 2"]
+    assert shown["of it images"] == ["4"]
+    assert shown["student's thousand image-steps"] == ["2"]
+    assert shown["of it student"] == ["-"]  # as in the record of an earlier version
     assert shown["replay MB"] == ["1.50"]
 
 
