@@ -79,10 +79,15 @@ def test_a_group_norm_network_of_impossible_depth_or_width_is_refused(arch: str)
         check_arch(arch)
 
 
-@pytest.mark.parametrize("arch", ["wrn_16_1_bn", "wrn_16_1_", "vit", "vit_tiny_4", "resnet18_gn"])
+@pytest.mark.parametrize("arch", ["wrn_16_1_bn", "wrn_16_1_", "vit"])
 def test_an_unknown_network_is_told_what_there_is(arch: str) -> None:
     with pytest.raises(ConfigError, match=r"unknown network, use wrn_<depth>_<width>, the same with _gn, or one of .*vit_tiny"):
         check_arch(arch)
+
+
+def test_a_patch_size_is_no_part_of_the_name() -> None:
+    with pytest.raises(ConfigError, match=r"unknown network, did you mean vit_tiny\?"):
+        check_arch("vit_tiny_4")
 
 
 @pytest.mark.parametrize("arch", ARCHS)
