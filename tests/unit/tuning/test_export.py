@@ -24,7 +24,10 @@ from tuning.export.formats import FORMATS, ONNX, PROGRAM, SAFETENSORS, WEIGHTS, 
 from tuning.trial import Assets
 
 pytestmark = pytest.mark.slow  # every network is traced and exported, in seconds each
-ARCHS = ("wrn_10_1", "wrn_16_2", "resnet18", "resnet20", "resnet8x4", "vgg11", "vgg11_bn", "mobilenet_v2", "shufflenet_v2")
+ARCHS = (
+    *("wrn_10_1", "wrn_16_2", "resnet18", "resnet20", "resnet8x4", "vgg11", "vgg11_bn", "mobilenet_v2", "shufflenet_v2"),
+    *("wrn_10_1_gn", "vit_tiny"),
+)
 
 
 def student(arch: str = "wrn_10_1") -> dict[str, torch.Tensor]:
