@@ -71,7 +71,7 @@ class VisionTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Output:
         patches = self.patches(x)
-        places = self.places
+        places: Tensor = self.places
         if patches.shape[2:] != places.shape[2:]:
             places = F.interpolate(places, size=patches.shape[2:], mode="bilinear", align_corners=False)
         features = self.norm(self.blocks((patches + places).flatten(2).transpose(1, 2))).mean(dim=1)
