@@ -160,7 +160,7 @@ def test_two_columns_of_labels_or_images_are_refused(tmp_path: Path) -> None:
     write(tmp_path, "test", [0, 1])
     assert (
         refusal(tmp_path)
-        == f"{tmp_path}/train.parquet: has columns label and fine_label, and nothing tells which is meant: keep one"
+        == f"{tmp_path}/train.parquet: has columns label and fine_label, and nothing tells which is meant: keep one, or name it"
     )
     write_parquet(tmp_path / "train.parquet", {"image": cells, "img": cells, "label": [0, 1]})
     assert "has columns image and img" in refusal(tmp_path)
