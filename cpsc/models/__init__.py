@@ -1,7 +1,6 @@
 """Classifiers by name. Every model returns ``Output(features, logits)`` and has ``feature_dim`` and ``stages``."""
 
 from cpsc.import_path import check_import_path, is_import_path
-from cpsc.models.cifar_resnet import CifarResNet, PaddedCifarResNet
 from cpsc.models.imported import build_imported
 from cpsc.models.lenet import LeNet
 from cpsc.models.mobilenet import MobileNetV2
@@ -17,7 +16,7 @@ from cpsc.models.names import (
     variants_of,
 )
 from cpsc.models.output import Output
-from cpsc.models.resnet import BottleneckResNet, ResNet
+from cpsc.models.resnet import BottleneckResNet, CifarResNet, PaddedCifarResNet, ResNet
 from cpsc.models.shapes import shapes_alone
 from cpsc.models.shufflenet import ShuffleNetV2
 from cpsc.models.vgg import PooledVgg, Vgg

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from cpsc.errors import ConfigError
-from cpsc.models.cifar_resnet import CifarResNet, PaddedCifarResNet
 from cpsc.models.lenet import LeNet
 from cpsc.models.mobilenet import MobileNetV2
-from cpsc.models.resnet import BottleneckResNet, ResNet
+from cpsc.models.resnet import BottleneckResNet, CifarResNet, PaddedCifarResNet, ResNet
 from cpsc.models.shufflenet import ShuffleNetV2
 from cpsc.models.vgg import PooledVgg, Vgg
 from cpsc.models.vit import VisionTransformer

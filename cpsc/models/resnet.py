@@ -1,7 +1,11 @@
-"""CIFAR ResNets with a 3x3 stem (He et al. 2016, arXiv:1512.03385), state-dict keys as in the published teachers."""
+"""ResNets with a 3x3 stem (He et al. 2016, arXiv:1512.03385), state-dict keys as in the published teachers.
 
-from collections.abc import Callable
+Those of four stages, which ImageNet's have, and those of three, which the paper has for CIFAR-10 (sec. 4.2).
+"""
+
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,18 +16,56 @@ WIDTHS = (64, 128, 256, 512)
 BOTTLENECK = 4
 """How many times narrower a bottleneck is than what enters and leaves its block."""
 Block = Callable[[int, int, int], nn.Module]
+"""Makes a block, or a part of one, of (channels that enter, channels that leave, stride)."""
+Widths = tuple[int, int, int, int]
+
+
+class ZeroPadded(nn.Module):
+    """Shortcut of option A: every `stride`-th pixel, and `added` channels of zeros; it has no weights.
+
+    The paper does not say where the zeros stand: half of them before the old channels (`before`), or all behind.
+    """
+
+    def __init__(self, added: int, *, stride: int, before: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.before, self.behind = before, added - before
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.behind))
+
+
+def _projected(in_channels: int, channels: int, stride: int) -> nn.Module:
+    """Shortcut of option B."""
+    return nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels))
+
+
+def _zeros_around(in_channels: int, channels: int, stride: int) -> nn.Module:
+    return ZeroPadded(channels - in_channels, stride=stride, before=(channels - in_channels) // 2)
+
+
+def _zeros_behind(in_channels: int, channels: int, stride: int) -> nn.Module:
+    return ZeroPadded(channels - in_channels, stride=stride, before=0)
+
+
+SHORTCUTS: Mapping[str, Block] = {
+    "projected": _projected,
+    "zeros_around": _zeros_around,
+    "zeros_behind": _zeros_behind,
+}
+"""What stands beside two convolutions that change the shape."""
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut, projected by a 1x1 convolution where the shape changes."""
+    """Two 3x3 convolutions and a shortcut, which `shortcut` makes where the shape changes."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, channels: int, stride: int, *, shortcut: Block = _projected) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.shortcut = _shortcut(in_channels, channels, stride)
+        self.shortcut = _shortcut(in_channels, channels, stride, shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
@@ -46,7 +88,7 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(inner)
         self.conv3 = nn.Conv2d(inner, channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(channels)
-        self.shortcut = _shortcut(in_channels, channels, stride)
+        self.shortcut = _shortcut(in_channels, channels, stride, _projected)
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)), inplace=True)
@@ -57,8 +99,8 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """Stem, four stages of widths 64/128/256/512 and, by default, strides 1/2/2/2, average pool, linear classifier.
 
-    `max_pool`: torchvision's 3x3 one of stride 2 behind the stem, which networks for small images leave out. `block` makes a
-    block of (channels that enter, channels that leave, stride), `expansion` times the widths above.
+    `max_pool`: torchvision's 3x3 one of stride 2 behind the stem, which networks for small images leave out. What `block`
+    makes is `expansion` times the widths above.
     """
 
     def __init__(
@@ -102,27 +144,64 @@ class ResNet(nn.Module):
 class BottleneckResNet(ResNet):
     """ResNet-50 and deeper: the same of bottleneck blocks, whose stages are four times as wide."""
 
+    def __init__(self, blocks_per_stage: tuple[int, int, int, int], *, stride_in_1x1: bool = False, **options: Any) -> None:
+        block = partial(Bottleneck, stride_in_1x1=stride_in_1x1)
+        super().__init__(blocks_per_stage, block=block, expansion=BOTTLENECK, **options)
+
+
+class CifarResNet(nn.Module):
+    """A ResNet of 6n + 2 layers: stem, three stages of n blocks and strides 1/2/2, average pool, linear classifier.
+
+    `widths`: of the stem and of each stage. Where the shape changes, a 1x1 convolution projects the shortcut: option B, which is
+    what most of the published distillation teachers have.
+    """
+
     def __init__(
         self,
-        blocks_per_stage: tuple[int, int, int, int],
+        depth: int,
+        widths: Widths,
         *,
         num_classes: int,
         channels: int,
         stem_stride: int = 1,
-        max_pool: bool = False,
-        strides: tuple[int, int, int, int] = (1, 2, 2, 2),
-        stride_in_1x1: bool = False,
+        shortcut: str = "projected",
     ) -> None:
-        super().__init__(
-            blocks_per_stage,
-            num_classes=num_classes,
-            channels=channels,
-            stem_stride=stem_stride,
-            max_pool=max_pool,
-            strides=strides,
-            block=partial(Bottleneck, stride_in_1x1=stride_in_1x1),
-            expansion=BOTTLENECK,
-        )
+        super().__init__()
+        num_blocks = (depth - 2) // 6
+        stem, first, second, third = widths
+        block = partial(BasicBlock, shortcut=SHORTCUTS[shortcut])
+        self.conv1 = nn.Conv2d(channels, stem, 3, stride=stem_stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
+        self.layer1 = _stage(block, stem, first, num_blocks, stride=1)
+        self.layer2 = _stage(block, first, second, num_blocks, stride=2)
+        self.layer3 = _stage(block, second, third, num_blocks, stride=2)
+        self.linear = nn.Linear(third, num_classes)
+        self.feature_dim = third
+        self._init_weights()
+
+    @property
+    def stages(self) -> tuple[nn.Module, ...]:
+        """The modules whose outputs are this network's stage outputs, first to last."""
+        return self.layer1, self.layer2, self.layer3
+
+    def _init_weights(self) -> None:
+        """Convolutions as in He et al. 2015 (arXiv:1502.01852), eq. 10, which the paper follows."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+
+    def forward(self, x: Tensor) -> Output:
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = self.layer3(self.layer2(self.layer1(out)))
+        features = F.adaptive_avg_pool2d(out, 1).flatten(1)
+        return Output(features, self.linear(features))
+
+
+class PaddedCifarResNet(CifarResNet):
+    """The same with shortcuts of option A, as the paper has them on CIFAR-10: without weights, zeros for the new channels."""
+
+    def __init__(self, depth: int, widths: Widths, *, zeros: Literal["around", "behind"] = "around", **options: Any) -> None:
+        super().__init__(depth, widths, shortcut=f"zeros_{zeros}", **options)
 
 
 def _stage(block: Block, in_channels: int, channels: int, num_blocks: int, *, stride: int) -> nn.Sequential:
@@ -131,8 +210,6 @@ def _stage(block: Block, in_channels: int, channels: int, num_blocks: int, *, st
     return nn.Sequential(*blocks)
 
 
-def _shortcut(in_channels: int, channels: int, stride: int) -> nn.Sequential:
-    """Empty where the shape stays, or else a 1x1 convolution."""
-    if stride == 1 and in_channels == channels:
-        return nn.Sequential()
-    return nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels))
+def _shortcut(in_channels: int, channels: int, stride: int, changed: Block) -> nn.Module:
+    """Empty where the shape stays, or else what `changed` makes."""
+    return nn.Sequential() if stride == 1 and in_channels == channels else changed(in_channels, channels, stride)
