@@ -7,12 +7,12 @@ import torch
 from cpsc.config import DistillConfig
 from cpsc.errors import ConfigError
 from cpsc.methods import method_class
-from cpsc.models import build_model, is_import_path, selected_weights
+from cpsc.models import build_model, check_image_size, is_import_path, selected_weights
 from cpsc.models.imported import PREFIX
 from cpsc.norms import NormSurvey, survey_norms
 from cpsc.rng import stream
 from cpsc.teacher import Teacher
-from tuning.study.base_config import build_config
+from tuning.study.base_config import build_config, told_of
 from tuning.study.config import Study
 from tuning.study.nested_keys import copy_nested, merge
 from tuning.study.search_space import parse_space
@@ -79,16 +79,25 @@ def switched_off(study: Study, norms: NormSurvey) -> tuple[str, ...]:
     return tuple(name for name, is_off in ((STATISTICS, counts), (PROBE_STATISTICS, study.probe.batch_statistics > 0)) if is_off)
 
 
-def check_first_weights(study: Study, teacher: Teacher) -> None:
-    """ConfigError where a student is to begin with weights of its teacher's that the teacher does not have."""
+def check_images(study: Study, teacher: Teacher) -> None:
+    """ConfigError where images are to be made of what the teacher, or a file beside it, does not have."""
+    configs = (replace(config, seed=0) for config in _configs(study))  # points that differ in it are looked at once
+    for config in {repr(config): config for config in configs}.values():
+        with told_of("config."):
+            method_class(config.method).SYNTHESIS.check_teacher(config, teacher)
+
+
+def check_students(study: Study, teacher: Teacher) -> None:
+    """ConfigError where a student takes no images of the teacher's size, or is to begin with weights that the teacher has not."""
+    searched = study.space.get("student.arch")
+    for arch in searched.edges if searched else (study.config.student.arch,):
+        check_image_size(arch, teacher.image_size)
     for config in _configs(study):
         if config.student.initial == "selected":
             with torch.device("meta"):
                 student = build_model(config.student.arch, num_classes=teacher.num_classes, channels=teacher.channels)
-            try:
+            with told_of("config."):
                 selected_weights(teacher.state, student)
-            except ConfigError as error:
-                raise ConfigError(f"config.{error}") from error
 
 
 def _check_norm_terms(study: Study, norms: NormSurvey) -> None:

@@ -10,8 +10,6 @@ from cpsc.device import resolve_device
 from cpsc.errors import ConfigError
 from cpsc.frechet import load_inception
 from cpsc.measurement import InceptionReference
-from cpsc.methods import method_class
-from cpsc.models import check_image_size
 from cpsc.norms import NormSurvey
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
 from cpsc.published import PublishedConfig, load_teacher
@@ -19,11 +17,10 @@ from cpsc.teacher import Teacher, check_trainable, measure, train_teacher
 from tuning.display import Display, percent
 from tuning.redaction import redact
 from tuning.storage import Storage
-from tuning.study import Study, TeacherSource, build_config
-from tuning.study.base_config import told_of
+from tuning.study import Study, TeacherSource
 from tuning.study.class_count import check_class_count
 from tuning.study.paths import folder_path
-from tuning.study.teacher_fit import check_first_weights, fitted, survey_teacher, switched_off
+from tuning.study.teacher_fit import check_images, check_students, fitted, survey_teacher, switched_off
 from tuning.trial.examiners import Examiners, kept_examiners
 from tuning.trial.network_check import check_above_chance, settle_network
 from tuning.trial.resources import study_device
@@ -67,8 +64,7 @@ def prepare(
     dataset = load_dataset(study.dataset, say=display.say) if study.dataset else None
     teacher, norms = _obtain_surveyed(study.teacher, dataset, storage, device, display, force=force, before_making=before_making)
     _check_with_teacher(study, teacher, display, force=force)
-    check_first_weights(study, teacher)
-    _check_students(study, teacher)
+    check_students(study, teacher)
     inception = _inception_reference(study, dataset)
     run, off = fitted(study, norms), switched_off(study, norms)
     if off:
@@ -82,26 +78,11 @@ def _check_with_teacher(study: Study, teacher: Teacher, display: Display, *, for
     """Forced, what the study goes on with is said: a launch that is resumed has been accepted with it."""
     try:
         check_class_count(study.base, study.space, teacher.num_classes)
-        _check_images(study, teacher)
+        check_images(study, teacher)
     except ConfigError as error:
         if not force:
             raise
         display.say(str(error))
-
-
-def _check_images(study: Study, teacher: Teacher) -> None:
-    """Raise ConfigError where the study, or a point that it names, wants what its teacher, or a file beside it, does not have."""
-    configs = (replace(build_config(study.base, point), seed=0) for point in ({}, *study.start))
-    for config in {repr(config): config for config in configs}.values():
-        with told_of("config."):
-            method_class(config.method).SYNTHESIS.check_teacher(config, teacher)
-
-
-def _check_students(study: Study, teacher: Teacher) -> None:
-    """Raise ConfigError where a student of the study takes no images of the teacher's size."""
-    searched = study.space.get("student.arch")
-    for arch in searched.edges if searched else (study.config.student.arch,):
-        check_image_size(arch, teacher.image_size)
 
 
 def _inception_reference(study: Study, dataset: Dataset | None) -> InceptionReference | None:

@@ -21,7 +21,8 @@ from tests.support.studies import tiny_study, write_study
 from tuning.display import Display
 from tuning.storage import Storage
 from tuning.study import TeacherSource, load_study
-from tuning.trial.assets import _check_students, obtain_teacher
+from tuning.study.teacher_fit import check_students
+from tuning.trial.assets import obtain_teacher
 
 pytestmark = pytest.mark.slow  # teachers are trained, or checked against their batch norms
 CPU = torch.device("cpu")
@@ -241,6 +242,6 @@ def test_a_student_that_takes_no_images_of_the_teachers_size_is_refused_before_t
     else:
         study["space"]["student.arch"] = {"choice": ["wrn_10_1", "lenet5"]}
     loaded = load_study(write_study(tmp_path / "study.yaml", study))
-    _check_students(loaded, replace(sound_teacher(), image_size=28))
+    check_students(loaded, replace(sound_teacher(), image_size=28))
     with pytest.raises(ConfigError, match="arch lenet5: takes images of 28 or 32 pixels a side, these have 16"):
-        _check_students(loaded, replace(sound_teacher(), image_size=16))
+        check_students(loaded, replace(sound_teacher(), image_size=16))

@@ -12,7 +12,7 @@ from cpsc.norms import NormSurvey
 from cpsc.teacher import Teacher
 from tuning.study import Study, build_config, load_study
 from tuning.study.config import resolve_study
-from tuning.study.teacher_fit import check_first_weights, fitted, switched_off
+from tuning.study.teacher_fit import check_students, fitted, switched_off
 
 Raw = dict[str, Any]
 pytestmark = pytest.mark.slow  # teachers are fitted to studies
@@ -132,11 +132,11 @@ def test_cmis_contrast_which_compares_batch_norms_is_refused_until_it_is_0(
 def test_a_student_cannot_begin_with_weights_that_its_teacher_does_not_have(raw: Raw) -> None:
     raw["config"]["student"] = {"arch": "wrn_10_2", "initial": "selected", "warmup_epochs": 1}
     study = resolve_study(raw)
-    check_first_weights(study, untrained("wrn_16_2"))
+    check_students(study, untrained("wrn_16_2"))
     with pytest.raises(ConfigError, match=r"^config\.student\.initial must be 'random' .* the teacher has \["):
-        check_first_weights(study, untrained("wrn_10_1"))
+        check_students(study, untrained("wrn_10_1"))
     raw["config"]["student"]["initial"] = "random"
-    check_first_weights(resolve_study(raw), untrained("wrn_10_1"))
+    check_students(resolve_study(raw), untrained("wrn_10_1"))
 
 
 def untrained(arch: str) -> Teacher:
