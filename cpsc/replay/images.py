@@ -25,7 +25,8 @@ class ImageReplay(AbstractReplay):
         self._config = config.replay
         self._rng = streams.named("replay")
         self._batch_size = config.schedule.batch_size
-        self.num_images = round(self._batch_size * config.replay.fraction)
+        fraction = config.replay.fraction
+        self.num_images = max(1, round(self._batch_size * fraction)) if fraction else 0
         rows, side = config.replay.capacity, teacher.image_size
         self.register_buffer("images", torch.zeros(rows, teacher.channels, side, side, dtype=torch.float16, device=device))
         answered = rows if self._config.answers == "kept" else 0

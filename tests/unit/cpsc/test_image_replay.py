@@ -85,6 +85,14 @@ def test_a_batch_may_recall_more_than_it_has_new_ones_but_no_more_than_there_are
     assert len(memory.recall().images) == 3 * BATCH
 
 
+def test_a_share_of_less_than_an_image_is_one_image_and_none_is_none(settings, teacher) -> None:
+    assert build(settings(fraction=1e-6), teacher).num_images == 1
+    memory = build(settings(every_epochs=0, fraction=0.0, rehearsals=1), teacher)
+    memory.remember(*batch(0, teacher))
+    assert memory.recall() is None
+    assert len(memory.rehearsed().images) == BATCH
+
+
 def test_answers_are_kept_with_their_images(settings, teacher) -> None:
     memory = build(settings(every_epochs=0, capacity=40, answers="kept"), teacher)
     for number in range(3):
