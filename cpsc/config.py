@@ -81,9 +81,14 @@ class StudentConfig:
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     arch: str = "resnet18"
-    initial: Literal["random", "selected", "auto"] = "random"
-    """First weights: drawn; or selected from the teacher's own, of whose family the student is a smaller one (Xu et al. 2024,
-    arXiv:2311.18823); `auto`: selected where it is one."""
+    initial: Literal["random", "selected", "reconstructed", "auto"] = "random"
+    """First weights: drawn; or, of a student that is a smaller network of the teacher's family, `selected` from the teacher's own
+    (Xu et al. 2024, arXiv:2311.18823), or `reconstructed`: channels chosen, and each layer fitted by least squares to what the
+    teacher's computes on the first synthetic images and on dead leaves (`cpsc.models.reconstruction`). `auto`: the last of these
+    that it can."""
+    hints: float = 0.0
+    """Weight of the distance between the stages of a reconstructed student and those channels of the teacher's that it was made of
+    (Romero et al. 2015, arXiv:1412.6550), wherever the teacher is asked about a batch."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float = 0.1
     momentum: float = 0.9
@@ -112,6 +117,9 @@ class StudentConfig:
         require(0 < self.decay <= 1, "student.decay", self.decay, "in (0, 1]")
         if self.clip_norm is not None:
             positive("student.clip_norm", self.clip_norm)
+        non_negative("student.hints", self.hints)
+        is_made = self.initial in ("reconstructed", "auto")
+        require(is_made or not self.hints, "student.hints", self.hints, "0 unless student.initial is reconstructed or auto")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,6 +281,8 @@ class InversionConfig:
 
     labels: Literal["balanced", "random"] = "balanced"
     """Classes of a batch: as equally often as it holds, or drawn."""
+    annealing: Literal["constant", "cosine"] = "constant"
+    """The rate while a batch is made; `cosine`: from `generator.lr` to nothing, so that few steps suffice."""
     keep: Literal["best", "last"] = "best"
     """Which step's images enter the pool: that of the lowest loss, or the last (what the published codes do by mistake)."""
     clip: bool = False
@@ -299,6 +309,23 @@ class InversionConfig:
             require(value is None or 0 <= value <= limit, f"inversion.{name}", value, f"in 0..{limit}")
         require(self.clip or not self.clip_noise, "inversion.clip", self.clip, "true with inversion.clip_noise")
         require(1 <= self.pool_size <= 100_000_000, "inversion.pool_size", self.pool_size, "in 1..100000000")
+
+
+@dataclass(frozen=True, kw_only=True)
+@of_stated_kinds("mixing")
+class MixingConfig:
+    """What is mixed into the student's new images, of any method: see `cpsc.mixing`."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
+
+    blended: float = 0.0
+    """Share of them that are blends of two."""
+    dead_leaves: float = 0.0
+    """Share of a batch that are images of no data instead."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.blended <= 1, "mixing.blended", self.blended, "in [0, 1]")
+        require(0 <= self.dead_leaves < 1, "mixing.dead_leaves", self.dead_leaves, "in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,6 +372,7 @@ class DistillConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     inversion: InversionConfig = field(default_factory=InversionConfig)
+    mixing: MixingConfig = field(default_factory=MixingConfig)
     switches: SwitchesConfig = field(default_factory=SwitchesConfig)
     precision: Precision = "auto"
     """`auto`: bf16 where the processor multiplies it natively, else fp32. Losses are always float32."""

@@ -14,13 +14,15 @@ from cpsc.device import DTYPES, autocast, peak_memory, place, resolve_precision
 from cpsc.errors import CheckpointError, ConfigError, DivergedError
 from cpsc.examiners import ExamImages, balanced, run_digest
 from cpsc.execution import PLAIN, compiled
+from cpsc.first_weights import FirstWeights
 from cpsc.history import RunHistory
 from cpsc.loop import run_epoch
 from cpsc.marks import Marks
 from cpsc.measurement import Measurement, Metrics
 from cpsc.methods import check_method, feature_dim, method_class
 from cpsc.metrics import predict
-from cpsc.models import build_model, check_image_size, is_smaller, selected_weights
+from cpsc.mixing import Mixing
+from cpsc.models import build_model, check_image_size
 from cpsc.observation import BatchViews
 from cpsc.phases import Phases
 from cpsc.probe import ProbeSet
@@ -249,7 +251,8 @@ class Distiller:
     def _parts(self) -> dict[str, Stateful]:
         replay: dict[str, Stateful] = {} if self.replay is None else {"replay": self.replay}
         networks: dict[str, Stateful] = {"student": self.student, "method": self.method, **self.synthesis.parts(), **replay}
-        return networks | self._phases.parts() | {"rng": self._rng}
+        first: dict[str, Stateful] = {"first_weights": self._first_weights} if self._first_weights.is_reconstructed else {}
+        return networks | first | self._phases.parts() | {"rng": self._rng}
 
     # Construction
 
@@ -261,9 +264,8 @@ class Distiller:
         asked = self._measurement.network_in(precision)
         with seeded_init(config.seed, "student"):
             student = build_model(config.student.arch, num_classes=teacher.num_classes, channels=teacher.channels)
-        if config.student.initial == "selected" or (config.student.initial == "auto" and is_smaller(student, teacher.state)):
-            student.load_state_dict(selected_weights(teacher.state, student))
         self.student = place(student, self.device).train().requires_grad_(False)  # each phase enables its own
+        self._first_weights = FirstWeights(config.student, self.student, teacher, seed=config.seed, device=self.device)
         with seeded_init(config.seed, "method"):
             method = method_class(config.method)(config, teacher=asked, student=self.student)
         self.method = method.to(self.device).requires_grad_(False)
@@ -282,12 +284,18 @@ class Distiller:
             method=self.method,
             synthesis=self.synthesis,
             replay=self.replay,
+            first_weights=self._first_weights,
+            mixing=self._new_mixing(teacher),
             views=views,
             autocast=self._autocast,
             num_classes=teacher.num_classes,
             device=self.device,
             needs_scaling=precision == "fp16",
         )
+
+    def _new_mixing(self, teacher: Teacher) -> Mixing | None:
+        config = self.config.mixing
+        return Mixing(config, teacher, rng=self._rng.named("mixing")) if config.blended or config.dead_leaves else None
 
     def _new_replay(self, teacher: Teacher) -> AbstractReplay | None:
         config = self.config

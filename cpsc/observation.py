@@ -1,6 +1,7 @@
 """Both networks' view of a batch, in each phase: exactly what the method needs to see, and no more."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,18 @@ from cpsc.execution import PLAIN, Execution, Weights
 from cpsc.losses.attention import attention_map
 from cpsc.methods import AbstractMethod, BatchOutputs, num_input_channels, stages
 from cpsc.methods.base import NO_OUTPUT
+from cpsc.mixing import UNKNOWN
 from cpsc.models import Output
 from cpsc.replay import Recalled
 from cpsc.statistics import ChannelStatistics, StatisticsRecorder, channel_means, recorded
 from cpsc.synthesis import Batch
+
+
+class StageView(NamedTuple):
+    """What is compared of a stage's output: its attention map [B, H * W], or its features [B, K, H, W] themselves, or both."""
+
+    attention: Tensor | None
+    features: Tensor | None
 
 
 class BatchViews:
@@ -41,7 +50,7 @@ class BatchViews:
         if method.needs_attention and len({len(side) for side in self._stages} | {0}) != 2:
             raise ConfigError("weights.attention: teacher and student must be of one family with stages to compare, set it to 0")
         self._last_images: Tensor | None = None
-        self._last_output: tuple[Output, list[Tensor]] | None = None
+        self._last_output: tuple[Output, list[StageView]] | None = None
 
     def begin_generator_turn(self) -> None:
         """The student stands still from here to its own turn: its weights are cast once for all steps, not at each."""
@@ -72,41 +81,46 @@ class BatchViews:
             return self._forward(self._student, images)
         return _precise(self._execution.forward_with(self._student, self._student_weights, images))
 
-    def student_view(self, images: Tensor, labels: Tensor | None, recalled: Recalled | None = None) -> BatchOutputs:
+    def student_view(
+        self, images: Tensor, labels: Tensor | None, recalled: Recalled | None = None, *, channels: Sequence[Tensor] = ()
+    ) -> BatchOutputs:
         """With a graph to the student alone, of `images` and then what is recalled.
 
         Images without a label, as all that are remembered, count as what the teacher says. It is not asked again about those with
-        which its answers were kept.
+        which its answers were kept. `channels`: of the teacher's stages, which it gives as hints.
         """
         seen = images if recalled is None else torch.cat([images, recalled.images])
         kept = None if recalled is None else recalled.answers
-        teacher, wanted = self._teacher_output(seen if kept is None else images)
+        teacher, wanted = self._teacher_output(seen if kept is None else images, hinted=bool(channels))
         if kept is not None:
             teacher = teacher.joined(kept)
-        layers = self._compared(0)
-        with recorded(layers, _attention, outputs=True) as maps:
+        layers = self._compared(0, hinted=bool(channels))
+        with recorded(layers, self._look(hinted=bool(channels)), outputs=True) as stages_seen:
             student = self._forward(self._student, seen, layers)
-        compared = _all_ran(maps)
-        if [len(one[0]) for one in compared] != [len(one[0]) for one in wanted]:
-            raise ConfigError("weights.attention: the stages of teacher and student differ in size, set it to 0")
+        compared = _all_ran(stages_seen)
         answers = teacher.logits.argmax(dim=1)
-        known = answers if labels is None else torch.cat([labels, answers[len(labels) :]])
-        return BatchOutputs(labels=known, teacher=teacher, student=student, attention=(compared, wanted))
+        return BatchOutputs(
+            labels=_known(labels, answers),
+            teacher=teacher,
+            student=student,
+            attention=_both_maps(compared, wanted),
+            hints=_both_features(compared, wanted, channels),
+        )
 
-    def rehearsal_view(self, recalled: Recalled) -> BatchOutputs:
-        """The same of remembered images alone."""
+    def rehearsal_view(self, recalled: Recalled, *, channels: Sequence[Tensor] = ()) -> BatchOutputs:
+        """The same of remembered images alone; where the teacher's answers were kept with them, without hints."""
         if recalled.answers is None:
-            return self.student_view(recalled.images, None)
+            return self.student_view(recalled.images, None, channels=channels)
         student = self._forward(self._student, recalled.images)
         return BatchOutputs(labels=recalled.answers.logits.argmax(dim=1), teacher=recalled.answers, student=student)
 
-    def _teacher_output(self, images: Tensor) -> tuple[Output, list[Tensor]]:
-        """Of the teacher on `images`, and its attention maps; the same images do not pass through it twice in a row."""
+    def _teacher_output(self, images: Tensor, *, hinted: bool) -> tuple[Output, list[StageView]]:
+        """Of the teacher on `images`, and its stages; the same images do not pass through it twice in a row."""
         if self._last_output is None or self._last_images is not images:
-            layers = self._compared(1)
-            with torch.no_grad(), recorded(layers, _attention, outputs=True) as maps:
+            layers = self._compared(1, hinted=hinted)
+            with torch.no_grad(), recorded(layers, self._look(hinted=hinted), outputs=True) as stages_seen:
                 output = self._forward(self._teacher, images, layers)
-            self._last_images, self._last_output = images, (output, _all_ran(maps))
+            self._last_images, self._last_output = images, (output, _all_ran(stages_seen))
         return self._last_output
 
     def _forward(self, network: nn.Module, images: Tensor, watched: Sequence[nn.Module] = ()) -> Output:
@@ -123,9 +137,13 @@ class BatchViews:
         self._recorder.check(observed)
         return _precise(output), observed
 
-    def _compared(self, side: int) -> Sequence[nn.Module]:
-        """The stages whose attention is compared: the student's (0) or the teacher's (1)."""
-        return self._stages[side] if self._method.needs_attention else ()
+    def _compared(self, side: int, *, hinted: bool) -> Sequence[nn.Module]:
+        """The stages that are compared: the student's (0) or the teacher's (1)."""
+        return self._stages[side] if self._method.needs_attention or hinted else ()
+
+    def _look(self, *, hinted: bool) -> Callable[[Tensor], StageView]:
+        wants_map = self._method.needs_attention
+        return lambda features: StageView(_attention(features) if wants_map else None, features if hinted else None)
 
     def _both_means(self, batch: Batch, means: list[Tensor | None]) -> tuple[Tensor, ...]:
         """Channel means of the local view, which the teacher sees second, and of the global one."""
@@ -145,11 +163,36 @@ class BatchViews:
         return torch.cat(filled, dim=1)
 
 
-def _all_ran(maps: list[Tensor | None]) -> list[Tensor]:
-    ran = [one for one in maps if one is not None]
-    if len(ran) < len(maps):
+def _all_ran(stages_seen: list[StageView | None]) -> list[StageView]:
+    ran = [one for one in stages_seen if one is not None]
+    if len(ran) < len(stages_seen):
         raise ConfigError("weights.attention: a stage of the teacher or the student does not run, set it to 0")
     return ran
+
+
+def _known(labels: Tensor | None, answers: Tensor) -> Tensor:
+    """The labels that images were made for, as far as they are known, else what the teacher says."""
+    if labels is None:
+        return answers
+    return torch.cat([torch.where(labels == UNKNOWN, answers[: len(labels)], labels), answers[len(labels) :]])
+
+
+def _both_maps(student: list[StageView], teacher: list[StageView]) -> tuple[list[Tensor], list[Tensor]]:
+    maps = tuple([one.attention for one in side if one.attention is not None] for side in (student, teacher))
+    if [len(one[0]) for one in maps[0]] != [len(one[0]) for one in maps[1]]:
+        raise ConfigError("weights.attention: the stages of teacher and student differ in size, set it to 0")
+    return maps[0], maps[1]
+
+
+def _both_features(
+    student: list[StageView], teacher: list[StageView], channels: Sequence[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Of the images that the teacher was asked about, which stand first; none without `channels`."""
+    if not channels:
+        return [], []
+    wanted = [one.features[:, index].float() for one, index in zip(teacher, channels, strict=True) if one.features is not None]
+    own = [one.features[: len(wanted[0])].float() for one in student if one.features is not None]
+    return own, wanted
 
 
 def _attention(features: Tensor) -> Tensor:

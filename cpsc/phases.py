@@ -1,18 +1,21 @@
 """Phases of a run: what generator, student and replay train on in their turns, with which optimizer and at which rate."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cpsc.config import DistillConfig, StudentConfig
+from cpsc.first_weights import FirstWeights
 from cpsc.loop import Phase
+from cpsc.losses.hints import hint_distance
 from cpsc.measurement import Metrics
-from cpsc.methods import AbstractMethod, Terms
+from cpsc.methods import AbstractMethod, BatchOutputs, Terms
 from cpsc.metrics import class_balance
+from cpsc.mixing import Mixing
 from cpsc.observation import BatchViews
 from cpsc.optimizers import SGD, Adam
 from cpsc.replay import AbstractReplay
@@ -36,6 +39,8 @@ class Phases:
         method: AbstractMethod,
         synthesis: AbstractSynthesis,
         replay: AbstractReplay | None,
+        first_weights: FirstWeights,
+        mixing: Mixing | None,
         views: BatchViews,
         autocast: Callable[[], AbstractContextManager[object]],
         num_classes: int,
@@ -44,6 +49,7 @@ class Phases:
     ) -> None:
         self._config, self._student, self._method = config, student, method
         self._synthesis, self._replay, self._views, self._autocast = synthesis, replay, views, autocast
+        self._first_weights, self._mixing = first_weights, mixing
         self._class_counts = torch.zeros(num_classes, device=device)
         self._agreed = torch.zeros((), device=device)
         self._generation = Stopwatch(device)
@@ -140,14 +146,18 @@ class Phases:
             steps=self._config.schedule.student_steps,
             modules=(self._student,),
             terms=self._student_terms,
-            weights=self._method.student_weights,
+            weights=self._student_weights,
             optimizers=lambda: [self._student_optimizer],
             scaler=self._scalers["student"],
             clip_norm=self._config.student.clip_norm,
+            begin=lambda: self._first_weights.finish(self._examples),
         )
 
     def _rehearsal_phase(self, replay: AbstractReplay, steps: int) -> Phase:
-        return replace(self._student_phase(), name="rehearsal", steps=steps, terms=lambda: self._rehearsal_terms(replay))
+        """Without hints where the teacher's answers were kept: it is not asked what it computes on the way."""
+        weights = self._method.student_weights if self._config.replay.answers == "kept" else self._student_weights
+        terms = lambda: self._rehearsal_terms(replay)  # noqa: E731
+        return replace(self._student_phase(), name="rehearsal", steps=steps, terms=terms, weights=weights)
 
     def _replay_phase(self, replay: AbstractReplay) -> Phase:
         optimizer = self._replay_optimizer
@@ -192,17 +202,37 @@ class Phases:
             with self._generation.running():
                 images, labels = self._synthesis.sample()
             recalled = None if self._replay is None else self._replay.recall()
-            view = self._views.student_view(images, labels, recalled)
+            if self._mixing is not None:
+                images, labels = self._mixing.mixed(images, labels)
+            view = self._views.student_view(images, labels, recalled, channels=self._hinted)
         if self._replay is not None:
             self._replay.remember(images, view.teacher.first(len(images)))
         self._num_distilled += len(view.labels)
-        return self._method.student_terms(view)
+        return self._with_hints(view)
 
     def _rehearsal_terms(self, replay: AbstractReplay) -> Terms:
         with self._autocast():
-            view = self._views.rehearsal_view(replay.rehearsed())
+            view = self._views.rehearsal_view(replay.rehearsed(), channels=self._hinted)
         self._num_distilled += len(view.labels)
-        return self._method.student_terms(view)
+        return self._with_hints(view)
+
+    def _with_hints(self, view: BatchOutputs) -> Terms:
+        terms = self._method.student_terms(view)
+        return terms | {"hints": hint_distance(*view.hints)} if view.hints[0] else terms
+
+    @property
+    def _student_weights(self) -> dict[str, float]:
+        hints = {"hints": self._config.student.hints} if self._config.student.hints else {}
+        return dict(self._method.student_weights) | hints
+
+    @property
+    def _hinted(self) -> Sequence[Tensor]:
+        """The teacher's channels, by stage, that the student is told of."""
+        return self._first_weights.channels if self._config.student.hints else ()
+
+    def _examples(self, per_class: int) -> Tensor:
+        with self._autocast():
+            return self._synthesis.examples(per_class)[0]
 
     def _replay_terms(self, replay: AbstractReplay) -> Terms:
         with self._autocast():

@@ -6,7 +6,7 @@ statistics, total variation and jitter. No trial ever trains on these images.
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from cpsc import checkpoint
 from cpsc.config import (
@@ -197,16 +196,10 @@ def _inversion(
     """The generator turn of `method` in which a batch of images is inverted out of `network`, at a rate that falls to nothing."""
     recorder = StatisticsRecorder(network, weight="probe.batch_statistics") if method.needs_statistics else None
     views = BatchViews(network, network, method, recorder=recorder)
-    steps = itertools.count()
 
     def terms() -> Terms:
         with cast():
             return method.generator_terms(views.generator_view(synthesis.batch()))
-
-    def optimizers() -> Sequence[Optimizer]:
-        found = synthesis.optimizers()
-        found[0].param_groups[0]["lr"] = annealed(config.lr, next(steps) % config.steps, config.steps)
-        return found
 
     def on_loss(loss: Tensor) -> None:
         synthesis.on_loss(loss)
@@ -218,20 +211,12 @@ def _inversion(
         modules=synthesis.modules,
         terms=terms,
         weights=method.generator_weights,
-        optimizers=optimizers,
+        optimizers=synthesis.optimizers,
         scaler=torch.amp.GradScaler(device.type, enabled=False),
         begin=synthesis.begin,
         on_loss=on_loss,
         end=synthesis.end,
     )
-
-
-def annealed(lr: float, step: int, steps: int) -> float:
-    """The rate of `step`, from 0, of so many: half a cosine, as the authors' code of DeepInversion has it after its warm-up.
-
-    The loss has settled when it ends: at one rate it keeps falling, and jumps, for several times as many steps.
-    """
-    return lr / 2 * (1 + math.cos(math.pi * step / steps))
 
 
 def _as_adi(config: ProbeConfig) -> DistillConfig:
@@ -243,6 +228,6 @@ def _as_adi(config: ProbeConfig) -> DistillConfig:
         weights=LossWeights(**{"l2": 0.0, "adversarial": 0.0, "contrast": 0.0, **terms}),
         generator=GeneratorConfig(lr=config.lr, beta1=0.5, beta2=0.99, decay_lr=False),
         schedule=ScheduleConfig(generator_steps=config.steps, batch_size=config.batch_size),
-        inversion=InversionConfig(clip=True, clip_noise=True, jitter=config.jitter),
+        inversion=InversionConfig(annealing="cosine", clip=True, clip_noise=True, jitter=config.jitter),
         precision="fp32",
     )

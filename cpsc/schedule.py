@@ -29,6 +29,14 @@ def generator_lr(config: GeneratorConfig, *, epoch: int, epochs: int) -> float:
     return float(config.lr * config.decay ** _num_passed(config.milestones, epoch))
 
 
+def annealed(lr: float, step: int, steps: int) -> float:
+    """The rate of `step`, from 0, of so many that make a batch: half a cosine, as the authors' code of DeepInversion has it.
+
+    The loss has settled when it ends: at one rate it keeps falling, and jumps, for several times as many steps.
+    """
+    return lr * _cosine(step / steps)
+
+
 def _cosine(progress: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * progress))
 

@@ -31,8 +31,8 @@ class BatchOutputs:
     `teacher`, `student`: float32 outputs on the batch; `labels` [B] are those the images were generated for.
     `observed`, `stored`: the teacher's batch-norm statistics on this batch (None: the layer did not run) and in training, in one
     order of layers; `pixels`: the images before augmentation; `attention`: maps by stage, the student's and the teacher's;
-    `channel_means`: of the teacher's layers on the local and the global view, [B, D] each. Each is empty where the method does
-    not need it.
+    `hints`: features by stage, the student's and those of the teacher's channels that it was made of; `channel_means`: of the
+    teacher's layers on the local and the global view, [B, D] each. Each is empty where the method does not need it.
     """
 
     labels: Tensor
@@ -42,6 +42,7 @@ class BatchOutputs:
     stored: Sequence[ChannelStatistics] = ()
     pixels: Tensor | None = None
     attention: tuple[Sequence[Tensor], Sequence[Tensor]] = ((), ())
+    hints: tuple[Sequence[Tensor], Sequence[Tensor]] = ((), ())
     channel_means: tuple[Tensor, ...] = ()
 
 

@@ -16,6 +16,7 @@ from cpsc.models.names import (
     variants_of,
 )
 from cpsc.models.output import Output
+from cpsc.models.reconstruction import Reconstruction
 from cpsc.models.resnet import BottleneckResNet, CifarResNet, PaddedCifarResNet, ResNet
 from cpsc.models.shapes import shapes_alone
 from cpsc.models.shufflenet import ShuffleNetV2
@@ -36,6 +37,7 @@ __all__ = [
     "PaddedCifarResNet",
     "PooledVgg",
     "Recipe",
+    "Reconstruction",
     "ResNet",
     "ShuffleNetV2",
     "Vgg",

@@ -20,7 +20,7 @@ from cpsc.memory import ImagePool
 from cpsc.optimizers import Adam
 from cpsc.rng import derive_seed, seeded_init
 from cpsc.rules import changed_fields
-from cpsc.schedule import generator_lr
+from cpsc.schedule import annealed, generator_lr
 from cpsc.synthesis.base import AbstractSynthesis, Batch, Stateful
 
 PLENTY = 4
@@ -67,8 +67,10 @@ class AbstractInversion(AbstractSynthesis):
         self._labels = self._draw_labels()
         self._lowest = torch.full((), float("inf"), device=self._device)
         self._kept: Tensor | None = None
+        self._num_updates = 0
         self._restart()
         self._optimizer = self._new_optimizer()
+        self._rates = [group["lr"] for group in self._optimizer.param_groups]
 
     def on_loss(self, loss: Tensor) -> Tensor | None:
         if self._config.inversion.keep == "last":
@@ -106,6 +108,10 @@ class AbstractInversion(AbstractSynthesis):
         return self._pool.images[-PLENTY * per_class * self._teacher.num_classes :], None
 
     def optimizers(self) -> Sequence[Optimizer]:
+        if self._config.inversion.annealing == "cosine":
+            for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = annealed(rate, self._num_updates, self._config.schedule.generator_steps)
+        self._num_updates += 1
         return [self._optimizer, *([self._head_optimizer] if self._head_optimizer else [])]
 
     def begin_epoch(self, epoch: int, *, lr: float) -> None:

@@ -6,8 +6,9 @@ import torch
 
 from cpsc.config import DistillConfig
 from cpsc.errors import ConfigError
+from cpsc.first_weights import check_first_weights
 from cpsc.methods import method_class
-from cpsc.models import build_model, check_image_size, is_import_path, selected_weights
+from cpsc.models import build_model, check_image_size, is_import_path
 from cpsc.models.imported import PREFIX
 from cpsc.norms import NormSurvey, survey_norms
 from cpsc.rng import stream
@@ -93,11 +94,11 @@ def check_students(study: Study, teacher: Teacher) -> None:
     for arch in searched.edges if searched else (study.config.student.arch,):
         check_image_size(arch, teacher.image_size)
     for config in _configs(study):
-        if config.student.initial == "selected":
+        if config.student.initial != "random":
             with torch.device("meta"):
                 student = build_model(config.student.arch, num_classes=teacher.num_classes, channels=teacher.channels)
             with told_of("config."):
-                selected_weights(teacher.state, student)
+                check_first_weights(config.student, student, teacher)
 
 
 def _check_norm_terms(study: Study, norms: NormSurvey) -> None:

@@ -1,0 +1,78 @@
+"""How a student begins: weights drawn, or taken from its teacher, where it is a smaller network of the same family."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cpsc.config import StudentConfig
+from cpsc.dead_leaves import dead_leaves
+from cpsc.errors import ConfigError
+from cpsc.models import Reconstruction, is_smaller, selected_weights
+from cpsc.rng import stream
+from cpsc.teacher import Teacher
+
+MOST_IMAGES = 512
+MOST_PLACES = 2**19
+"""Of all the images together that a student is reconstructed by: 512 of 32 pixels a side, ten of 224."""
+
+
+def check_first_weights(config: StudentConfig, student: nn.Module, teacher: Teacher) -> None:
+    """Raise ConfigError where `student`, on any device, cannot begin as `config` says."""
+    if config.initial == "selected":
+        selected_weights(teacher.state, student)
+    plan = planned(config, student, teacher, torch.device("cpu"))
+    if config.hints and plan is None:
+        raise ConfigError("student.hints must be 0 for a student that is not reconstructed out of its teacher")
+
+
+def planned(config: StudentConfig, student: nn.Module, teacher: Teacher, device: torch.device) -> Reconstruction | None:
+    """How `student` is made of `teacher`; None where it is not to be, or, with `auto`, cannot be. ConfigError where it must be."""
+    if config.initial not in ("reconstructed", "auto"):
+        return None
+    try:
+        return Reconstruction(student, teacher.build(device))
+    except ConfigError:
+        if config.initial == "reconstructed":
+            raise
+        return None
+
+
+class FirstWeights:
+    """The first weights of `student`, which has drawn ones already: at once, or as soon as there are images to make them by.
+
+    `channels`: of a student that has been reconstructed, by stage, which of the teacher's it has.
+    """
+
+    def __init__(self, config: StudentConfig, student: nn.Module, teacher: Teacher, *, seed: int, device: torch.device) -> None:
+        check_first_weights(config, student, teacher)
+        self._teacher, self._seed, self._device = teacher, seed, device
+        self._plan = planned(config, student, teacher, device)
+        self.channels: list[Tensor] = []
+        if config.initial == "selected" or (config.initial == "auto" and self._plan is None and is_smaller(student, teacher.state)):
+            student.load_state_dict(selected_weights(teacher.state, student))
+
+    @property
+    def is_reconstructed(self) -> bool:
+        """Whether they come of images."""
+        return self._plan is not None
+
+    def finish(self, examples: Callable[[int], Tensor]) -> None:
+        """The student is about to learn for the first time, or again; `examples`: at least so many images of each class, uint8."""
+        if self._plan is None or self.channels:
+            return
+        side = self._teacher.image_size
+        number = max(1, min(MOST_IMAGES, MOST_PLACES // side**2) // 2)
+        found = examples(-(-number // self._teacher.num_classes))
+        some = found[torch.arange(min(number, len(found)), device=found.device) * len(found) // min(number, len(found))]
+        leaves = dead_leaves(number, channels=self._teacher.channels, image_size=side, rng=stream(self._seed, "first leaves"))
+        normalisation = self._teacher.normalisation
+        images = [normalisation.normalise(some), normalisation.from_unit(leaves.to(self._device))]
+        self.channels = self._plan.run(torch.cat(images))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"channels": list(self.channels)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.channels = [channels.to(self._device) for channels in state["channels"]]
