@@ -67,12 +67,13 @@ class AbstractInversion(AbstractSynthesis):
         self._labels = self._draw_labels()
         self._lowest = torch.full((), float("inf"), device=self._device)
         self._kept: Tensor | None = None
-        self._num_updates = 0
+        self._num_losses = 0
         self._restart()
         self._optimizer = self._new_optimizer()
         self._rates = [group["lr"] for group in self._optimizer.param_groups]
 
     def on_loss(self, loss: Tensor) -> Tensor | None:
+        self._num_losses += 1
         if self._config.inversion.keep == "last":
             return None
         improved = loss < self._lowest
@@ -110,8 +111,7 @@ class AbstractInversion(AbstractSynthesis):
     def optimizers(self) -> Sequence[Optimizer]:
         if self._config.inversion.annealing == "cosine":
             for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
-                group["lr"] = annealed(rate, self._num_updates, self._config.schedule.generator_steps)
-        self._num_updates += 1
+                group["lr"] = annealed(rate, self._num_losses - 1, self._config.schedule.generator_steps)
         return [self._optimizer, *([self._head_optimizer] if self._head_optimizer else [])]
 
     def begin_epoch(self, epoch: int, *, lr: float) -> None:

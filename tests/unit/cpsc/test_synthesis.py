@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -344,6 +345,20 @@ def test_an_inversions_adam_has_the_epochs_rate_and_the_generators_betas_and_sta
     synthesis.begin()
     (second,) = synthesis.optimizers()
     assert not second.state
+
+
+@pytest.mark.parametrize("build", [inverted, by_generator])
+def test_an_annealed_batch_begins_at_the_rate_and_ends_near_nothing_each_time(build, settings, teacher) -> None:
+    synthesis = build(settings(inversion={"annealing": "cosine"}, schedule={"generator_steps": 4}), teacher)
+    synthesis.begin_epoch(1, lr=0.2)
+    for _ in range(2):
+        synthesis.begin()
+        rates = []
+        for _ in range(4):
+            step(synthesis, lambda images: images.square().mean())
+            rates.append(synthesis.optimizers()[0].param_groups[0]["lr"])
+        assert rates == pytest.approx([0.2 * (1 + math.cos(math.pi * done / 4)) / 2 for done in range(4)])
+        synthesis.end()
 
 
 # The pool and what the student draws from it
