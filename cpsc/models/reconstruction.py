@@ -2,7 +2,7 @@
 
 Channel pruning by least squares: He, Zhang and Sun, ICCV 2017 (arXiv:1707.06168). Of each width channels are chosen, and every
 convolution is fitted, on what the layers before it make of some images, to what the teacher's computes in the chosen ones (eq. 1);
-where it ends a residual branch, to what is missing from the teacher's sum (sec. 3.2). The paper chooses by LASSO, and a layer's
+where it ends a residual branch, to what is missing from the teacher's sum, as theirs are. The paper chooses by LASSO, and a layer's
 channels by that layer alone; here they are chosen one after another, each the one that by least squares explains most of what all
 layers that read that width see, so that residual sums keep one choice. A network that is shallower, too, has one block for
 several: it begins as the first of them, and ends where the last does.
@@ -65,8 +65,7 @@ class Reconstruction:
         self._widths, self._teacher_widths = _widths(self.graph), _widths(self._teacher_graph)
         self._modules = {_name(node): node for node in self._teacher_widths if node.op == "call_module"}
         self._sums = {_block(node): node for node in self._teacher_widths if _is_sum(node)}
-        for node in self._layers():
-            _check_fits(_name(node), _module(self.graph, node), self.counterpart(node))
+        self._check()
 
     @torch.no_grad()
     def run(self, images: Tensor) -> list[Tensor]:
@@ -97,6 +96,20 @@ class Reconstruction:
     def width(self, node: fx.Node) -> Width:
         """Of what a layer, a norm or a sum of the student makes."""
         return self._widths[node], self._teacher_widths[self.of_teacher(node)]
+
+    def _check(self) -> None:
+        """Raise ConfigError where something of the student has nothing in the teacher that it can be made of."""
+        for node in self._layers():
+            _check_fits(_name(node), _module(self.graph, node), self.counterpart(node))
+        for node in self._widths:
+            if _is_sum(node) and self._blocks.last(_block(node)) not in self._sums:
+                raise _refusal(f"{_block(node)} adds, in the teacher it does not")
+            if node.op == "call_module" and isinstance(own := _module(self.graph, node), NORMS):
+                other = self.counterpart(node)
+                if type(own) is not type(other) or own.state_dict().keys() != other.state_dict().keys():
+                    raise _refusal(f"{_name(node)} is {own}, in the teacher {other}")
+        if unread := [node for node in self._stage_ends() if self.width(node) not in self._readers()]:
+            raise _refusal(f"no layer reads what {_block(unread[0])} makes")
 
     def _readers(self) -> dict[Width, list[fx.Node]]:
         """The student's layers, by the width of what enters them."""
