@@ -83,9 +83,8 @@ class StudentConfig:
     arch: str = "resnet18"
     initial: Literal["random", "selected", "reconstructed", "auto"] = "random"
     """First weights: drawn; or, of a student that is a smaller network of the teacher's family, `selected` from the teacher's own
-    (Xu et al. 2024, arXiv:2311.18823), or `reconstructed`: channels chosen, and each layer fitted by least squares to what the
-    teacher's computes on the first synthetic images and on dead leaves (`cpsc.models.reconstruction`). `auto`: the last of these
-    that it can."""
+    (Xu et al. 2024, arXiv:2311.18823; `auto`: where it is one), or `reconstructed`: channels chosen, and each layer fitted by
+    least squares to what the teacher's computes on the first synthetic images and on dead leaves (`cpsc.models.reconstruction`)."""
     hints: float = 0.0
     """Weight of the distance between the stages of a reconstructed student and those channels of the teacher's that it was made of
     (Romero et al. 2015, arXiv:1412.6550), wherever the teacher is asked about a batch."""
@@ -118,8 +117,8 @@ class StudentConfig:
         if self.clip_norm is not None:
             positive("student.clip_norm", self.clip_norm)
         non_negative("student.hints", self.hints)
-        is_made = self.initial in ("reconstructed", "auto")
-        require(is_made or not self.hints, "student.hints", self.hints, "0 unless student.initial is reconstructed or auto")
+        is_made = self.initial == "reconstructed"
+        require(is_made or not self.hints, "student.hints", self.hints, "0 unless student.initial is reconstructed")
 
 
 @dataclass(frozen=True, kw_only=True)

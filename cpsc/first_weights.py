@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from cpsc.config import StudentConfig
 from cpsc.dead_leaves import dead_leaves
-from cpsc.errors import ConfigError
 from cpsc.models import Reconstruction, is_smaller, selected_weights
 from cpsc.rng import stream
 from cpsc.teacher import Teacher
@@ -22,21 +21,8 @@ def check_first_weights(config: StudentConfig, student: nn.Module, teacher: Teac
     """Raise ConfigError where `student`, on any device, cannot begin as `config` says."""
     if config.initial == "selected":
         selected_weights(teacher.state, student)
-    plan = planned(config, student, teacher, torch.device("cpu"))
-    if config.hints and plan is None:
-        raise ConfigError("student.hints must be 0 for a student that is not reconstructed out of its teacher")
-
-
-def planned(config: StudentConfig, student: nn.Module, teacher: Teacher, device: torch.device) -> Reconstruction | None:
-    """How `student` is made of `teacher`; None where it is not to be, or, with `auto`, cannot be. ConfigError where it must be."""
-    if config.initial not in ("reconstructed", "auto"):
-        return None
-    try:
-        return Reconstruction(student, teacher.build(device))
-    except ConfigError:
-        if config.initial == "reconstructed":
-            raise
-        return None
+    elif config.initial == "reconstructed":
+        Reconstruction(student, teacher.build(torch.device("cpu")))
 
 
 class FirstWeights:
@@ -46,11 +32,10 @@ class FirstWeights:
     """
 
     def __init__(self, config: StudentConfig, student: nn.Module, teacher: Teacher, *, seed: int, device: torch.device) -> None:
-        check_first_weights(config, student, teacher)
         self._teacher, self._seed, self._device = teacher, seed, device
-        self._plan = planned(config, student, teacher, device)
+        self._plan = Reconstruction(student, teacher.build(device)) if config.initial == "reconstructed" else None
         self.channels: list[Tensor] = []
-        if config.initial == "selected" or (config.initial == "auto" and self._plan is None and is_smaller(student, teacher.state)):
+        if config.initial == "selected" or (config.initial == "auto" and is_smaller(student, teacher.state)):
             student.load_state_dict(selected_weights(teacher.state, student))
 
     @property

@@ -144,11 +144,6 @@ def test_a_student_that_cannot_be_made_of_its_teacher_is_refused_before_anything
     check_students(resolve_study(raw), untrained("wrn_16_2"))
     with pytest.raises(ConfigError, match=r"^config\.student\.initial must not be 'reconstructed' .* the teacher has no block1"):
         check_students(resolve_study(raw), untrained("wrn_10_1"))
-    raw["config"]["student"]["initial"] = "auto"
-    with pytest.raises(ConfigError, match=r"^config\.student\.hints must be 0 for a student that is not reconstructed"):
-        check_students(resolve_study(raw), untrained("wrn_10_1"))
-    raw["config"]["student"]["hints"] = 0
-    check_students(resolve_study(raw), untrained("wrn_10_1"))
 
 
 def untrained(arch: str) -> Teacher:
