@@ -349,7 +349,8 @@ def test_an_inversions_adam_has_the_epochs_rate_and_the_generators_betas_and_sta
 
 @pytest.mark.parametrize("build", [inverted, by_generator])
 def test_an_annealed_batch_begins_at_the_rate_and_ends_near_nothing_each_time(build, settings, teacher) -> None:
-    synthesis = build(settings(inversion={"annealing": "cosine"}, schedule={"generator_steps": 4}), teacher)
+    config = settings(generator={"family": "small"}, inversion={"annealing": "cosine"}, schedule={"generator_steps": 4})
+    synthesis = build(config, teacher)
     synthesis.begin_epoch(1, lr=0.2)
     for _ in range(2):
         synthesis.begin()
