@@ -50,7 +50,6 @@ PASSING: tuple[Any, ...] = (
 )
 """What leaves channels as and where they are."""
 
-
 Width = tuple[fx.Node, fx.Node]
 """Channels of the student that are the same ones, and those of the teacher that they are chosen from: see `_widths`."""
 
@@ -76,7 +75,11 @@ class Reconstruction:
         was_training = self.student.training
         self.student.eval()
         sums = (node for node in self._widths if _is_sum(node))
-        seen = _Observer(self._teacher_graph, wanted={self.of_teacher(node) for node in (*self._layers(), *sums)})
+        seen = _Observer(
+            self._teacher_graph,
+            wanted={self.of_teacher(node) for node in (*self._layers(), *sums)},
+            read={self.of_teacher(node) for node in self._layers() if self._is_narrower(node)},
+        )
         seen.run(images)
         channels = {width: self._chosen(readers, seen) for width, readers in self._readers().items()}
         _Fitter(self, seen, channels).run(images)
@@ -108,7 +111,8 @@ class Reconstruction:
                 other = self.counterpart(node)
                 if type(own) is not type(other) or own.state_dict().keys() != other.state_dict().keys():
                     raise _refusal(f"{_name(node)} is {own}, in the teacher {other}")
-        if unread := [node for node in self._stage_ends() if self.width(node) not in self._readers()]:
+        read = self._readers()
+        if unread := [node for node in self._stage_ends() if self.width(node) not in read]:
             raise _refusal(f"no layer reads what {_block(unread[0])} makes")
 
     def _readers(self) -> dict[Width, list[fx.Node]]:
@@ -120,11 +124,15 @@ class Reconstruction:
         return readers
 
     def _chosen(self, readers: Sequence[fx.Node], seen: "_Observer") -> Tensor:
-        own, other = _num_inputs(_module(self.graph, readers[0])), _num_inputs(self.counterpart(readers[0]))
-        if own == other:
+        own = _num_inputs(_module(self.graph, readers[0]))
+        if not self._is_narrower(readers[0]):
             return torch.arange(own)
         covariances = [seen.inputs[self.of_teacher(node)] for node in readers]
         return most_explaining(covariances, [_use(self.counterpart(node)) for node in readers], own)
+
+    def _is_narrower(self, layer: fx.Node) -> bool:
+        """Whether less enters it than enters the teacher's."""
+        return _num_inputs(_module(self.graph, layer)) < _num_inputs(self.counterpart(layer))
 
     def _layers(self) -> Iterator[fx.Node]:
         return (node for node in self._widths if _is_fitted(self.graph, node))
@@ -138,18 +146,18 @@ class Reconstruction:
 
 
 class _Observer(fx.Interpreter):
-    """Runs the teacher and keeps what `wanted` nodes make, layers and sums, and the covariance of what enters the layers."""
+    """Runs the teacher and keeps what `wanted` nodes make, layers and sums, and the covariance of what enters those `read`."""
 
-    def __init__(self, graph: fx.GraphModule, *, wanted: Set[fx.Node]) -> None:
+    def __init__(self, graph: fx.GraphModule, *, wanted: Set[fx.Node], read: Set[fx.Node]) -> None:
         super().__init__(graph)
-        self._wanted = wanted
+        self._wanted, self._read = wanted, read
         self.outputs: dict[fx.Node, Tensor] = {}
         self.inputs: dict[fx.Node, Tensor] = {}
 
     def run_node(self, n: fx.Node) -> Any:
         if n not in self._wanted:
             return super().run_node(n)
-        if not _is_sum(n):
+        if n in self._read:
             self.inputs[n] = _covariance(self.fetch_args_kwargs_from_env(n)[0][0])
         out = super().run_node(n)
         self.outputs[n] = out.clone()  # what comes next may work in place

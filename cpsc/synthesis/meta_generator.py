@@ -110,7 +110,7 @@ class InvertedByMetaGenerator(AbstractGeneratorInversion):
         self._meta_optimizer.param_groups[0]["lr"] = self._meta_lr
 
     def optimizers(self) -> Sequence[Optimizer]:
-        is_last = self._steps == self._config.schedule.generator_steps
+        is_last = self._num_losses == self._config.schedule.generator_steps
         return [*super().optimizers(), *([self._meta_optimizer] if is_last else [])]
 
     def end(self) -> None:
@@ -124,7 +124,6 @@ class InvertedByMetaGenerator(AbstractGeneratorInversion):
 
     def _restart(self) -> None:
         self._turns.number += 1
-        self._steps = 0
         self._latents[0].data.normal_(generator=self._latent_rng)
         self._generator.load_state_dict(self._meta.state_dict())
         for total in self._sums:
@@ -138,7 +137,6 @@ class InvertedByMetaGenerator(AbstractGeneratorInversion):
         return Adam(groups, betas=(self._config.generator.beta1, self._config.generator.beta2), fused=True)
 
     def _pixels(self) -> Tensor:
-        self._steps += 1
         return self._generator.raw(self._latents[0])
 
     @torch.no_grad()
