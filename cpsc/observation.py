@@ -97,7 +97,7 @@ class BatchViews:
         layers = self._compared(0, hinted=bool(channels))
         with recorded(layers, self._look(hinted=bool(channels)), outputs=True) as stages_seen:
             student = self._forward(self._student, seen, layers)
-        compared = _all_ran(stages_seen)
+        compared = self._all_ran(stages_seen)
         answers = teacher.logits.argmax(dim=1)
         return BatchOutputs(
             labels=_known(labels, answers),
@@ -120,8 +120,15 @@ class BatchViews:
             layers = self._compared(1, hinted=hinted)
             with torch.no_grad(), recorded(layers, self._look(hinted=hinted), outputs=True) as stages_seen:
                 output = self._forward(self._teacher, images, layers)
-            self._last_images, self._last_output = images, (output, _all_ran(stages_seen))
+            self._last_images, self._last_output = images, (output, self._all_ran(stages_seen))
         return self._last_output
+
+    def _all_ran(self, stages_seen: list[StageView | None]) -> list[StageView]:
+        ran = [one for one in stages_seen if one is not None]
+        if len(ran) < len(stages_seen):
+            wanted = "weights.attention" if self._method.needs_attention else "student.hints"
+            raise ConfigError(f"{wanted}: a stage of the teacher or the student does not run, set it to 0")
+        return ran
 
     def _forward(self, network: nn.Module, images: Tensor, watched: Sequence[nn.Module] = ()) -> Output:
         """Through `watched` layers the pass goes uncompiled: hooks that come and go are not in what was compiled."""
@@ -161,13 +168,6 @@ class BatchViews:
         if any(mean.shape != shape for mean, shape in zip(filled, shapes, strict=True)):
             raise ConfigError("weights.contrast: a batch norm of the teacher does not see the whole batch, set it to 0")
         return torch.cat(filled, dim=1)
-
-
-def _all_ran(stages_seen: list[StageView | None]) -> list[StageView]:
-    ran = [one for one in stages_seen if one is not None]
-    if len(ran) < len(stages_seen):
-        raise ConfigError("weights.attention: a stage of the teacher or the student does not run, set it to 0")
-    return ran
 
 
 def _known(labels: Tensor | None, answers: Tensor) -> Tensor:

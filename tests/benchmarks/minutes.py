@@ -1,9 +1,9 @@
 """How good a student each method makes in so many minutes of a core: its published weights, its preset for the scale, blind.
 
 ``python -m tests.benchmarks.minutes --minutes 10 --seeds 0 1 2 --set dataset.path=FOLDER`` times two epochs of each method, two
-runs at a time, trains its students for as many epochs as fit into ten minutes of training, and prints two tables: what each method's
-last student and the one that was chosen blind reach and cost, and test accuracy against minutes. Asking students about 10,000
-labelled images, which whoever has no data does without, is not counted.
+runs at a time, trains its students for as many epochs as fit into ten minutes of training, and prints two tables: what the last
+student and the one that was chosen blind reach and cost, and test accuracy against minutes. Asking students about 10,000 labelled
+images, which whoever has no data does without, is not counted.
 
 ``--folder`` keeps all of it: what is there is only read, what was interrupted goes on.
 """

@@ -47,7 +47,10 @@ def run_trial(
     if output is not None and output.exists() and not output.is_dir():
         raise ConfigError(f"--output: {output} is a file, name a folder")
     assets = prepare(study, display, force=force)
-    trainable = local_trainable(trial_context(assets.fit(study), assets), point)
+    run = assets.fit(study)
+    if run.has_examiners and assets.examiners is None:
+        display.say("no examiners yet, a sweep trains them: this trial's students are chosen by the probe set alone")
+    trainable = local_trainable(trial_context(run, assets), point)
     epochs = min(trainable.distiller.config.epochs, max_epochs or trainable.distiller.config.epochs)
     results = []
     try:

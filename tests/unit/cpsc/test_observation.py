@@ -205,6 +205,17 @@ def test_attention_between_stages_of_different_size_is_refused() -> None:
         observer.student_view(images(), None)
 
 
+@pytest.mark.parametrize(
+    ("terms", "channels", "setting"),
+    [(("attention",), (), "weights.attention"), (("kl",), (torch.arange(4),) * 3, "student.hints")],
+)
+def test_a_stage_that_does_not_run_is_told_by_the_setting_that_wants_it(terms, channels, setting: str) -> None:
+    student = network(seed=1)
+    student.forward = network(seed=2).forward  # so that none of its own stages does
+    with pytest.raises(ConfigError, match=f"{setting}: a stage of the teacher or the student does not run, set it to 0"):
+        BatchViews(network(), student, Wishes(student=terms)).student_view(images(), None, channels=channels)
+
+
 @pytest.mark.parametrize("num_known", [None, 0, 4, 6])
 def test_images_without_a_label_as_the_memorys_count_as_what_the_teacher_says(num_known: int | None) -> None:
     teacher = network()
