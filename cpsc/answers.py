@@ -21,8 +21,8 @@ PRECISION = torch.float16
 class Answers:
     """Logits on the same images. `teacher`: [N, C]; `students`: [E, N, C], the student after each of the `epochs`.
 
-    `sources`: int64 [N], where each image comes from, as `cpsc.examiners.Exam` counts, and `weights`, how much each examiner's
-    images count; `own`: the source that is the run's own.
+    `sources`: int64 [N], where each image comes from, as `cpsc.examiners.Exam` counts, with its `weights` and `fading`; `own`: the
+    source that is the run's own.
     """
 
     teacher: Tensor
@@ -31,6 +31,7 @@ class Answers:
     sources: Tensor
     weights: Mapping[int, float] = field(default_factory=dict)
     own: int | None = None
+    fading: bool = False
 
     def from_source(self, which: Tensor) -> "Answers":
         """Those to the images that the mask `which` [N] picks."""
@@ -44,14 +45,14 @@ class Answers:
         if not _is_sound(payload):
             raise CheckpointError(f"{path}: holds no logits of a teacher and, epoch by epoch, of students")
         sources = payload.get("sources", torch.zeros(len(payload["teacher"]))).long()
-        own, weights = payload.get("own"), payload.get("weights", {})
-        return cls(payload["teacher"].float(), tuple(payload["epochs"]), payload["students"].float(), sources, weights, own)
+        exam = {name: payload[name] for name in ("weights", "own", "fading") if name in payload}
+        return cls(payload["teacher"].float(), tuple(payload["epochs"]), payload["students"].float(), sources, **exam)
 
 
 class AnswerLog:
     """What a run's students have answered so far, beside the answers of the `teacher`, logits [N, C].
 
-    `sources` [N]: where the images come from, all from the probe set unless said; `weights` and `own`: see `Answers`.
+    `sources` [N]: where the images come from, all from the probe set unless said; `weights`, `own`, `fading`: see `Answers`.
     """
 
     def __init__(
@@ -61,11 +62,11 @@ class AnswerLog:
         *,
         weights: Mapping[int, float] | None = None,
         own: int | None = None,
+        fading: bool = True,
     ) -> None:
         self._teacher = _kept(teacher)
-        self._weights = dict(weights or {})
+        self._exam = {"weights": dict(weights or {}), "own": own, "fading": fading}
         self._sources = torch.zeros(len(teacher), dtype=torch.int64) if sources is None else sources.cpu()
-        self._own = own
         self._students: dict[int, Tensor] = {}
 
     def add(self, epoch: int, logits: Tensor) -> None:
@@ -78,7 +79,7 @@ class AnswerLog:
         students = (
             torch.stack([self._students[epoch] for epoch in epochs]) if epochs else self._teacher.new_empty(0, *self._teacher.shape)
         )
-        where = {"sources": self._sources.to(torch.int16), "weights": self._weights, "own": self._own}
+        where = {"sources": self._sources.to(torch.int16), **self._exam}
         checkpoint.save({"version": VERSION, "teacher": self._teacher, "epochs": epochs, "students": students, **where}, path)
 
     def load(self, path: Path) -> None:
@@ -101,6 +102,7 @@ def _is_sound(payload: Mapping[str, Any]) -> bool:
     sources, weights, own = (payload.get(name) for name in ("sources", "weights", "own"))  # an earlier version wrote none
     return (
         (own is None or type(own) is int)
+        and type(payload.get("fading", False)) is bool
         and (weights is None or _are_weights(weights))
         and isinstance(teacher, Tensor)
         and isinstance(students, Tensor)

@@ -76,6 +76,7 @@ class ExamImages:
     """`images`: uint8 [N, K, H, W]; `examiners`: int64 [N], who of `runs`, each named by its `run_digest`, has made which.
 
     `weights`: how much the images of each run count. A generator whose student has learned nothing was never made to show more.
+    `fading`: see `Exam`; those that an earlier version made do not fade, so that a launch of its is scored to its end as it began.
     """
 
     images: Tensor
@@ -83,6 +84,7 @@ class ExamImages:
     runs: tuple[str, ...]
     weights: tuple[float, ...]
     teacher_digest: str
+    fading: bool = True
 
     @classmethod
     def of_runs(cls, runs: Mapping[str, Tensor], strengths: Mapping[str, float], teacher: Teacher) -> "ExamImages":
@@ -121,12 +123,13 @@ class ExamImages:
     @classmethod
     def load(cls, path: Path, *, teacher: Teacher) -> "ExamImages":
         """Read what `save` wrote; CheckpointError where it is missing, corrupt or of another teacher."""
-        payload = checkpoint.load(path, kind=KIND, needs=list(cls.__dataclass_fields__))
+        names = cls.__dataclass_fields__.keys()
+        payload = {"fading": False} | checkpoint.load(path, kind=KIND, needs=sorted(names - {"fading"}))
         checkpoint.check_version(payload, VERSION, path=path, kind=KIND)
         if payload["teacher_digest"] != teacher.digest or not _is_sound(payload, teacher):
             raise CheckpointError(f"{path}: holds no images that runs with teacher {teacher.digest[:12]} have made")
         lists = {name: tuple(payload[name]) for name in ("runs", "weights")}
-        return cls(**{name: payload[name] for name in cls.__dataclass_fields__} | lists)
+        return cls(**{name: payload[name] for name in names} | lists)
 
 
 def _is_sound(payload: Mapping[str, Any], teacher: Teacher) -> bool:
@@ -140,6 +143,7 @@ def _is_sound(payload: Mapping[str, Any], teacher: Teacher) -> bool:
         and isinstance(weights, list)
         and len(weights) == len(runs)
         and all(type(weight) is float and 0 <= weight <= 1 for weight in weights)
+        and type(payload["fading"]) is bool
         and len(images) > 0
         and (images.dtype, tuple(images.shape[1:])) == (torch.uint8, pixels)
         and (examiners.dtype, tuple(examiners.shape)) == (torch.int64, (len(images),))
@@ -158,13 +162,16 @@ class ExamScores(NamedTuple):
 class Exam:
     """The questions that a student is examined on, by `sources` [N]: `PROBE`, or which examiner has made the image.
 
-    The probe set counts as much as all examiners together, and of these each by its weight in `weights`, by source. A student is
-    chosen by one half of the images of each source. What it scores on the other half is not the highest of many scores with
-    noise on them, and so is what may be told of it.
+    Of examiners each counts by its weight in `weights`, by source, and all together, beside the probe set, as far as the student
+    has something to learn there: by what its points on the probe set lack to one. Examiners' images tell weak students apart, not
+    those that have outgrown the examiners. So it is where it is `fading`; else both count alike, whatever the student.
+
+    A student is chosen by one half of the images of each source. What it scores on the other half is not the highest of many
+    scores with noise on them, and so is what may be told of it.
     """
 
-    def __init__(self, sources: Tensor, weights: Mapping[int, float] | None = None) -> None:
-        self.sources = sources.cpu()
+    def __init__(self, sources: Tensor, weights: Mapping[int, float] | None = None, *, fading: bool = True) -> None:
+        self.sources, self.fading = sources.cpu(), fading
         self.weights = weights or {source: 1.0 for source in self.sources.unique().tolist() if source != PROBE}
         self._for_choice, self._held_out = (torch.zeros(len(sources), dtype=torch.bool) for _ in range(2))
         for source in self.sources.unique().tolist():
@@ -174,7 +181,7 @@ class Exam:
             self._held_out[drawn[len(places) // 2 :]] = True  # of an odd number both halves have the one in the middle
 
     def scores(self, points: Tensor, *, own: int | None = None) -> ExamScores:
-        """The mean of `points` [N] on the probe set and that on examiners' images, of which those of the source `own` do not count.
+        """The mean of `points` [N], each in 0 to 1, on the probe set and examiners' images, without those of the source `own`.
 
         On the half for the choice, on the other, and on all of them.
         """
@@ -198,7 +205,9 @@ class Exam:
         return sum(weight * means[source] for source, weight in counted.items()) / sum(counted.values())
 
     def _mean(self, points: Tensor, part: Tensor, own: int | None) -> float:
-        return (points[self._of(PROBE, part)].mean().item() + self.by_examiners(points, own=own, part=part)) / 2
+        on_probe = points[self._of(PROBE, part)].mean().item()
+        weight = 1.0 - on_probe if self.fading else 1.0
+        return (on_probe + weight * self.by_examiners(points, own=own, part=part)) / (1.0 + weight)
 
     def _of(self, source: int, part: Tensor | None) -> Tensor:
         return self.sources == source if part is None else (self.sources == source) & part

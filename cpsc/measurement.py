@@ -113,7 +113,8 @@ class Measurement:
         ours = torch.full((len(self._probe.images),), PROBE)
         if self._examiners is None:
             return Exam(ours)
-        return Exam(torch.cat([ours, self._examiners.sources]), self._examiners.weights_by_source)
+        sources = torch.cat([ours, self._examiners.sources])
+        return Exam(sources, self._examiners.weights_by_source, fading=self._examiners.fading)
 
     def own_source(self, run: str) -> int | None:
         """The source of the images that the run of that `run_digest` has made itself, if any are its own."""

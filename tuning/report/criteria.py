@@ -130,7 +130,7 @@ def _examined(runs: Sequence[_Run]) -> dict[str, list[float]]:
     soft, hard, by_examiners = [], [], []
     for run in runs:
         answers = run.answers
-        exam = Exam(answers.sources, answers.weights)
+        exam = Exam(answers.sources, answers.weights, fading=answers.fading)
         for student in answers.students:
             soft.append(exam.scores(overlaps(student, answers.teacher), own=answers.own))
             hard.append(exam.scores(agreements(student, answers.teacher), own=answers.own))

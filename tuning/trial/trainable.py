@@ -184,7 +184,7 @@ class DistillTrainable(Trainable):
         teacher, exam = self._measurement.teacher_answers, self._measurement.exam
         assert teacher is not None
         assert exam is not None
-        self._answers = AnswerLog(teacher, exam.sources, weights=exam.weights, own=self.distiller.own_source)
+        self._answers = AnswerLog(teacher, exam.sources, weights=exam.weights, own=self.distiller.own_source, fading=exam.fading)
 
 
 def node_name() -> str:

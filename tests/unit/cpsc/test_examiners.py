@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cpsc import checkpoint
 from cpsc.distiller import Distiller
 from cpsc.errors import CheckpointError, ConfigError
 from cpsc.examiners import Exam, ExamImages, ExaminerConfig, balanced, run_digest
@@ -56,12 +57,27 @@ def points(*sources: list[int]) -> torch.Tensor:
 
 
 def test_the_score_is_the_mean_of_the_probe_set_and_of_what_others_have_made() -> None:
-    exam = Exam(torch.tensor([0] * 4 + [1] * 4 + [2] * 4))
+    exam = Exam(torch.tensor([0] * 4 + [1] * 4 + [2] * 4), fading=False)
     given = points([1] * 4, [0] * 4, [1] * 4)
     assert exam.scores(given) == pytest.approx((0.75, 0.75, 0.75))
     assert exam.by_examiners(given) == pytest.approx(0.5)
     assert exam.scores(given, own=1) == pytest.approx((1.0, 1.0, 1.0))
     assert exam.scores(points([0] * 4, [0] * 4, [1] * 4), own=2) == pytest.approx((0.0, 0.0, 0.0))
+
+
+def test_examiners_count_by_what_a_student_lacks_on_the_probe_set() -> None:
+    exam = Exam(torch.tensor([0] * 4 + [1] * 4))
+    for probe, others, score in ((0.0, 1.0, 0.5), (0.5, 0.8, (0.5 + 0.5 * 0.8) / 1.5), (0.9, 0.0, 0.9 / 1.1), (1.0, 0.0, 1.0)):
+        assert exam.scores(points([probe] * 4, [others] * 4)) == pytest.approx((score,) * 3)
+
+
+@pytest.mark.parametrize("fading", [True, False])
+def test_who_knows_more_of_either_has_the_higher_score(fading: bool) -> None:
+    exam, steps = Exam(torch.tensor([0, 1]), fading=fading), [step / 10 for step in range(11)]
+    table = torch.tensor([[exam.scores(torch.tensor([probe, others])).everywhere for others in steps] for probe in steps])
+    assert (table.diff(dim=0) > 0).all()
+    assert (table.diff(dim=1)[:-1] > 0).all()
+    assert (table.diff(dim=1) >= 0).all()
 
 
 def test_examiners_count_by_their_weights_and_alike_where_all_are_nothing() -> None:
@@ -93,7 +109,7 @@ def test_each_image_is_in_one_half_and_each_source_is_halved() -> None:
 
 def test_an_odd_number_of_images_has_its_middle_in_both_halves_and_so_has_a_single_one() -> None:
     sources = torch.tensor([0] * 3 + [1])
-    exam = Exam(sources)
+    exam = Exam(sources, fading=False)
     seen = [exam.scores(points([int(index == place) for index in range(4)])) for place in range(4)]
     assert sorted((scores.for_choice > 0, scores.held_out > 0) for scores in seen[:3]) == [
         (False, True),
@@ -117,6 +133,15 @@ def test_images_are_read_as_they_were_written(exam_images, teacher, tmp_path: Pa
     assert (found.runs, found.source_of("b"), found.source_of("d")) == (("a", "b", "c"), 2, None)
 
 
+def test_those_of_an_earlier_version_count_to_the_end_as_they_did(exam_images, teacher, tmp_path: Path) -> None:
+    exam_images.save(tmp_path / "exam.pt")
+    assert ExamImages.load(tmp_path / "exam.pt", teacher=teacher).fading
+    payload = torch.load(tmp_path / "exam.pt", weights_only=True)
+    del payload["fading"]
+    checkpoint.save(payload, tmp_path / "earlier.pt")
+    assert not ExamImages.load(tmp_path / "earlier.pt", teacher=teacher).fading
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -130,6 +155,7 @@ def test_images_are_read_as_they_were_written(exam_images, teacher, tmp_path: Pa
         {"weights": (0.5, 0.5, -1.0)},
         {"weights": (0.5, 0.5, "1")},
         {"teacher_digest": "another"},
+        {"fading": 1},
     ],
     ids=str,
 )

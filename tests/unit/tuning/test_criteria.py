@@ -120,7 +120,7 @@ def test_examiners_criteria_are_there_of_a_single_run_too(tmp_path: Path) -> Non
             log.save(Path(target) / name)
             return str(Path(target) / name)
 
-    client: Any = Examined(tmp_path, {"a": {1: 4, 2: 14, 3: 20}})
+    client: Any = Examined(tmp_path, {"a": {1: 4, 2: 11, 3: 20}})
     found = {rank.criterion: rank for rank in rank_criteria(client, launch_of({"a": {1: 0.2, 2: 0.5, 3: 0.9}}))}
     assert {"exam score", "exam score, held out", "agreement on examiners' images"} <= found.keys()
     assert found["exam score"].spearman == pytest.approx(1.0)
