@@ -298,6 +298,14 @@ class InversionConfig:
     """Random mirror images of the same."""
     pool_size: int = 1_000_000
     """Images kept; beyond it the oldest go."""
+    draw: Literal["uniform", "priority"] = "uniform"
+    """Which of the pool's images the student is given: each once before any twice; or by `priority`, the more often, the further it
+    was from the teacher when it last saw them (`cpsc.priorities`). Its loss on each is then weighted by how seldom it is drawn."""
+    priority_exponent: float = 0.6
+    """`priority`: the power of the gap that an image is drawn by; 0: all alike (Schaul et al. 2016, eq. 1, alpha)."""
+    importance_exponent: float = 0.4
+    """`priority`: how far weights make up for the drawing in the first epoch; from there it rises to 1, altogether, in the last
+    (the same, sec. 3.4, beta)."""
     quantise: Literal["round", "truncate"] = "round"
     """How finished images become whole grey levels: the nearest; or the next lower, as the toolbox writes its PNG files, which
     darkens the pool by half a level."""
@@ -308,6 +316,11 @@ class InversionConfig:
             require(value is None or 0 <= value <= limit, f"inversion.{name}", value, f"in 0..{limit}")
         require(self.clip or not self.clip_noise, "inversion.clip", self.clip, "true with inversion.clip_noise")
         require(1 <= self.pool_size <= 100_000_000, "inversion.pool_size", self.pool_size, "in 1..100000000")
+        for name in ("priority_exponent", "importance_exponent"):
+            value, path = getattr(self, name), f"inversion.{name}"
+            require(0 <= value <= 1, path, value, "in [0, 1]")
+            is_used = self.draw == "priority" or value == getattr(InversionConfig, name)
+            require(is_used, path, value, "left out unless inversion.draw is priority")
 
 
 @dataclass(frozen=True, kw_only=True)

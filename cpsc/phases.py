@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from cpsc.config import DistillConfig, StudentConfig
 from cpsc.first_weights import FirstWeights
 from cpsc.loop import Phase
+from cpsc.losses.distillation import distillation_kl
 from cpsc.losses.hints import hint_distance
 from cpsc.measurement import Metrics
 from cpsc.methods import AbstractMethod, BatchOutputs, Terms
@@ -208,7 +209,7 @@ class Phases:
         if self._replay is not None:
             self._replay.remember(images, view.teacher.first(len(images)))
         self._num_distilled += len(view.labels)
-        return self._with_hints(view)
+        return self._by_importance(self._with_hints(view), view)
 
     def _rehearsal_terms(self, replay: AbstractReplay) -> Terms:
         with self._autocast():
@@ -219,6 +220,15 @@ class Phases:
     def _with_hints(self, view: BatchOutputs) -> Terms:
         terms = self._method.student_terms(view)
         return terms | {"hints": hint_distance(*view.hints)} if view.hints[0] else terms
+
+    def _by_importance(self, terms: Terms, view: BatchOutputs) -> Terms:
+        """`terms`, each image as it counts, what is of the whole batch as it is; and the images' source is told of the gaps."""
+        importance = self._synthesis.importance
+        if importance is None:
+            return terms
+        temperature = self._config.distillation_temperature
+        self._synthesis.on_gaps(distillation_kl(view.student.logits.detach(), view.teacher.logits, temperature=temperature))
+        return {name: importance * value if value.ndim else value for name, value in terms.items()}
 
     @property
     def _student_weights(self) -> dict[str, float]:

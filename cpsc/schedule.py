@@ -1,8 +1,8 @@
-"""Learning rates as pure functions of the epoch (counted from 1): nothing to save, nothing to step."""
+"""Learning rates, and what else changes with them, as pure functions of the epoch (counted from 1): nothing to save or step."""
 
 import math
 
-from cpsc.config import GeneratorConfig, StudentConfig
+from cpsc.config import GeneratorConfig, InversionConfig, StudentConfig
 
 
 def student_lr(config: StudentConfig, *, epoch: int, epochs: int) -> float:
@@ -27,6 +27,12 @@ def generator_lr(config: GeneratorConfig, *, epoch: int, epochs: int) -> float:
     if config.annealing == "cosine":
         return config.lr * _cosine((epoch - 1) / epochs)
     return float(config.lr * config.decay ** _num_passed(config.milestones, epoch))
+
+
+def importance_exponent(config: InversionConfig, *, epoch: int, epochs: int) -> float:
+    """From `importance_exponent` in the first epoch in a straight line to 1 in the last. Schaul et al. 2016, sec. 3.4, beta."""
+    first = config.importance_exponent
+    return first + (1.0 - first) * (epoch - 1) / max(1, epochs - 1)
 
 
 def annealed(lr: float, step: int, steps: int) -> float:

@@ -115,6 +115,15 @@ class AbstractSynthesis(ABC):
         The very same tensor as before says that the images are the same.
         """
 
+    @property
+    def importance(self) -> Tensor | None:
+        """How much each image of the last `sample` counts in the student's loss, [B] on the device; None: all alike."""
+        return None
+
+    def on_gaps(self, gaps: Tensor) -> None:
+        """KL divergence of student and teacher on each image of the last `sample`, [B]; told where `importance` is not None."""
+        del gaps
+
     @abstractmethod
     def examples(self, per_class: int) -> tuple[Tensor, Tensor | None]:
         """Finished images, uint8 [N, K, H, W], and their labels if they were made for any: `per_class` of each, else plenty.

@@ -18,9 +18,10 @@ from cpsc.errors import ConfigError
 from cpsc.generator import FAMILIES, Family, Generator, initialise
 from cpsc.memory import ImagePool
 from cpsc.optimizers import Adam
+from cpsc.priorities import Drawn, PrioritisedPool
 from cpsc.rng import derive_seed, seeded_init
 from cpsc.rules import changed_fields
-from cpsc.schedule import annealed, generator_lr
+from cpsc.schedule import annealed, generator_lr, importance_exponent
 from cpsc.synthesis.base import AbstractSynthesis, Batch, Stateful
 
 PLENTY = 4
@@ -39,15 +40,15 @@ class AbstractInversion(AbstractSynthesis):
     SECTIONS = frozenset({"inversion"})
 
     def _set_up(self) -> None:
-        config, teacher, streams = self._config, self._teacher, self._streams
+        config, streams = self._config, self._streams
         self._lr = generator_lr(config.generator, epoch=1, epochs=config.epochs)
         self._latent_rng, self._label_rng = streams.latents, streams.labels
         self._jitter_rng = streams.named("jitter", "cpu")
         self._view_rng, self._pool_rng = streams.named("views"), streams.named("pool")
-        self._pool = ImagePool(
-            limit=config.inversion.pool_size, channels=teacher.channels, image_size=teacher.image_size, device=self._device
-        )
+        self._pool = self._new_pool()
         self._order: list[Tensor] = []
+        self._correction = config.inversion.importance_exponent
+        self._drawn: Drawn | None = None
         self._made_for: list[Tensor] = []
         parameters = [parameter for head in self._heads for parameter in head.parameters()]
         self._head_optimizer = Adam(parameters, lr=config.generator.lr, fused=True) if parameters else None
@@ -58,6 +59,11 @@ class AbstractInversion(AbstractSynthesis):
             raise ConfigError(f"schedule.student_images and schedule.order must be left out for method {config.method}")
         if config.generator.optimizer != "persistent":
             raise ConfigError(f"generator.optimizer must be left out for method {config.method}")
+        if config.inversion.draw == "priority":
+            for name, value in changed_fields(config.mixing).items():
+                raise ConfigError(
+                    f"mixing.{name} must be 0 with inversion.draw priority, else the gap is of another image, got {value!r}"
+                )
 
     @property
     def modules(self) -> tuple[nn.Module, ...]:
@@ -98,12 +104,17 @@ class AbstractInversion(AbstractSynthesis):
     def sample(self) -> tuple[Tensor, Tensor | None]:
         inversion = self._config.inversion
         size = min(self._config.schedule.student_batch_size or self._config.schedule.batch_size, len(self._pool))
-        if not self._order:
-            order = torch.randperm(len(self._pool), device=self._device, generator=self._pool_rng)
-            self._order = [batch for batch in order.split(size) if len(batch) == size]
-        pixels = self._pool.images[self._order.pop()]
+        pixels = self._pool.images[self._next_rows(size)]
         pixels = augment(pixels, crop_padding=inversion.crop_padding, flip=inversion.mirror, rng=self._pool_rng)
         return self._teacher.normalisation.normalise(pixels), None
+
+    @property
+    def importance(self) -> Tensor | None:
+        return None if self._drawn is None else self._drawn.weights
+
+    def on_gaps(self, gaps: Tensor) -> None:
+        if isinstance(self._pool, PrioritisedPool) and self._drawn is not None:
+            self._pool.see(self._drawn.rows, gaps)
 
     def examples(self, per_class: int) -> tuple[Tensor, Tensor | None]:
         return self._pool.images[-PLENTY * per_class * self._teacher.num_classes :], None
@@ -115,8 +126,10 @@ class AbstractInversion(AbstractSynthesis):
         return [self._optimizer, *([self._head_optimizer] if self._head_optimizer else [])]
 
     def begin_epoch(self, epoch: int, *, lr: float) -> None:
-        del epoch
         self._lr = lr
+        warmup = self._config.schedule.generator_warmup_epochs  # in which the student draws nothing
+        epochs = self._config.epochs - warmup
+        self._correction = importance_exponent(self._config.inversion, epoch=max(1, epoch - warmup), epochs=epochs)
 
     def parts(self) -> Mapping[str, Stateful]:
         heads = {"head_optimizer": self._head_optimizer} if self._head_optimizer else {}
@@ -138,6 +151,23 @@ class AbstractInversion(AbstractSynthesis):
     @abstractmethod
     def _plain(self) -> Tensor:
         """The images of the last step, without graph."""
+
+    def _new_pool(self) -> ImagePool:
+        config, teacher = self._config.inversion, self._teacher
+        size = {"limit": config.pool_size, "channels": teacher.channels, "image_size": teacher.image_size}
+        if config.draw == "priority":
+            return PrioritisedPool(**size, device=self._device, exponent=config.priority_exponent)
+        return ImagePool(**size, device=self._device)
+
+    def _next_rows(self, size: int) -> Tensor:
+        """Of the pool, for the student's next batch, [size]."""
+        if isinstance(self._pool, PrioritisedPool):
+            self._drawn = self._pool.draw(size, correction=self._correction, rng=self._pool_rng)
+            return self._drawn.rows
+        if not self._order:
+            order = torch.randperm(len(self._pool), device=self._device, generator=self._pool_rng)
+            self._order = [batch for batch in order.split(size) if len(batch) == size]
+        return self._order.pop()
 
     def _new_optimizer(self) -> Adam:
         """Of one turn, over all that it trains."""

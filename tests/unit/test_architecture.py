@@ -22,7 +22,7 @@ CPSC_LAYERS = (
     {"losses", "device", "stopwatch", "schedule", "gallery", "answers", "pictures", "foreign"},
     {"metrics"},
     {"models", "cost", "data", "memory", "frechet", "norms", "criteria"},
-    {"teacher", "generator", "augmentation", "execution", "borders", "recognition", "dead_leaves"},
+    {"teacher", "generator", "augmentation", "execution", "borders", "recognition", "dead_leaves", "priorities"},
     {"synthesis", "published", "replay", "mixing", "first_weights"},
     {"methods"},
     {"loop", "deploy", "presets"},
