@@ -76,3 +76,11 @@ def test_the_packaged_comparison_has_each_kind_of_input_three_times() -> None:
     assert sorted((point["noisy_layer.class_inputs"], point["seed"]) for point in study.start) == [
         (kind, seed) for kind in sorted(kinds) for seed in range(3)
     ]
+
+
+def test_each_way_to_draw_by_priority_is_compared_with_uniform_draws_three_times() -> None:
+    study = load_study(FOLDER / "ablations" / "priority.yaml")
+    drawn = [build_config(study.base, point).inversion for point in study.start]
+    ways = {(config.draw, config.priority_exponent, config.importance_exponent) for config in drawn}
+    assert ways == {("uniform", 0.6, 0.4)} | {("priority", power, first) for power in (0.3, 0.6, 1.0) for first in (0.4, 1.0)}
+    assert len(drawn) == 3 * len(ways)
