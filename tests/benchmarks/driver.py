@@ -15,51 +15,37 @@ import math
 import os
 import platform
 import statistics
-import subprocess
-import sys
-import tempfile
-import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
-import yaml
 from mlflow import MlflowClient
-from ray.tune import Trainable
 from ray.tune.execution.tune_controller import TuneController
 
-from cpsc import checkpoint
-from cpsc.pictures import save_grid
+from tests.benchmarks.own_process import in_a_process
 from tests.benchmarks.step import processor
+from tests.benchmarks.sweep_meter import SweepMeter, Watched
+from tests.benchmarks.untrained import CurveTrainable
 from tests.support.malformed import probe_path, sound_probe, sound_teacher, study_of_a_bundle
 from tuning.display import Display
 from tuning.outcome import Outcome
 from tuning.search import StudyMirror
 from tuning.search.asha import ResumableAsha
 from tuning.search.optuna_search import StudySearch
-from tuning.study import build_config
+from tuning.study import Study
 from tuning.study.config import resolve_study
-from tuning.study.yaml_loader import to_plain
 from tuning.sweep import driver as sweep
 from tuning.sweep.progress import SweepProgress
 from tuning.sweep.recorder import Recorder
 from tuning.tracking import MlflowWriter, store_uri
-from tuning.trial.context import TrialContext
-from tuning.trial.files import BEST_STUDENT_FILE, CONFIG_FILE, SAMPLES_FILE, STATE_FILE
-from tuning.trial.trainable import node_name
 
-EPOCHS = 9
-AT_A_TIME = 8
+MODULE = "tests.benchmarks.driver"
 SPAN = 100
-OTHER_METRICS = 40
-"""Beside the objective's: as many as a trained trial reports."""
 SPACE = {
     "weights.batch_statistics": {"loguniform": [0.3, 3]},
     "weights.adversarial": {"loguniform": [0.3, 2]},
@@ -72,141 +58,61 @@ SPACE = {
     "generator.lr": {"loguniform": [0.0005, 0.005]},
 }
 """That of search_spaces/digits.yaml."""
-ON_THE_LOOP: dict[str, tuple[type, tuple[str, ...]]] = {
-    "search": (StudySearch, ("suggest", "on_trial_result", "on_trial_complete")),
-    "scheduler": (ResumableAsha, ("on_trial_add", "on_trial_result", "on_trial_complete", "on_trial_remove")),
-    "journal": (Recorder, ("on_trial_start", "on_trial_result", "on_checkpoint", "on_trial_complete")),
-    "progress": (SweepProgress, ("on_trial_start", "on_trial_result", "on_trial_complete")),
-    "Ray's snapshots": (TuneController, ("save_to_dir",)),
-}
-"""What the driver's main thread does beside Ray's event loop: of a class, its methods."""
-IN_A_THREAD: dict[str, type] = {"tracking": MlflowWriter, "Optuna mirror": StudyMirror}
+WATCHED = Watched(
+    on_the_loop={
+        "search": (StudySearch, ("suggest", "on_trial_result", "on_trial_complete")),
+        "scheduler": (ResumableAsha, ("on_trial_add", "on_trial_result", "on_trial_complete", "on_trial_remove")),
+        "journal": (Recorder, ("on_trial_start", "on_trial_result", "on_checkpoint", "on_trial_complete")),
+        "progress": (SweepProgress, ("on_trial_start", "on_trial_result", "on_trial_complete")),
+        "Ray's snapshots": (TuneController, ("save_to_dir",)),
+    },
+    in_a_thread={"tracking": MlflowWriter, "Optuna mirror": StudyMirror},
+    trial_start=(Recorder, "on_trial_start"),
+    trial_result=(Recorder, "on_trial_result"),
+    trial_end=(Recorder, "on_trial_complete"),
+    delivered=(StudyMirror, "close"),
+)
 
 
-def agreement(point: dict[str, float], epoch: int) -> float:
-    """The curve of a trial: the farther a weight is from 5, the lower its ceiling."""
-    return math.exp(-abs(math.log(point["weights.l2"] / 5))) * (1 - math.exp(-epoch / 2))
+@dataclass(frozen=True)
+class Size:
+    """Of a sweep."""
+
+    trials: int
+    epochs: int = 9
+    at_a_time: int = 8
+
+    def words(self) -> tuple[object, ...]:
+        """It as arguments of a command, but for `trials`."""
+        return "--epochs", self.epochs, "--at-a-time", self.at_a_time
 
 
-class CurveTrainable(Trainable):
-    """Stands for DistillTrainable: the same results and files, without training."""
-
-    def setup(self, config: dict[str, Any], context: TrialContext | None = None) -> None:
-        assert context is not None
-        self._files = files_like_a_trained_one(context)
-        self._node = node_name()
-        self.reset_config(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._point, self._epoch = new_config["point"], 0
-        return True
-
-    def step(self) -> dict[str, Any]:
-        self._epoch += 1
-        value = agreement(self._point, self._epoch)
-        metrics = {f"measure_{number:02d}": value / (number + 1) for number in range(OTHER_METRICS)}
-        metrics |= {"probe_agreement": value, "best_probe_agreement": value, "probe_kl": 1 - value}
-        state = {"diverged": False, "done": self._epoch >= EPOCHS, "note": "", "node": self._node}
-        return metrics | {"epoch": self._epoch} | state
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        for name, content in self._files.items():
-            (Path(checkpoint_dir) / name).write_bytes(content)
+def add_size(parser: argparse.ArgumentParser) -> None:
+    """The arguments that `Size.words` makes."""
+    parser.add_argument("--epochs", type=int, default=Size.epochs, help="of a trial that is not pruned")
+    parser.add_argument("--at-a-time", type=int, default=Size.at_a_time, help="trials, each on a processor that Ray believes in")
 
 
-def files_like_a_trained_one(context: TrialContext) -> dict[str, bytes]:
-    """What a trial's checkpoint holds, by name; the student is the teacher, whose architecture it has."""
-    student = dict(context.teacher.state)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        checkpoint.save({"version": 1, "epoch": 1, "parts": {"student": student}}, folder / STATE_FILE)
-        checkpoint.save({"version": 1, "student": student, "arch": context.teacher.arch}, folder / BEST_STUDENT_FILE)
-        (folder / CONFIG_FILE).write_text(yaml.safe_dump(to_plain(asdict(build_config(context.base, {})))))
-        save_grid(torch.randint(0, 256, (10, 4, 1, 16, 16), dtype=torch.uint8), folder / SAMPLES_FILE)
-        return {file.name: file.read_bytes() for file in folder.iterdir()}
-
-
-@dataclass
-class Meter:
-    """CPU time of this process: by part, and as it was when each trial ended."""
-
-    parts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    started: float = 0.0
-    delivered: float = 0.0
-    ends: list[float] = field(default_factory=list)
-    results: int = 0
-
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Count what the parts of a sweep take in this block."""
-        with ExitStack() as stack:
-            for part, (owner, names) in ON_THE_LOOP.items():
-                for name in names:
-                    stack.enter_context(mock.patch.object(owner, name, self._counted(part, getattr(owner, name))))
-            for part, owner in IN_A_THREAD.items():
-                stack.enter_context(mock.patch.object(owner, "run", self._counted(part, owner.run)))
-            marks = {"on_trial_start": self._note_start, "on_trial_result": self._note_result, "on_trial_complete": self._note_end}
-            for name, mark in marks.items():
-                stack.enter_context(mock.patch.object(Recorder, name, _after(getattr(Recorder, name), mark)))
-            stack.enter_context(mock.patch.object(StudyMirror, "close", _after(StudyMirror.close, self._note_delivered)))
-            yield
-
-    def _counted(self, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def counting(*arguments: Any, **named: Any) -> Any:
-            started = time.thread_time()
-            try:
-                return call(*arguments, **named)
-            finally:
-                self.parts[part] += time.thread_time() - started
-
-        return counting
-
-    def _note_start(self) -> None:
-        if self.started:
-            return
-        self.parts.clear()
-        for part, owner in IN_A_THREAD.items():  # their files are open by now, which they do once
-            self.parts[part] = -sum(_cpu_s(thread) for thread in threading.enumerate() if isinstance(thread, owner))
-        self.started = time.process_time()
-
-    def _note_result(self) -> None:
-        self.results += 1
-
-    def _note_end(self) -> None:
-        self.ends.append(time.process_time())
-
-    def _note_delivered(self) -> None:
-        self.delivered = time.process_time()
-
-
-def _cpu_s(thread: threading.Thread) -> float:
-    assert thread.ident is not None
-    return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
-
-
-def _after(call: Callable[..., Any], mark: Callable[[], None]) -> Callable[..., Any]:
-    def marking(*arguments: Any, **named: Any) -> Any:
-        result = call(*arguments, **named)
-        mark()
-        return result
-
-    return marking
-
-
-def measure(num_trials: int, profile: Path | None) -> dict[str, Any]:
-    """One sweep of `num_trials` in this process, in the current folder -> its CPU times in seconds."""
-    teacher, meter = sound_teacher(), Meter()
+def study_of(size: Size) -> Study:
+    """The study, in the current folder, with the files that it asks for."""
+    teacher = sound_teacher()
     teacher.save(Path("teacher.pt"))
     sound_probe(teacher).save(probe_path(teacher))
     raw = study_of_a_bundle() | {"name": "driver", "space": SPACE, "start": [{}], "prune": {"reduction_factor": 3}}
-    raw["config"]["epochs"] = EPOCHS
-    study = resolve_study(raw | {"search": {"num_trials": num_trials, "max_concurrent": AT_A_TIME}, "objective": "probe_agreement"})
+    raw["config"]["epochs"] = size.epochs
+    search = {"num_trials": size.trials, "max_concurrent": size.at_a_time}
+    return resolve_study(raw | {"search": search, "objective": "probe_agreement"})
+
+
+def measure(size: Size, profile: Path | None = None) -> dict[str, Any]:
+    """One sweep in this process, in the current folder -> its times in seconds, as `SweepMeter` has them."""
+    study, meter = study_of(size), SweepMeter(WATCHED)
     MlflowClient(tracking_uri=store_uri(study)).search_experiments()  # makes the tables
     profiler = cProfile.Profile(time.thread_time)
     with (
         mock.patch("tuning.sweep.tuner.DistillTrainable", CurveTrainable),
-        mock.patch("tuning.cluster.session.num_processors", return_value=AT_A_TIME),
-        mock.patch("tuning.trial.resources.num_processors", return_value=AT_A_TIME),
+        mock.patch("tuning.cluster.session.num_processors", return_value=size.at_a_time),
+        mock.patch("tuning.trial.resources.num_processors", return_value=size.at_a_time),
         meter.watching(),
     ):
         if profile:
@@ -217,26 +123,8 @@ def measure(num_trials: int, profile: Path | None) -> dict[str, Any]:
         if profile:
             profiler.disable()
             profiler.dump_stats(profile)
-    assert launch.count(Outcome.COMPLETED) + launch.count(Outcome.PRUNED) == num_trials, "a trial has failed"
-    return {
-        "trials": num_trials,
-        "results": meter.results,
-        "elapsed_s": elapsed_s,
-        "total_s": meter.delivered - meter.started,
-        "ends_s": [end - meter.started for end in meter.ends],
-        "parts": dict(meter.parts),
-    }
-
-
-def in_a_process(num_trials: int, profile: Path | None) -> dict[str, Any]:
-    """`measure` in a process and a folder of its own."""
-    root = Path(__file__).parents[2]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))}
-    with tempfile.TemporaryDirectory(prefix="driver-") as folder:
-        command = [sys.executable, "-m", "tests.benchmarks.driver", "--measure", str(num_trials)]
-        command += ["--profile", str(profile.absolute())] if profile else []
-        done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+    assert launch.count(Outcome.COMPLETED) + launch.count(Outcome.PRUNED) == size.trials, "a trial has failed"
+    return {"trials": size.trials, "elapsed_s": elapsed_s} | meter.measured()
 
 
 def table(rounds: list[list[dict[str, Any]]]) -> str:
@@ -244,7 +132,7 @@ def table(rounds: list[list[dict[str, Any]]]) -> str:
 
     Last the ratio of the last size to the first, each taken within a round: their median, least and most.
     """
-    parts = [*ON_THE_LOOP, *IN_A_THREAD]
+    parts = [*WATCHED.on_the_loop, *WATCHED.in_a_thread]
 
     def row(name: str, milliseconds: Callable[[dict[str, Any]], float]) -> str:
         found = [[milliseconds(size) for size in sizes] for sizes in rounds]
@@ -279,27 +167,36 @@ def growth(size: dict[str, Any]) -> str:
     )
 
 
+def machine() -> str:
+    """What figures hang on, in a line."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("ray", "optuna", "mlflow"))
+    return f"{processor(torch.device('cpu'))}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, nargs="+", default=[100, 1000], help="the sizes, in this order")
     parser.add_argument("--rounds", type=int, default=3, help="runs of all sizes")
     parser.add_argument("--profile", type=Path, help="a file for cProfile's statistics of the last size's main thread")
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
+    add_size(parser)
     args = parser.parse_args()
     if args.measure:
-        print(json.dumps(measure(args.measure, args.profile)))
+        print(json.dumps(measure(Size(args.measure, args.epochs, args.at_a_time), args.profile)))
         return
+    sizes = [Size(trials, args.epochs, args.at_a_time) for trials in args.trials]
+    profile = ("--profile", args.profile.absolute()) if args.profile else ()
     rounds = [
-        [in_a_process(size, args.profile if size == args.trials[-1] else None) for size in args.trials] for _ in range(args.rounds)
+        [in_a_process(MODULE, "--measure", size.trials, *size.words(), *(profile if size is sizes[-1] else ())) for size in sizes]
+        for _ in range(args.rounds)
     ]
-    versions = ", ".join(f"{name} {version(name)}" for name in ("ray", "optuna", "mlflow"))
-    print(f"{processor(torch.device('cpu'))}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}")
-    print(f"{AT_A_TIME} trials at a time; n = {args.rounds}: medians, and ratios from the least to the most")
-    for sizes in rounds:
-        print(", ".join(f"{size['trials']} trials: {size['results']} results, {size['elapsed_s']:.0f} s" for size in sizes))
+    print(machine())
+    print(f"{args.at_a_time} trials at a time; n = {args.rounds}: medians, and ratios from the least to the most")
+    for measured in rounds:
+        print(", ".join(f"{size['trials']} trials: {size['results']} results, {size['elapsed_s']:.0f} s" for size in measured))
     print()
     print(table(rounds))
-    for size in (size for sizes in rounds for size in sizes if size["trials"] >= 3 * SPAN):
+    for size in (size for measured in rounds for size in measured if size["trials"] >= 3 * SPAN):
         print(growth(size))
 
 
