@@ -1,6 +1,6 @@
 """Phases of a run: what generator, student and replay train on in their turns, with which optimizer and at which rate."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -11,10 +11,8 @@ from torch.nn import functional as F
 from cpsc.config import DistillConfig, StudentConfig
 from cpsc.first_weights import FirstWeights
 from cpsc.loop import Phase
-from cpsc.losses.distillation import distillation_kl
-from cpsc.losses.hints import hint_distance
 from cpsc.measurement import Metrics
-from cpsc.methods import AbstractMethod, BatchOutputs, Terms
+from cpsc.methods import AbstractMethod, Terms
 from cpsc.metrics import class_balance
 from cpsc.mixing import Mixing
 from cpsc.observation import BatchViews
@@ -22,6 +20,7 @@ from cpsc.optimizers import SGD, Adam
 from cpsc.replay import AbstractReplay
 from cpsc.schedule import generator_lr, student_lr
 from cpsc.stopwatch import Stopwatch
+from cpsc.student_loss import StudentLoss
 from cpsc.synthesis.base import AbstractSynthesis, Stateful
 
 
@@ -51,6 +50,9 @@ class Phases:
         self._config, self._student, self._method = config, student, method
         self._synthesis, self._replay, self._views, self._autocast = synthesis, replay, views, autocast
         self._first_weights, self._mixing = first_weights, mixing
+        self._student_loss = StudentLoss(
+            config, student=student, method=method, views=views, synthesis=synthesis, first_weights=first_weights, autocast=autocast
+        )
         self._class_counts = torch.zeros(num_classes, device=device)
         self._agreed = torch.zeros((), device=device)
         self._generation = Stopwatch(device)
@@ -70,6 +72,7 @@ class Phases:
         rates = self.learning_rates(epoch)
         self._student_optimizer.param_groups[0]["lr"] = rates["student_lr"]
         self._synthesis.begin_epoch(epoch, lr=rates["generator_lr"])
+        self._student_loss.begin_epoch(epoch)
         return self._turns(epoch)
 
     def end_epoch(self, epoch: int) -> None:
@@ -147,7 +150,7 @@ class Phases:
             steps=self._config.schedule.student_steps,
             modules=(self._student,),
             terms=self._student_terms,
-            weights=self._student_weights,
+            weights=self._student_loss.weights,
             optimizers=lambda: [self._student_optimizer],
             scaler=self._scalers["student"],
             clip_norm=self._config.student.clip_norm,
@@ -155,9 +158,8 @@ class Phases:
         )
 
     def _rehearsal_phase(self, replay: AbstractReplay, steps: int) -> Phase:
-        """Without hints where the teacher's answers were kept: it is not asked what it computes on the way."""
-        weights = self._method.student_weights if self._config.replay.answers == "kept" else self._student_weights
         terms = lambda: self._rehearsal_terms(replay)  # noqa: E731
+        weights = self._student_loss.rehearsal_weights
         return replace(self._student_phase(), name="rehearsal", steps=steps, terms=terms, weights=weights)
 
     def _replay_phase(self, replay: AbstractReplay) -> Phase:
@@ -205,40 +207,16 @@ class Phases:
             recalled = None if self._replay is None else self._replay.recall()
             if self._mixing is not None:
                 images, labels = self._mixing.mixed(images, labels)
-            view = self._views.student_view(images, labels, recalled, channels=self._hinted)
+        terms, answers = self._student_loss.on_new(images, labels, recalled)
         if self._replay is not None:
-            self._replay.remember(images, view.teacher.first(len(images)))
-        self._num_distilled += len(view.labels)
-        return self._by_importance(self._with_hints(view), view)
+            self._replay.remember(images, answers)
+        self._num_distilled += len(images) + (0 if recalled is None else len(recalled.images))
+        return terms
 
     def _rehearsal_terms(self, replay: AbstractReplay) -> Terms:
-        with self._autocast():
-            view = self._views.rehearsal_view(replay.rehearsed(), channels=self._hinted)
-        self._num_distilled += len(view.labels)
-        return self._with_hints(view)
-
-    def _with_hints(self, view: BatchOutputs) -> Terms:
-        terms = self._method.student_terms(view)
-        return terms | {"hints": hint_distance(*view.hints)} if view.hints[0] else terms
-
-    def _by_importance(self, terms: Terms, view: BatchOutputs) -> Terms:
-        """`terms`, each image as it counts, what is of the whole batch as it is; and the images' source is told of the gaps."""
-        importance = self._synthesis.importance
-        if importance is None:
-            return terms
-        temperature = self._config.distillation_temperature
-        self._synthesis.on_gaps(distillation_kl(view.student.logits.detach(), view.teacher.logits, temperature=temperature))
-        return {name: importance * value if value.ndim else value for name, value in terms.items()}
-
-    @property
-    def _student_weights(self) -> dict[str, float]:
-        hints = {"hints": self._config.student.hints} if self._config.student.hints else {}
-        return dict(self._method.student_weights) | hints
-
-    @property
-    def _hinted(self) -> Sequence[Tensor]:
-        """The teacher's channels, by stage, that the student is told of."""
-        return self._first_weights.channels if self._config.student.hints else ()
+        recalled = replay.rehearsed()
+        self._num_distilled += len(recalled.images)
+        return self._student_loss.on_remembered(recalled)
 
     def _examples(self, per_class: int) -> Tensor:
         with self._autocast():

@@ -28,7 +28,7 @@ CPSC_LAYERS = (
     {"loop", "deploy", "presets"},
     {"observation", "misfit"},
     {"probe", "examiners"},
-    {"measurement"},
+    {"measurement", "student_loss"},
     {"history", "phases"},
     {"distiller"},
 )
