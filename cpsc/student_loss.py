@@ -68,7 +68,7 @@ class StudentLoss:
         """The terms of a step on `images` [B, K, H, W] and what is recalled; and the teacher's answers to `images`."""
         if self._config.replay.retention == "joint":
             view = self._view(images, labels, recalled)
-            terms = self._new_terms(view, len(images))
+            terms = self._new_terms(view)
         else:
             view, terms = self._retaining(images, labels, recalled)
         self._num_steps += 1
@@ -92,19 +92,19 @@ class StudentLoss:
         if recalled is None:
             view = self._view(images, labels)
             zero = torch.zeros((), device=images.device)
-            return view, self._new_terms(view, len(images)) | {_retained(name): zero for name in self._retained_weights}
+            return view, self._new_terms(view) | {_retained(name): zero for name in self._retained_weights}
         config = self._config.replay
         is_apart = config.acquisition == "all"
         own = dict(self._student.named_parameters()) | (buffers_aside(self._student) if is_apart else {})
         with sdpa_kernel(SDPBackend.MATH):  # fused attention cannot be differentiated twice
             view = self._view(images, labels, weights=own)
-        acquired = self._new_terms(view, len(images))
+        acquired = self._new_terms(view)
         loss, _ = weighted_sum(acquired, self._told_weights)
         ahead = weights_after_step(self._student, loss, lr=config.inner_lr, first_order=config.retention == "first_order")
         retained = self._terms(self._remembered_view(recalled, weights=ahead | buffers_aside(self._student)))
         if is_apart:
             view = self._view(images, labels, recalled)
-            acquired = self._new_terms(view, len(images))
+            acquired = self._new_terms(view)
         return view, acquired | {_retained(name): term for name, term in retained.items()}
 
     @property
@@ -139,14 +139,16 @@ class StudentLoss:
         paces = self_paced_weights(self._gaps(view), pace=student_pace(self._config.student, step=self._num_steps))
         return {name: term * paces[: len(term)] if term.dim() else term for name, term in terms.items()}
 
-    def _new_terms(self, view: BatchOutputs, num_new: int) -> Terms:
-        """Those of a batch whose first `num_new` images are new, and count as their source says; it is told of the gaps on them."""
+    def _new_terms(self, view: BatchOutputs) -> Terms:
+        """Each image as its source says that it counts, what is of the whole batch as it is; the source is told of the gaps.
+
+        A source with such a say is a pool, which stands in a memory's place: nothing is recalled beside it.
+        """
         terms, importance = self._terms(view), self._synthesis.importance
         if importance is None:
             return terms
-        self._synthesis.on_gaps(self._gaps(view)[:num_new])
-        factors = torch.cat([importance, importance.new_ones(len(view.labels) - num_new)])
-        return {name: term * factors[: len(term)] if term.dim() else term for name, term in terms.items()}
+        self._synthesis.on_gaps(self._gaps(view))
+        return {name: importance * term if term.dim() else term for name, term in terms.items()}
 
     def _gaps(self, view: BatchOutputs) -> Tensor:
         """KL of student and teacher on each image, nats, without a graph."""

@@ -52,7 +52,13 @@ class Step:
         never_compiled = PLAIN._replace(forward=self._forward)
         views = BatchViews(self.teacher, self.student, method_, execution=never_compiled)
         self.loss = StudentLoss(
-            self.config, student=self.student, method=method_, views=views, first_weights=first, autocast=nullcontext
+            self.config,
+            student=self.student,
+            method=method_,
+            views=views,
+            synthesis=Distiller(self.config, teacher).synthesis,
+            first_weights=first,
+            autocast=nullcontext,
         )
         self.compiled: list[nn.Module] = []
 
