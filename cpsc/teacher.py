@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from cpsc import checkpoint
 from cpsc.config import Precision, StudentConfig
 from cpsc.data.dataset import Dataset, Normalisation, augment
+from cpsc.data.decoding import MODES
 from cpsc.device import DTYPES, autocast, cast_weights, place, resolve_precision
 from cpsc.digests import recipe_digest
 from cpsc.errors import CheckpointError, ConfigError, DataError
@@ -148,9 +149,11 @@ class Teacher:
         ours = (self.num_classes, self.channels, self.image_size)
         theirs = (dataset.num_classes, dataset.channels, dataset.image_size)
         if ours != theirs:
+            only_channels = ours[0] == theirs[0] and ours[2] == theirs[2] and self.channels in MODES
+            way_out = f", or read it with dataset.channels: {self.channels}" if only_channels else ""
             raise ConfigError(
                 f"teacher was trained on {ours[0]} classes of {ours[1]}x{ours[2]}x{ours[2]} images, dataset "
-                f"{dataset.name} has {theirs[0]} classes of {theirs[1]}x{theirs[2]}x{theirs[2]}: use the teacher's dataset"
+                f"{dataset.name} has {theirs[0]} classes of {theirs[1]}x{theirs[2]}x{theirs[2]}: use the teacher's dataset{way_out}"
             )
 
     def named(self, arch: str) -> "Teacher":

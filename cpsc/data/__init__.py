@@ -10,7 +10,7 @@ import torch
 
 from cpsc.data import cifar10, cifar100, digits, image_folder, parquet, tiny_imagenet
 from cpsc.data.dataset import Dataset, Normalisation, Split, augment
-from cpsc.data.decoding import OnFile, Say, nobody_listens, nobody_watches
+from cpsc.data.decoding import COLOUR, MODES, OnFile, Say, nobody_listens, nobody_watches
 from cpsc.data.labels import say_absent
 from cpsc.errors import ConfigError, DataError
 from cpsc.kinds import of_stated_kinds
@@ -38,6 +38,7 @@ _HAS_EFFECT_FOR = {
     "std": _FROM_FILES,
     "image_size": tuple(_ANY_IMAGES),
     "flip": tuple(_ANY_IMAGES),
+    "channels": tuple(_ANY_IMAGES),
     **dict.fromkeys(_PARQUET_NAMES, ("parquet",)),
 }
 
@@ -54,8 +55,11 @@ class DatasetConfig:
     """A folder; for Parquet files also a URI that `pyarrow.fs` knows, e.g. s3://bucket/folder."""
     image_size: int | None = None
     """What image_folder and parquet bring images of several sizes to, in pixels; None: they must be alike."""
+    channels: int | None = None
+    """What image_folder and parquet read images as: 1, grey, or 3, coloured. None: as many as `mean` has, else 3; images that
+    are grey then lose the two that are equal where the teacher, from a file, takes one."""
     mean: tuple[float, ...] | None = None
-    """Of red, green and blue pixels in [0, 1], for a teacher that was trained with others than the dataset's own."""
+    """Of red, green and blue, or grey, pixels in [0, 1], for a teacher that was trained with others than the dataset's own."""
     std: tuple[float, ...] | None = None
     """Goes with `mean`. Without both, image_folder and parquet measure them on the training part."""
     flip: bool | None = None
@@ -84,6 +88,7 @@ class DatasetConfig:
             require(
                 4 <= size <= MAX_IMAGE_SIZE and size % 4 == 0, "dataset.image_size", size, f"a multiple of 4 in 4..{MAX_IMAGE_SIZE}"
             )
+        require(self.channels in (None, *MODES), "dataset.channels", self.channels, " or ".join(map(str, MODES)))
         for key in _PARQUET_NAMES:
             value = getattr(self, key)
             require(value is None or (value.isprintable() and value.strip("./ ") != ""), f"dataset.{key}", value, "a name")
@@ -95,17 +100,33 @@ class DatasetConfig:
     def _check_normalisation(self) -> None:
         if (self.mean is None) != (self.std is None):
             raise ConfigError(f"dataset.{'std' if self.std is None else 'mean'} is missing: mean and std go together")
+        wanted = self._possible_channels
         for key, values, holds, rule in (
             ("mean", self.mean, lambda value: 0 <= value <= 1, "in [0, 1]"),
             ("std", self.std, lambda value: 0 < value < math.inf, "> 0"),
         ):
             if values is not None:
-                require(len(values) == 3 and all(map(holds, values)), f"dataset.{key}", values, f"3 numbers {rule}, one a channel")
+                number = " or ".join(map(str, wanted))
+                fits = len(values) in wanted and all(map(holds, values))
+                require(fits, f"dataset.{key}", values, f"{number} number{'s' * (number != '1')} {rule}, one a channel")
+        if self.mean is not None and self.std is not None:
+            require(len(self.mean) == len(self.std), "dataset.std", self.std, f"as many numbers as dataset.mean, {len(self.mean)}")
+
+    @property
+    def _possible_channels(self) -> tuple[int, ...]:
+        if self.channels is not None:
+            return (self.channels,)
+        return tuple(MODES) if self.name in _ANY_IMAGES else (COLOUR,)
 
     @property
     def parquet_names(self) -> parquet.ParquetNames:
         """What columns and parts are called where they are not called as usual."""
         return parquet.ParquetNames(**{key: getattr(self, key) for key in _PARQUET_NAMES})
+
+    @property
+    def read_channels(self) -> int:
+        """With how many channels image_folder and parquet are read."""
+        return self.channels or (len(self.mean) if self.mean else COLOUR)
 
     @property
     def num_classes(self) -> int | None:
@@ -146,6 +167,7 @@ def load_dataset(
             image_size=config.image_size,
             normalisation=chosen,
             flip=config.flip is not False,
+            channels=config.read_channels,
             **said,
             on_file=on_file,
             say=say,
@@ -153,6 +175,8 @@ def load_dataset(
         if chosen is None:
             mean, std = list(dataset.normalisation.mean), list(dataset.normalisation.std)
             say(f"dataset {config.name}: mean {mean} and std {std}, measured on its {len(dataset.train)} training images")
+            if config.channels is None and dataset.is_grey:
+                say(f"dataset {config.name}: all its images are grey, and have three equal channels unless dataset.channels is 1")
     if torch.equal(dataset.train.images, dataset.test.images):
         say(f"dataset {config.name}: both parts hold the same images, so what is tested is what was trained on")
     for part, split in (("train", dataset.train), ("test", dataset.test)):

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from cpsc.data.dataset import Split
-from cpsc.data.decoding import OnFile, Say, decode_images, nobody_listens, nobody_watches
+from cpsc.data.decoding import COLOUR, OnFile, Say, decode_images, nobody_listens, nobody_watches
 from cpsc.data.litter import is_litter
 from cpsc.errors import DataError
 
@@ -52,6 +52,7 @@ def read_split(
     *,
     exactly: int | None = None,
     resize_to: int | None = None,
+    channels: int = COLOUR,
     on_file: OnFile = nobody_watches,
     say: Say = nobody_listens,
 ) -> Split:
@@ -72,7 +73,7 @@ def read_split(
     counted = _once(folder, [(file, label) for file, label in found if file.is_image], say)
     _say_nested(folder, [file.path for file, _ in counted], say)
     files, labels = [file.path for file, _ in counted], [label for _, label in counted]
-    return decode_files(files, labels, exactly=exactly, resize_to=resize_to, on_file=on_file, say=say)
+    return decode_files(files, labels, exactly=exactly, resize_to=resize_to, channels=channels, on_file=on_file, say=say)
 
 
 def decode_files(
@@ -81,11 +82,14 @@ def decode_files(
     *,
     exactly: int | None = None,
     resize_to: int | None = None,
+    channels: int = COLOUR,
     on_file: OnFile = nobody_watches,
     say: Say = nobody_listens,
 ) -> Split:
     """The images of `files`, each with its label."""
-    images = decode_images(files, lambda index: str(files[index]), exactly=exactly, resize_to=resize_to, on_file=on_file, say=say)
+    images = decode_images(
+        files, lambda index: str(files[index]), exactly=exactly, resize_to=resize_to, channels=channels, on_file=on_file, say=say
+    )
     return Split(images, torch.tensor(labels, dtype=torch.int64))
 
 

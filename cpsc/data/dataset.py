@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -119,6 +119,17 @@ class Dataset:
     @property
     def image_size(self) -> int:
         return self.train.images.shape[2]
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether all channels of every image are equal."""
+        return all(torch.equal(split.images, split.images[:, :1].expand_as(split.images)) for split in (self.train, self.test))
+
+    def in_one_channel(self) -> "Dataset":
+        """The same images, which must be grey, without the channels that repeat the first."""
+        train, test = (Split(split.images[:, :1].contiguous(), split.labels) for split in (self.train, self.test))
+        normalisation = Normalisation(mean=self.normalisation.mean[:1], std=self.normalisation.std[:1])
+        return replace(self, train=train, test=test, normalisation=normalisation)
 
 
 def of_any_images(

@@ -26,6 +26,10 @@ TURNED = frozenset(range(2, 9))
 
 OPAQUE = 255
 
+GREY, COLOUR = 1, 3
+MODES = {GREY: "L", COLOUR: "RGB"}
+"""What Pillow calls images of so many channels."""
+
 CHUNK = 64
 """Images per task: one at a time, handing them out takes longer than decoding small ones."""
 
@@ -51,25 +55,27 @@ def decode_images(
     *,
     exactly: int | None = None,
     resize_to: int | None = None,
+    channels: int = COLOUR,
     on_file: OnFile = nobody_watches,
     say: Say = nobody_listens,
 ) -> Tensor:
-    """`sources`, at least one, each a file or its content -> uint8 [N, 3, H, W]; grey images get three equal channels.
+    """`sources`, at least one, each a file or its content -> uint8 [N, channels, H, W], `channels` `GREY` or `COLOUR`.
 
+    Of grey images `COLOUR` makes three equal channels; of coloured ones `GREY` makes their luma (ITU-R BT.601, as Pillow does).
     With `resize_to`, the shortest side is brought to it (bilinear, antialiased) and the middle is kept; without, all must be
     alike, and `exactly` wide and high if that is given. Raises DataError, which calls image i by ``name(i)``. `say` gets what
     an image had besides its pixels, once of each kind: see `_decode`.
     """
-    shape = _decode(sources[0], name(0), resize_to)[0].shape
+    shape = _decode(sources[0], name(0), resize_to, channels)[0].shape
     if exactly is not None:
-        shape = (exactly, exactly, 3)
-    images = np.empty((len(sources), 3, *shape[:2]), dtype=np.uint8)
+        shape = (exactly, exactly, channels)
+    images = np.empty((len(sources), channels, *shape[:2]), dtype=np.uint8)
 
     def decode_chunk(start: int) -> tuple[int, list[tuple[str, int]]]:
         end = min(start + CHUNK, len(sources))
         remarks: list[tuple[str, int]] = []
         for index in range(start, end):
-            pixels, found = _decode(sources[index], name(index), resize_to)
+            pixels, found = _decode(sources[index], name(index), resize_to, channels)
             remarks += [(remark, index) for remark in found]
             if pixels.shape != shape:
                 raise DataError(f"{name(index)}: is {_size(pixels.shape)}, {_size_rule(shape, exactly)}")
@@ -87,8 +93,8 @@ def decode_images(
     return torch.from_numpy(images)
 
 
-def _decode(source: Path | bytes, name: str, resize_to: int | None) -> tuple[np.ndarray, list[str]]:
-    """uint8 [H, W, 3], and what of the image it does not hold."""
+def _decode(source: Path | bytes, name: str, resize_to: int | None, channels: int) -> tuple[np.ndarray, list[str]]:
+    """uint8 [H, W, channels], and what of the image it does not hold."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     remarks: list[str] = []
@@ -102,12 +108,12 @@ def _decode(source: Path | bytes, name: str, resize_to: int | None) -> tuple[np.
                 remarks.append("is turned upright, as its EXIF data say")
             if _is_transparent(upright):
                 remarks.append("is transparent in places, where the colours below are taken")
-            rgb = _to_rgb(upright)
+            picture = _converted(upright, MODES[channels])
             if _has_frames(image):
                 remarks.append("has several frames, of which the first is taken")
         if resize_to is not None:
-            rgb = ImageOps.fit(rgb, (resize_to, resize_to), method=Image.Resampling.BILINEAR)
-        return np.asarray(rgb), remarks
+            picture = ImageOps.fit(picture, (resize_to, resize_to), method=Image.Resampling.BILINEAR)
+        return np.asarray(picture).reshape(picture.height, picture.width, channels), remarks
     except DataError:
         raise
     except FileNotFoundError as error:
@@ -139,10 +145,10 @@ def _is_transparent(image: "Image") -> bool:
     return any(image.convert("RGBA").getchannel("A").histogram()[:OPAQUE])
 
 
-def _to_rgb(image: "Image") -> "Image":
+def _converted(image: "Image", mode: str) -> "Image":
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # the same colours; straight from the palette Pillow warns
-    return image.convert("RGB")
+    return image.convert(mode)
 
 
 def _what_it_is(source: Path | bytes) -> str | None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cpsc.data import class_folders
 from cpsc.data.dataset import TEST_PARTS, Dataset, Normalisation, of_any_images
-from cpsc.data.decoding import OnFile, Say, nobody_listens, nobody_watches
+from cpsc.data.decoding import COLOUR, OnFile, Say, nobody_listens, nobody_watches
 from cpsc.errors import DataError
 
 
@@ -14,13 +14,15 @@ def load(
     image_size: int | None = None,
     normalisation: Normalisation | None = None,
     flip: bool = True,
+    channels: int = COLOUR,
     on_file: OnFile = nobody_watches,
     say: Say = nobody_listens,
 ) -> Dataset:
     """Both parts; classes are the sorted names of the folders in ``train``. The test part is the first of `TEST_PARTS` there.
 
     Images of several sizes need an `image_size`: see `decode_images`. A `normalisation` of None is measured on the training
-    part. Raises DataError where a part is missing or an image cannot be read. `say` gets what is not read. Nothing is downloaded.
+    part. `channels`: see `decode_images`. Raises DataError where a part is missing or an image cannot be read. `say` gets what is
+    not read. Nothing is downloaded.
     """
     folder = Path(location)
     parts = [folder / part for part in TEST_PARTS if (folder / part).is_dir()]
@@ -36,7 +38,7 @@ def load(
         say(f"{folder}: {', '.join(f'{part.name}/' for part in unread)} not read, the test part is {test_folder.name}/")
     classes = class_folders.read_class_names(train_folder)
     train, test = (
-        class_folders.read_split(part, classes, resize_to=image_size, on_file=on_file, say=say)
+        class_folders.read_split(part, classes, resize_to=image_size, channels=channels, on_file=on_file, say=say)
         for part in (train_folder, test_folder)
     )
     return of_any_images("image_folder", train, test, classes, normalisation, flip=flip)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from cpsc.data.dataset import TEST_PARTS, Dataset, Normalisation, Split, of_any_images
-from cpsc.data.decoding import OnFile, Say, decode_images, nobody_listens, nobody_watches
+from cpsc.data.decoding import COLOUR, OnFile, Say, decode_images, nobody_listens, nobody_watches
 from cpsc.data.labels import check_numbering, class_number
 from cpsc.data.parquet_storage import ParquetFile, ParquetFolder, troubles
 from cpsc.errors import DataError
@@ -42,6 +42,7 @@ def load(
     image_size: int | None = None,
     normalisation: Normalisation | None = None,
     flip: bool = True,
+    channels: int = COLOUR,
     names: ParquetNames = USUAL,
     on_file: OnFile = nobody_watches,
     say: Say = nobody_listens,
@@ -49,8 +50,8 @@ def load(
     """Both parts from a folder or URI; the test part is the first of `TEST_PARTS` there, unless `names` says another.
 
     Classes are called as the schema's metadata has them, or by number. Images of several sizes need an `image_size`: see
-    `decode_images`. A `normalisation` of None is measured on the training part. Raises DataError where a part is missing or
-    not whole, the parts' classes differ, or a file is corrupt. `say` gets what is not read.
+    `decode_images`, also for `channels`. A `normalisation` of None is measured on the training part. Raises DataError where a
+    part is missing or not whole, the parts' classes differ, or a file is corrupt. `say` gets what is not read.
     """
     folder = ParquetFolder.at(location)
     if not folder.is_there():
@@ -62,8 +63,10 @@ def load(
         kinds = "-*.parquet or ".join(test_parts[:3])
         raise DataError(f"dataset parquet: {folder} must hold {train_part}-*.parquet and {kinds}-*.parquet")
     folder.say_unread([*train_files, *test_files], say)
-    train, classes = read_split(train_files, resize_to=image_size, names=names, on_file=on_file, say=say)
-    test, test_classes = read_split(test_files, resize_to=image_size, names=names, on_file=on_file, say=say)
+    (train, classes), (test, test_classes) = (
+        read_split(files, resize_to=image_size, channels=channels, names=names, on_file=on_file, say=say)
+        for files in (train_files, test_files)
+    )
     if classes and test_classes:
         _check_same_names(classes, train_files[0], test_classes, test_files[0])
     classes = classes or test_classes
@@ -83,6 +86,7 @@ def read_split(
     *,
     exactly: int | None = None,
     resize_to: int | None = None,
+    channels: int = COLOUR,
     names: ParquetNames = USUAL,
     on_file: OnFile = nobody_watches,
     say: Say = nobody_listens,
@@ -118,7 +122,7 @@ def read_split(
         file, row = places[index]
         return f"{file}: row {row}"
 
-    images = decode_images(cells, name, exactly=exactly, resize_to=resize_to, on_file=on_file, say=say)
+    images = decode_images(cells, name, exactly=exactly, resize_to=resize_to, channels=channels, on_file=on_file, say=say)
     return Split(images, torch.tensor(labels, dtype=torch.int64)), classes
 
 

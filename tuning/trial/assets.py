@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from cpsc.data import Dataset, Normalisation, load_dataset
+from cpsc.data.decoding import GREY
 from cpsc.device import resolve_device
 from cpsc.errors import ConfigError
 from cpsc.frechet import load_inception
@@ -62,7 +63,9 @@ def prepare(
     storage = open_storage(study)
     device = resolve_device("auto" if study.resources.gpus else "cpu") if on_cluster else study_device(study)
     dataset = load_dataset(study.dataset, say=display.say) if study.dataset else None
-    teacher, norms = _obtain_surveyed(study.teacher, dataset, storage, device, display, force=force, before_making=before_making)
+    dataset, teacher, norms = _obtain_surveyed(
+        study.teacher, dataset, storage, device, display, force=force, before_making=before_making
+    )
     _check_with_teacher(study, teacher, display, force=force)
     check_students(study, teacher)
     inception = _inception_reference(study, dataset)
@@ -117,7 +120,7 @@ def obtain_teacher(
     One from a file is also refused where its network is not the one that its weights were trained in: see `network_check`.
     Where labelled images are at hand its accuracy is measured anew, not believed.
     """
-    return _obtain_surveyed(source, dataset, storage, device, display, force=force, before_making=lambda: None)[0]
+    return _obtain_surveyed(source, dataset, storage, device, display, force=force, before_making=lambda: None)[1]
 
 
 def _obtain_surveyed(
@@ -129,8 +132,8 @@ def _obtain_surveyed(
     *,
     force: bool,
     before_making: Callable[[], None],
-) -> tuple[Teacher, NormSurvey]:
-    """The same, and what it has of batch norms."""
+) -> tuple[Dataset | None, Teacher, NormSurvey]:
+    """The same, between `dataset` with as many channels as it takes and what it has of batch norms."""
     if source.path is not None:
         teacher, origin = _from_path(source.path, source.published, display)
         teacher, found = settle_network(teacher, source, origin, device, display, force=force)
@@ -139,6 +142,7 @@ def _obtain_surveyed(
         found = ""
     accuracy = teacher.test_accuracy
     if dataset is not None:
+        dataset = _with_its_channels(dataset, teacher, display)
         teacher.check_dataset(dataset)
         seen = replace(dataset, normalisation=teacher.normalisation)  # it may have been trained with others than the dataset's
         accuracy = measure(teacher.build(device), seen, device)
@@ -154,7 +158,15 @@ def _obtain_surveyed(
         check_above_chance(teacher, accuracy, len(dataset.test), origin)
     if source.min_accuracy > 0 and not force:
         _check_accuracy(accuracy, source.min_accuracy, origin)
-    return teacher, norms
+    return dataset, teacher, norms
+
+
+def _with_its_channels(dataset: Dataset, teacher: Teacher, display: Display) -> Dataset:
+    """Grey images that were read in colour, for a teacher that takes one channel."""
+    if teacher.channels != GREY or dataset.channels == GREY or not dataset.is_grey:
+        return dataset
+    display.say(f"dataset {dataset.name}: its images, which are grey, are taken with one channel, as the teacher takes them")
+    return dataset.in_one_channel()
 
 
 def _check_accuracy(accuracy: float | None, minimum: float, origin: str) -> None:

@@ -329,7 +329,7 @@ def test_a_dataset_of_other_classes_or_images_is_refused(teacher, shapes) -> Non
     with pytest.raises(ConfigError, match="has 4 classes of 1x16x16"):
         teacher.check_dataset(replace(shapes, train=large, test=large))
     coloured = Split(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.arange(4))
-    with pytest.raises(ConfigError, match="has 4 classes of 3x8x8"):
+    with pytest.raises(ConfigError, match=r"has 4 classes of 3x8x8: use .*, or read it with dataset.channels: 1"):
         teacher.check_dataset(replace(shapes, train=coloured, test=coloured))
 
 

@@ -274,16 +274,39 @@ def test_an_image_size_that_no_generator_makes_is_refused(image_size: int) -> No
     [
         ((0.5, 0.5, 0.5), None, "dataset.std is missing: mean and std go together"),
         (None, (0.5, 0.5, 0.5), "dataset.mean is missing: mean and std go together"),
-        ((0.5,), (0.5,), r"dataset.mean must be 3 numbers in \[0, 1\], one a channel, got \(0.5,\)"),
-        ((0.5, 0.5, 1.5), (0.5, 0.5, 0.5), "dataset.mean must be 3 numbers in"),
-        ((0.5, 0.5, 0.5), (0.5, 0.5, 0.0), "dataset.std must be 3 numbers > 0, one a channel"),
-        ((0.5, 0.5, 0.5), (0.5, 0.5, float("nan")), "dataset.std must be 3 numbers > 0"),
-        ((0.5, 0.5, 0.5), (0.5, 0.5, float("inf")), "dataset.std must be 3 numbers > 0"),
+        ((0.5, 0.5), (0.5, 0.5), r"dataset.mean must be 1 or 3 numbers in \[0, 1\], one a channel, got \(0.5, 0.5\)"),
+        ((0.5,), (0.5, 0.5, 0.5), r"dataset.std must be as many numbers as dataset.mean, 1, got \(0.5, 0.5, 0.5\)"),
+        ((0.5, 0.5, 1.5), (0.5, 0.5, 0.5), "dataset.mean must be 1 or 3 numbers in"),
+        ((0.5, 0.5, 0.5), (0.5, 0.5, 0.0), "dataset.std must be 1 or 3 numbers > 0, one a channel"),
+        ((0.5, 0.5, 0.5), (0.5, 0.5, float("nan")), "dataset.std must be 1 or 3 numbers > 0"),
+        ((0.5, 0.5, 0.5), (0.5, 0.5, float("inf")), "dataset.std must be 1 or 3 numbers > 0"),
     ],
 )
 def test_a_normalisation_has_a_mean_and_a_deviation_a_channel(mean, std, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         DatasetConfig(name="parquet", path="x", mean=mean, std=std)
+
+
+def test_constants_go_with_the_channels_that_images_are_read_with() -> None:
+    with pytest.raises(ConfigError, match=r"dataset.channels must be 1 or 3, got 2"):
+        DatasetConfig(name="parquet", path="x", channels=2)
+    with pytest.raises(ConfigError, match=r"dataset.mean must be 1 number in \[0, 1\], one a channel, got \(0.5, 0.5, 0.5\)"):
+        DatasetConfig(name="parquet", path="x", channels=1, mean=(0.5,) * 3, std=(0.5,) * 3)
+    with pytest.raises(ConfigError, match=r"dataset.mean must be 3 numbers in \[0, 1\], one a channel, got \(0.5,\)"):
+        DatasetConfig(name="cifar10", path="x", mean=(0.5,), std=(0.5,))
+    grey = DatasetConfig(name="parquet", path="x", mean=(0.1307,), std=(0.3081,))
+    assert [grey.read_channels, DatasetConfig(name="parquet", path="x").read_channels] == [1, 3]
+
+
+def test_grey_images_read_in_colour_lose_the_channels_that_repeat_the_first(shapes) -> None:
+    train, test = (Split(split.images.expand(-1, 3, -1, -1), split.labels) for split in (shapes.train, shapes.test))
+    coloured = replace(shapes, train=train, test=test, normalisation=Normalisation(mean=(0.2,) * 3, std=(0.3,) * 3))
+    assert coloured.is_grey
+    grey = coloured.in_one_channel()
+    assert (grey.digest, grey.normalisation) == (shapes.digest, Normalisation(mean=(0.2,), std=(0.3,)))
+    tinted = test.images.clone()
+    tinted[-1, 2, 0, 0] ^= 1
+    assert not replace(coloured, test=Split(tinted, test.labels)).is_grey
 
 
 def test_the_number_of_classes_is_known_of_named_datasets_only() -> None:

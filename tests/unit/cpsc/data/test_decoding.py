@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cpsc.data.decoding import decode_images
@@ -90,6 +91,30 @@ def test_a_palette_with_transparent_entries_keeps_its_colours_without_a_warning_
         images, said = decoded(content)
     assert np.array_equal(images[0], np.array(palette.convert("RGB")))
     assert said == ["image 0: is transparent in places, where the colours below are taken"]
+
+
+LUMA = np.array([0.299, 0.587, 0.114])
+"""Of red, green and blue: ITU-R BT.601."""
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "CMYK"])
+def test_of_coloured_images_one_channel_is_their_luma(mode: str) -> None:
+    image = Image.fromarray(PICTURE).convert(mode)
+    content = saved(image, "TIFF" if mode == "CMYK" else "PNG")
+    images = decode_images([content], str, channels=1)
+    assert images.shape == (1, 1, 8, 8)
+    assert np.abs(images[0, 0].numpy() - np.array(image.convert("RGB")) @ LUMA).max() < 1.0
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1", "P", "RGB"])
+@pytest.mark.parametrize("size", [None, 4])
+def test_a_grey_image_has_the_same_levels_in_one_channel_as_in_three(mode: str, size: int | None) -> None:
+    grey = PICTURE[:, :, 0] // 128 * 255 if mode == "1" else PICTURE[:, :, 0]
+    content = saved(Image.fromarray(grey).convert(mode))
+    one, three = (decode_images([content], str, channels=channels, resize_to=size) for channels in (1, 3))
+    assert torch.equal(one.expand_as(three), three)
+    if size is None:
+        assert np.array_equal(one[0, 0].numpy(), grey)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,15 @@ def test_a_class_may_be_missing_from_the_test_part_without_moving_labels(folder:
     assert torch.equal(dataset.test.images, torch.from_numpy(IMAGES[4:6]).permute(0, 3, 1, 2))
 
 
+def test_images_are_read_grey_where_the_config_says_so(folder: Path) -> None:
+    said: list[str] = []
+    dataset = load_dataset(DatasetConfig(name="image_folder", path=str(folder), channels=1), say=said.append)
+    assert (dataset.channels, len(dataset.normalisation.mean)) == (1, 1)
+    for image, coloured in zip(dataset.test.images, IMAGES[4:6], strict=True):
+        assert np.array_equal(image[0].numpy(), np.array(Image.fromarray(coloured).convert("L")))
+    assert not any("grey" in line for line in said)
+
+
 def test_what_is_no_image_or_hidden_is_left_out(folder: Path) -> None:
     whole = image_folder.load(folder).digest
     (folder / "train" / "ant" / "notes.txt").write_text("x")
