@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -12,6 +12,7 @@ from cpsc.data import cifar10, cifar100, digits, image_folder, parquet, tiny_ima
 from cpsc.data.dataset import Dataset, Normalisation, Split, augment
 from cpsc.data.decoding import COLOUR, MODES, OnFile, Say, nobody_listens, nobody_watches
 from cpsc.data.labels import say_absent
+from cpsc.digests import recipe_digest
 from cpsc.errors import ConfigError, DataError
 from cpsc.kinds import of_stated_kinds
 from cpsc.rules import FORBID_UNKNOWN, require
@@ -129,6 +130,13 @@ class DatasetConfig:
         return self.channels or (len(self.mean) if self.mean else COLOUR)
 
     @property
+    def treatment(self) -> str:
+        """Digest of what is said of normalisation and mirror images; empty where the dataset's own is taken."""
+        said: dict[str, Any] = asdict(self.normalisation) if self.normalisation else {}
+        said |= {"flip": False} if self.flip is False else {}
+        return recipe_digest(said) if said else ""
+
+    @property
     def num_classes(self) -> int | None:
         """Where it is known before the files are read."""
         return NUM_CLASSES.get(self.name)
@@ -181,7 +189,7 @@ def load_dataset(
         say(f"dataset {config.name}: both parts hold the same images, so what is tested is what was trained on")
     for part, split in (("train", dataset.train), ("test", dataset.test)):
         say_absent(f"dataset {config.name}: the {part} part", split.labels, dataset.class_names, say)
-    return dataset
+    return replace(dataset, treatment=config.treatment)
 
 
 def _folder(path: str) -> Path:

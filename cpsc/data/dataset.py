@@ -78,6 +78,8 @@ class Dataset:
     normalisation: Normalisation
     crop_padding: int
     flip: bool
+    treatment: str = ""
+    """Digest of what its user says of `normalisation` and `flip`, which decide a teacher's weights as the images do."""
 
     def __post_init__(self) -> None:
         if self.num_classes < MIN_CLASSES:

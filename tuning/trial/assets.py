@@ -230,7 +230,8 @@ def _from_recipe(
     recipe = source.recipe
     assert recipe is not None  # resolve_study has checked both
     assert dataset is not None
-    name = f"teachers/{dataset.name}-{recipe.arch}-{dataset.digest[:8]}-{recipe.digest}.pt"
+    parts = dataset.name, recipe.arch, dataset.digest[:8], dataset.treatment, recipe.digest
+    name = f"teachers/{'-'.join(filter(None, parts))}.pt"
     if not storage.exists(name):
         check_trainable(dataset)
         before_making()

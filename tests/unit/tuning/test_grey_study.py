@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 
@@ -17,13 +18,14 @@ from tests.unit.cpsc.foreign_files import as_safetensors, saved, under
 from tuning.display import Display
 from tuning.study import Study
 from tuning.study.config import resolve_study
-from tuning.trial.assets import prepare
+from tuning.trial.assets import obtain_teacher, open_storage, prepare
 from tuning.trial.files import SAMPLES_FILE
 from tuning.trial.local import run_trial
 
 pytestmark = pytest.mark.slow  # teachers are trained
 CLASSES = tuple("0123456789")
 RECIPE = {"arch": "lenet5", "epochs": 6, "batch_size": 40, "warmup_epochs": 0, "optimizer": "adamw", "lr": 0.003}
+CONSTANTS = {"mean": [0.1307], "std": [0.3081]}
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,20 @@ def test_coloured_images_for_a_grey_teacher_are_refused_with_the_way_out(trained
     grey = prepare(study_of({"path": str(tmp_path), "channels": 1}, teacher, tmp_path), telling()[0], force=True)
     assert grey.dataset is not None
     assert grey.dataset.channels == 1
+
+
+def test_a_teacher_is_trained_anew_where_its_images_are_treated_otherwise(mnist: Path, tmp_path: Path) -> None:
+    recipe = RECIPE | {"epochs": 1}
+    made = set()
+    for dataset in ({"channels": 3}, {"channels": 1}, {"channels": 1, "flip": True}, {**CONSTANTS}, {**CONSTANTS, "flip": True}):
+        study = study_of({"path": str(mnist), **dataset}, recipe, tmp_path)
+        for _ in range(2):
+            display = telling()[0]
+            teacher = obtain_teacher(study.teacher, loaded(study, display), open_storage(study), torch.device("cpu"), display)
+        assert teacher.channels == (3 if dataset.get("channels") == 3 else 1)
+        assert ("mean" in dataset) == (teacher.normalisation.mean == (0.1307,))
+        made.add(teacher.digest)
+    assert len(made) == len(list((tmp_path / "runs" / "teachers").iterdir())) == 5
 
 
 def test_who_trains_on_grey_images_in_colour_is_told_of_the_other_way(mnist: Path, tmp_path: Path) -> None:

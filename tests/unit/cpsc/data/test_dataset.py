@@ -298,6 +298,15 @@ def test_constants_go_with_the_channels_that_images_are_read_with() -> None:
     assert [grey.read_channels, DatasetConfig(name="parquet", path="x").read_channels] == [1, 3]
 
 
+def test_what_decides_a_teachers_weights_beside_the_images_has_a_digest_of_its_own() -> None:
+    plain = {"name": "image_folder", "path": "x"}
+    given = {"mean": (0.5,), "std": (0.5,)}
+    assert DatasetConfig(**plain).treatment == DatasetConfig(**plain, flip=True).treatment == ""
+    digests = [DatasetConfig(**plain, **said).treatment for said in (given, {"flip": False}, given | {"flip": False})]
+    assert len({*digests, ""}) == 4
+    assert DatasetConfig(**plain, mean=(0,), std=(1,)).treatment == DatasetConfig(**plain, mean=(0.0,), std=(1.0,)).treatment
+
+
 def test_grey_images_read_in_colour_lose_the_channels_that_repeat_the_first(shapes) -> None:
     train, test = (Split(split.images.expand(-1, 3, -1, -1), split.labels) for split in (shapes.train, shapes.test))
     coloured = replace(shapes, train=train, test=test, normalisation=Normalisation(mean=(0.2,) * 3, std=(0.3,) * 3))
