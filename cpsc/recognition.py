@@ -17,15 +17,15 @@ from cpsc.models.names import (
     POOLED_VGGS,
     PROJECTED_RESNETS,
     RESNETS,
-    SHUFFLENET_V2,
+    SHUFFLENETS,
     VGGS,
     check_arch,
     named_variant,
 )
 
 KINDS = (
-    "ResNets of CIFAR, ResNet-18/34/50, VGG with batch norm, wide ResNets, MobileNet-v2 and ShuffleNet-v2 x1, "
-    "each with a 3x3 stem, and LeNet-5"
+    "ResNets of CIFAR, ResNet-18/34/50, VGG with batch norm, wide ResNets, MobileNet-v2 and ShuffleNet-v2, "
+    "each with a 3x3 stem (or CRD's 1x1 of ShuffleNet-v2), and LeNet-5"
 )
 
 State = dict[str, Tensor]
@@ -34,6 +34,11 @@ LAYERS_OF_A_CONVOLUTION = 3
 _LENET_NAMES = {"1": "conv3.", "2": "fc1.", "3": "fc2."}
 MOST_OF_LENET = 20
 """Weights of a file in which `LENET` tells a LeNet: large networks have layers of that name in every block."""
+_SHUFFLE_ENDS = {"conv1.": "conv1.0.", "bn1.": "conv1.1.", "conv2.": "conv5.0.", "bn2.": "conv5.1.", "linear.": "fc."}
+_SHUFFLE_SPLIT = {"1": ("branch2", 0), "2": ("branch2", 3), "3": ("branch2", 5)}
+_SHUFFLE_DOWN = {"1": ("branch1", 0), "2": ("branch1", 2), "3": ("branch2", 0), "4": ("branch2", 3), "5": ("branch2", 5)}
+"""Where the convolutions that kuangliu and CRD number stand in a block; each has its batch norm behind it."""
+_SHUFFLE_LAYER = re.compile(r"layer([123])\.([0-9]+)\.(conv|bn)([1-5])\.")
 _FLAT = re.compile(r"features\.([0-9]+)\.weight")
 
 
@@ -55,7 +60,7 @@ class _Family(NamedTuple):
     stem: str
     classifiers: tuple[str, ...]
     """The matrix that has a row for each class, of which one network has the one, another another."""
-    stem_side: int = 3
+    stem_sides: tuple[int, ...] = (3,)
 
 
 def recognise(state: State, variant: str | None) -> Recognised:
@@ -68,7 +73,7 @@ def recognise(state: State, variant: str | None) -> Recognised:
         raise CheckpointError(f"no network that is known ({KINDS}), name your own by factory: found {some(state)}")
     state, arch = family.read(state)
     _, channels, height, width = _shape(state, family.stem, 4)
-    if (height, width) != (family.stem_side,) * 2:
+    if height != width or height not in family.stem_sides:
         raise CheckpointError(
             f"its stem {family.stem} is {height}x{width}, made for large images: known are {KINDS}; or name a factory"
         )
@@ -151,6 +156,30 @@ def _read_lenet(state: State) -> tuple[State, str]:
     return state, _look_up((*widths, _shape(state, "fc1.weight", 2)[0]), LENETS, "a LeNet of widths {}")
 
 
+def _read_shufflenet(state: State) -> tuple[State, str]:
+    """As torchvision and chenyaofo name it."""
+    widths = tuple(2 * _shape(state, f"stage{stage}.0.branch1.2.weight", 4)[0] for stage in (2, 3, 4))
+    features, stem_side = _shape(state, "conv5.0.weight", 4)[0], _shape(state, "conv1.0.weight", 4)[2]
+    what = "a ShuffleNet-v2 whose widths, features and stem's side are {}"
+    return state, _look_up((widths, features, stem_side), SHUFFLENETS, what)
+
+
+def _read_numbered_shufflenet(state: State) -> tuple[State, str]:
+    """As kuangliu and CRD name it, who number the convolutions of a block."""
+    return _read_shufflenet({_torchvisions_name(name): tensor for name, tensor in state.items()})
+
+
+def _torchvisions_name(name: str) -> str:
+    if found := _SHUFFLE_LAYER.match(name):
+        stage, block, kind, number = found.groups()
+        numbered = _SHUFFLE_DOWN if block == "0" else _SHUFFLE_SPLIT
+        if number in numbered:
+            branch, index = numbered[number]
+            return f"stage{int(stage) + 1}.{block}.{branch}.{index + (kind == 'bn')}.{name[found.end() :]}"
+    end = next((end for end in _SHUFFLE_ENDS if name.startswith(end)), "")
+    return _SHUFFLE_ENDS.get(end, "") + name[len(end) :]
+
+
 def _read_wide(state: State) -> tuple[State, str]:
     num_blocks = _count(state, "block1.layer.{}.conv1.weight")
     width = _shape(state, "block1.layer.0.conv1.weight", 4)[0]
@@ -165,14 +194,15 @@ def _read_wide(state: State) -> tuple[State, str]:
 
 
 FAMILIES = (
+    _Family("layer1.0.conv5.weight", _read_numbered_shufflenet, "conv1.0.weight", ("fc.weight",), stem_sides=(1, 3)),
     _Family("layer1.0.conv1.weight", _read_resnet, "conv1.weight", ("linear.weight",)),
     _Family("block0.0.weight", _read_vgg, "block0.0.weight", ("classifier.weight",)),
     _Family("features.1.running_var", _read_flat_vgg, "block0.0.weight", ("classifier.6.weight", "classifier.weight")),
     _Family("block1.layer.0.conv1.weight", _read_wide, "conv1.weight", ("fc.weight",)),
     _Family("features.18.0.weight", lambda state: (state, MOBILENET_V2), "features.0.0.weight", ("classifier.1.weight",)),
-    _Family("stage2.0.branch1.0.weight", lambda state: (state, SHUFFLENET_V2), "conv1.0.weight", ("fc.weight",)),
+    _Family("stage2.0.branch1.0.weight", _read_shufflenet, "conv1.0.weight", ("fc.weight",), stem_sides=(1, 3)),
 )
-LENET = _Family("fc1.weight", _read_lenet, "conv1.weight", ("fc2.weight",), stem_side=5)
+LENET = _Family("fc1.weight", _read_lenet, "conv1.weight", ("fc2.weight",), stem_sides=(5,))
 
 
 def anchors(state: Mapping[str, object]) -> tuple[str, ...]:

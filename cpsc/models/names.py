@@ -45,7 +45,15 @@ POOLED_VGGS = {
 512 wide (chenyaofo's) or 4096 (huyvnphan's)."""
 LENETS = {"lenet5": (6, 16, 120, 84), "lenet5_half": (3, 8, 60, 42)}
 """The second is DAFL's student."""
-MOBILENET_V2, SHUFFLENET_V2, VIT_TINY = "mobilenet_v2", "shufflenet_v2", "vit_tiny"
+SHUFFLENETS = {
+    "shufflenet_v2": ((116, 232, 464), 1024, 3),
+    "shufflenet_v2_1x1": ((116, 232, 464), 1024, 1),
+    "shufflenet_v2_x0_5": ((48, 96, 192), 1024, 3),
+    "shufflenet_v2_x1_5": ((176, 352, 704), 1024, 3),
+    "shufflenet_v2_x2_0": ((244, 488, 976), 2048, 3),
+}
+"""The widths of torchvision and of the CIFAR zoos made after it; the second is CRD's, whose stem sees single pixels."""
+MOBILENET_V2, VIT_TINY = "mobilenet_v2", "vit_tiny"
 NETWORKS: Mapping[str, tuple[type[nn.Module], tuple[Any, ...]]] = {
     **{name: (ResNet, (blocks,)) for name, blocks in RESNETS.items()},
     **{name: (BottleneckResNet, (blocks,)) for name, blocks in BOTTLENECK_RESNETS.items()},
@@ -54,7 +62,7 @@ NETWORKS: Mapping[str, tuple[type[nn.Module], tuple[Any, ...]]] = {
     **{name: (Vgg, (groups,)) for name, groups in VGGS.items()},
     **{name: (PooledVgg, described) for name, described in POOLED_VGGS.items()},
     MOBILENET_V2: (MobileNetV2, ()),
-    SHUFFLENET_V2: (ShuffleNetV2, ()),
+    **{name: (ShuffleNetV2, described) for name, described in SHUFFLENETS.items()},
     VIT_TINY: (VisionTransformer, ()),
     **{name: (LeNet, (widths,)) for name, widths in LENETS.items()},
 }

@@ -7,10 +7,10 @@ from torch.nn import functional as F
 from cpsc.models.output import Output
 
 STEM_WIDTH = 24
-STAGES = ((4, 116), (8, 232), (4, 464))
-"""Table 5 of the paper, x1: number of blocks, width."""
-FEATURE_DIM = 1024
+NUM_BLOCKS = (4, 8, 4)
+"""Of each stage, table 5 of the paper."""
 GROUPS = 2
+Widths = tuple[int, int, int]
 
 
 class ShuffleBlock(nn.Module):
@@ -35,23 +35,37 @@ class ShuffleBlock(nn.Module):
 
 
 class ShuffleNetV2(nn.Module):
-    """A stem of stride 1 without a pool (torchvision's has stride 2 and one), three stages, a 1x1 to 1024, a classifier. x1.0."""
+    """A stem of stride 1 without a pool (torchvision's has stride 2 and one), three stages, a 1x1 convolution, a classifier.
 
-    def __init__(self, *, num_classes: int, channels: int, stem_stride: int = 1, max_pool: bool = False) -> None:
+    `widths`: of the stages, `feature_dim`: of what is classified, table 5 of the paper; `stem_side`: of the stem's convolution,
+    3 there, 1 in CRD's (Tian et al. 2020, arXiv:1910.10699).
+    """
+
+    def __init__(
+        self,
+        widths: Widths,
+        feature_dim: int,
+        stem_side: int,
+        *,
+        num_classes: int,
+        channels: int,
+        stem_stride: int = 1,
+        max_pool: bool = False,
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Sequential(
-            nn.Conv2d(channels, STEM_WIDTH, 3, stride=stem_stride, padding=1, bias=False),
+            nn.Conv2d(channels, STEM_WIDTH, stem_side, stride=stem_stride, padding=stem_side // 2, bias=False),
             nn.BatchNorm2d(STEM_WIDTH),
             nn.ReLU(inplace=True),
         )
         self.has_max_pool = max_pool
-        (first, width2), (second, width3), (third, width4) = STAGES
+        (first, second, third), (width2, width3, width4) = NUM_BLOCKS, widths
         self.stage2 = _stage(STEM_WIDTH, width2, first)
         self.stage3 = _stage(width2, width3, second)
         self.stage4 = _stage(width3, width4, third)
-        self.conv5 = nn.Sequential(*_pointwise(width4, FEATURE_DIM))
-        self.fc = nn.Linear(FEATURE_DIM, num_classes)
-        self.feature_dim = FEATURE_DIM
+        self.conv5 = nn.Sequential(*_pointwise(width4, feature_dim))
+        self.fc = nn.Linear(feature_dim, num_classes)
+        self.feature_dim = feature_dim
 
     @property
     def stages(self) -> tuple[nn.Module, ...]:

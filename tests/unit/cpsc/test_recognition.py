@@ -70,6 +70,26 @@ def flat_zoo(arch: str, wrap: Callable[[State], object] = lambda state: state) -
     return Zoo(arch, lambda state: wrap(flat_names(state, CONVOLUTIONS[arch.partition("_")[0]])))
 
 
+NUMBERED_LAYERS = {  # of a block by kuangliu and CRD: convolutions, each with its batch norm; ours is torchvision's
+    True: ("branch1.0", "branch1.2", "branch2.0", "branch2.3", "branch2.5"),  # which halves the map
+    False: ("branch2.0", "branch2.3", "branch2.5"),
+}
+NUMBERED_ENDS = {"conv1.0": "conv1", "conv1.1": "bn1", "conv5.0": "conv2", "conv5.1": "bn2", "fc": "linear"}
+
+
+def numbered_shufflenet(state: State) -> State:
+    """All of a block's layers beside each other, in the order in which kuangliu's and CRD's program makes them."""
+    names = dict(NUMBERED_ENDS)
+    for stage, num_blocks in ((1, 4), (2, 8), (3, 4)):
+        for block in range(num_blocks):
+            for number, layer in enumerate(NUMBERED_LAYERS[block == 0], start=1):
+                branch, index = layer.split(".")
+                ours, theirs = f"stage{stage + 1}.{block}.{branch}", f"layer{stage}.{block}"
+                names |= {f"{ours}.{index}": f"{theirs}.conv{number}", f"{ours}.{int(index) + 1}": f"{theirs}.bn{number}"}
+    layers = [name.rpartition(".") for name in state]
+    return {f"{names[layer]}.{part}": state[f"{layer}.{part}"] for layer, _, part in layers}
+
+
 class Zoo(NamedTuple):
     arch: str
     write: Callable[[State], object]
@@ -90,6 +110,10 @@ ZOOS = {
     "chenyaofo's VGG of 16": flat_zoo("vgg16_bn"),
     "huyvnphan's VGG": flat_zoo("vgg11_bn_4096"),
     "torchvision's ShuffleNet": Zoo("shufflenet_v2", lambda state: {"state_dict": under("module.", state)}),
+    "CRD's ShuffleNet": Zoo("shufflenet_v2_1x1", lambda state: {"epoch": 240, "model": numbered_shufflenet(state)}),
+    "kuangliu's ShuffleNet": Zoo("shufflenet_v2", lambda state: {"net": under("module.", numbered_shufflenet(state))}),
+    "kuangliu's ShuffleNet of half the width": Zoo("shufflenet_v2_x0_5", numbered_shufflenet),
+    "chenyaofo's ShuffleNet of twice the width": Zoo("shufflenet_v2_x2_0", lambda state: state),
     "chenyaofo": Zoo("resnet56_b", torchvision_names),
 }
 
@@ -136,6 +160,13 @@ def test_a_vgg_whose_pools_lie_elsewhere_is_refused_by_its_groups(tmp_path: Path
     with pytest.raises(
         CheckpointError, match=r"a VGG whose groups and hidden layers have widths \(\(\(64,\), .*; or name a factory"
     ):
+        load_teacher(saved(state, tmp_path / "teacher.pth"), CONFIG)
+
+
+def test_a_shufflenet_of_unknown_widths_is_refused_by_them(tmp_path: Path) -> None:
+    state = numbered_shufflenet(trained("shufflenet_v2_x0_5").state_dict()) | {"layer2.0.conv2.weight": torch.zeros(40, 48, 1, 1)}
+    refusal = r"a ShuffleNet-v2 whose widths, features and stem's side are \(\(48, 80, 192\), 1024, 3\): .*; or name a factory"
+    with pytest.raises(CheckpointError, match=refusal):
         load_teacher(saved(state, tmp_path / "teacher.pth"), CONFIG)
 
 

@@ -12,6 +12,7 @@ from cpsc.torchvision_cure import import_torchvision
 from tests.unit.cpsc.models.published_keys import published_keys
 
 pytestmark = pytest.mark.slow  # every network of the registry computes
+SHUFFLENETS = ("shufflenet_v2", "shufflenet_v2_1x1", "shufflenet_v2_x0_5", "shufflenet_v2_x1_5", "shufflenet_v2_x2_0")
 COUNTS = {
     "resnet18": {10: 11_173_962, 100: 11_220_132, 200: 11_271_432},
     "resnet34": {10: 21_282_122, 100: 21_328_292, 200: 21_379_592},
@@ -25,6 +26,7 @@ COUNTS = {
     "resnet32x4": {10: 7_410_730, 100: 7_433_860, 200: 7_459_560},
     "vgg11": {10: 9_231_114, 100: 9_277_284, 200: 9_328_584},
     "vgg8": {10: 3_918_858, 100: 3_965_028, 200: 4_016_328},  # CRD: 3.97 M for 100 classes
+    "vgg13": {10: 9_416_010, 100: 9_462_180, 200: 9_513_480},  # 9,410,880 in torchvision's convolutions; CRD: 9.46 M
     "vgg16": {10: 14_728_266, 100: 14_774_436, 200: 14_825_736},
     "vgg19_pooled": {10: 20_040_522, 100: 20_086_692, 200: 20_137_992},
     "vgg16_bn": {10: 15_253_578, 100: 15_299_748, 200: 15_351_048},  # chenyaofo's pytorch-cifar-models: 15.25 M
@@ -35,6 +37,11 @@ COUNTS = {
     "wrn_40_2": {10: 2_243_546, 100: 2_255_156, 200: 2_268_056},
     "mobilenet_v2": {10: 2_236_682, 100: 2_351_972, 200: 2_480_072},
     "shufflenet_v2": {10: 1_263_854, 100: 1_356_104, 200: 1_458_604},  # torchvision's 2,278,604 but for the classes
+    "shufflenet_v2_1x1": {10: 1_263_278, 100: 1_355_528, 200: 1_458_028},  # CRD's: 576 less in the stem, 1.36 M
+    # torchvision's 1,366,792, 3,503,624 and 7,393,996 but for the classes; chenyaofo's: 0.35 M, 2.49 M, 5.37 M
+    "shufflenet_v2_x0_5": {10: 352_042, 100: 444_292, 200: 546_792},
+    "shufflenet_v2_x1_5": {10: 2_488_874, 100: 2_581_124, 200: 2_683_624},
+    "shufflenet_v2_x2_0": {10: 5_365_486, 100: 5_549_896, 200: 5_754_796},
 }
 MEGA_MACS = {  # convolutions and linear layers, ten classes, by image side
     "resnet18": {32: 555.4, 64: 2222},
@@ -56,6 +63,9 @@ MEGA_MACS = {  # convolutions and linear layers, ten classes, by image side
     "wrn_40_2": {32: 327.6, 64: 1310},
     "mobilenet_v2": {32: 24.46, 64: 97.81},
     "shufflenet_v2": {32: 45.00, 64: 179.9},  # chenyaofo's: 45.00
+    "shufflenet_v2_x0_5": {32: 10.90},  # and these
+    "shufflenet_v2_x1_5": {32: 94.26},
+    "shufflenet_v2_x2_0": {32: 187.81},
 }
 BATCH_NORMS = {
     "resnet18": 20,
@@ -69,6 +79,7 @@ BATCH_NORMS = {
     "resnet32x4": 34,
     "vgg11": 8,
     "vgg8": 5,
+    "vgg13": 10,
     "vgg16": 13,
     "vgg19_pooled": 16,
     "vgg16_bn": 13,
@@ -78,7 +89,7 @@ BATCH_NORMS = {
     "wrn_40_1": 37,
     "wrn_40_2": 37,
     "mobilenet_v2": 52,
-    "shufflenet_v2": 56,
+    **dict.fromkeys(SHUFFLENETS, 56),
 }
 TENSORS = {
     "resnet18": 122,
@@ -92,6 +103,7 @@ TENSORS = {
     "resnet32x4": 206,
     "vgg11": 58,
     "vgg8": 37,
+    "vgg13": 72,
     "vgg16": 93,
     "vgg19_pooled": 114,
     "vgg16_bn": 97,
@@ -101,7 +113,7 @@ TENSORS = {
     "wrn_40_1": 226,
     "wrn_40_2": 227,
     "mobilenet_v2": 314,
-    "shufflenet_v2": 338,
+    **dict.fromkeys(SHUFFLENETS, 338),
 }
 FEATURES = {
     "resnet18": 512,
@@ -115,6 +127,7 @@ FEATURES = {
     "resnet32x4": 256,
     "vgg11": 512,
     "vgg8": 512,
+    "vgg13": 512,
     "vgg16": 512,
     "vgg19_pooled": 512,
     "vgg16_bn": 512,
@@ -124,7 +137,8 @@ FEATURES = {
     "wrn_40_1": 64,
     "wrn_40_2": 128,
     "mobilenet_v2": 1280,
-    "shufflenet_v2": 1024,
+    **dict.fromkeys(SHUFFLENETS, 1024),
+    "shufflenet_v2_x2_0": 2048,
 }
 
 STAGES = {
@@ -132,7 +146,7 @@ STAGES = {
     "resnet34": ["layer1", "layer2", "layer3", "layer4"],
     "resnet50": ["layer1", "layer2", "layer3", "layer4"],
     **{arch: ["layer1", "layer2", "layer3"] for arch in ("resnet20", "resnet56", "resnet110", "resnet8x4", "resnet32x4")},
-    **{f"vgg{depth}": ["block0", "block1", "block2", "block3", "block4"] for depth in (8, 11, 16, 19)},
+    **{f"vgg{depth}": ["block0", "block1", "block2", "block3", "block4"] for depth in (8, 11, 13, 16, 19)},
     "wrn": ["block1", "block2", "block3"],
     "mobilenet": [],
     "shufflenet": ["stage2", "stage3", "stage4"],

@@ -11,15 +11,25 @@ from cpsc.torchvision_cure import import_torchvision
 pytestmark = pytest.mark.slow
 
 
-def test_it_computes_what_torchvisions_does_with_a_stem_of_stride_1_and_no_pool() -> None:
+@pytest.mark.parametrize(
+    ("arch", "size"),
+    [
+        ("shufflenet_v2", "x1_0"),
+        ("shufflenet_v2_1x1", "x1_0"),
+        ("shufflenet_v2_x0_5", "x0_5"),
+        ("shufflenet_v2_x1_5", "x1_5"),
+        ("shufflenet_v2_x2_0", "x2_0"),
+    ],
+)
+def test_it_computes_what_torchvisions_does_with_a_stem_of_stride_1_and_no_pool(arch: str, size: str) -> None:
     import_torchvision()
-    from torchvision.models import shufflenet_v2_x1_0
+    from torchvision import models
 
     torch.manual_seed(0)
-    network = build_model("shufflenet_v2", num_classes=7, channels=3)
+    network = build_model(arch, num_classes=7, channels=3)
     network(torch.randn(8, 3, 16, 16))
-    theirs = shufflenet_v2_x1_0(num_classes=7)
-    theirs.conv1[0].stride = (1, 1)
+    theirs = getattr(models, f"shufflenet_v2_{size}")(num_classes=7)
+    theirs.conv1[0] = nn.Conv2d(3, 24, 1, bias=False) if arch == "shufflenet_v2_1x1" else nn.Conv2d(3, 24, 3, padding=1, bias=False)
     theirs.maxpool = nn.Identity()
     theirs.load_state_dict(network.state_dict())
     x = torch.randn(2, 3, 32, 32)
