@@ -1,7 +1,8 @@
 """How fast a training iteration is: against the paper's Algorithm 1 written plainly, and against the processor's own peak.
 
 ``python -m tests.benchmarks.step`` runs all variants in turn, round after round in one process, so that what else the machine
-does meets them alike, and prints a table in the form of the README's: medians, with quartiles, of the rounds.
+does meets them alike, and prints a table in the form of the README's: medians, with quartiles, of the rounds. With ``--profile``
+it says instead where an iteration in bf16 spends its time, and how near to the processor's peak its convolutions run.
 """
 
 import argparse
@@ -157,6 +158,39 @@ def measure(pair: Pair, *, rounds: int, batch_size: int, device: torch.device, n
     return "\n".join(rows)
 
 
+KINDS = {
+    "convolutions": ("mkldnn_convolution", "convolution"),
+    "batch norms": ("batch_norm", "var_mean"),
+    "activations": ("leaky_relu", "relu", "threshold", "tanh", "sigmoid"),
+    "sums": ("aten::add", "aten::add_"),
+    "resizing": ("upsample",),
+    "copies": ("copy_", "aten::cat", "aten::fill_", "aten::zero_"),
+    "matrix products": ("mm", "linear"),
+    "optimizers": ("_foreach", "_fused"),
+}
+"""Of operators, by a part of their names; the first that fits counts."""
+
+
+def profiled(pair: Pair, *, rounds: int, batch_size: int, device: torch.device) -> str:
+    """A table: shares of the time of an iteration in bf16, by kind of operator; and what its convolutions reach of the peak."""
+    config = config_of(pair, batch_size)
+    run = variants_of(pair, batch_size, device, ["bf16"])["bf16"]
+    seconds(run, device)
+    with torch.profiler.profile() as profile:
+        for _ in range(rounds):
+            run()
+    spent: dict[str, float] = {}
+    for event in profile.key_averages():
+        if event.key.startswith(("aten::", "mkldnn::", "torch_")):
+            kind = next((kind for kind, parts in KINDS.items() if any(part in event.key for part in parts)), "all else")
+            spent[kind] = spent.get(kind, 0.0) + event.self_cpu_time_total / 1e6 / rounds
+    total = sum(spent.values())
+    reached = batch_size * needed_macs(pair, config) / spent["convolutions"] / matmul_peak(torch.bfloat16, device)
+    rows = [f"| {kind} | {taken / total:.1%} |" for kind, taken in sorted(spent.items(), key=lambda item: -item[1])]
+    head = f"| {pair.teacher} → {pair.student}, batch {batch_size} | share of an iteration |\n|---|---|"
+    return "\n".join([head, *rows, f"\nIts convolutions reach {reached:.0%} of the matmul peak.\n"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", nargs="+", choices=list(PAIRS), default=list(PAIRS))
@@ -165,11 +199,16 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, help="instead of each pair's own")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--variants", nargs="*", default=[], help="only these, beside the plain loop")
+    parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     print(f"{processor(device)}, {args.threads} threads, {versions}, n = {args.rounds}")
+    if args.profile:
+        for pair in map(PAIRS.__getitem__, args.pairs):
+            print(profiled(pair, rounds=args.rounds, batch_size=args.batch_size or pair.batch_size, device=device), flush=True)
+        return
     print("| pair | loop | images/s | times the plain loop (quartiles) | of the matmul peak |")
     print("|---|---|---|---|---|")
     for pair in map(PAIRS.__getitem__, args.pairs):
