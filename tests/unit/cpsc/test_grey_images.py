@@ -11,12 +11,15 @@ from cpsc.config import GeneratorConfig
 from cpsc.distiller import Distiller
 from cpsc.errors import CheckpointError, ConfigError
 from cpsc.generator import FAMILIES, build_generator
-from cpsc.models import build_model
+from cpsc.methods import METHODS
+from cpsc.models import build_model, check_image_size, shapes_alone
+from cpsc.models.names import NETWORKS
 from cpsc.probe import ProbeSet
 from cpsc.published import NORMALISATIONS, PublishedConfig, load_teacher
 from cpsc.teacher import Teacher
-from tests.support.configs import config_of
+from tests.support.configs import config_of, laid
 from tests.unit.cpsc.foreign_files import saved
+from tests.unit.cpsc.test_method_contract import SMALL_PARTS
 
 SIZE = 28
 MNIST = PublishedConfig(normalisation="mnist", image_size=SIZE)
@@ -69,6 +72,33 @@ def test_a_student_is_distilled_from_a_teacher_of_grey_images(
     assert 0.0 <= metrics["probe_agreement"] <= 1.0
     assert any(not torch.equal(tensor, before[name]) for name, tensor in distiller.student.state_dict().items())
     assert distiller.draw_images(4, part=0, num_parts=1).shape == (4, 1, SIZE, SIZE)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_makes_grey_images_of_28_pixels(method: str, teacher_of: Callable[[str], Teacher]) -> None:
+    own = laid({**SMALL, "method": method, "student": {"arch": "wrn_10_1", "warmup_epochs": 0}}, SMALL_PARTS.get(method, {}))
+    steps = {"generator_steps": 2, "student_steps": 2, "generator_warmup_epochs": 0}
+    distiller = Distiller(config_of(laid(own, {"schedule": steps})), teacher_of("wrn_10_1"))
+    assert all(map(math.isfinite, distiller.run_epoch().values()))
+    images = distiller.draw_images(4, part=0, num_parts=1)
+    assert (images.shape, images.dtype) == ((4, 1, SIZE, SIZE), torch.uint8)
+
+
+@pytest.mark.parametrize("initial", ["selected", "auto"])
+def test_half_a_lenet_begins_with_weights_of_the_whole(initial: str, teacher_of: Callable[[str], Teacher]) -> None:
+    teacher = teacher_of("lenet5")
+    settings = {**SMALL, "method": "dafl", "student": {"arch": "lenet5_half", "warmup_epochs": 0, "initial": initial}}
+    weight = Distiller(config_of(settings), teacher).student.conv1.weight
+    chosen = [any(torch.equal(row, whole) for whole in teacher.state["conv1.weight"]) for row in weight]
+    assert chosen == [True] * 3
+
+
+@pytest.mark.parametrize("arch", [*NETWORKS, "wrn_16_2", "wrn_10_1_gn"])
+def test_every_network_takes_one_channel_of_28_pixels(arch: str) -> None:
+    with shapes_alone():
+        network = build_model(arch, num_classes=10, channels=1)
+    check_image_size(arch, SIZE)
+    assert network(torch.empty(2, 1, SIZE, SIZE, device="meta")).logits.shape == (2, 10)
 
 
 @pytest.mark.parametrize("family", ["conditional", *(name for name in FAMILIES if name != "pre_decoder")])

@@ -13,7 +13,10 @@ from safetensors.torch import load_file
 from cpsc.data.dataset import Normalisation
 from cpsc.errors import CheckpointError, ConfigError
 from cpsc.models import build_model
+from cpsc.probe import ProbeSet
+from cpsc.published import NORMALISATIONS
 from cpsc.rng import seeded_init
+from cpsc.teacher import Teacher
 from tests.support.bare import FOREIGN, run_bare
 from tests.support.records import recorded_trial
 from tuning.display import Display
@@ -30,16 +33,17 @@ ARCHS = (
 )
 
 
-def student(arch: str = "wrn_10_1") -> dict[str, torch.Tensor]:
+def student(arch: str = "wrn_10_1", *, channels: int = 2, size: int = 8) -> dict[str, torch.Tensor]:
     """Weights, running statistics other than at the start."""
     with seeded_init(1, "student"):
-        network = build_model(arch, num_classes=3, channels=2)
-        network(torch.randn(16, 2, 8, 8))
+        network = build_model(arch, num_classes=3, channels=channels)
+        network(torch.randn(16, channels, size, size))
     return dict(network.state_dict())
 
 
 def export(assets: Assets, output: Path, *, arch: str = "wrn_10_1", formats: list[str] | None = None, **changes: Any) -> list[str]:
-    return StudentExport(recorded_trial(**changes), arch, student(arch), assets, output, Display(quiet=True)).write(formats)
+    state = student(arch, channels=assets.teacher.channels, size=assets.teacher.image_size)
+    return StudentExport(recorded_trial(**changes), arch, state, assets, output, Display(quiet=True)).write(formats)
 
 
 def has_onnx() -> bool:
@@ -69,6 +73,35 @@ def test_every_network_is_exported_to_onnx(arch: str, assets: Assets, tmp_path: 
     (line, _) = export(assets, tmp_path, arch=arch, formats=[ONNX])
     assert re.fullmatch(r"student\.onnx: logits within \S+ of .*, same class on 20 probe images", line)
     assert {file.name for file in tmp_path.iterdir()} == {"student.onnx", "student.json", "README.md"}
+
+
+def grey(size: int) -> Assets:
+    """One channel, and three classes; of images that a LeNet takes."""
+    with seeded_init(0, "teacher"):
+        state = build_model("lenet5", num_classes=3, channels=1).state_dict()
+    teacher = Teacher(
+        arch="lenet5",
+        class_names=("0", "1", "2"),
+        channels=1,
+        image_size=size,
+        normalisation=NORMALISATIONS["mnist"],
+        dataset="none",
+        test_accuracy=None,
+        state=state,
+    )
+    images = torch.randint(0, 256, (20, 1, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    probe = ProbeSet(images=images, labels=torch.arange(20) % 3, teacher_digest=teacher.digest, teacher_accuracy=1.0)
+    return Assets(teacher, probe, None)
+
+
+@pytest.mark.parametrize(("arch", "size"), [("lenet5", 28), ("lenet5_half-smooth", 32)])
+def test_a_lenet_of_grey_images_is_exported_in_every_form(arch: str, size: int, tmp_path: Path) -> None:
+    formats = [WEIGHTS, PROGRAM, SAFETENSORS, *([ONNX] if has_onnx() else [])]
+    lines = export(grey(size), tmp_path, arch=arch, formats=formats)
+    assert [line.partition(":")[0] for line in lines[: len(formats)]] == [FORMATS[name].file for name in formats]
+    assert json.loads((tmp_path / "student.json").read_text())["input"]["pixels"] == f"float32 [N, 1, {size}, {size}] in [0, 1]"
+    snippets = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(), flags=re.DOTALL)
+    assert all(f"rand(4, 1, {size}, {size})" in snippet for snippet in snippets)
 
 
 def test_every_snippet_of_the_folders_readme_runs_without_this_package(assets: Assets, tmp_path: Path) -> None:
