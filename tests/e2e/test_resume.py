@@ -90,7 +90,7 @@ def test_a_killed_study_is_resumed_and_extended_without_loss(killed: Path) -> No
 
 def test_sigterm_and_ctrl_c_end_in_order_and_can_be_resumed(killed: Path) -> None:
     teacher = next((killed / "runs" / "teachers").glob("*.pt"))
-    changes = {"name": "second", "search": {"num_trials": 3, "startup_trials": 3}}
+    changes = {"name": "second", "search": {"num_trials": 2, "startup_trials": 2}}
     study = write_study(killed / "second.yaml", slow_study(killed, teacher=teacher) | changes)
     driver = start("sweep", study, cwd=killed)
     folder = killed / "runs" / "second"
