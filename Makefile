@@ -32,6 +32,7 @@ bench: .venv/installed-dev ## what the README says about speed, about an hour; r
 	$(BIN)/python -m tests.benchmarks.turnround
 	$(BIN)/python -m tests.benchmarks.search_speed
 	$(BIN)/python -m tests.benchmarks.driver
+	$(BIN)/python -m tests.benchmarks.stock_ray
 	$(BIN)/python -m tests.benchmarks.report
 
 lint: .venv/installed-dev
