@@ -102,14 +102,6 @@ class StudentConfig:
     decay: float = 0.1
     clip_norm: float | None = None
     """Largest norm of the gradient."""
-    self_paced: bool = False
-    """Images that the student is still far from count less: its losses, where they have a value an image, are multiplied by weights
-    that fall with the image's KL (CuDFKD, Li et al. 2023, arXiv:2208.13648, see `cpsc.losses.self_paced`). Their mean is taken, as
-    of all terms here; the sum of the published code is `weights` times the batch."""
-    pace: float = 2.35
-    """Lambda at the first of its steps, in nats of KL: where an image has about half its weight. Published for CIFAR-10."""
-    pace_growth: float = 1e-4
-    """What lambda gains with each of its steps, of which the published runs have 100,000."""
     train_mode_in_generator_phase: bool = True
     """Batch statistics, and updates of the running ones, also while the generator trains (as published)."""
 
@@ -124,8 +116,6 @@ class StudentConfig:
         require(0 < self.decay <= 1, "student.decay", self.decay, "in (0, 1]")
         if self.clip_norm is not None:
             positive("student.clip_norm", self.clip_norm)
-        non_negative("student.pace", self.pace)
-        non_negative("student.pace_growth", self.pace_growth)
         non_negative("student.hints", self.hints)
         is_made = self.initial == "reconstructed"
         require(is_made or not self.hints, "student.hints", self.hints, "0 unless student.initial is reconstructed")

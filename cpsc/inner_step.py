@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 def weights_after_step(network: nn.Module, loss: Tensor, *, lr: float, first_order: bool) -> dict[str, Tensor]:
-    """theta' = theta - lr dL/dtheta of the parameters of `network`, by name, for `loss` L []; what L does not hang on stays.
+    """theta' = theta - lr dL/dtheta of the parameters of `network`, by name, for `loss` L []; what L does not depend on stays.
 
     They depend on theta, also through the gradient, unless `first_order` takes that for a constant (Finn et al. 2017,
     arXiv:1703.03400, sec. 2.2 and 5.2). The graph of `loss` can be run through once more.

@@ -72,7 +72,6 @@ class Phases:
         rates = self.learning_rates(epoch)
         self._student_optimizer.param_groups[0]["lr"] = rates["student_lr"]
         self._synthesis.begin_epoch(epoch, lr=rates["generator_lr"])
-        self._student_loss.begin_epoch(epoch)
         return self._turns(epoch)
 
     def end_epoch(self, epoch: int) -> None:

@@ -1,4 +1,4 @@
-"""Learning rates, and what else changes with them, as pure functions of the epoch (from 1) or the step: nothing to save or step."""
+"""Learning rates, and what else changes with them, as pure functions of the epoch (counted from 1): nothing to save or step."""
 
 import math
 
@@ -33,11 +33,6 @@ def importance_exponent(config: InversionConfig, *, epoch: int, epochs: int) -> 
     """From `importance_exponent` in the first epoch in a straight line to 1 in the last. Schaul et al. 2016, sec. 3.4, beta."""
     first = config.importance_exponent
     return first + (1.0 - first) * (epoch - 1) / max(1, epochs - 1)
-
-
-def student_pace(config: StudentConfig, *, step: int) -> float:
-    """CuDFKD's lambda at the student's `step` of the run, from 0: `pace`, and `pace_growth` more at each."""
-    return config.pace + config.pace_growth * step
 
 
 def annealed(lr: float, step: int, steps: int) -> float:

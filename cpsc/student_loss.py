@@ -1,4 +1,4 @@
-"""What a student step minimises: its method's terms on new and on remembered images, hints, self-paced weights, retention."""
+"""What a student step minimises: its method's terms on new and on remembered images, hints, retention."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -8,19 +8,16 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cpsc.config import DistillConfig
-from cpsc.errors import ConfigError
 from cpsc.execution import Weights
 from cpsc.first_weights import FirstWeights
 from cpsc.inner_step import buffers_aside, weights_after_step
 from cpsc.loop import weighted_sum
 from cpsc.losses.distillation import distillation_kl
 from cpsc.losses.hints import hint_distance
-from cpsc.losses.self_paced import self_paced_weights
 from cpsc.methods import AbstractMethod, BatchOutputs, Terms
 from cpsc.models import Output
 from cpsc.observation import BatchViews
 from cpsc.replay import Recalled
-from cpsc.schedule import student_pace
 from cpsc.synthesis.base import AbstractSynthesis
 
 
@@ -46,7 +43,6 @@ class StudentLoss:
     ) -> None:
         self._config, self._student, self._method, self._synthesis = config, student, method, synthesis
         self._views, self._first_weights, self._autocast = views, first_weights, autocast
-        self._num_steps = 0
 
     @property
     def weights(self) -> dict[str, float]:
@@ -58,12 +54,6 @@ class StudentLoss:
         """Those of a step on remembered images alone: without hints where the teacher's answers were kept, for it is not asked."""
         return dict(self._method.student_weights) if self._config.replay.answers == "kept" else self._told_weights
 
-    def begin_epoch(self, epoch: int) -> None:
-        """`epoch`, from 1, begins: how many steps lie before it follows from the settings."""
-        schedule, rehearsals = self._config.schedule, self._config.replay.rehearsals
-        per_epoch = schedule.iterations * schedule.student_steps * (1 + rehearsals)
-        self._num_steps = max(0, epoch - 1 - schedule.generator_warmup_epochs) * per_epoch
-
     def on_new(self, images: Tensor, labels: Tensor | None, recalled: Recalled | None) -> tuple[Terms, Output]:
         """The terms of a step on `images` [B, K, H, W] and what is recalled; and the teacher's answers to `images`."""
         if self._config.replay.retention == "joint":
@@ -71,14 +61,11 @@ class StudentLoss:
             terms = self._new_terms(view)
         else:
             view, terms = self._retaining(images, labels, recalled)
-        self._num_steps += 1
         return terms, view.teacher.first(len(images))
 
     def on_remembered(self, recalled: Recalled) -> Terms:
         """The terms of a rehearsal."""
-        terms = self._terms(self._remembered_view(recalled))
-        self._num_steps += 1
-        return terms
+        return self._terms(self._remembered_view(recalled))
 
     # Learning to retain while acquiring
 
@@ -127,17 +114,7 @@ class StudentLoss:
         terms = self._method.student_terms(view)
         if view.hints[0]:
             terms |= {"hints": hint_distance(*view.hints)}
-        return self._paced(terms, view) if self._config.student.self_paced else terms
-
-    def _paced(self, terms: Terms, view: BatchOutputs) -> Terms:
-        """Every term that has a value an image times the images' weights; one of the batch as a whole stays as it is."""
-        if not any(term.dim() for term in terms.values()):
-            named = ", ".join(f"weights.{name}" for name in terms)
-            raise ConfigError(
-                f"student.self_paced: {named} has one value a batch and none an image to be weighted, set it to false"
-            )
-        paces = self_paced_weights(self._gaps(view), pace=student_pace(self._config.student, step=self._num_steps))
-        return {name: term * paces[: len(term)] if term.dim() else term for name, term in terms.items()}
+        return terms
 
     def _new_terms(self, view: BatchOutputs) -> Terms:
         """Each image as its source says that it counts, what is of the whole batch as it is; the source is told of the gaps.

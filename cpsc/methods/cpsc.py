@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cpsc.config import DistillConfig
-from cpsc.errors import ConfigError
 from cpsc.kinds import of_stated_kinds
 from cpsc.losses.contrast import teacher_anchored_contrast, two_view_contrast
 from cpsc.losses.distillation import distillation_kl, log_l2_distance, log_mse, mse
@@ -109,15 +108,6 @@ class Cpsc(AbstractMethod):
         self._label_loss = LABEL_LOSSES[self.switches.label_input]
         self._contrast = CONTRASTS[self.switches.contrast]
         self.adapter = _build_adapter(feature_dim(student), feature_dim(teacher)) if "contrast" in self.generator_weights else None
-
-    @classmethod
-    def check(cls, config: DistillConfig) -> None:
-        form = config.section(CpscConfig).l2
-        if config.student.self_paced and not (config.weights.kl or config.weights.label or form == "mse"):
-            raise ConfigError(
-                f"student.self_paced must be False where the student learns by weights.l2 alone and cpsc.l2 is {form}, "
-                "which has one value a batch and none an image, got True"
-            )
 
     @property
     def needs_student(self) -> bool:

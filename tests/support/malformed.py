@@ -232,7 +232,6 @@ CHANGES: dict[str, tuple[Change, str]] = {
         "config.replay.kind must be images or vae with replay.retention meta: there is nothing to retain, got 'none'",
     ),
     "unknown setting of a memory": (_put("config/replay", {"retension": "meta"}), "unknown key, did you mean retention?"),
-    "unknown setting of a student": (_put("config/student/self_pased", True), "unknown key, did you mean self_paced?"),
     "rate that is no number": (_put("config/student/lr", NAN), "config.student.lr must be > 0, got nan"),
     "rate without end": (_put("config/generator/lr", INFINITY), "config.generator.lr must be > 0, got inf"),
     "negative weight": (_put("config/weights", {"kl": -1}), "config.weights.kl must be >= 0, got -1"),

@@ -1,4 +1,4 @@
-"""What a student step minimises: remembered images retained by a meta objective, and self-paced weights."""
+"""What a student step minimises: remembered images retained by a meta objective."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from cpsc import checkpoint, student_loss
+from cpsc import checkpoint
 from cpsc.config import DistillConfig
 from cpsc.device import autocast
 from cpsc.distiller import Distiller
@@ -19,14 +19,12 @@ from cpsc.execution import PLAIN
 from cpsc.first_weights import FirstWeights
 from cpsc.inner_step import buffers_aside
 from cpsc.loop import trainable, weighted_sum
-from cpsc.losses.distillation import distillation_kl
 from cpsc.methods import METHODS, method_class
 from cpsc.models import Output, build_model
 from cpsc.observation import BatchViews
 from cpsc.replay import Recalled
 from cpsc.student_loss import StudentLoss
 from cpsc.teacher import Teacher
-from tests.support.configs import config_of
 from tests.unit.cpsc.test_distiller import differences, without_timings
 from tests.unit.cpsc.test_method_contract import small
 
@@ -166,74 +164,11 @@ def test_the_clip_norm_holds_for_the_whole_gradient(teacher) -> None:
     assert norm == pytest.approx(0.01, rel=1e-3)
 
 
-# Self-paced weights
+# Resumed
 
-
-def test_losses_of_an_image_are_weighted_by_its_kl_and_those_of_the_batch_are_not(teacher) -> None:
-    plain, paced = (
-        Step(teacher, "cpsc", **{"student.self_paced": on, "student.pace": 0.5, "distillation_temperature": 2.0})
-        for on in (False, True)
-    )
-    for step in (plain, paced):
-        step.teacher.fc.weight.data *= 20  # as sure of itself as a trained one
-    (expected, _), (terms, _) = (step.loss.on_new(step.new, step.labels, None) for step in (plain, paced))
-    losses = distillation_kl(plain.student(plain.new).logits, plain.teacher(plain.new).logits, temperature=2.0)
-    weights = torch.tensor([(1 + math.exp(-0.5)) / (1 + math.exp(loss - 0.5)) for loss in losses.tolist()]).double()
-    assert weights.max() > 1.5 * weights.min()
-    torch.testing.assert_close(terms["kl"], losses * weights, rtol=1e-6, atol=0)
-    torch.testing.assert_close(terms["label"], expected["label"] * weights, rtol=1e-6, atol=0)
-    assert torch.equal(terms["l2"], expected["l2"])
-
-
-def test_the_weights_are_constants_to_the_gradient(teacher) -> None:
-    step = Step(teacher, "dfq", **{"student.self_paced": True, "student.pace": 0.5})
-    own = {name: weight.detach().clone().requires_grad_() for name, weight in step.student.named_parameters()}
-    wanted = step.teacher(step.new).logits
-
-    def kl(weights: dict[str, Tensor]) -> Tensor:
-        student = functional_call(step.student, weights | buffers_aside(step.student), (step.new,)).logits
-        return distillation_kl(student, wanted, temperature=1.0)
-
-    weights = [(1 + math.exp(-0.5)) / (1 + math.exp(loss - 0.5)) for loss in kl(own).tolist()]
-    (kl(own) * torch.tensor(weights).double()).mean().backward()
-    for name, gradient in step.gradients(None).items():
-        torch.testing.assert_close(gradient, own[name].grad, rtol=1e-5, atol=1e-9)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_can_be_self_paced(method: str, teacher) -> None:
-    name = next(iter(METHODS[method].PRESETS))
-    students = []
-    for on in (False, True):
-        run = Distiller(small(method, name, **{"student.self_paced": on, "student.pace": 0.1}), teacher)
-        for _ in range(2):
-            metrics = run.train_epoch()
-        assert all(math.isfinite(value) for value in metrics.values())
-        students.append(run.student.conv1.weight)
-    assert not torch.equal(*students)
-
-
-def test_lambda_counts_all_student_steps_also_of_a_run_that_goes_on(teacher, monkeypatch: pytest.MonkeyPatch) -> None:
-    rehearsing = IMAGES | {"replay.rehearsals": 2, "student.self_paced": True}
-    config = small("dfq", "original", **rehearsing, **{"schedule.generator_warmup_epochs": 1})
-    seen: list[int] = []
-    pace = student_loss.student_pace
-    monkeypatch.setattr(student_loss, "student_pace", lambda settings, *, step: seen.append(step) or pace(settings, step=step))
-    first, second = Distiller(config, teacher), Distiller(config, teacher)
-    for _ in range(3):
-        first.train_epoch()
-    second.continue_after(3, first.parts_state())
-    second.train_epoch()
-    per_epoch = 2 * 3 * (1 + 2)
-    assert seen == list(range(3 * per_epoch))
-
-
-# Both
-
-PACED: dict[str, Any] = {"student.self_paced": True, "student.pace": 1.0, "student.pace_growth": 0.05}
 RESUMED: list[tuple[str, str, str, dict[str, Any]]] = [
-    ("cpsc", "paper", "wrn_10_1", RETAINED | PACED | {"replay.rehearsals": 1, "replay.answers": "kept"}),
-    ("pre_dfkd", "original", "wrn_10_1", {"replay.retention": "meta", "replay.inner_lr": 0.1} | PACED),
+    ("cpsc", "paper", "wrn_10_1", RETAINED | {"replay.rehearsals": 1, "replay.answers": "kept"}),
+    ("pre_dfkd", "original", "wrn_10_1", {"replay.retention": "meta", "replay.inner_lr": 0.1}),
     ("dfad", "original", "wrn_10_1", RETAINED | {"replay.retention": "first_order"}),
     ("zskt", "original", "wrn_10_1", RETAINED | {"replay.acquisition": "all", "student.milestones": []}),
     (
@@ -241,11 +176,9 @@ RESUMED: list[tuple[str, str, str, dict[str, Any]]] = [
         "original",
         "wrn_10_2",
         RETAINED
-        | PACED
         | {"student.initial": "reconstructed", "student.hints": 2.0, "student.lr": 0.01, "mixing.blended": 0.5}
         | {"replay.inner_lr": 0.001},
     ),
-    ("nayer", "original", "wrn_10_1", PACED),
 ]
 
 
@@ -294,21 +227,8 @@ def test_two_epochs_and_two_more_after_a_file_equal_four_bit_for_bit(
         ),
         ({"replay": {"inner_lr": 0.0}}, "replay.inner_lr must be > 0, got 0.0"),
         ({"replay": {"retention": "mata"}}, "replay.retention must be one of joint, meta, first_order, got 'mata'"),
-        ({"student": {"pace": -0.5}}, "student.pace must be >= 0, got -0.5"),
-        ({"student": {"pace_growth": math.inf}}, "student.pace_growth must be >= 0, got inf"),
     ],
 )
 def test_what_a_step_cannot_be_is_refused(changes: dict[str, Any], rule: str, vary: Callable[..., DistillConfig]) -> None:
     with pytest.raises(ConfigError, match=rule):
         vary(**changes)
-
-
-def test_losses_of_the_batch_alone_cannot_be_self_paced(teacher) -> None:
-    settings = {"method": "cpsc", "student": {"self_paced": True}, "weights": {"kl": 0.0, "label": 0.0}}
-    with pytest.raises(ConfigError, match=r"student.self_paced must be False where the student learns by weights.l2 alone"):
-        config_of(settings)
-    assert config_of(settings | {"cpsc": {"l2": "mse"}}).student.self_paced
-    step = Step(teacher, "dfad", **{"student.self_paced": True})
-    step.loss._method.student_terms = lambda view: {"l1": view.student.logits.mean()}  # as a method of a user's might
-    with pytest.raises(ConfigError, match=r"student.self_paced: weights.l1 has one value a batch"):
-        step.loss.on_new(step.new, step.labels, None)

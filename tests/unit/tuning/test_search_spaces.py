@@ -84,15 +84,6 @@ def test_a_memory_is_retained_in_each_way_three_times_at_equal_steps() -> None:
     assert len({build_config(study.base, point).images_per_epoch for point in study.start}) == 1
 
 
-def test_the_second_pace_goes_as_far_as_the_published_one() -> None:
-    study = load_study(FOLDER / "ablations" / "self_paced.yaml")
-    assert len(study.start) == 9
-    (config,) = (build_config(study.base, point) for point in study.start[-1:])
-    steps = config.epochs * config.schedule.iterations * config.schedule.student_steps
-    assert config.student.self_paced
-    assert config.student.pace_growth * steps == 1e-4 * 100_000
-
-
 def test_the_packaged_comparison_has_each_kind_of_input_three_times() -> None:
     study = load_study(FOLDER / "ablations" / "nayer_inputs.yaml")
     kinds = ["teacher", "pseudo_inverse", "one_hot", "random"]
