@@ -38,7 +38,7 @@ SMALL = {
     "epochs": 2,
     "search.num_trials": 2,
 }
-FEWER_POINTS = {"space.seed": "{choice: [0]}", "space.method": "{choice: [cpsc, adi]}"}
+FEWER_POINTS = {"space.seed": "{choice: [0, 1]}", "space.method": "{choice: [cpsc, adi]}"}
 """Of the grid, which runs all that it has."""
 FEWER = {"20": "4", "8": "1"}
 """Trials that a resume extends a study to, and the epoch that a replay goes on from, in the README and here."""

@@ -126,7 +126,7 @@ def test_a_server_that_is_never_there_gets_everything_later(folder: Path, server
     check_no_secret(folder, ray_folder)
 
 
-@pytest.mark.long  # the one of which an answer in ten is wrong runs always
+@pytest.mark.long
 def test_a_server_that_dies_in_mid_sweep_gets_everything_once(folder: Path, server: MlflowServer, ray_folder: Path) -> None:
     server.ensure()
     study = study_file(folder, "dies", server.uri, slow_study(folder) | {"search": {"num_trials": 4, "startup_trials": 4}})
@@ -174,6 +174,7 @@ def test_postgresql_the_server_and_the_driver_die_one_after_another(folder: Path
     check_no_secret(folder)
 
 
+@pytest.mark.long
 def test_a_server_of_which_one_answer_in_ten_is_wrong_gets_everything_once(
     folder: Path, server: MlflowServer, ray_folder: Path
 ) -> None:
