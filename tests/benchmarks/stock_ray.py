@@ -7,20 +7,24 @@ of random points, the first point, MLflow on SQLite, workers that are reused. St
 dashboard, its tables on the console) and has otherwise its defaults: files of logs for each trial, snapshots of the experiment.
 
 Counted is from the first trial's start until all is recorded and Ray is down: CPU time of the driver's process, and wall time, in
-which the workers share the processors with it. What is on disk at the end is counted without the study's inputs.
+which the workers share the processors with it. What is on disk at the end is counted without the study's inputs and without
+what Ray keeps in the system's temporary folder.
 
 What each gives for it differs:
 
 - Ours writes a journal, and a sweep that was killed is rebuilt from it, with ASHA's rungs and Optuna's study. Stock Ray writes
-  snapshots, ten seconds apart or more, from which `Tuner.restore` loses the rungs and opens second MLflow runs.
-- Ours tells MLflow beside the sweep's loop, in batches, and a server that is away does not end the sweep. The callback makes a
-  request a value inside the loop, and what it raises ends the sweep.
-- Ours puts the last checkpoint, pictures and the whole configuration of each trial into MLflow, nests trials under their launch
-  and says which were pruned. With `save_artifact` the callback puts Ray's log files there, which hold the metrics again, but no
-  checkpoint, and calls a pruned trial FINISHED. Its metrics are also Ray's own, and the searched values at each epoch.
-- Ours registers the champion, whose files are in its artifacts (registering it is not in its time), and mirrors Optuna's study
-  for dashboards. Stock Ray keeps that study in its snapshots and tells it that pruned trials are complete.
+  snapshots, now and then and whenever a trial has made as many checkpoints as are kept; a sweep that `Tuner.restore` goes on
+  with from them has lost its rungs, and its unfinished trials get second MLflow runs.
+- Ours tells MLflow beside the sweep's loop, in batches, and a server that is away ends nothing. The callback makes a request a
+  value inside the loop, and what it raises there ends the sweep.
+- Ours puts each trial's last checkpoint, pictures and whole configuration into MLflow, nests trials under their launch and says
+  which were pruned. With `save_artifact` the callback puts Ray's log files there, which hold the metrics again, but no
+  checkpoint, and it calls a pruned trial FINISHED. Its metrics are also Ray's own, and the searched values at each epoch.
+- Ours registers the champion, after the time that is counted; its files count as artifacts on disk. And it mirrors Optuna's
+  study into a file for dashboards. Stock Ray has that study in its snapshots, where pruned trials are complete ones.
 - Stock Ray writes TensorBoard's, CSV and JSON files of each trial.
+
+Trials report as they come: with the same points the two may prune others, and what a trial costs hangs on its epochs, too.
 """
 
 import argparse
