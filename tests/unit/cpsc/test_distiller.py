@@ -3,13 +3,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from cpsc import checkpoint, loop, observation
-from cpsc.config import GeneratorConfig
+from cpsc.config import DistillConfig, GeneratorConfig
 from cpsc.device import cast_copies
 from cpsc.distiller import Distiller
 from cpsc.errors import CheckpointError, ConfigError, DivergedError
@@ -17,6 +18,8 @@ from cpsc.methods.cpsc import CpscConfig
 from cpsc.metrics import predict
 from cpsc.models import Output
 from cpsc.presets import preset
+from cpsc.probe import ProbeSet
+from cpsc.teacher import Teacher
 
 SUFFIXES = ("", "_mean", "_std", "_max", "_late_mean", "_late_std")
 TIMINGS = {"train_s", "generation_s", "distillation_s", "epoch_s", "images_per_s", "peak_memory_bytes"}
@@ -47,6 +50,19 @@ def differences(first: Any, second: Any, path: str = "") -> list[str]:
             return [path]
         return [found for i, pair in enumerate(zip(first, second, strict=True)) for found in differences(*pair, f"{path}/{i}")]
     return [] if first == second else [path]
+
+
+def check_resumed_equals_straight(config: DistillConfig, teacher: Teacher, probe: ProbeSet, file: Path) -> list[dict[str, float]]:
+    """Four epochs straight on, and two and two more after a `file`, are the same in metrics and state -> the metrics by epoch."""
+    straight, first, second = (Distiller(config, teacher, probe=probe) for _ in range(3))
+    expected = [without_timings(straight.run_epoch()) for _ in range(4)]
+    for _ in range(2):
+        first.run_epoch()
+    checkpoint.save(first.state_dict(), file)
+    second.load_state_dict(checkpoint.load(file, kind="run"))
+    assert [without_timings(second.run_epoch()) for _ in range(2)] == expected[2:]
+    assert differences(second.state_dict(), straight.state_dict()) == []
+    return expected
 
 
 @contextmanager

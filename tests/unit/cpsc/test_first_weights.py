@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from cpsc import checkpoint
 from cpsc.config import DistillConfig
 from cpsc.distiller import Distiller
 from cpsc.errors import ConfigError
 from cpsc.models import build_model, selected_weights
-from tests.unit.cpsc.test_distiller import differences, without_timings
+from tests.unit.cpsc.test_distiller import check_resumed_equals_straight
 from tests.unit.cpsc.test_method_contract import small
 
 
@@ -115,14 +114,7 @@ def test_two_epochs_and_two_more_after_a_file_equal_four_bit_for_bit(
 ) -> None:
     teacher = make_teacher("wrn_10_2")
     config, probe = small(method, preset, **(MADE | further)), make_probe(teacher)
-    straight, first, second = (Distiller(config, teacher, probe=probe) for _ in range(3))
-    expected = [without_timings(straight.run_epoch()) for _ in range(4)]
-    for _ in range(2):
-        first.run_epoch()
-    checkpoint.save(first.state_dict(), tmp_path / "run.pt")
-    second.load_state_dict(checkpoint.load(tmp_path / "run.pt", kind="run"))
-    assert [without_timings(second.run_epoch()) for _ in range(2)] == expected[2:]
-    assert differences(second.state_dict(), straight.state_dict()) == []
+    expected = check_resumed_equals_straight(config, teacher, probe, tmp_path / "run.pt")
     assert expected[-1]["student/hints"] > 0
     assert ("rehearsal/hints" in expected[-1]) == (further.get("replay.rehearsals") == 1)  # the others' answers are kept
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from cpsc import checkpoint
 from cpsc.config import DistillConfig
 from cpsc.device import autocast
 from cpsc.distiller import Distiller
@@ -25,7 +24,7 @@ from cpsc.observation import BatchViews
 from cpsc.replay import Recalled
 from cpsc.student_loss import StudentLoss
 from cpsc.teacher import Teacher
-from tests.unit.cpsc.test_distiller import differences, without_timings
+from tests.unit.cpsc.test_distiller import check_resumed_equals_straight
 from tests.unit.cpsc.test_method_contract import small
 
 CPU = torch.device("cpu")
@@ -188,14 +187,7 @@ def test_two_epochs_and_two_more_after_a_file_equal_four_bit_for_bit(
 ) -> None:
     teacher = make_teacher(arch)
     config, probe = small(method, preset, **changes), make_probe(teacher)
-    straight, first, second = (Distiller(config, teacher, probe=probe) for _ in range(3))
-    expected = [without_timings(straight.run_epoch()) for _ in range(4)]
-    for _ in range(2):
-        first.run_epoch()
-    checkpoint.save(first.state_dict(), tmp_path / "run.pt")
-    second.load_state_dict(checkpoint.load(tmp_path / "run.pt", kind="run"))
-    assert [without_timings(second.run_epoch()) for _ in range(2)] == expected[2:]
-    assert differences(second.state_dict(), straight.state_dict()) == []
+    expected = check_resumed_equals_straight(config, teacher, probe, tmp_path / "run.pt")
     assert ("student/retained_hints" in expected[-1]) == ("student.hints" in changes)
 
 
