@@ -1,6 +1,6 @@
-"""Outcome of a trial, read off its last result: one rule for search, tracking, progress and report."""
+"""Outcome of a trial, and whether trials still gain: one rule each for search, tracking, progress and report."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -41,3 +41,15 @@ def outcome_of(result: Mapping[str, Any], *, epochs: int) -> Outcome:
     if result.get("diverged"):
         return Outcome.DIVERGED
     return Outcome.COMPLETED if result.get("epoch", 0) >= epochs else Outcome.PRUNED
+
+
+def trials_since_gain(values: Mapping[int, float], ended: Collection[int], *, min_gain: float = 0.0) -> int:
+    """How many of the trials that `ended` were proposed after the leader: the first within `min_gain` of the best value.
+
+    Numbers decide, not times, so that a resumed search counts as an uninterrupted one.
+    """
+    if not values:
+        return 0
+    best = max(values.values())
+    leader = min(number for number, value in values.items() if value >= best - min_gain)
+    return sum(number > leader for number in ended)

@@ -10,6 +10,7 @@ from tuning.launch.events import (
     LaunchEnd,
     LaunchStart,
     Proposed,
+    Rejected,
     Retry,
     TrialEnd,
     TrialStart,
@@ -20,6 +21,7 @@ Kind = TypeVar("Kind", bound=Event)
 REST: dict[Any, dict[str, Any]] = {
     LaunchStart: {"launch_id": "x", "params": {"objective": "probe_agreement", "epochs": "9"}, "study": ""},
     AttemptStart: {"attempt": 0},
+    Rejected: {"point": {}, "excess": {}},
     Proposed: {"number": 0, "point": {}},
     TrialStart: {"number": 0, "point": {}, "params": {}, "ray_trial_id": "r"},
     Epoch: {"number": 0, "note": ""},

@@ -47,6 +47,15 @@ class AttemptStart(_LaunchEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rejected(_LaunchEvent):
+    """The search has drawn a point whose student is beyond its limits, by `excess` (a share of each); it is no trial."""
+
+    kind = "rejected"
+    point: Mapping[str, Any]
+    excess: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class LaunchEnd(_LaunchEvent):
     """A driver puts the launch down, with MLflow's word for how. `metrics` are empty where it died and another one says so."""
 
@@ -120,12 +129,13 @@ class TrialEnd(_TrialEvent):
     checkpoint: str | None
 
 
-LaunchEvent = LaunchStart | AttemptStart | LaunchEnd
+LaunchEvent = LaunchStart | AttemptStart | Rejected | LaunchEnd
 TrialEvent = Proposed | TrialStart | Epoch | CheckpointSaved | Retry | TrialEnd
 Event = LaunchEvent | TrialEvent
 
 KINDS: dict[str, type[Event]] = {
-    cls.kind: cls for cls in (LaunchStart, AttemptStart, LaunchEnd, Proposed, TrialStart, Epoch, CheckpointSaved, Retry, TrialEnd)
+    cls.kind: cls
+    for cls in (LaunchStart, AttemptStart, Rejected, LaunchEnd, Proposed, TrialStart, Epoch, CheckpointSaved, Retry, TrialEnd)
 }
 
 
@@ -156,6 +166,7 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     "params": _are_texts,
     "inputs": lambda value: isinstance(value, list | tuple) and all(map(_are_texts, value)),
     "code_folders": lambda value: isinstance(value, list | tuple) and all(map(_is_text, value)),
+    "excess": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
     "metrics": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
     "outcome": lambda value: value in list(Outcome),
     "checkpoint": lambda value: isinstance(value, str | None),

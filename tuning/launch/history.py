@@ -15,6 +15,7 @@ from tuning.launch.events import (
     LaunchEvent,
     LaunchStart,
     Proposed,
+    Rejected,
     Retry,
     TrialEnd,
     TrialEvent,
@@ -60,6 +61,8 @@ class LaunchHistory:
 
     trials: dict[int, TrialHistory] = field(default_factory=dict)
     results: list[tuple[int, int, float]] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    """Points that were drawn and lie beyond the study's limits."""
     launch_id: str = ""
     num_attempts: int = 0
     is_over: bool = False
@@ -93,6 +96,8 @@ def _launch_fault(event: LaunchEvent, history: LaunchHistory) -> str | None:
             return "launch_start stands after other records"
         case AttemptStart(attempt=attempt) if attempt != attempts:
             return f"attempt {attempt} follows upon {attempts}, lines are missing, stand twice or in another order"
+        case Rejected() if history.is_over or not attempts:
+            return "rejected stands outside of an attempt, an attempt_start is missing"
         case LaunchEnd() if history.is_over:
             return "launch_end stands twice, an attempt_start is missing"
     return None
@@ -213,6 +218,8 @@ def _take_in(event: Event, history: LaunchHistory, metric: str) -> None:
             history.is_over = False
             for trial in history.trials.values():
                 trial.is_running = False
+        case Rejected():
+            history.rejected.append(event)
         case LaunchEnd():
             history.is_over = True
         case Proposed(number=number, point=point, finalist_of=finalist_of):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from tuning.outcome import Outcome, length_of
+from tuning.outcome import Outcome, length_of, trials_since_gain
 from tuning.results.choice import Finalist, finalists_of, ties_of
 from tuning.results.trial_record import TrialRecord
 
@@ -87,6 +87,13 @@ class Launch:
         accuracies = [accuracy for trial in self.trials if (accuracy := trial.at_best("test_accuracy", self.objective)) is not None]
         chosen = self.chosen.at_best("test_accuracy", self.objective) if self.chosen else None
         return None if chosen is None else max(accuracies) - chosen
+
+    @property
+    def trials_since_gain(self) -> int:
+        """How many of the search's trials, proposed after its best, have ended and are no better."""
+        scores = {trial.number: trial.at_best(self.objective, self.objective) for trial in self.searched}
+        ended = [trial.number for trial in self.searched if trial.outcome not in (None, Outcome.INTERRUPTED)]
+        return trials_since_gain({number: score for number, score in scores.items() if score is not None}, ended)
 
     def count(self, outcome: Outcome) -> int:
         return sum(trial.outcome is outcome for trial in self.trials)

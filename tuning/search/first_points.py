@@ -10,10 +10,14 @@ from tuning.process_settings import log_levels
 from tuning.search.optuna_search import draw
 from tuning.search.optuna_space import to_optuna
 from tuning.study import Study
+from tuning.trial.limits import Limits
 
 
-def first_points(study: Study, count: int) -> list[dict[str, Any]]:
-    """At least `count` points that the search begins with: the study's own, then random ones, whatever the trials find."""
+def first_points(study: Study, count: int, limits: Limits | None = None) -> list[dict[str, Any]]:
+    """At least `count` points that the search begins with: the study's own, then random ones, whatever the trials find.
+
+    The random ones are within `limits`; the study's own already are.
+    """
     points = [dict(point) for point in study.start]
     # Not the stream that the search itself draws from: it would draw the same points again.
     sampler = optuna.samplers.RandomSampler(seed=derive_seed(study.search.seed, "first points") % 2**32)
@@ -23,5 +27,6 @@ def first_points(study: Study, count: int) -> list[dict[str, Any]]:
     while len(points) < count:
         trial = drawn.ask()
         draw(trial, study.space, space)
-        points.append(dict(trial.params))
+        if limits is None or limits.admit(trial.params):
+            points.append(dict(trial.params))
     return points

@@ -2,8 +2,9 @@
 
 import functools
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -13,35 +14,19 @@ from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
 
 from tuning.launch import Journal, LaunchHistory, TrialHistory, replay_events
-from tuning.launch.events import Proposed
+from tuning.launch.events import Proposed, Rejected
 from tuning.outcome import Outcome, outcome_of
+from tuning.search.budget import Budget, budget_of
 from tuning.search.finalists import FinalistRun, runs_to_propose
 from tuning.search.optuna_space import to_optuna
 from tuning.search.optuna_states import STATES
+from tuning.search.terminators import StudyTerminator, build_terminator
 from tuning.study import Study
 from tuning.study.distributions import Distribution
 from tuning.study.finalists import searched_part
+from tuning.trial.limits import Limits
 
 CHECKPOINTS_TO_TRY = 2
-
-
-@dataclass
-class Budget:
-    """When to stop proposing trials; those that run go on to their end. None: no limit."""
-
-    num_trials: int
-    epochs: int | None
-    time_s: float | None
-    spent_epochs: int = 0
-    started: float = 0.0
-
-    def is_spent(self, num_proposed: int) -> bool:
-        """Whether `num_proposed` trials, the epochs run so far or the time since `started` use it up."""
-        return (
-            num_proposed >= self.num_trials
-            or (self.epochs is not None and self.spent_epochs >= self.epochs)
-            or (self.time_s is not None and time.monotonic() - self.started >= self.time_s)
-        )
 
 
 class StudySearch(Searcher):
@@ -50,9 +35,10 @@ class StudySearch(Searcher):
     Ray's own tells Optuna COMPLETE for a pruned trial, with its low-fidelity value, never reports the result on
     which it was stopped, and repeats or loses trials when a killed sweep is restored. Here the study is filled from
     the launch's history: finished trials as they ended, unfinished ones waiting to be asked for again, in the order
-    of their numbers, so that Optuna's numbers are ours. A Tune config is ``{number, point, restore, finalist_of}``.
+    of their numbers. A Tune config is ``{number, point, restore, finalist_of}``; Optuna's numbers are its own, for it also
+    hears of points that were never run.
 
-    Finalists have Optuna's next numbers, but teach it nothing: what it hears of them is that they failed. They are proposed
+    Finalists teach it nothing: what it hears of them is that they failed. They are proposed
     once nothing of the search runs any more, so that who is one does not depend on who came first.
     """
 
@@ -69,51 +55,80 @@ class StudySearch(Searcher):
         sampler: BaseSampler,
         study_name: str,
         finalists: Callable[[LaunchHistory], Sequence[FinalistRun]] | None = None,
+        terminator: StudyTerminator | None = None,
+        limits: Limits | None = None,
     ) -> None:
         super().__init__(metric=metric, mode="max")
         self.study = optuna.create_study(
             sampler=sampler, pruner=optuna.pruners.NopPruner(), study_name=study_name, direction="maximize"
         )
         self._trials: dict[str, optuna.Trial] = {}
+        self._numbers: dict[str, int] = {}
+        self._next_number = len(history.trials)
         self._ended: set[str] = set()
         self._domains = domains
         self._space = to_optuna(domains)
         self._journal = journal
         self._epochs = epochs
         self._budget = budget
+        self._terminator = terminator
+        self._limits = limits
         self._last_epoch: dict[str, int] = {}
         self._finalists_of = finalists
         self._finalists: list[FinalistRun] | None = None
         self._is_finalist: set[str] = set()
-        self._unfinished = {number: trial for number, trial in history.trials.items() if not trial.is_over}
+        self._unfinished = deque(trial for _, trial in sorted(history.trials.items()) if not trial.is_over)
         for number in sorted(history.trials):
             self._add(history.trials[number])
+        for rejected in history.rejected:
+            self._add_rejected(rejected)
         for point in start[len(history.searched) :]:
             self.study.enqueue_trial(point)
-        self._num_proposed = sum(trial.is_over for trial in history.searched.values())
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._unfinished:
-            return self._go_on(trial_id)
-        if self._budget.is_spent(self._num_proposed):
+            return self._go_on(trial_id, self._unfinished.popleft())
+        if self._budget.is_spent or self._is_terminated():
             return self._suggest_finalist(trial_id)
-        trial = self._ask(trial_id)
-        self._num_proposed += 1
-        return self._propose(trial.number, dict(trial.params))
+        self._budget.num_proposed += 1
+        return self._propose(trial_id, dict(self._ask(trial_id).params))
+
+    @property
+    def ended_early(self) -> str:
+        """Why nothing more was proposed, where the budgets would have had it; empty where they are used up."""
+        if self._budget.num_proposed >= self._budget.num_trials:
+            return ""
+        if self._budget.has_stalled:
+            return f"the last {self._budget.trials_since_gain} trials were no better than the best before them"
+        return "Optuna's terminator sees nothing left to gain" if self._is_terminated() else ""
+
+    def _is_terminated(self) -> bool:
+        return self._terminator is not None and self._terminator.ends(self.study)
 
     def _ask(self, trial_id: str) -> optuna.Trial:
-        """Optuna's next trial, which has the next number: one that waits, or a new one."""
-        trial = self._trials[trial_id] = self.study.ask()
-        draw(trial, self._domains, self._space)
-        return trial
+        """Optuna's next trial: one that waits, or a new one."""
+        while True:
+            trial = self.study.ask()
+            draw(trial, self._domains, self._space)
+            excess = self._limits.excess(trial.params) if self._limits else {}
+            if all(share <= 0 for share in excess.values()):
+                self._trials[trial_id] = trial
+                return trial
+            self._reject(trial, excess)
 
-    def _go_on(self, trial_id: str) -> dict[str, Any]:
-        """With a trial of an earlier attempt."""
+    def _reject(self, trial: optuna.Trial, excess: Mapping[str, float]) -> None:
+        """Tell Optuna how far beyond the limits the point is that it has drawn, which is never run."""
+        for name, share in excess.items():
+            trial.set_constraint(name, share)
+        self.study.tell(trial, state=TrialState.PRUNED)
+        self._journal.append(Rejected(time=time.time(), point=dict(trial.params), excess=excess))
+
+    def _go_on(self, trial_id: str, past: TrialHistory) -> dict[str, Any]:
+        """With a trial of an earlier attempt, whose point waits before all others."""
         trial = self._ask(trial_id)
-        past = self._unfinished.pop(trial.number)
-        self._last_epoch[trial_id] = past.last_epoch
+        self._numbers[trial_id], self._last_epoch[trial_id] = past.number, past.last_epoch
         if past.finalist_of is None:
-            self._num_proposed += 1
+            self._budget.num_proposed += 1
             for epoch, value in past.values.items():
                 trial.report(value, epoch)
         else:
@@ -134,9 +149,12 @@ class StudySearch(Searcher):
         run = self._finalists.pop(0)
         self.study.enqueue_trial(searched_part(run.point))
         self._is_finalist.add(trial_id)
-        return self._propose(self._ask(trial_id).number, run.point, finalist_of=run.of)
+        self._ask(trial_id)
+        return self._propose(trial_id, run.point, finalist_of=run.of)
 
-    def _propose(self, number: int, point: dict[str, Any], finalist_of: int | None = None) -> dict[str, Any]:
+    def _propose(self, trial_id: str, point: dict[str, Any], finalist_of: int | None = None) -> dict[str, Any]:
+        number = self._numbers[trial_id] = self._next_number
+        self._next_number += 1
         # Trials may start in another order; what is rebuilt must know of each, in the order of their numbers.
         self._journal.append(Proposed(time=time.time(), number=number, point=point, finalist_of=finalist_of))
         return {"number": number, "point": point, "restore": [], "finalist_of": finalist_of}
@@ -148,6 +166,8 @@ class StudySearch(Searcher):
         if trial_id in self._ended:
             return
         self._ended.add(trial_id)
+        if trial_id not in self._is_finalist:
+            self._budget.ended.add(self._numbers[trial_id])
         trial = self._trials[trial_id]
         if error or not result or trial_id in self._is_finalist:
             self.study.tell(trial, state=TrialState.FAIL)
@@ -164,7 +184,7 @@ class StudySearch(Searcher):
             return
         if epoch > self._last_epoch.get(trial_id, 0):  # a retried trial repeats the epochs since its checkpoint
             self._last_epoch[trial_id] = epoch
-            self._budget.spent_epochs += 1
+            self._budget.take_result(self._numbers[trial_id], result[self.metric])
             self._trials[trial_id].report(result[self.metric], epoch)
 
     def _add(self, past: TrialHistory) -> None:
@@ -185,6 +205,14 @@ class StudySearch(Searcher):
             )
         )
 
+    def _add_rejected(self, past: Rejected) -> None:
+        """A point that an earlier attempt has rejected."""
+        distributions = {path: self._space[path] for path in past.point}
+        trial = create_trial(state=TrialState.PRUNED, params=dict(past.point), distributions=distributions)
+        for name, share in past.excess.items():
+            trial.set_constraint(name, share)
+        self.study.add_trial(trial)
+
 
 def draw(trial: optuna.Trial, domains: Mapping[str, Distribution], distributions: Mapping[str, BaseDistribution]) -> None:
     """Let `trial` draw each parameter that exists beside those drawn before it."""
@@ -203,22 +231,17 @@ def draw(trial: optuna.Trial, domains: Mapping[str, Distribution], distributions
 def has_work(study: Study, history: LaunchHistory) -> bool:
     """Whether a trial waits to be finished, the budget admits another, or a finalist is to be run."""
     unfinished = any(not trial.is_over for trial in history.trials.values())
-    admits = not _budget(study, history).is_spent(len(history.searched))
+    admits = not replace(budget_of(study, history), num_proposed=len(history.searched)).is_spent
     return unfinished or admits or bool(runs_to_propose(study, history))
 
 
-def _budget(study: Study, history: LaunchHistory) -> Budget:
-    return Budget(
-        num_trials=study.search.num_trials,
-        epochs=study.search.epoch_budget,
-        time_s=study.search.time_budget_s,
-        spent_epochs=history.num_epochs,
-        started=time.monotonic() - history.elapsed_s,
-    )
+def build_search(
+    study: Study, history: LaunchHistory, journal: Journal, first: Sequence[dict[str, Any]], limits: Limits | None = None
+) -> StudySearch:
+    """The seeded searcher of `study`, as `history` has left it; it begins with `first`, and writes its proposals into `journal`.
 
-
-def build_search(study: Study, history: LaunchHistory, journal: Journal, first: Sequence[dict[str, Any]]) -> StudySearch:
-    """The seeded searcher of `study`, as `history` has left it; it begins with `first`, and writes its proposals into `journal`."""
+    It proposes no point beyond `limits`.
+    """
     search = study.search
     seed = search.seed + history.num_attempts  # an attempt must not draw the points of the one before again
     sampler = (
@@ -228,7 +251,7 @@ def build_search(study: Study, history: LaunchHistory, journal: Journal, first: 
     )
     return StudySearch(
         epochs=study.config.epochs,
-        budget=_budget(study, history),
+        budget=budget_of(study, history),
         history=history,
         journal=journal,
         start=first,
@@ -237,4 +260,6 @@ def build_search(study: Study, history: LaunchHistory, journal: Journal, first: 
         sampler=sampler,
         study_name=study.name,
         finalists=functools.partial(runs_to_propose, study) if search.finalists else None,
+        terminator=build_terminator(search.stop, seed=seed),
+        limits=limits,
     )

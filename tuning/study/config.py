@@ -39,6 +39,34 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
+class StopConfig(_Section):
+    """When a search ends by itself, before its budgets are used up."""
+
+    trials_without_gain: int | None = Field(default=None, ge=1)
+    """So many trials, proposed after the best one, have ended and are no better."""
+    min_gain: float = Field(default=0.0, ge=0, le=1)
+    """What counts as better, in the objective's own unit: 0.003 is 0.3 points of agreement."""
+    terminator: Literal["regret_bound", "emmr"] | None = None
+    """Optuna's: `regret_bound` ends the search where what may be left to gain is below `min_gain` (Makarova et al., AutoML 2022),
+    `emmr` where the expected minimum regret has ceased to change (Ishibashi et al., AISTATS 2023)."""
+    min_trials: int = Field(default=20, ge=2)
+    """Trials that must have run to their end before a terminator is asked; `emmr` takes 30 of its own accord."""
+
+
+class LimitsConfig(_Section):
+    """The most that a student may cost."""
+
+    macs: float | None = Field(default=None, gt=0, alias="student.macs")
+    """Multiply-adds an image."""
+    parameters: float | None = Field(default=None, gt=0, alias="student.parameters")
+    """Trainable values."""
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """Those that are set, by ``student.macs`` and ``student.parameters``."""
+        return {name: value for name, value in self.model_dump(by_alias=True).items() if value is not None}
+
+
 class SearchConfig(_Section):
     """Who proposes points, and how many."""
 
@@ -53,6 +81,10 @@ class SearchConfig(_Section):
     """After so long nothing new is proposed; trials that run go on to their end."""
     epoch_budget: int | None = Field(default=None, ge=1)
     """The same after so many epochs over all trials."""
+    stop: StopConfig = StopConfig()
+    """The same once trials have ceased to gain."""
+    limits: LimitsConfig = LimitsConfig()
+    """The most that a student may cost. None beyond is ever trained."""
     max_concurrent: int | None = Field(default=None, ge=1)
     """Trials at a time; default: as many as the resources hold."""
     finalists: FinalistConfig | None = None
@@ -281,6 +313,8 @@ def _check_tracking_uri(uri: str | None) -> None:
 
 def _check_together(file: StudyFile, dataset: DatasetConfig | None, *, epochs: int) -> None:
     """Raise ConfigError where sections of the file do not go together."""
+    if file.search.stop.terminator == "regret_bound" and not file.search.stop.min_gain:
+        raise ConfigError("search.stop.terminator: regret_bound needs search.stop.min_gain, the gain not worth going on for")
     if file.objective == "test_accuracy" and dataset is None:
         raise ConfigError("objective: test_accuracy needs config.dataset, the labelled images to measure it on")
     if file.measure.inception_weights is not None and dataset is None:

@@ -12,6 +12,7 @@ from tuning.study.packaged_studies import SCALES
 from tuning.study.yaml_loader import load_yaml, read_mapping
 
 SCALE, BY_METHOD = "scale", "by_method"
+LIMITS = "search.limits."
 _FILE_NAME = re.compile(r"\w[\w.-]*", flags=re.ASCII)
 _NOT_IN_DISTILL_CONFIG = ("dataset", "teacher", "probe", "examiners", "preset", "num_classes", BY_METHOD)
 
@@ -70,6 +71,9 @@ def apply_overrides(raw: Mapping[str, Any], assignments: Mapping[str, Any], *, k
     for path, value in assignments.items():
         head, _, rest = path.partition(".")
         space = changed.get("space")
+        if path.startswith(LIMITS):
+            set_path(changed, LIMITS.rstrip("."), {**_limits(changed), path.removeprefix(LIMITS): value})
+            continue
         if head == "space" and rest and isinstance(space, dict):
             if value is None:
                 _search_no_more(changed, rest)
@@ -85,6 +89,13 @@ def apply_overrides(raw: Mapping[str, Any], assignments: Mapping[str, Any], *, k
         _forget_by_method(changed, path.removeprefix("config."))
         set_path(changed, path, value)
     return changed
+
+
+def _limits(raw: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What `raw` has under ``search.limits``, whose keys are paths as those of ``space`` are."""
+    search = raw.get("search")
+    limits = search.get("limits") if isinstance(search, Mapping) else None
+    return limits if isinstance(limits, Mapping) else {}
 
 
 def _search_no_more(raw: dict[str, Any], path: str) -> None:

@@ -37,6 +37,7 @@ from tuning.tracking.inputs import inputs_of
 from tuning.trial import Assets, prepare
 from tuning.trial.context import trial_context
 from tuning.trial.handshake import StorageHandshake
+from tuning.trial.limits import limits_of
 from tuning.trial.model_cost import student_cost
 from tuning.trial.resources import check_resources
 
@@ -188,13 +189,15 @@ class SweepDriver:
             quiet=self._display.quiet,
             finalists=study.search.finalists,
         )
+        first, limits = begins_with(study, assets.teacher), limits_of(study, assets.teacher)
+        search = build_search(study, history, Journal(study.local / name), first, limits)
         with self._fit_nodes(name) as point:
             tuner = build_tuner(
                 study,
                 trial_context(study, assets, point),
                 storage,
                 folder=f"{name}/attempt-{history.num_attempts:03d}",
-                search=build_search(study, history, Journal(study.local / name), begins_with(study)),
+                search=search,
                 scheduler=scheduler,
                 callbacks=[recorder, progress],
                 max_concurrent=check_resources(study, self._address),
@@ -208,6 +211,8 @@ class SweepDriver:
             finally:
                 progress.close()
                 remove_ray_state(storage, name)
+        if search.ended_early and not progress.interrupted:
+            self._display.say(f"the search ended before its budget was used up: {search.ended_early}")
         return progress.interrupted
 
     def _elapsed_s(self) -> float:

@@ -44,6 +44,8 @@ def _cost(study: Study) -> list[str]:
         f"one epoch: {_images(study)} synthetic images; all trials to the end: {trials * config.epochs} epochs",
         *_examiners(study),
         f"ASHA may stop a trial after epoch {', '.join(map(str, rungs))}" if rungs else "no trial is stopped early",
+        *_limits(study),
+        *_stop(study),
         *_finalists(study),
     ]
 
@@ -54,6 +56,22 @@ def _examiners(study: Study) -> list[str]:
         return []
     count, epochs = study.examiners.count, study.examiners.num_epochs(study.config.epochs)
     return [f"before them {count} examiners of {epochs} epochs: first epochs of trials, which ASHA cannot stop within them"]
+
+
+def _limits(study: Study) -> list[str]:
+    bounds = [f"{name} of {bound:.3g}" for name, bound in study.search.limits.bounds.items()]
+    return [f"no student beyond {', or '.join(bounds)} is trained"] if bounds else []
+
+
+def _stop(study: Study) -> list[str]:
+    """What ends the search before its budget does."""
+    stop = study.search.stop
+    gain = f" by more than {stop.min_gain:g}" if stop.min_gain else ""
+    rules = [f"{stop.trials_without_gain} trials in a row are no better{gain}"] if stop.trials_without_gain else []
+    rules += (
+        [f"Optuna's terminator {stop.terminator} says so, after {stop.min_trials} trials to the end"] if stop.terminator else []
+    )
+    return [f"the search ends early where {', or '.join(rules)}"] if rules else []
 
 
 def _finalists(study: Study) -> list[str]:

@@ -10,6 +10,7 @@ import ray
 
 from cpsc.errors import ConfigError, CpscError, DivergedError
 from cpsc.examiners import ExamImages, run_digest
+from cpsc.teacher import Teacher
 from tuning.display import Display
 from tuning.search.first_points import first_points
 from tuning.storage import Storage
@@ -18,6 +19,7 @@ from tuning.study.nested_keys import Point
 from tuning.study.user_code import code_folders
 from tuning.trial import Assets
 from tuning.trial.examiners import Examiners, ExaminerTraining, examiners_folder, images_name
+from tuning.trial.limits import limits_of
 
 LOOK_EVERY_S = 2.0
 MAX_RETRIES = 3
@@ -44,7 +46,7 @@ def with_examiners(study: Study, assets: Assets, display: Display, *, before_mak
     before_making()
     started = time.monotonic()
     training = _training(study, assets)
-    candidates = _candidates(study)
+    candidates = _candidates(study, assets.teacher)
     strengths = _train(training, candidates, study.examiners.count, display)
     exam = ExamImages.of_runs({run: training.images_of(run) for run in strengths}, strengths, assets.teacher)
     with training.storage.writing(images_name(training.folder)) as path:
@@ -57,9 +59,9 @@ def with_examiners(study: Study, assets: Assets, display: Display, *, before_mak
     return replace(assets, examiners=Examiners(exam, training.folder))
 
 
-def begins_with(study: Study) -> list[dict[str, Any]]:
+def begins_with(study: Study, teacher: Teacher) -> list[dict[str, Any]]:
     """The points that the search of `study` begins with: its examiners are some of them."""
-    return first_points(study, study.examiners.count if study.has_examiners else 0)
+    return first_points(study, study.examiners.count if study.has_examiners else 0, limits_of(study, teacher))
 
 
 def forget_epochs(study: Study, assets: Assets) -> None:
@@ -85,11 +87,11 @@ def _training(study: Study, assets: Assets) -> ExaminerTraining:
     )
 
 
-def _candidates(study: Study) -> list[_Candidate]:
+def _candidates(study: Study, teacher: Teacher) -> list[_Candidate]:
     """Twice as many as are wanted, those first that are: of each method one, as far as they go; the others stand in."""
-    points = first_points(study, 2 * study.examiners.count)
+    points = first_points(study, 2 * study.examiners.count, limits_of(study, teacher))
     configs = [build_config(study.base, point) for point in points]
-    places = spread([config.method for config in configs], study.examiners.count, among=len(begins_with(study)))
+    places = spread([config.method for config in configs], study.examiners.count, among=len(begins_with(study, teacher)))
     order = places + [place for place in range(len(points)) if place not in places]
     candidates = [_Candidate(points[place], run_digest(configs[place])) for place in order]
     return list({candidate.run: candidate for candidate in candidates}.values())

@@ -18,6 +18,7 @@ from tuning.launch.events import (
     LaunchEnd,
     LaunchStart,
     Proposed,
+    Rejected,
     Retry,
     TrialEnd,
     TrialStart,
@@ -116,7 +117,7 @@ class Translator:
                 self._trial_end(event, batch)
             case LaunchEnd():
                 self._launch_end(event, batch)
-            case Proposed() | CheckpointSaved():
+            case Proposed() | Rejected() | CheckpointSaved():
                 pass  # a trial is shown once it starts, its files go with its end
 
     def attempt(self, event: Event, call: Callable[..., Any], *arguments: Any) -> None:

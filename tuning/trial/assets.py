@@ -23,6 +23,7 @@ from tuning.study.class_count import check_class_count
 from tuning.study.paths import folder_path
 from tuning.study.teacher_fit import check_images, check_students, fitted, survey_teacher, switched_off
 from tuning.trial.examiners import Examiners, kept_examiners
+from tuning.trial.limits import check_limits, within_limits
 from tuning.trial.network_check import check_above_chance, settle_network
 from tuning.trial.resources import study_device
 
@@ -44,6 +45,7 @@ class Assets:
 
     def fit(self, study: Study) -> Study:
         """`study`, as its file has it, as it is run with this teacher."""
+        study = within_limits(study, self.teacher)
         return study if self.norms is None else fitted(study, self.norms)
 
 
@@ -68,6 +70,8 @@ def prepare(
     )
     _check_with_teacher(study, teacher, display, force=force)
     check_students(study, teacher)
+    if left_out := check_limits(study, teacher):
+        display.say(left_out)
     inception = _inception_reference(study, dataset)
     run, off = fitted(study, norms), switched_off(study, norms)
     if off:

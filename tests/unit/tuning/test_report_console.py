@@ -61,6 +61,14 @@ def test_a_launch_with_labels_adds_accuracy_regret_and_rank_correlation() -> Non
     ]
 
 
+def test_trials_at_the_end_that_brought_nothing_are_said_where_they_are_many() -> None:
+    best = record(1, {1: 0.9}, kl={1: 0.5}, accuracy={}, outcome=Outcome.COMPLETED)
+    poor = [record(number, {1: 0.5}, kl={1: 1.0}, accuracy={}, outcome=Outcome.PRUNED) for number in (0, *range(2, 7))]
+    said = "the last 5 trials of the search were no better than the best before them"
+    assert said in summary_lines(make(best, *poor), SEARCHED)
+    assert not any("no better" in line for line in summary_lines(make(best, *poor[:-1]), SEARCHED))
+
+
 def test_a_launch_that_selected_on_labels_says_so() -> None:
     lines = summary_lines(launch(labels=True, objective="test_accuracy"), [])
     assert lines[2] == "chosen by labelled images: trial 2 at epoch 2, test_accuracy 80.00 %, probe KL 0.2500"

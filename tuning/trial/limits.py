@@ -1,0 +1,81 @@
+"""Limits on what a student may cost: known before its first step, so that none beyond them is ever trained."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from cpsc.errors import ConfigError
+from cpsc.teacher import Teacher
+from tuning.study import Study, build_config
+from tuning.study.base_config import BaseConfig
+from tuning.study.nested_keys import Point
+from tuning.trial.model_cost import Cost, student_cost
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that a student of a study may cost, `bounds` by ``student.macs`` or ``student.parameters``; none: nothing is beyond.
+
+    `base`: the study's config, over which a point is laid; the teacher says for what images and classes the student is.
+    """
+
+    bounds: Mapping[str, float]
+    base: BaseConfig
+    teacher: Teacher
+
+    def excess(self, point: Point) -> dict[str, float]:
+        """By bound, how far the student of `point` is beyond it as a share of it; 0 or less where it is not."""
+        if not self.bounds:
+            return {}
+        cost = student_cost(self.teacher, build_config(self.base, point).student.arch)
+        return {name: cost[name] / bound - 1 for name, bound in self.bounds.items()}
+
+    def admit(self, point: Point) -> bool:
+        """Whether the student of `point` may be trained."""
+        return all(beyond <= 0 for beyond in self.excess(point).values())
+
+
+def limits_of(study: Study, teacher: Teacher) -> Limits:
+    """Those that `study` sets."""
+    return Limits(study.search.limits.bounds, study.base, teacher)
+
+
+def within_limits(study: Study, teacher: Teacher) -> Study:
+    """`study` without the points of its start, or of its grid, whose students are beyond its limits."""
+    limits = limits_of(study, teacher)
+    start = [point for point in study.start if limits.admit(point)]
+    if len(start) == len(study.start):
+        return study
+    num_trials = len(start) if study.search.sampler == "grid" else study.search.num_trials
+    return replace(study, start=start, search=study.search.model_copy(update={"num_trials": num_trials}))
+
+
+def check_limits(study: Study, teacher: Teacher) -> str:
+    """ConfigError where no student of the study is within its limits -> what they leave out, in words; empty where nothing."""
+    limits = limits_of(study, teacher)
+    if not limits.bounds:
+        return ""
+    searched = study.space.get("student.arch")
+    archs = [str(arch) for arch in searched.edges] if searched else [study.config.student.arch]
+    costs = {arch: student_cost(teacher, arch) for arch in archs}
+    for name, bound in limits.bounds.items():
+        cheapest = min(archs, key=lambda arch: costs[arch][name])
+        if costs[cheapest][name] > bound:
+            raise ConfigError(
+                f"search.limits.{name}: {_short(bound)} is below every student of this study, "
+                f"the cheapest, {cheapest}, has {_short(costs[cheapest][name])}"
+            )
+    beyond = [arch for arch in archs if any(costs[arch][name] > bound for name, bound in limits.bounds.items())]
+    told = ", ".join(_cost_in_words(arch, costs[arch], limits.bounds) for arch in beyond)
+    if len(beyond) == len(archs):
+        raise ConfigError(f"search.limits: no student of this study is within all of them: {told}")
+    idle = len(study.start) - len(within_limits(study, teacher).start)
+    points = f", {idle} of {len(study.start)} listed points with them" if idle else ""
+    return f"beyond search.limits, never trained{points}: {told}" if beyond else ""
+
+
+def _cost_in_words(arch: str, cost: Cost, names: Iterable[str]) -> str:
+    return f"{arch} ({', '.join(f'{name} {_short(cost[name])}' for name in names)})"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}"
