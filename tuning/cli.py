@@ -222,6 +222,19 @@ def resume(
 
 
 @app.command()
+def enqueue(
+    name: Annotated[str, typer.Argument(help="The launch: its folder's name under the storage root.")],
+    values: Annotated[list[str], typer.Argument(help="The point: path=value, e.g. weights.contrast=0.5, for each parameter.")],
+    storage: Annotated[str, typer.Option(help="The folder with its records, or the URI of the study's storage.")] = "runs",
+) -> None:
+    """Add a point to a launch, also while it runs: the search proposes it next. What it leaves out is as in the study's config."""
+    from tuning.study.overrides import parse_assignments
+    from tuning.sweep.enqueue import enqueue_point
+
+    typer.echo(enqueue_point(storage, name, parse_assignments(values, word="enqueue")))
+
+
+@app.command()
 def report(
     study: StudyPath,
     set_: Overrides = None,

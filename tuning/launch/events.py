@@ -48,11 +48,12 @@ class AttemptStart(_LaunchEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected(_LaunchEvent):
-    """The search has drawn a point whose student is beyond its limits, by `excess` (a share of each); it is no trial."""
+    """A point whose student is beyond the study's limits, by `excess` (a share of each); it is no trial. `enqueued`: as below."""
 
     kind = "rejected"
     point: Mapping[str, Any]
     excess: Mapping[str, float]
+    enqueued: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +69,14 @@ class LaunchEnd(_LaunchEvent):
 class Proposed(_TrialEvent):
     """The search has drawn a trial's values, by dotted path. Trials may start in another order.
 
-    `finalist_of`: the trial whose values a finalist repeats under a seed of its own.
+    `finalist_of`: the trial whose values a finalist repeats under a seed of its own; `enqueued`: which of the points it is that
+    people have added to the launch, from 0.
     """
 
     kind = "proposed"
     point: Mapping[str, Any]
     finalist_of: int | None = None
+    enqueued: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +162,7 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     "time": _is_number,
     "number": _is_count,
     "finalist_of": lambda value: value is None or _is_count(value),
+    "enqueued": lambda value: value is None or _is_count(value),
     "epoch": _is_count,
     "count": _is_count,
     "attempt": _is_count,

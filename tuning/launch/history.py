@@ -29,12 +29,14 @@ from tuning.outcome import Outcome
 class TrialHistory:
     """One trial so far. `values`: the search's metric by epoch; `checkpoints`: folders, oldest first.
 
-    `finalist_of`: the trial whose values it repeats under another seed; None of those that the search has proposed.
+    `finalist_of`: the trial whose values it repeats under another seed; None of those that the search has proposed. `enqueued`:
+    which of the points it is that people have added.
     """
 
     number: int
     point: Mapping[str, Any]
     finalist_of: int | None = None
+    enqueued: int | None = None
     values: dict[int, float] = field(default_factory=dict)
     checkpoints: list[str] = field(default_factory=list)
     num_retries: int = 0
@@ -63,6 +65,8 @@ class LaunchHistory:
     results: list[tuple[int, int, float]] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     """Points that were drawn and lie beyond the study's limits."""
+    num_enqueued: int = 0
+    """So many of the points that people have added were proposed, or rejected."""
     launch_id: str = ""
     num_attempts: int = 0
     is_over: bool = False
@@ -220,10 +224,12 @@ def _take_in(event: Event, history: LaunchHistory, metric: str) -> None:
                 trial.is_running = False
         case Rejected():
             history.rejected.append(event)
+            history.num_enqueued += event.enqueued is not None
         case LaunchEnd():
             history.is_over = True
-        case Proposed(number=number, point=point, finalist_of=finalist_of):
-            history.trials[number] = TrialHistory(number, point, finalist_of)
+        case Proposed(number=number, point=point):
+            history.trials[number] = TrialHistory(number, point, event.finalist_of, event.enqueued)
+            history.num_enqueued += event.enqueued is not None
         case Epoch(number=number, epoch=epoch, metrics=metrics):
             trial = history.trials[number]
             trial.values[epoch] = metrics[metric]

@@ -33,9 +33,13 @@ class Budget:
 
     @property
     def is_spent(self) -> bool:
-        """Whether the trials proposed, the epochs run, or the time since `started` use it up, or trials have ceased to gain."""
+        """Whether nothing more is proposed."""
+        return self.is_used_up_by(self.num_proposed)
+
+    def is_used_up_by(self, num_proposed: int) -> bool:
+        """Whether so many proposals, the epochs run, or the time since `started` use it up, or trials have ceased to gain."""
         return (
-            self.num_proposed >= self.num_trials
+            num_proposed >= self.num_trials
             or (self.epochs is not None and self.spent_epochs >= self.epochs)
             or (self.time_s is not None and time.monotonic() - self.started >= self.time_s)
             or self.has_stalled

@@ -4,7 +4,6 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -14,6 +13,7 @@ from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
 
 from tuning.launch import Journal, LaunchHistory, TrialHistory, replay_events
+from tuning.launch.enqueued import EnqueuedPoints
 from tuning.launch.events import Proposed, Rejected
 from tuning.outcome import Outcome, outcome_of
 from tuning.search.budget import Budget, budget_of
@@ -24,6 +24,7 @@ from tuning.search.terminators import StudyTerminator, build_terminator
 from tuning.study import Study
 from tuning.study.distributions import Distribution
 from tuning.study.finalists import searched_part
+from tuning.study.nested_keys import Point
 from tuning.trial.limits import Limits
 
 CHECKPOINTS_TO_TRY = 2
@@ -34,12 +35,12 @@ class StudySearch(Searcher):
 
     Ray's own tells Optuna COMPLETE for a pruned trial, with its low-fidelity value, never reports the result on
     which it was stopped, and repeats or loses trials when a killed sweep is restored. Here the study is filled from
-    the launch's history: finished trials as they ended, unfinished ones waiting to be asked for again, in the order
-    of their numbers. A Tune config is ``{number, point, restore, finalist_of}``; Optuna's numbers are its own, for it also
-    hears of points that were never run.
+    the launch's history with the trials that are over, in the order of their numbers; unfinished ones go on before
+    anything new. A Tune config is ``{number, point, restore, finalist_of}``. Optuna's numbers are its own, for it also
+    hears of points beyond the study's limits, which are never run.
 
-    Finalists teach it nothing: what it hears of them is that they failed. They are proposed
-    once nothing of the search runs any more, so that who is one does not depend on who came first.
+    Finalists teach Optuna nothing: what it hears of them is that they failed. They are proposed once nothing of the
+    search runs any more, so that who is one does not depend on who came first.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class StudySearch(Searcher):
         finalists: Callable[[LaunchHistory], Sequence[FinalistRun]] | None = None,
         terminator: StudyTerminator | None = None,
         limits: Limits | None = None,
+        enqueued: EnqueuedPoints | None = None,
     ) -> None:
         super().__init__(metric=metric, mode="max")
         self.study = optuna.create_study(
@@ -73,17 +75,19 @@ class StudySearch(Searcher):
         self._budget = budget
         self._terminator = terminator
         self._limits = limits
+        self._enqueued = enqueued
+        self._num_enqueued = history.num_enqueued
+        self._start = deque(start[sum(trial.enqueued is None for trial in history.searched.values()) :])
         self._last_epoch: dict[str, int] = {}
         self._finalists_of = finalists
         self._finalists: list[FinalistRun] | None = None
         self._is_finalist: set[str] = set()
         self._unfinished = deque(trial for _, trial in sorted(history.trials.items()) if not trial.is_over)
-        for number in sorted(history.trials):
-            self._add(history.trials[number])
+        for _, trial in sorted(history.trials.items()):
+            if trial.is_over:
+                self._add(trial)
         for rejected in history.rejected:
             self._add_rejected(rejected)
-        for point in start[len(history.searched) :]:
-            self.study.enqueue_trial(point)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._unfinished:
@@ -91,7 +95,9 @@ class StudySearch(Searcher):
         if self._budget.is_spent or self._is_terminated():
             return self._suggest_finalist(trial_id)
         self._budget.num_proposed += 1
-        return self._propose(trial_id, dict(self._ask(trial_id).params))
+        trial, enqueued = self._draw_within_limits()
+        self._trials[trial_id] = trial
+        return self._propose(trial_id, dict(trial.params), enqueued=enqueued)
 
     @property
     def ended_early(self) -> str:
@@ -105,34 +111,49 @@ class StudySearch(Searcher):
     def _is_terminated(self) -> bool:
         return self._terminator is not None and self._terminator.ends(self.study)
 
-    def _ask(self, trial_id: str) -> optuna.Trial:
-        """Optuna's next trial: one that waits, or a new one."""
+    def _draw_within_limits(self) -> tuple[optuna.Trial, int | None]:
+        """Optuna's trial of the next point within the limits, and which of the enqueued points it is, if it is one."""
         while True:
-            trial = self.study.ask()
-            draw(trial, self._domains, self._space)
+            point, enqueued = self._next_listed()
+            trial = self._ask(point)
             excess = self._limits.excess(trial.params) if self._limits else {}
             if all(share <= 0 for share in excess.values()):
-                self._trials[trial_id] = trial
-                return trial
-            self._reject(trial, excess)
+                return trial, enqueued
+            self._reject(trial, excess, enqueued)
 
-    def _reject(self, trial: optuna.Trial, excess: Mapping[str, float]) -> None:
-        """Tell Optuna how far beyond the limits the point is that it has drawn, which is never run."""
+    def _next_listed(self) -> tuple[Point | None, int | None]:
+        """What comes before anything that is drawn: points that people have added, then those that the study begins with."""
+        if self._enqueued is not None and (added := self._enqueued.after(self._num_enqueued)):
+            self._num_enqueued += 1
+            return added[0], self._num_enqueued - 1
+        return (self._start.popleft() if self._start else None), None
+
+    def _ask(self, point: Point | None) -> optuna.Trial:
+        """Optuna's trial of `point`, or of one that it draws."""
+        if point is not None:
+            self.study.enqueue_trial(dict(point))
+        trial = self.study.ask()
+        draw(trial, self._domains, self._space)
+        return trial
+
+    def _reject(self, trial: optuna.Trial, excess: Mapping[str, float], enqueued: int | None) -> None:
+        """Tell Optuna how far beyond the limits a point is, which is never run."""
         for name, share in excess.items():
             trial.set_constraint(name, share)
         self.study.tell(trial, state=TrialState.PRUNED)
-        self._journal.append(Rejected(time=time.time(), point=dict(trial.params), excess=excess))
+        self._journal.append(Rejected(time=time.time(), point=dict(trial.params), excess=excess, enqueued=enqueued))
 
     def _go_on(self, trial_id: str, past: TrialHistory) -> dict[str, Any]:
-        """With a trial of an earlier attempt, whose point waits before all others."""
-        trial = self._ask(trial_id)
+        """With a trial of an earlier attempt."""
+        is_finalist = past.finalist_of is not None
+        trial = self._trials[trial_id] = self._ask(searched_part(past.point) if is_finalist else past.point)
         self._numbers[trial_id], self._last_epoch[trial_id] = past.number, past.last_epoch
-        if past.finalist_of is None:
+        if is_finalist:
+            self._is_finalist.add(trial_id)
+        else:
             self._budget.num_proposed += 1
             for epoch, value in past.values.items():
                 trial.report(value, epoch)
-        else:
-            self._is_finalist.add(trial_id)
         restore = past.checkpoints[-CHECKPOINTS_TO_TRY:][::-1]
         return {"number": past.number, "point": dict(past.point), "restore": restore, "finalist_of": past.finalist_of}
 
@@ -147,16 +168,17 @@ class StudySearch(Searcher):
         if not self._finalists:
             return str(Searcher.FINISHED)
         run = self._finalists.pop(0)
-        self.study.enqueue_trial(searched_part(run.point))
         self._is_finalist.add(trial_id)
-        self._ask(trial_id)
+        self._trials[trial_id] = self._ask(searched_part(run.point))
         return self._propose(trial_id, run.point, finalist_of=run.of)
 
-    def _propose(self, trial_id: str, point: dict[str, Any], finalist_of: int | None = None) -> dict[str, Any]:
+    def _propose(
+        self, trial_id: str, point: dict[str, Any], *, finalist_of: int | None = None, enqueued: int | None = None
+    ) -> dict[str, Any]:
         number = self._numbers[trial_id] = self._next_number
         self._next_number += 1
         # Trials may start in another order; what is rebuilt must know of each, in the order of their numbers.
-        self._journal.append(Proposed(time=time.time(), number=number, point=point, finalist_of=finalist_of))
+        self._journal.append(Proposed(time=time.time(), number=number, point=point, finalist_of=finalist_of, enqueued=enqueued))
         return {"number": number, "point": point, "restore": [], "finalist_of": finalist_of}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -188,11 +210,9 @@ class StudySearch(Searcher):
             self._trials[trial_id].report(result[self.metric], epoch)
 
     def _add(self, past: TrialHistory) -> None:
+        """A trial that is over."""
         is_finalist = past.finalist_of is not None
         point = searched_part(past.point) if is_finalist else dict(past.point)
-        if not past.is_over:
-            self.study.enqueue_trial(point)
-            return
         assert past.outcome is not None  # or it would not be over
         state = TrialState.FAIL if is_finalist else STATES[past.outcome]
         self.study.add_trial(
@@ -231,7 +251,7 @@ def draw(trial: optuna.Trial, domains: Mapping[str, Distribution], distributions
 def has_work(study: Study, history: LaunchHistory) -> bool:
     """Whether a trial waits to be finished, the budget admits another, or a finalist is to be run."""
     unfinished = any(not trial.is_over for trial in history.trials.values())
-    admits = not replace(budget_of(study, history), num_proposed=len(history.searched)).is_spent
+    admits = not budget_of(study, history).is_used_up_by(len(history.searched))
     return unfinished or admits or bool(runs_to_propose(study, history))
 
 
@@ -262,4 +282,5 @@ def build_search(
         finalists=functools.partial(runs_to_propose, study) if search.finalists else None,
         terminator=build_terminator(search.stop, seed=seed),
         limits=limits,
+        enqueued=EnqueuedPoints(journal.path.parent),
     )

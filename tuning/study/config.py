@@ -56,6 +56,8 @@ class StopConfig(_Section):
 class LimitsConfig(_Section):
     """The most that a student may cost."""
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
     macs: float | None = Field(default=None, gt=0, alias="student.macs")
     """Multiply-adds an image."""
     parameters: float | None = Field(default=None, gt=0, alias="student.parameters")
@@ -64,7 +66,7 @@ class LimitsConfig(_Section):
     @property
     def bounds(self) -> dict[str, float]:
         """Those that are set, by ``student.macs`` and ``student.parameters``."""
-        return {name: value for name, value in self.model_dump(by_alias=True).items() if value is not None}
+        return {name: value for name, value in self.model_dump().items() if value is not None}
 
 
 class SearchConfig(_Section):

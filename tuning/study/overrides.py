@@ -1,7 +1,7 @@
 """Overrides: the command line over the file, the file over the scale that it names."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,18 @@ _FILE_NAME = re.compile(r"\w[\w.-]*", flags=re.ASCII)
 _NOT_IN_DISTILL_CONFIG = ("dataset", "teacher", "probe", "examiners", "preset", "num_classes", BY_METHOD)
 
 
-def parse_assignments(assignments: list[str]) -> dict[str, Any]:
-    """``["a.b=1"]`` -> ``{"a.b": 1}``; values are YAML."""
+def parse_assignments(assignments: Sequence[str], *, word: str = "--set") -> dict[str, Any]:
+    """``["a.b=1"]`` -> ``{"a.b": 1}``; values are YAML. `word`: what stands before each on the command line."""
     values = {}
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not path:
-            raise ConfigError(f"--set {assignment}: must read path=value, e.g. weights.contrast=0.5")
+            raise ConfigError(f"{word} {assignment}: must read path=value, e.g. weights.contrast=0.5")
         try:
             values[path.strip()] = load_yaml(text)
         except ConfigError as error:
             said = re.sub(r"^line \d+:? ", "", str(error))
-            raise ConfigError(f"--set {assignment}: {'the value is ' if said.startswith('not ') else ''}{said}") from error
+            raise ConfigError(f"{word} {assignment}: {'the value is ' if said.startswith('not ') else ''}{said}") from error
     return values
 
 

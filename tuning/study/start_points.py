@@ -7,7 +7,7 @@ from typing import Any
 from cpsc.errors import ConfigError
 from tuning.study.base_config import BaseConfig, build_config, check_path
 from tuning.study.distributions import Distribution
-from tuning.study.nested_keys import flatten
+from tuning.study.nested_keys import Point, flatten
 from tuning.study.validation import format_value, said_as_text
 
 MAX_GRID = 10_000
@@ -15,22 +15,23 @@ MAX_GRID = 10_000
 
 def parse_start(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Distribution], settings: BaseConfig) -> list[dict[str, Any]]:
     """Points to try first; a parameter that a point leaves out takes the value that the study would have without it."""
-    points = []
-    for index, point in enumerate(raw):
-        where = f"start[{index}]"
-        for path in point:
-            if path not in space:
-                check_path(path, where=where)
-                raise ConfigError(f"{where}.{path}: is not searched, list it under space or set it under config")
-        chosen = {path: point[path] for path, domain in space.items() if path in point and not domain.when}
-        defaults = dict(flatten(dataclasses.asdict(build_config(settings, _checked(chosen, space, where)))))
-        full = {path: point.get(path, defaults.get(path)) for path, domain in space.items() if not domain.when}
-        active = [path for path, domain in space.items() if domain.when and domain.is_active(full)]
-        full |= {path: point.get(path, defaults.get(path)) for path in active}
-        if idle := [path for path in point if path not in full]:
-            raise ConfigError(f"{where}.{idle[0]}: does not exist beside the rest of the point, its when says otherwise")
-        points.append(_checked(full, space, where))
-    return points
+    return [parse_point(point, space, settings, where=f"start[{index}]") for index, point in enumerate(raw)]
+
+
+def parse_point(point: Point, space: Mapping[str, Distribution], settings: BaseConfig, *, where: str) -> dict[str, Any]:
+    """`point` with all parameters that exist beside its own, checked; ConfigError begins with `where`."""
+    for path in point:
+        if path not in space:
+            check_path(path, where=where)
+            raise ConfigError(f"{where}.{path}: is not searched, list it under space or set it under config")
+    chosen = {path: point[path] for path, domain in space.items() if path in point and not domain.when}
+    defaults = dict(flatten(dataclasses.asdict(build_config(settings, _checked(chosen, space, where)))))
+    full = {path: point.get(path, defaults.get(path)) for path, domain in space.items() if not domain.when}
+    active = [path for path, domain in space.items() if domain.when and domain.is_active(full)]
+    full |= {path: point.get(path, defaults.get(path)) for path in active}
+    if idle := [path for path in point if path not in full]:
+        raise ConfigError(f"{where}.{idle[0]}: does not exist beside the rest of the point, its when says otherwise")
+    return _checked(full, space, where)
 
 
 def _checked(point: dict[str, Any], space: Mapping[str, Distribution], where: str) -> dict[str, Any]:

@@ -205,7 +205,8 @@ def test_an_event_that_no_sweep_writes_is_refused_by_its_line(line: int, changes
 
 FIRST_EDITION = {
     "launch_start": ("inputs", "code_folders"),
-    "proposed": ("finalist_of",),
+    "rejected": ("enqueued",),
+    "proposed": ("finalist_of", "enqueued"),
     "trial_start": ("inputs", "finalist_of"),
     "epoch": ("node", "environment", "marks"),
 }

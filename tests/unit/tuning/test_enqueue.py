@@ -1,0 +1,149 @@
+"""Points that people add to a launch: proposed next, once, also after a kill; refused where they cannot be run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cpsc.errors import ConfigError
+from tests.support.events import made
+from tests.unit.tuning.conftest import Write
+from tuning import cli
+from tuning.launch import Journal, LaunchHistory, replay_events
+from tuning.launch.enqueued import EnqueuedPoints
+from tuning.launch.events import AttemptStart, LaunchStart, Proposed, Rejected
+from tuning.launch.launch import new_launch
+from tuning.search.optuna_search import StudySearch, build_search
+from tuning.study import Study, load_study
+from tuning.study.config import resolve_study
+from tuning.sweep.enqueue import enqueue_point
+from tuning.trial import Assets
+from tuning.trial.limits import limits_of
+from tuning.trial.model_cost import student_cost
+
+Raw = dict[str, Any]
+RATE = "student.lr"
+
+
+@pytest.fixture
+def study(raw: Raw, write: Write, tmp_path: Path) -> Study:
+    search = {"num_trials": 5, "sampler": "random"}
+    return load_study(write(raw | {"space": {RATE: {"uniform": [0.02, 0.3]}}, "search": search, "storage": str(tmp_path / "runs")}))
+
+
+@pytest.fixture
+def launch(study: Study) -> str:
+    with new_launch(study, made(LaunchStart, params={"objective": study.objective, "epochs": "9"})) as name:
+        pass
+    journal = Journal(study.local / name)
+    journal.append(made(AttemptStart))
+    return name
+
+
+def searching(study: Study, launch: str) -> StudySearch:
+    journal = Journal(study.local / launch)
+    history = replay_events(journal.events(), metric=study.metric)
+    return build_search(study, history, journal, [{RATE: 0.25}, {RATE: 0.26}])
+
+
+def proposed(search: StudySearch, trial_id: str) -> float:
+    config = search.suggest(trial_id)
+    assert isinstance(config, dict)
+    search.on_trial_complete(trial_id, {search.metric: 0.5, "epoch": 9, "diverged": False})
+    return float(config["point"][RATE])
+
+
+def test_a_point_is_proposed_next_before_those_that_the_study_begins_with(study: Study, launch: str) -> None:
+    search = searching(study, launch)
+    assert proposed(search, "a") == 0.25
+    said = enqueue_point(str(study.local), launch, {RATE: 0.111})
+    assert said.startswith(f"{launch}: student.lr 0.111 is proposed next, by the sweep that runs it or by: cpsc-tune resume ")
+    assert "after 1 others that wait" in enqueue_point(str(study.local), launch, {RATE: 0.112})
+    assert [proposed(search, name) for name in "bcd"] == [0.111, 0.112, 0.26]
+    told = [event.enqueued for event in Journal(study.local / launch).events() if isinstance(event, Proposed)]
+    assert told == [None, 0, 1, None]
+
+
+def test_a_resumed_search_proposes_each_point_once_and_goes_on_with_its_own(study: Study, launch: str) -> None:
+    for rate in (0.111, 0.112):
+        enqueue_point(str(study.local), launch, {RATE: rate})
+    assert searching(study, launch).suggest("a") is not None
+    again = searching(study, launch)
+    assert [proposed(again, name) for name in "abc"] == [0.111, 0.112, 0.25]
+
+
+def test_a_point_beyond_the_limits_is_rejected_once(raw: Raw, assets: Assets, tmp_path: Path) -> None:
+    cheap = student_cost(assets.teacher, "wrn_10_1")["student.macs"]
+    space = {"student.arch": {"choice": ["wrn_10_1", "wrn_16_2"]}}
+    study = resolve_study(raw | {"space": space, "search": {"limits": {"student.macs": cheap}}})
+    EnqueuedPoints(tmp_path).add({"student.arch": "wrn_16_2"})
+    journal = Journal(tmp_path)
+    search = build_search(study, LaunchHistory(), journal, [], limits_of(study, assets.teacher))
+    config = search.suggest("a")
+    assert isinstance(config, dict)
+    assert config["point"] == {"student.arch": "wrn_10_1"}
+    first = next(event for event in journal.events() if isinstance(event, Rejected))
+    assert (first.enqueued, first.point) == (0, {"student.arch": "wrn_16_2"})
+    events = [made(LaunchStart), made(AttemptStart), *journal.events()]
+    assert replay_events(events, metric=study.metric).num_enqueued == 1
+
+
+def test_what_is_left_out_is_as_in_the_studys_config(raw: Raw, write: Write, tmp_path: Path) -> None:
+    study = load_study(write(raw | {"storage": str(tmp_path / "runs")}))
+    with new_launch(study, made(LaunchStart, params={"objective": study.objective, "epochs": "9"})) as name:
+        pass
+    enqueue_point(str(study.local), name, {RATE: 0.05})
+    (point,) = EnqueuedPoints(study.local / name).after(0)
+    assert point.keys() == study.space.keys()
+    assert point["schedule.student_steps"] == study.config.schedule.student_steps
+
+
+@pytest.mark.parametrize(
+    ("point", "says"),
+    [
+        ({"student.lrr": 0.1}, r"enqueue.student.lrr: .*did you mean"),
+        ({"weights.l2": 0.1}, "enqueue.weights.l2: is not searched"),
+        ({RATE: 3.0}, r"enqueue.student.lr: 3.0 lies outside uniform\(0.02, 0.3\)"),
+    ],
+)
+def test_what_is_no_point_of_the_launch_is_refused(study: Study, launch: str, point: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        enqueue_point(str(study.local), launch, point)
+    assert not EnqueuedPoints(study.local / launch).after(0)
+
+
+def test_a_launch_that_has_proposed_all_its_trials_says_how_to_extend_it(study: Study, launch: str) -> None:
+    search = searching(study, launch)
+    for name in "abcde":
+        proposed(search, name)
+    with pytest.raises(ConfigError, match=r"has proposed all 5 trials of its budget; extend it: .* --num-trials 6"):
+        enqueue_point(str(study.local), launch, {RATE: 0.1})
+
+
+def test_a_grid_takes_no_point(raw: Raw, write: Write, tmp_path: Path) -> None:
+    grid = {"space": {RATE: {"choice": [0.1, 0.2]}}, "search": {"sampler": "grid"}, "storage": str(tmp_path / "runs")}
+    study = load_study(write(raw | grid))
+    with new_launch(study, made(LaunchStart, params={"objective": study.objective, "epochs": "9"})) as name:
+        pass
+    with pytest.raises(ConfigError, match="is a grid"):
+        enqueue_point(str(study.local), name, {RATE: 0.1})
+
+
+def test_a_line_that_is_no_point_is_told_by_its_number_and_one_being_written_waits(tmp_path: Path) -> None:
+    points = EnqueuedPoints(tmp_path)
+    points.add({RATE: 0.1})
+    with points.path.open("a") as file:
+        file.write('{"student.lr": 0.')
+    assert points.after(0) == [{RATE: 0.1}]
+    with points.path.open("a") as file:
+        file.write("\n")
+    with pytest.raises(ConfigError, match=r"enqueued.jsonl line 2: not a point"):
+        points.after(1)
+
+
+def test_the_verb(study: Study, launch: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["cpsc-tune", "enqueue", launch, f"{RATE}=0.1", "--storage", str(study.local)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert not ended.value.code
+    assert "is proposed next" in capsys.readouterr().out
