@@ -12,6 +12,7 @@ from tuning.launch.events import (
     Proposed,
     Rejected,
     Retry,
+    Transferred,
     TrialEnd,
     TrialStart,
 )
@@ -21,6 +22,7 @@ Kind = TypeVar("Kind", bound=Event)
 REST: dict[Any, dict[str, Any]] = {
     LaunchStart: {"launch_id": "x", "params": {"objective": "probe_agreement", "epochs": "9"}, "study": ""},
     AttemptStart: {"attempt": 0},
+    Transferred: {"points": [], "scores": [], "sources": []},
     Rejected: {"point": {}, "excess": {}},
     Proposed: {"number": 0, "point": {}},
     TrialStart: {"number": 0, "point": {}, "params": {}, "ray_trial_id": "r"},

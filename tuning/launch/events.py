@@ -47,6 +47,17 @@ class AttemptStart(_LaunchEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Transferred(_LaunchEvent):
+    """Trials of earlier launches that the search is told of: `points`, as the study searches them, each with its standardised score
+    and the launch that it comes from. They are no trials of this launch."""
+
+    kind = "transferred"
+    points: Sequence[Mapping[str, Any]]
+    scores: Sequence[float]
+    sources: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rejected(_LaunchEvent):
     """A point whose student is beyond the study's limits, by `excess` (a share of each); it is no trial. `enqueued`: as below."""
 
@@ -132,14 +143,13 @@ class TrialEnd(_TrialEvent):
     checkpoint: str | None
 
 
-LaunchEvent = LaunchStart | AttemptStart | Rejected | LaunchEnd
+LaunchEvent = LaunchStart | AttemptStart | Transferred | Rejected | LaunchEnd
 TrialEvent = Proposed | TrialStart | Epoch | CheckpointSaved | Retry | TrialEnd
 Event = LaunchEvent | TrialEvent
 
-KINDS: dict[str, type[Event]] = {
-    cls.kind: cls
-    for cls in (LaunchStart, AttemptStart, Rejected, LaunchEnd, Proposed, TrialStart, Epoch, CheckpointSaved, Retry, TrialEnd)
-}
+_LAUNCH_KINDS = (LaunchStart, AttemptStart, Transferred, Rejected, LaunchEnd)
+_TRIAL_KINDS = (Proposed, TrialStart, Epoch, CheckpointSaved, Retry, TrialEnd)
+KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in (*_LAUNCH_KINDS, *_TRIAL_KINDS)}
 
 
 def _is_text(value: Any) -> bool:
@@ -170,6 +180,9 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     "params": _are_texts,
     "inputs": lambda value: isinstance(value, list | tuple) and all(map(_are_texts, value)),
     "code_folders": lambda value: isinstance(value, list | tuple) and all(map(_is_text, value)),
+    "points": lambda value: isinstance(value, list | tuple) and all(isinstance(point, dict) for point in value),
+    "scores": lambda value: isinstance(value, list | tuple) and all(map(_is_number, value)),
+    "sources": lambda value: isinstance(value, list | tuple) and all(map(_is_text, value)),
     "excess": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
     "metrics": lambda value: isinstance(value, dict) and all(map(_is_number, value.values())),
     "outcome": lambda value: value in list(Outcome),

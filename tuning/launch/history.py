@@ -17,6 +17,7 @@ from tuning.launch.events import (
     Proposed,
     Rejected,
     Retry,
+    Transferred,
     TrialEnd,
     TrialEvent,
     TrialStart,
@@ -65,6 +66,8 @@ class LaunchHistory:
     results: list[tuple[int, int, float]] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     """Points that were drawn and lie beyond the study's limits."""
+    transferred: Transferred | None = None
+    """What the search was told of earlier launches."""
     num_enqueued: int = 0
     """So many of the points that people have added were proposed, or rejected."""
     launch_id: str = ""
@@ -100,6 +103,8 @@ def _launch_fault(event: LaunchEvent, history: LaunchHistory) -> str | None:
             return "launch_start stands after other records"
         case AttemptStart(attempt=attempt) if attempt != attempts:
             return f"attempt {attempt} follows upon {attempts}, lines are missing, stand twice or in another order"
+        case Transferred() if history.transferred or history.trials:
+            return "transferred stands twice, or after trials"
         case Rejected() if history.is_over or not attempts:
             return "rejected stands outside of an attempt, an attempt_start is missing"
         case LaunchEnd() if history.is_over:
@@ -222,6 +227,8 @@ def _take_in(event: Event, history: LaunchHistory, metric: str) -> None:
             history.is_over = False
             for trial in history.trials.values():
                 trial.is_running = False
+        case Transferred():
+            history.transferred = event
         case Rejected():
             history.rejected.append(event)
             history.num_enqueued += event.enqueued is not None

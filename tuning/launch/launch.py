@@ -10,7 +10,7 @@ from pathlib import Path
 from cpsc.atomic_file import atomic_path
 from cpsc.errors import ConfigError
 from tuning.file_lock import LockError
-from tuning.launch.events import Event, LaunchStart
+from tuning.launch.events import Event, LaunchStart, Transferred
 from tuning.launch.folder import STUDY_FILE, claim, clear_remains, is_begun, launches_in, room_for_launch, take, write_durably
 from tuning.launch.history import LaunchHistory
 from tuning.launch.journal import JOURNAL_FILE, WAY_OUT, DriverLock, Journal
@@ -35,8 +35,8 @@ def records_copy(study: Study) -> Storage | None:
 
 
 @contextmanager
-def new_launch(study: Study, start: LaunchStart) -> Iterator[str]:
-    """Begin a launch with its first event -> its name: the study's, with a number behind it where earlier launches took that.
+def new_launch(study: Study, start: LaunchStart, transferred: Transferred | None = None) -> Iterator[str]:
+    """Begin a launch with its first events -> its name: the study's, with a number behind it where earlier launches took that.
 
     Whoever sees its folder sees a launch that was begun and is driven by this process, for the length of the block; of two that
     begin together one takes the next number. ConfigError where it cannot be written.
@@ -45,7 +45,7 @@ def new_launch(study: Study, start: LaunchStart) -> Iterator[str]:
         try:
             room = stack.enter_context(room_for_launch(study.local))
             stack.enter_context(DriverLock(room))
-            name = _take_name(study, room, _furnish(study, room, start))
+            name = _take_name(study, room, _furnish(study, room, [start, *([transferred] if transferred else [])]))
         except LockError:
             raise
         except OSError as error:
@@ -53,14 +53,15 @@ def new_launch(study: Study, start: LaunchStart) -> Iterator[str]:
         yield name
 
 
-def _furnish(study: Study, room: Path, start: LaunchStart) -> str:
+def _furnish(study: Study, room: Path, first: Sequence[Event]) -> str:
     """Write the launch's first files -> its study as others may see it."""
     text = dump_yaml(to_plain(study.source))
     file = room / STUDY_FILE
     file.touch(mode=0o600)  # a URI in it may carry a password, which a resume needs
     write_durably(file, text)
     journal = Journal(room)
-    journal.append(start)
+    for event in first:
+        journal.append(event)
     journal.sync()
     return redact(text)
 

@@ -7,7 +7,7 @@ import optuna
 
 from cpsc.rng import derive_seed
 from tuning.process_settings import log_levels
-from tuning.search.optuna_search import draw
+from tuning.search.drawing import draw
 from tuning.search.optuna_space import to_optuna
 from tuning.study import Study
 from tuning.trial.limits import Limits

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
@@ -17,10 +16,12 @@ from tuning.launch.enqueued import EnqueuedPoints
 from tuning.launch.events import Proposed, Rejected
 from tuning.outcome import Outcome, outcome_of
 from tuning.search.budget import Budget, budget_of
+from tuning.search.drawing import draw
 from tuning.search.finalists import FinalistRun, runs_to_propose
 from tuning.search.optuna_space import to_optuna
 from tuning.search.optuna_states import STATES
 from tuning.search.terminators import StudyTerminator, build_terminator
+from tuning.search.transfer import Advisor
 from tuning.study import Study
 from tuning.study.distributions import Distribution
 from tuning.study.finalists import searched_part
@@ -59,6 +60,7 @@ class StudySearch(Searcher):
         terminator: StudyTerminator | None = None,
         limits: Limits | None = None,
         enqueued: EnqueuedPoints | None = None,
+        advisor: Advisor | None = None,
     ) -> None:
         super().__init__(metric=metric, mode="max")
         self.study = optuna.create_study(
@@ -76,6 +78,7 @@ class StudySearch(Searcher):
         self._terminator = terminator
         self._limits = limits
         self._enqueued = enqueued
+        self._advisor = advisor
         self._num_enqueued = history.num_enqueued
         self._start = deque(start[sum(trial.enqueued is None for trial in history.searched.values()) :])
         self._last_epoch: dict[str, int] = {}
@@ -122,11 +125,13 @@ class StudySearch(Searcher):
             self._reject(trial, excess, enqueued)
 
     def _next_listed(self) -> tuple[Point | None, int | None]:
-        """What comes before anything that is drawn: points that people have added, then those that the study begins with."""
+        """What comes before anything that Optuna draws: points that people have added, those that the study begins with, advice."""
         if self._enqueued is not None and (added := self._enqueued.after(self._num_enqueued)):
             self._num_enqueued += 1
             return added[0], self._num_enqueued - 1
-        return (self._start.popleft() if self._start else None), None
+        if self._start:
+            return self._start.popleft(), None
+        return (self._advisor.point(self.study, self._next_number) if self._advisor else None), None
 
     def _ask(self, point: Point | None) -> optuna.Trial:
         """Optuna's trial of `point`, or of one that it draws."""
@@ -234,20 +239,6 @@ class StudySearch(Searcher):
         self.study.add_trial(trial)
 
 
-def draw(trial: optuna.Trial, domains: Mapping[str, Distribution], distributions: Mapping[str, BaseDistribution]) -> None:
-    """Let `trial` draw each parameter that exists beside those drawn before it."""
-    for path, domain in domains.items():
-        if not domain.is_active(trial.params):
-            continue
-        match distributions[path]:
-            case FloatDistribution() as real:
-                trial.suggest_float(path, real.low, real.high, step=real.step, log=real.log)
-            case IntDistribution() as whole:
-                trial.suggest_int(path, whole.low, whole.high, step=whole.step, log=whole.log)
-            case CategoricalDistribution() as options:
-                trial.suggest_categorical(path, options.choices)
-
-
 def has_work(study: Study, history: LaunchHistory) -> bool:
     """Whether a trial waits to be finished, the budget admits another, or a finalist is to be run."""
     unfinished = any(not trial.is_over for trial in history.trials.values())
@@ -283,4 +274,5 @@ def build_search(
         terminator=build_terminator(search.stop, seed=seed),
         limits=limits,
         enqueued=EnqueuedPoints(journal.path.parent),
+        advisor=history.transferred and Advisor(history.transferred, study.space, search.startup_trials, seed),
     )

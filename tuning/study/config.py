@@ -122,6 +122,15 @@ class MeasureConfig(_Section):
     """The file of the original FID's Inception-v3: the last epoch of each trial then has an FID, against the training images."""
 
 
+class EarlierLaunch(_Section):
+    """A launch in the store of an MLflow server."""
+
+    tracking: str
+    study: str
+    launch: str | None = None
+    """Default: the study's latest."""
+
+
 class TrackingConfig(_Section):
     """Where MLflow's server is; default: a SQLite file in `local`."""
 
@@ -137,6 +146,9 @@ class StudyFile(_Section):
     config: dict[str, Any]
     space: dict[str, Any] = {}
     start: list[dict[str, Any]] = []
+    transfer: list[str | EarlierLaunch] = []
+    """Earlier launches whose trials the search is told of: a name in `storage`, a folder's path or a URI with the name at its end,
+    or a launch in an MLflow store. See `tuning.sweep.transfer`."""
     objective: Literal["exam_score", "probe_overlap", "probe_agreement", "test_accuracy"] = "exam_score"
     search: SearchConfig = SearchConfig()
     prune: PruneConfig = PruneConfig()
@@ -177,6 +189,7 @@ class Study:
     examiners: ExaminerConfig
     space: Mapping[str, Distribution]
     start: list[dict[str, Any]]
+    transfer: list[str | EarlierLaunch]
     objective: str
     search: SearchConfig
     prune: PruneConfig
@@ -287,6 +300,7 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
         examiners=examiners,
         space=space,
         start=points,
+        transfer=file.transfer,
         objective=file.objective,
         search=_parse_search(file.search, points),
         prune=file.prune,
@@ -315,6 +329,8 @@ def _check_tracking_uri(uri: str | None) -> None:
 
 def _check_together(file: StudyFile, dataset: DatasetConfig | None, *, epochs: int) -> None:
     """Raise ConfigError where sections of the file do not go together."""
+    if file.transfer and file.search.sampler == "grid":
+        raise ConfigError("transfer: a grid runs the points that the study lists, it learns nothing from earlier launches")
     if file.search.stop.terminator == "regret_bound" and not file.search.stop.min_gain:
         raise ConfigError("search.stop.terminator: regret_bound needs search.stop.min_gain, the gain not worth going on for")
     if file.objective == "test_accuracy" and dataset is None:

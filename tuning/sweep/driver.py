@@ -31,6 +31,7 @@ from tuning.sweep.progress import SweepProgress
 from tuning.sweep.recorder import Recorder, is_disk_full
 from tuning.sweep.recovery import close_finished_trials
 from tuning.sweep.registration import register_result
+from tuning.sweep.transfer import beginning_with, read_sources, transferred
 from tuning.sweep.tuner import build_tuner, remove_ray_state
 from tuning.tracking import MlflowWriter, check_tracking, delivering
 from tuning.tracking.inputs import inputs_of
@@ -57,11 +58,16 @@ def check_sweep(study: Study, address: str | None) -> None:
 
 def run_sweep(study: Study, display: Display, *, address: str | None = None, force: bool = False) -> SweepSummary:
     """Run `study`, which `check_sweep` has passed, to its end as a new launch."""
+    sources = read_sources(study)
+    for source in sources:
+        display.say(str(source))
+    told = transferred(sources)
+    study = beginning_with(study, told)
     with terminating_like_ctrl_c(), RaySession(address) as session:
         attempt = SweepDriver(study, display, address, session)
         assets = prepare(study, display, force=force, on_cluster=address is not None, before_making=session.start)
         assets = with_examiners(assets.fit(study), assets, display, before_making=session.start)
-        with new_launch(study, launch_start(assets.fit(study), assets, uuid.uuid4().hex)) as name:
+        with new_launch(study, launch_start(assets.fit(study), assets, uuid.uuid4().hex), told) as name:
             return attempt.drive(name, assets)
 
 
@@ -72,11 +78,12 @@ def resume_sweep(storage: str, name: str, display: Display, *, overrides: list[s
         authentication_mode(address)
     check_resources(study, address)
     with terminating_like_ctrl_c(), RaySession(address) as session, DriverLock(study.local / name):
-        attempt = SweepDriver(study, display, address, session)
         journal = Journal(study.local / name)
         remarks = journal.repair()
         history = replay_events(journal.events(), metric=study.metric)
         check_resumable(history, study.space)
+        study = beginning_with(study, history.transferred)
+        attempt = SweepDriver(study, display, address, session)
         for remark in (*remarks, *(f"{journal.path}: {text}" for text in history.remarks)):
             display.say(remark)
         # The launch has accepted its teacher.

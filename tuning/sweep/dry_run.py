@@ -7,6 +7,7 @@ from tuning.search.asha import rungs_of
 from tuning.study import Study, build_config
 from tuning.study.config import check_searchable
 from tuning.study.yaml_loader import dump_yaml, to_plain
+from tuning.sweep.transfer import beginning_with, read_sources, transferred
 from tuning.trial.resources import concurrency, study_device
 
 
@@ -44,6 +45,7 @@ def _cost(study: Study) -> list[str]:
         f"one epoch: {_images(study)} synthetic images; all trials to the end: {trials * config.epochs} epochs",
         *_examiners(study),
         f"ASHA may stop a trial after epoch {', '.join(map(str, rungs))}" if rungs else "no trial is stopped early",
+        *_transfer(study),
         *_limits(study),
         *_stop(study),
         *_finalists(study),
@@ -56,6 +58,13 @@ def _examiners(study: Study) -> list[str]:
         return []
     count, epochs = study.examiners.count, study.examiners.num_epochs(study.config.epochs)
     return [f"before them {count} examiners of {epochs} epochs: first epochs of trials, which ASHA cannot stop within them"]
+
+
+def _transfer(study: Study) -> list[str]:
+    """What the search would be told of earlier launches."""
+    sources = read_sources(study)
+    first = len(beginning_with(study, transferred(sources)).start) - len(study.start)
+    return [*map(str, sources), f"of these the best {first} come first, behind the study's own"] if sources else []
 
 
 def _limits(study: Study) -> list[str]:

@@ -20,6 +20,7 @@ from tuning.launch.events import (
     Proposed,
     Rejected,
     Retry,
+    Transferred,
     TrialEnd,
     TrialStart,
 )
@@ -117,7 +118,7 @@ class Translator:
                 self._trial_end(event, batch)
             case LaunchEnd():
                 self._launch_end(event, batch)
-            case Proposed() | Rejected() | CheckpointSaved():
+            case Proposed() | Rejected() | Transferred() | CheckpointSaved():
                 pass  # a trial is shown once it starts, its files go with its end
 
     def attempt(self, event: Event, call: Callable[..., Any], *arguments: Any) -> None:

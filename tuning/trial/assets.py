@@ -73,7 +73,7 @@ def prepare(
     if left_out := check_limits(study, teacher):
         display.say(left_out)
     inception = _inception_reference(study, dataset)
-    run, off = fitted(study, norms), switched_off(study, norms)
+    run, off = fitted(within_limits(study, teacher), norms), switched_off(study, norms)
     if off:
         terms = ", ".join(run.probe.terms)
         display.say(f"switched off for want of batch norms: {', '.join(off)}; the probe set is made by {terms} alone")

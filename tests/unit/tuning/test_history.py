@@ -161,6 +161,7 @@ def test_a_clock_that_runs_backwards_is_remarked_on() -> None:
 
 SOUND: list[Record] = [{"kind": "launch_start"}, {"kind": "attempt_start"}, start(0), epoch(0, 1, 0.5), end(0, "pruned")]
 """Lines 1, 2, 4, 5 and 6 of a journal; the third proposes the trial."""
+TRANSFERRED: Record = {"kind": "transferred", "points": [{"student.lr": 0.3}], "scores": [0.5], "sources": ["digits"]}
 REJECTED: Record = {"kind": "rejected", "excess": {"student.macs": 0.5}}
 
 
@@ -217,7 +218,9 @@ FIELDS = [(kind, field.name) for kind, cls in KINDS.items() for field in fields(
 @pytest.mark.parametrize(("kind", "field"), FIELDS)
 def test_an_event_that_lacks_a_field_is_refused_unless_earlier_versions_did_not_write_it(kind: str, field: str) -> None:
     rest = ({"kind": "checkpoint", "number": 0, "path": "a"}, {"kind": "retry", "number": 0}, SOUND[-1], {"kind": "launch_end"})
-    records = [to_record(from_record(record)) for record in complete(*SOUND[:2], REJECTED, *SOUND[2:-1], *rest)]
+    first, second, *others, _ = SOUND
+    written = complete(first, TRANSFERRED, second, REJECTED, *others, *rest)
+    records = [to_record(from_record(record)) for record in written]
     assert replay(records).remarks == []
     del next(record for record in records if record["kind"] == kind)[field]
     if field in FIRST_EDITION.get(kind, ()):

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from mlflow import MlflowClient
@@ -14,6 +14,8 @@ from tuning.outcome import Outcome
 from tuning.results import Launch, TrialRecord
 from tuning.results.choice import ranked
 from tuning.results.from_mlflow import load_launch
+from tuning.study.config import resolve_study
+from tuning.sweep.transfer import read_sources
 from tuning.tracking.run_lookup import one_each
 from tuning.tracking.tags import KIND_TAG, LAUNCH_ID_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, RUNNING
 
@@ -176,6 +178,7 @@ def test_there_is_no_rank_correlation_where_it_would_mean_nothing(trial: TrialRe
 
 class Store(NamedTuple):
     client: MlflowClient
+    uri: str
     runs: dict[str, str]
 
 
@@ -192,7 +195,7 @@ def _add_trial(
     tags |= {"reason": f"reason {number}"} if outcome else {}
     run_id = client.create_run(experiment, tags=tags).info.run_id
     metrics = [Metric(name, value, 1000 + step, step) for name, curve in curves.items() for step, value in curve.items()]
-    client.log_batch(run_id, metrics=metrics, params=[Param("student.lr", f"0.{number}")])
+    client.log_batch(run_id, metrics=metrics, params=[Param("student.lr", f"0.{number}"), Param("method", "cpsc")])
     return run_id
 
 
@@ -214,7 +217,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     lower_kl = {"probe_agreement": {1: 0.8, 2: 0.7}, "probe_kl": {1: 0.2, 2: 0.5}, "test_accuracy": {1: 0.6, 2: 0.7}}
     best = _add_trial(client, experiment, second, 3, "completed", lower_kl)
     _add_trial(client, experiment, second, 4, None, {})
-    return Store(client, {"first": first, "second": second, "best": best})
+    return Store(client, f"sqlite:///{folder / 'mlflow.db'}", {"first": first, "second": second, "best": best})
+
+
+def test_a_search_takes_over_trials_of_a_store(store: Store, raw: dict[str, Any]) -> None:
+    entry = {"tracking": store.uri, "study": "small"}
+    study = resolve_study(raw | {"space": {"student.lr": {"uniform": [0.1, 0.9]}}, "transfer": [entry]})
+    (source,) = read_sources(study)
+    assert [point["student.lr"] for _, point in source.trials] == [0.1, 0.2, 0.3]
+    assert str(source) == "transfer from small-2: 3 trials; left out: 1 outside the range of student.lr, 1 not ended"
 
 
 def test_the_latest_launch_is_read_unless_one_is_named(store: Store) -> None:
