@@ -274,5 +274,5 @@ def build_search(
         terminator=build_terminator(search.stop, seed=seed),
         limits=limits,
         enqueued=EnqueuedPoints(journal.path.parent),
-        advisor=history.transferred and Advisor(history.transferred, study.space, search.startup_trials, seed),
+        advisor=Advisor(told, study.space, search.startup_trials, seed) if (told := history.transferred) else None,
     )
