@@ -353,6 +353,10 @@ def export(
     run: Annotated[
         str | None, typer.Option(help="A trial's run id, or LAUNCH:NUMBER; default: the study's registered champion.")
     ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help="The latest launch's best student within a cost: macs=2e7, parameters=, bytes= or latency_ms=."),
+    ] = None,
     formats: Annotated[
         str | None,
         typer.Option(help="weights, program, safetensors, onnx, with commas between; default: all that can be."),
@@ -361,13 +365,16 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Write a study's best student for use without this package: weights, torch.export program, ONNX, each verified."""
-    from tuning.export import export_student, parse_formats
+    from tuning.export import export_student, parse_at, parse_formats
     from tuning.study import load_study
 
     chosen = parse_formats(formats)
+    if run is not None and at is not None:
+        raise ConfigError("--at: chooses a trial, as --run does, name one of the two")
+    within = parse_at(at) if at else None
     loaded = load_study(study, set_)
     _check_output(output)
-    for line in export_student(loaded, output, Display(quiet=quiet), run_id=run, formats=chosen):
+    for line in export_student(loaded, output, Display(quiet=quiet), run_id=run, at=within, formats=chosen):
         if not quiet:
             typer.echo(line)
 

@@ -31,7 +31,10 @@ from tuning.export.formats import (
 )
 from tuning.outcome import Outcome
 from tuning.results.checkpoints import best_student
+from tuning.results.from_mlflow import load_launch
+from tuning.results.front import COSTS, best_within
 from tuning.results.recorded_trial import RecordedTrial, find_trial
+from tuning.results.trial_record import number_in
 from tuning.study import Study
 from tuning.study.yaml_loader import to_plain
 from tuning.tracking.champion import ALIAS, MODEL_ABSENT
@@ -56,12 +59,28 @@ def parse_formats(text: str | None) -> list[str] | None:
     return list(dict.fromkeys(names))
 
 
+def parse_at(text: str) -> tuple[str, float]:
+    """What ``--at`` says, ``macs=2e7``: a cost and the most that the student may have of it. ConfigError for others."""
+    name, _, value = text.partition("=")
+    limit = number_in(value)
+    if name not in COSTS or limit is None or not limit > 0:
+        raise ConfigError(f"--at: must be one of {', '.join(COSTS)} and a number, e.g. macs=2e7, got {text!r}")
+    return name, limit
+
+
 @using_mlflow()
 def export_student(
-    study: Study, output: Path, display: Display, *, run_id: str | None = None, formats: Sequence[str] | None = None
+    study: Study,
+    output: Path,
+    display: Display,
+    *,
+    run_id: str | None = None,
+    at: tuple[str, float] | None = None,
+    formats: Sequence[str] | None = None,
 ) -> list[str]:
     """Write the best student of the run `run_id`, or of the study's champion, to `output` -> what was written, line by line.
 
+    `at`: a cost and its limit instead, as of `parse_at`: the best student of the study's latest launch within it.
     `formats`: names of `FORMATS`; None is all that can be written here. Every file is compared with the checkpoint's student on
     the whole probe set, and replaces an older one only once all are found right. ConfigError or CheckpointError where one
     cannot be written or is not right; what lay in `output` is then as it was.
@@ -70,6 +89,8 @@ def export_student(
     for name in formats or ():
         FORMATS[name].check()
     uri = existing_store_uri(study)
+    if at is not None:
+        run_id = _run_within(uri, study.name, *at)
     trial = find_trial(run_id or _champion_run(uri, study.name), [uri])
     if trial.study_name != study.name:
         raise ConfigError(f"run {trial.run_id}: is of study {trial.study_name}, not of {study.name}; name that study's file")
@@ -90,6 +111,13 @@ def check_folder(output: Path) -> None:
     foreign = [] if is_ours else [file for file in FILES if (output / file).exists()]
     if foreign:
         raise ConfigError(f"--output: {output} holds a {foreign[0]} that no export wrote, name another folder")
+
+
+def _run_within(uri: str, name: str, cost: str, limit: float) -> str:
+    """The run of the best student of the latest launch of the study that costs at most so much."""
+    with reading_store(uri):
+        launch = load_launch(MlflowClient(tracking_uri=uri), name)
+    return str(best_within(launch, cost, limit).run_id)
 
 
 def _champion_run(uri: str, name: str) -> str:

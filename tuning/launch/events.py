@@ -26,6 +26,10 @@ class _TrialEvent:
     number: int
 
 
+LATENCY = "latency_ms."
+"""Of a launch's params, before the name of an architecture: milliseconds for an image, as its driver measured them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LaunchStart(_LaunchEvent):
     """The first of all. `study`: the text of its file, without secrets; `code_folders`: where a user's own classes are found."""

@@ -7,10 +7,12 @@ from typing import Any
 from tuning.report.criteria import CriterionRank
 from tuning.report.parquet import trial_rows
 from tuning.results import Finalist, Launch, SweepSummary
+from tuning.results.front import FrontStudent, front_of
 
 
 def launch_figures(launch: Launch) -> dict[str, Any]:
-    """Its study and name, its figures and finalists, and `trials`: rows as in trials.parquet, best first, each with its `point`."""
+    """Its study and name, its figures, finalists and front of students, and `trials`, best first: rows of trials.parquet, each with
+    its `point`."""
     chosen = launch.chosen
     return {
         "study": launch.study,
@@ -20,11 +22,22 @@ def launch_figures(launch: Launch) -> dict[str, Any]:
         "chosen": None if chosen is None else chosen.number,
         "ties": [trial.number for trial in launch.ties],
         "finalists": [_finalist(finalist, launch) for finalist in launch.finalists],
+        "front": [_front_student(student) for student in front_of(launch)],
         "epochs_run": launch.epochs_run,
         "epochs_unpruned": launch.epochs_unpruned,
         "regret": launch.regret(),
         "rank_correlation": launch.rank_correlation(),
         "trials": [row | {"point": dict(trial.point)} for row, trial in zip(trial_rows(launch), launch.trials, strict=True)],
+    }
+
+
+def _front_student(student: FrontStudent) -> dict[str, Any]:
+    return {
+        "arch": student.arch,
+        "trial": student.trial.number,
+        "score": student.score,
+        **student.costs,
+        "on_front_of": list(student.on),
     }
 
 

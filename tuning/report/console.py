@@ -14,8 +14,10 @@ from tuning.outcome import Outcome
 from tuning.redaction import redact
 from tuning.report.criteria import CriterionRank, criteria_table
 from tuning.report.finalists import TIE, finalist_lines, finalists_table
+from tuning.report.front import front_table
 from tuning.report.seed_table import comparison_table
 from tuning.results import Launch, SweepSummary, TrialRecord
+from tuning.results.front import front_of
 from tuning.tracking import store_uri
 
 LEADERBOARD_ROWS = 10
@@ -30,6 +32,8 @@ def print_report(launch: Launch, searched: Sequence[str], console: Console) -> N
     console.print(_leaderboard(launch))
     if launch.finalists:
         console.print(finalists_table(launch))
+    if students := front_of(launch):
+        console.print(front_table(students, launch))
     for line in summary_lines(launch, searched):
         console.print(line, markup=False, soft_wrap=True)
 

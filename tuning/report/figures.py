@@ -8,9 +8,11 @@ import optuna
 import plotly.graph_objects as go
 from optuna import visualization
 from optuna.trial import TrialState
+from plotly.subplots import make_subplots
 
 from tuning.outcome import Outcome
 from tuning.results import Launch, TrialRecord
+from tuning.results.front import COSTS, FrontStudent
 
 RUNNING = "running"
 OUTCOME_COLOURS = {
@@ -101,6 +103,46 @@ def _first(rows: Sequence[tuple]) -> list[float]:  # type: ignore[type-arg]
 
 def _second(rows: Sequence[tuple]) -> list[float]:  # type: ignore[type-arg]
     return [row[1] for row in rows]
+
+
+def fronts(students: Sequence[FrontStudent], objective: str) -> go.Figure:
+    """The score of each architecture's best student against each of its costs; a line along those on the front."""
+    shown = [cost for cost in COSTS if any(cost in student.costs for student in students)]
+    figure = make_subplots(cols=len(shown), shared_yaxes=True, horizontal_spacing=0.03)
+    for column, cost in enumerate(shown, start=1):
+        placed = [student for student in students if cost in student.costs]
+        front = sorted((student for student in placed if cost in student.on), key=lambda student: student.costs[cost])
+        line = {"color": CHOSEN_COLOUR, "shape": "hv", "width": 1.5}
+        figure.add_trace(
+            go.Scatter(x=[student.costs[cost] for student in front], y=_scores(front), mode="lines", line=line, hoverinfo="skip"),
+            row=1,
+            col=column,
+        )
+        colours = [CHOSEN_COLOUR if cost in student.on else OUTCOME_COLOURS[Outcome.PRUNED.value] for student in placed]
+        figure.add_trace(
+            go.Scatter(
+                x=[student.costs[cost] for student in placed],
+                y=_scores(placed),
+                text=[student.arch for student in placed],
+                customdata=[student.trial.number for student in placed],
+                hovertemplate="%{text}, trial %{customdata}: %{y:.2%} at %{x:.4s}<extra></extra>",
+                mode="markers+text",
+                textposition="bottom right",
+                textfont={"size": 10},
+                marker={"size": 9, "color": colours},
+            ),
+            row=1,
+            col=column,
+        )
+        figure.update_xaxes(title=COSTS[cost], type="log", row=1, col=column)
+    figure.update_layout(LAYOUT | {"showlegend": False})
+    figure.update_yaxes(tickformat=".0%")
+    figure.update_yaxes(title=objective.replace("_", " "), row=1, col=1)
+    return figure
+
+
+def _scores(students: Sequence[FrontStudent]) -> list[float]:
+    return [student.score for student in students]
 
 
 def timeline(launch: Launch) -> go.Figure:

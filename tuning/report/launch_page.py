@@ -11,11 +11,13 @@ from tuning.report import figures
 from tuning.report.console import searched_values, summary_lines, trial_label
 from tuning.report.criteria import APART, HEADINGS, CriterionRank, criteria_rows
 from tuning.report.finalists import finalist_headings, finalist_rows
+from tuning.report.front import front_headings, front_rows
 from tuning.report.optuna_study import as_study
 from tuning.report.page import PageTable, Section, texts, write_page
 from tuning.report.parquet import Row, trial_rows
 from tuning.report.pictures import pictures_of
 from tuning.results import Launch
+from tuning.results.front import front_of
 from tuning.search.asha import rungs_of
 from tuning.search.optuna_space import to_optuna
 from tuning.study import Study
@@ -49,6 +51,7 @@ def _parts(study: Study, launch: Launch, criteria: Sequence[CriterionRank], clie
     return [
         _findings(study, launch),
         _finalists(study, launch),
+        _front(launch),
         _leaderboard(study, launch),
         _choice(launch),
         _criteria(criteria),
@@ -81,6 +84,16 @@ def _finalists(study: Study, launch: Launch) -> Iterator[Section]:
                 marked=0,
             ),
         )
+
+
+def _front(launch: Launch) -> Iterator[Section]:
+    if students := front_of(launch):
+        hint = (
+            "The best of each architecture against what it costs. On the front are those that no other beats at both: "
+            "`export --at macs=2e7` takes the best student of at most so many multiply-adds."
+        )
+        yield Section(title="Accuracy and cost", hint=hint, figure=figures.fronts(students, launch.objective))
+        yield Section(title="", table=PageTable(headings=front_headings(launch), rows=front_rows(students, launch)))
 
 
 def _leaderboard(study: Study, launch: Launch) -> Iterator[Section]:

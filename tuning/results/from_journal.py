@@ -8,7 +8,7 @@ from tuning.launch.events import Epoch, Event, LaunchStart, TrialEnd, TrialStart
 from tuning.redaction import redact
 from tuning.results.choice import ranked
 from tuning.results.model import Launch
-from tuning.results.trial_record import CURVES, TrialRecord
+from tuning.results.trial_record import CURVES, TrialRecord, latencies_in
 
 
 def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
@@ -57,4 +57,5 @@ def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
         objective=objective,
         epochs=int(settings["epochs"]),
         trials=ranked(trials, objective),
+        latencies_ms=latencies_in(settings),
     )

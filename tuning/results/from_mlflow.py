@@ -13,7 +13,7 @@ from tuning.outcome import Outcome
 from tuning.redaction import redact
 from tuning.results.choice import ranked
 from tuning.results.model import Launch
-from tuning.results.trial_record import CURVES, TrialRecord, TrialTimeline
+from tuning.results.trial_record import CURVES, TrialRecord, TrialTimeline, latencies_in
 from tuning.study.names import NAME
 from tuning.tracking.run_lookup import all_runs, one_each
 from tuning.tracking.tags import (
@@ -75,6 +75,7 @@ def load_launch(
         epochs=int(parent.data.params["epochs"]),
         trials=ranked(trials, objective),
         study=study,
+        latencies_ms=latencies_in(parent.data.params),
     )
 
 

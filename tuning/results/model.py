@@ -1,7 +1,7 @@
 """A launch as results: its trials, the blind choice, and how good that was."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ class Launch:
     epochs: int
     trials: Sequence[TrialRecord]
     study: str = ""
+    latencies_ms: Mapping[str, float] = field(default_factory=dict)
+    """By architecture of the students that were compared: milliseconds for an image, on one thread of the driver's machine."""
 
     @property
     def chosen(self) -> TrialRecord | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from cpsc.marks import Marks
 from cpsc.selection import best_epoch
+from tuning.launch.events import LATENCY
 from tuning.outcome import Outcome
 
 CURVES = ("exam_score", "held_out_agreement", "probe_overlap", "probe_agreement", "probe_kl", "test_accuracy")
@@ -71,6 +72,12 @@ class TrialRecord:
         """`metric` of the trial's result."""
         epoch = self.best_epoch(objective)
         return None if epoch is None else self.curves.get(metric, {}).get(epoch)
+
+
+def latencies_in(params: Mapping[str, str]) -> dict[str, float]:
+    """By architecture, what a launch's params tell of milliseconds for an image."""
+    found = {name.removeprefix(LATENCY): number_in(text) for name, text in params.items() if name.startswith(LATENCY)}
+    return {arch: value for arch, value in found.items() if value is not None}
 
 
 def number_in(text: str) -> float | None:

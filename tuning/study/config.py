@@ -62,10 +62,12 @@ class LimitsConfig(_Section):
     """Multiply-adds an image."""
     parameters: float | None = Field(default=None, gt=0, alias="student.parameters")
     """Trainable values."""
+    bytes: float | None = Field(default=None, gt=0, alias="student.bytes")
+    """Of its weights as an export writes them."""
 
     @property
     def bounds(self) -> dict[str, float]:
-        """Those that are set, by ``student.macs`` and ``student.parameters``."""
+        """Those that are set, by ``student.macs`` and so on."""
         return {name: value for name, value in self.model_dump().items() if value is not None}
 
 

@@ -4,7 +4,8 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from tuning.launch.events import LaunchStart
+from cpsc.teacher import Teacher
+from tuning.launch.events import LATENCY, LaunchStart
 from tuning.launch.journal import Journal
 from tuning.launch.journal_backup import JournalBackup
 from tuning.launch.launch import records_copy
@@ -16,7 +17,7 @@ from tuning.study.yaml_loader import dump_yaml, to_plain
 from tuning.tracking.delivery import MlflowWriter
 from tuning.tracking.inputs import inputs_of
 from tuning.trial.assets import Assets
-from tuning.trial.model_cost import teacher_cost
+from tuning.trial.model_cost import student_latency_ms, teacher_cost
 
 
 def launch_start(study: Study, assets: Assets, launch_id: str) -> LaunchStart:
@@ -29,6 +30,7 @@ def launch_start(study: Study, assets: Assets, launch_id: str) -> LaunchStart:
         "scheduler": study.prune.scheduler,
         "search_seed": study.search.seed,
         **{f"space.{path}": str(domain) for path, domain in study.space.items()},
+        **_latencies(study, assets.teacher),
         **shared_params(assets),
     }
     return LaunchStart(
@@ -39,6 +41,13 @@ def launch_start(study: Study, assets: Assets, launch_id: str) -> LaunchStart:
         code_folders=code_folders(),
         study=redact(dump_yaml(to_plain(study.source))),
     )
+
+
+def _latencies(study: Study, teacher: Teacher) -> dict[str, str]:
+    """Of the students that the study compares, as measured here, before any trial runs beside; nothing where it has one alone."""
+    domain = study.space.get("student.arch")
+    archs = map(str, domain.edges) if domain else ()
+    return {f"{LATENCY}{arch}": f"{student_latency_ms(teacher, arch):.3g}" for arch in archs}
 
 
 def shared_params(assets: Assets) -> dict[str, Any]:
