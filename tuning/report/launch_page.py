@@ -92,8 +92,8 @@ def _front(launch: Launch) -> Iterator[Section]:
             "The best of each architecture against what it costs. On the front are those that no other beats at both: "
             "`export --at macs=2e7` takes the best student of at most so many multiply-adds."
         )
-        yield Section(title="Accuracy and cost", hint=hint, figure=figures.fronts(students, launch.objective))
-        yield Section(title="", table=PageTable(headings=front_headings(launch), rows=front_rows(students, launch)))
+        table = PageTable(headings=front_headings(launch), rows=front_rows(students, launch))
+        yield Section(title="Accuracy and cost", hint=hint, table=table, figure=figures.fronts(students, launch.objective))
 
 
 def _leaderboard(study: Study, launch: Launch) -> Iterator[Section]:
