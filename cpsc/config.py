@@ -239,14 +239,6 @@ class ReplayConfig:
     kept; 0: all new ones of every batch."""
     answers: Literal["asked", "kept"] = "asked"
     """`images`: whether the teacher is asked about them each time, or its answers are kept with them, which saves its passes."""
-    retention: Literal["joint", "meta", "first_order"] = "joint"
-    """How remembered images count in a step on new ones: with them in one batch; or at the weights that a step on the new ones
-    would lead to, with gradients through that step (Patel et al., CVPR 2023, arXiv:2302.14290), or past it: see
-    `cpsc.student_loss`."""
-    inner_lr: float = 0.9
-    """The rate of that step."""
-    acquisition: Literal["new", "all"] = "new"
-    """What counts beside them, at the student's own weights: the new images; or, as in the published code, the remembered, too."""
     latent_dim: int = 1000
     """This and all below of the autoencoder."""
     updates: int = 4
@@ -273,19 +265,10 @@ class ReplayConfig:
         require(1 <= self.capacity <= 100_000_000, "replay.capacity", self.capacity, "in 1..100000000")
         non_negative("replay.every_epochs", self.every_epochs)
         require(not (self.rehearsals and self.every_epochs), "replay.every_epochs", self.every_epochs, "0 with replay.rehearsals")
-        self._check_retention()
-        for name in ("inner_lr", "lr", "refine_lr"):
+        for name in ("lr", "refine_lr"):
             positive(f"replay.{name}", getattr(self, name))
         for name in ("updates", "balance", "latent_kl"):
             non_negative(f"replay.{name}", getattr(self, name))
-
-    def _check_retention(self) -> None:
-        if self.retention == "joint":
-            return
-        told = f"with replay.retention {self.retention}"
-        require(self.kind != "none", "replay.kind", self.kind, f"images or vae {told}: there is nothing to retain")
-        require(self.fraction > 0, "replay.fraction", self.fraction, f"> 0 {told}: nothing is recalled")
-        require(self.capacity >= 2, "replay.capacity", self.capacity, f">= 2 {told} (batch norm)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -408,8 +391,7 @@ class DistillConfig:
     compile: bool = False
     """Run the networks as torch.compile fuses them: a minute or more before the first step of a worker, faster from then on.
 
-    Passes that a method watches from within (ZSKT's attention, CMI's features), those of `replay.retention` that are differentiated
-    through, and CMI's generator stay as they are.
+    Passes that a method watches from within (ZSKT's attention, CMI's features) and CMI's generator stay as they are.
     """
     diverged_above: float = 1e6
     """A loss term whose mean times its weight is larger than this, up or down, has diverged as surely as one that is NaN.
@@ -433,16 +415,6 @@ class DistillConfig:
         )
         warmup = self.schedule.generator_warmup_epochs
         require(warmup < self.epochs, "schedule.generator_warmup_epochs", warmup, f"< epochs ({self.epochs})")
-        self._check_retention()
-
-    def _check_retention(self) -> None:
-        replay = self.replay
-        if replay.retention == "joint":
-            return
-        told = f"with replay.retention {replay.retention}"
-        require(self.precision != "fp16", "precision", self.precision, f"bf16, fp32 or auto {told}: its inner step is not scaled")
-        is_few = replay.kind == "images" and round(self.schedule.batch_size * replay.fraction) < 2
-        require(not is_few, "replay.fraction", replay.fraction, f"at least 2 images of schedule.batch_size {told} (batch norm)")
 
     @property
     def images_per_epoch(self) -> int:

@@ -82,19 +82,12 @@ class BatchViews:
         return _precise(self._execution.forward_with(self._student, self._student_weights, images))
 
     def student_view(
-        self,
-        images: Tensor,
-        labels: Tensor | None,
-        recalled: Recalled | None = None,
-        *,
-        channels: Sequence[Tensor] = (),
-        weights: Weights | None = None,
+        self, images: Tensor, labels: Tensor | None, recalled: Recalled | None = None, *, channels: Sequence[Tensor] = ()
     ) -> BatchOutputs:
         """With a graph to the student alone, of `images` and then what is recalled.
 
         Images without a label, as all that are remembered, count as what the teacher says. It is not asked again about those with
-        which its answers were kept. `channels`: of the teacher's stages, which it gives as hints; `weights`: those that the student
-        has in this pass, by name, its own but for them.
+        which its answers were kept. `channels`: of the teacher's stages, which it gives as hints.
         """
         seen = images if recalled is None else torch.cat([images, recalled.images])
         kept = None if recalled is None else recalled.answers
@@ -103,7 +96,7 @@ class BatchViews:
             teacher = teacher.joined(kept)
         layers = self._compared(0, hinted=bool(channels))
         with recorded(layers, self._look(hinted=bool(channels)), outputs=True) as stages_seen:
-            student = self._forward(self._student, seen, layers, weights=weights)
+            student = self._forward(self._student, seen, layers)
         compared = self._all_ran(stages_seen)
         answers = teacher.logits.argmax(dim=1)
         return BatchOutputs(
@@ -114,13 +107,11 @@ class BatchViews:
             hints=_both_features(compared, wanted, channels),
         )
 
-    def rehearsal_view(
-        self, recalled: Recalled, *, channels: Sequence[Tensor] = (), weights: Weights | None = None
-    ) -> BatchOutputs:
+    def rehearsal_view(self, recalled: Recalled, *, channels: Sequence[Tensor] = ()) -> BatchOutputs:
         """The same of remembered images alone; where the teacher's answers were kept with them, without hints."""
         if recalled.answers is None:
-            return self.student_view(recalled.images, None, channels=channels, weights=weights)
-        student = self._forward(self._student, recalled.images, weights=weights)
+            return self.student_view(recalled.images, None, channels=channels)
+        student = self._forward(self._student, recalled.images)
         return BatchOutputs(labels=recalled.answers.logits.argmax(dim=1), teacher=recalled.answers, student=student)
 
     def _teacher_output(self, images: Tensor, *, hinted: bool) -> tuple[Output, list[StageView]]:
@@ -139,15 +130,8 @@ class BatchViews:
             raise ConfigError(f"{wanted}: a stage of the teacher or the student does not run, set it to 0")
         return ran
 
-    def _forward(
-        self, network: nn.Module, images: Tensor, watched: Sequence[nn.Module] = (), *, weights: Weights | None = None
-    ) -> Output:
-        """Through `watched` layers the pass goes uncompiled: hooks that come and go are not in what was compiled.
-
-        So does one with `weights`: compiled passes cannot be differentiated twice.
-        """
-        if weights is not None:
-            return _precise(PLAIN.forward_with(network, weights, images))
+    def _forward(self, network: nn.Module, images: Tensor, watched: Sequence[nn.Module] = ()) -> Output:
+        """Through `watched` layers the pass goes uncompiled: hooks that come and go are not in what was compiled."""
         execution = PLAIN if watched else self._execution
         return _precise(execution.forward(network, images))
 

@@ -51,7 +51,7 @@ class Phases:
         self._synthesis, self._replay, self._views, self._autocast = synthesis, replay, views, autocast
         self._first_weights, self._mixing = first_weights, mixing
         self._student_loss = StudentLoss(
-            config, student=student, method=method, views=views, synthesis=synthesis, first_weights=first_weights, autocast=autocast
+            config, method=method, views=views, synthesis=synthesis, first_weights=first_weights, autocast=autocast
         )
         self._class_counts = torch.zeros(num_classes, device=device)
         self._agreed = torch.zeros((), device=device)

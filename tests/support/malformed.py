@@ -227,11 +227,6 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "enormous batch": (_put("config/schedule/batch_size", 10**12), "config.schedule.batch_size must be <= "),
     "enormous probe set": (_put("config/probe", {"num_images": 10**15, "batch_size": 10**15}), "num_images must be <= "),
     "probe rate without end": (_put("config/probe/lr", INFINITY), "lr must be > 0"),
-    "images to retain, and none": (
-        _put("config/replay", {"retention": "meta"}),
-        "config.replay.kind must be images or vae with replay.retention meta: there is nothing to retain, got 'none'",
-    ),
-    "unknown setting of a memory": (_put("config/replay", {"retension": "meta"}), "unknown key, did you mean retention?"),
     "rate that is no number": (_put("config/student/lr", NAN), "config.student.lr must be > 0, got nan"),
     "rate without end": (_put("config/generator/lr", INFINITY), "config.generator.lr must be > 0, got inf"),
     "negative weight": (_put("config/weights", {"kl": -1}), "config.weights.kl must be >= 0, got -1"),

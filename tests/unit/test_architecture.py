@@ -19,7 +19,7 @@ CPSC_LAYERS = (
     {"errors", "torchvision_cure", "selection", "marks", "digests", "curves"},
     {"kinds", "processors", "redaction", "atomic_file", "rules", "import_path", "optimizers"},
     {"config", "rng", "statistics", "checkpoint"},
-    {"losses", "inner_step", "device", "stopwatch", "schedule", "gallery", "answers", "pictures", "foreign"},
+    {"losses", "device", "stopwatch", "schedule", "gallery", "answers", "pictures", "foreign"},
     {"metrics"},
     {"models", "cost", "data", "memory", "frechet", "norms", "criteria"},
     {"teacher", "generator", "augmentation", "execution", "borders", "recognition", "dead_leaves", "priorities"},

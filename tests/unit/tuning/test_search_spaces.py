@@ -70,20 +70,6 @@ def test_memories_are_compared_at_equal_steps() -> None:
     }
 
 
-def test_a_memory_is_retained_in_each_way_three_times_at_equal_steps() -> None:
-    study = load_study(FOLDER / "ablations" / "retention.yaml")
-    assert len(study.start) == 15
-    ways = [(point["replay.kind"], point["replay.retention"], point["replay.acquisition"]) for point in study.start]
-    assert set(ways) == {
-        ("none", "joint", "new"),
-        ("images", "joint", "new"),
-        ("images", "meta", "new"),
-        ("images", "first_order", "new"),
-        ("images", "meta", "all"),
-    }
-    assert len({build_config(study.base, point).images_per_epoch for point in study.start}) == 1
-
-
 def test_the_packaged_comparison_has_each_kind_of_input_three_times() -> None:
     study = load_study(FOLDER / "ablations" / "nayer_inputs.yaml")
     kinds = ["teacher", "pseudo_inverse", "one_hot", "random"]
