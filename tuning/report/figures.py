@@ -129,6 +129,7 @@ def fronts(students: Sequence[FrontStudent], objective: str) -> go.Figure:
                 mode="markers+text",
                 textposition="bottom right",
                 textfont={"size": 10},
+                cliponaxis=False,
                 marker={"size": 9, "color": colours},
             ),
             row=1,

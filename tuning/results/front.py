@@ -7,7 +7,7 @@ from cpsc.errors import ConfigError
 from tuning.results.model import Launch
 from tuning.results.trial_record import TrialRecord, number_in
 
-COSTS = {"macs": "multiply-adds", "parameters": "parameters", "bytes": "bytes", "latency_ms": "ms an image"}
+COSTS = {"macs": "multiply-adds", "parameters": "parameters", "bytes": "bytes", "latency_ms": "ms per image"}
 """What a student may cost, and how a person reads it; the first three are of its network, the last was measured by the driver."""
 ARCH = "student.arch"
 
