@@ -1,8 +1,10 @@
 """The command line: studies by path or name, and few flags; every knob stands in the study file."""
 
+import difflib
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -412,11 +414,31 @@ def studies() -> None:
 
 @app.command(name="check-cluster")
 def check_cluster(
-    file: Annotated[Path, typer.Argument(help="The cluster file for `ray up` (YAML).")] = Path("cluster.yaml"),
+    file: Annotated[Path, typer.Argument(help="A file for `ray up`, `sbatch`, or KubeRay (a RayJob).")] = Path("cluster.yaml"),
 ) -> None:
-    """Check a cluster file as Ray does before `ray up`, and for the mistakes that Ray misses; starts nothing."""
-    from tuning.cluster.launcher_config import check_cluster_file
+    """Check a cluster file: a `ray up` configuration, a Slurm batch script or a RayJob for Kubernetes; starts nothing."""
+    from tuning.cluster.cluster_file import check_cluster_file
 
-    for doubt in check_cluster_file(file):
+    for doubt in check_cluster_file(file, parse_command_line):
         typer.echo(doubt)
     typer.echo(f"{file}: in order")
+
+
+def parse_command_line(words: Sequence[str]) -> dict[str, Any]:
+    """What stands behind ``cpsc-tune`` -> its verb, and values by name as they are written. ConfigError where no verb takes it."""
+    verbs = cast(Any, typer.main.get_command(app)).commands
+    verb, *arguments = words or [""]
+    if verb not in verbs:
+        close = difflib.get_close_matches(verb, verbs, n=1)
+        raise ConfigError(f"no such command {verb!r}" + (f", did you mean {close[0]}?" if close else ""))
+    command = verbs[verb]
+    context = typer.Context(command, info_name=verb)
+    try:
+        given, extra, _ = command.make_parser(context).parse_args(list(arguments))
+    except _ArgumentError as error:
+        raise ConfigError(_argument_message(error)) from error
+    missing = [parameter.name for parameter in command.params if parameter.required and given.get(parameter.name) is None]
+    if missing or extra:
+        raise ConfigError(f"missing argument {missing[0]}" if missing else f"unexpected extra argument {extra[0]}")
+    defaults = {parameter.name: parameter.default for parameter in command.params}
+    return {"verb": verb} | defaults | {name: value for name, value in given.items() if value is not None}

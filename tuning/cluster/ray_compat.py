@@ -71,6 +71,13 @@ def validate_cluster_file(cluster: dict[str, Any]) -> None:
     validate_config(prepare_config(cluster))
 
 
+def ray_start_options() -> frozenset[str]:
+    """What `ray start` takes: ``--num-cpus`` and the like."""
+    from ray.scripts.scripts import start
+
+    return frozenset(option for parameter in start.params for option in (*parameter.opts, *parameter.secondary_opts))
+
+
 def milestones_of(scheduler: Any) -> list[float]:
     """The rungs of an ASHA scheduler of one bracket, in units of its time attribute; they are no whole numbers."""
     return sorted(milestone for milestone, _ in scheduler._brackets[0]._rungs)

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from cpsc.errors import ConfigError
-from tuning.cluster.launcher_config import check_cluster_file
+from tuning import cli
+from tuning.cluster import cluster_file
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = ROOT / "cluster.yaml"
@@ -88,6 +89,11 @@ def both(*edits: Edit) -> Edit:
             each(cluster)
 
     return edit
+
+
+def check_cluster_file(path: Path) -> list[str]:
+    """As the command line does."""
+    return cluster_file.check_cluster_file(path, cli.parse_command_line)
 
 
 def refusal(path: Path) -> str:

@@ -21,6 +21,7 @@ from tests.unit.tuning.cluster_edits import (
     Cluster,
     Edit,
     both,
+    check_cluster_file,
     docker,
     drop,
     google,
@@ -32,9 +33,9 @@ from tests.unit.tuning.cluster_edits import (
     rewrite,
     write,
 )
-from tuning.cluster.launcher_config import CHECKS, check_cluster_file
+from tuning.cluster.launcher_config import CHECKS
 from tuning.cluster.launcher_config.sections import check_as_ray_does
-from tuning.cluster.launcher_config.shell import simple_commands
+from tuning.cluster.shell import simple_commands
 
 pytestmark = pytest.mark.slow  # hundreds of cluster files, each through Ray's validator
 
@@ -236,8 +237,8 @@ def test_what_ray_refuses_is_one_line_too(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("- 1", "must be a mapping with cluster_name and provider, got list"),
-        ("", "must be a mapping with cluster_name and provider, got NoneType"),
+        ("- 1", "must be a mapping with cluster_name and provider, or apiVersion and kind, got list"),
+        ("", "must be a mapping with cluster_name and provider, or apiVersion and kind, got NoneType"),
         ("a: [", "not valid YAML"),
         ({"cluster_name": "c"}, "provider.type: must be one of aws, gcp, local, got None"),
         ({"provider": ["aws"]}, "provider.type: must be one of aws, gcp, local, got None"),

@@ -15,6 +15,7 @@ from tests.unit.tuning.cluster_edits import (
     Cluster,
     Edit,
     both,
+    check_cluster_file,
     docker,
     google,
     original,
@@ -24,7 +25,8 @@ from tests.unit.tuning.cluster_edits import (
     rewrite,
     write,
 )
-from tuning.cluster.launcher_config import check_cluster_file, installation, project
+from tuning.cluster import project
+from tuning.cluster.launcher_config import installation
 from tuning.cluster.launcher_config.sections import check_as_ray_does
 
 pytestmark = pytest.mark.slow  # a hundred cluster files, each through Ray's validator

@@ -12,6 +12,7 @@ from tests.unit.tuning.cluster_edits import (
     Cluster,
     Edit,
     both,
+    check_cluster_file,
     drop,
     google,
     original,
@@ -21,7 +22,6 @@ from tests.unit.tuning.cluster_edits import (
     rewrite,
     write,
 )
-from tuning.cluster.launcher_config import check_cluster_file
 from tuning.cluster.launcher_config.sections import check_as_ray_does
 
 pytestmark = pytest.mark.slow  # hundreds of cluster files, each through Ray's validator and EC2's model
@@ -272,7 +272,7 @@ def test_only_aws_needs_botocore_and_says_so(cluster: Cluster, tmp_path: Path) -
         edit(changed)
         (tmp_path / name).mkdir()
         paths.append(write(tmp_path / name, changed))
-    check = "tuning.cluster.launcher_config, pathlib; tuning.cluster.launcher_config.check_cluster_file(pathlib.Path({!r}))"
+    check = "tuning.cluster.cluster_file, pathlib; tuning.cluster.cluster_file.check_cluster_file(pathlib.Path({!r}), dict)"
     finished = run_without(("botocore",), [check.format(str(path)) for path in paths])
     assert finished.stderr.strip().splitlines()[-1] == (
         f"cpsc.errors.ConfigError: {paths[2]}: provider.type: aws is checked by botocore's model of it, which is not installed; "

@@ -1,14 +1,11 @@
 """A `ray up` file, checked before it costs money: by Ray's own validation, and by rules for what that lets through."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-from cpsc.errors import ConfigError
 from tuning.cluster.launcher_config import ec2, installation, nodes, sections, starts
 from tuning.cluster.launcher_config.sections import Cluster
-from tuning.study.yaml_loader import read_mapping
 
-__all__ = ["CHECKS", "check_cluster_file"]
+__all__ = ["CHECKS", "check_launcher_config"]
 
 CHECKS: tuple[Callable[[Cluster], None], ...] = (
     sections.check_provider_type,
@@ -45,16 +42,11 @@ CHECKS: tuple[Callable[[Cluster], None], ...] = (
 DOUBTS: tuple[Callable[[Cluster], Iterator[str]], ...] = (ec2.doubt_resources, installation.doubt_python)
 
 
-def check_cluster_file(path: Path) -> list[str]:
-    """Raise ConfigError for the first mistake in a `ray up` file: file, path, value and rule in one line.
+def check_launcher_config(cluster: Cluster) -> list[str]:
+    """Raise ConfigError for the first mistake in the content of a `ray up` file; returns what could not be told from it.
 
-    Nothing is started and no cloud is asked. The `node_config` of other clouds than AWS is left to them. Returns what could
-    not be told from the file, a line each.
+    The `node_config` of other clouds than AWS is left to them.
     """
-    try:
-        cluster = read_mapping(path, keys="cluster_name and provider", as_ray_does=True)
-        for check in CHECKS:
-            check(cluster)
-        return [f"{path}: {line}" for doubt in DOUBTS for line in doubt(cluster)]
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from error
+    for check in CHECKS:
+        check(cluster)
+    return [line for doubt in DOUBTS for line in doubt(cluster)]

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from cpsc.errors import ConfigError
-from tuning.cluster.launcher_config.sections import check_keys, meant
+from tuning.cluster.known_names import check_keys, meant
 
 OURS = frozenset({"MinCount", "MaxCount", "ClientToken", "DryRun"})
 """What Ray sets itself, or what would break it."""

@@ -11,9 +11,9 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from cpsc.errors import ConfigError
-from tuning.cluster.launcher_config import project
+from tuning.cluster import image_tag, project
 from tuning.cluster.launcher_config.sections import Cluster, worker_types
-from tuning.cluster.launcher_config.shell import simple_commands
+from tuning.cluster.shell import simple_commands
 
 PIP = re.compile(r"pip(3(\.\d+)?)?")
 WHEEL = re.compile(r"(.*/)?(?P<name>\w[\w.]*)-(?P<version>[^-/]+)-[^/]*\.whl(\[(?P<extras>[^]]*)\])?")
@@ -32,7 +32,6 @@ PYTHONS = (
     re.compile(r"--python[ =](?:python)?(\d)\.(\d+)"),
     re.compile(r"-cp(\d)(\d+)-cp"),  # of a wheel
 )
-IMAGE_PYTHON = re.compile(r"-py(\d)(\d+)(?![\d.])")
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,8 @@ class Installation:
     def pythons(self) -> list[str]:
         """Versions that commands or the image's tag name, each once."""
         found = [match for command in self.commands for pattern in PYTHONS for match in pattern.finditer(command)]
-        found += IMAGE_PYTHON.finditer(self.image or "")
-        return list(dict.fromkeys(f"{match[1]}.{match[2]}" for match in found))
+        named = [f"{match[1]}.{match[2]}" for match in found]
+        return list(dict.fromkeys([*named, *image_tag.pythons(self.image or "")]))
 
     @cached_property
     def _pip_words(self) -> list[list[str]]:
@@ -114,7 +113,7 @@ def check_ray_version(cluster: Cluster) -> None:
                 raise ConfigError(f"{each.where}: {rule}, got {pin.text}")
         if not pins and each.image is None:
             raise ConfigError(f"{each.where}: {rule}, no command does")
-        if not pins and each.image is not None and _image_version(each.image) != version("ray"):
+        if not pins and each.image is not None and image_tag.ray_version(each.image) != version("ray"):
             raise ConfigError(f"{each.where}: {rule}, or docker's image must carry it in its tag, got {each.image}")
 
 
@@ -178,11 +177,6 @@ def doubt_python(cluster: Cluster) -> Iterator[str]:
             kind = "the head" if each.is_head else "workers"
             yield f"{each.where}: names no Python for {kind}, that of its image must be {project.python_range()}"
             return
-
-
-def _image_version(image: str) -> str:
-    """rayproject/ray:2.60.0-py312-gpu -> 2.60.0."""
-    return image.partition("@")[0].rpartition(":")[2].partition("-")[0]
 
 
 def _pins(words: Sequence[str], where: str) -> Iterator[_Pin]:

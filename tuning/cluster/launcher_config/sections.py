@@ -1,14 +1,14 @@
 """Sections of a cluster file: by Ray's own validation, and by rules for what that lets through."""
 
 import contextlib
-import difflib
 import io
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
 from cpsc.errors import ConfigError
+from tuning.cluster.known_names import check_keys
 from tuning.cluster.ray_compat import validate_cluster_file
 from tuning.process_settings import log_levels
 
@@ -98,20 +98,6 @@ def check_node_types_are_given(cluster: Cluster) -> None:
 def check_setup_is_given(cluster: Cluster) -> None:
     if "setup_commands" not in cluster:
         raise ConfigError("setup_commands: must be given, may be empty; Ray's default for clouds installs a nightly build of Ray 3")
-
-
-def check_keys(found: Mapping[str, Any], known: Collection[str], where: str) -> None:
-    """Raise ConfigError for the first key of `found` that is not known."""
-    for key in found:
-        if key not in known:
-            guess = meant(str(key), known)
-            raise ConfigError(f"{where}.{key}: unknown key" + (f", did you mean {guess}?" if guess else ""))
-
-
-def meant(word: str, known: Collection[str]) -> str | None:
-    """The known word that it is nearly."""
-    by_case = {each.lower(): each for each in known}
-    return by_case.get(word.lower()) or next(iter(difflib.get_close_matches(word, known, n=1)), None)
 
 
 def node_types(cluster: Cluster) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ from pathlib import PurePosixPath
 
 from cpsc.errors import ConfigError
 from tuning.cluster.launcher_config.sections import HEAD_START, WORKER_START, Cluster
-from tuning.cluster.launcher_config.shell import Invocation, home, invocations
+from tuning.cluster.shell import Invocation, home, invocations
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DEFAULT_PORT = "6379"

@@ -1,10 +1,11 @@
-"""Shell commands as a cluster file holds them: simple commands, the flags of a program, the variables that it is given."""
+"""Shell commands as cluster files hold them: simple commands, the flags of a program, the variables that it is given."""
 
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from string import Template
 
 from cpsc.errors import ConfigError
 
@@ -29,32 +30,44 @@ def invocations(commands: Sequence[str], where: str, program: str, verb: str) ->
             names = [PurePosixPath(word).name for word in words]
             start = next((i for i, pair in enumerate(zip(names, words[1:], strict=False)) if pair == (program, verb)), None)
             if start is not None:
-                yield Invocation(_flags(words[start + 2 :]), exported | _assignments(words[:start]))
+                yield Invocation(flags_of(words[start + 2 :]), exported | assignments(words[:start]))
             elif words[0] == "export":
-                exported |= _assignments(words[1:])
+                exported |= assignments(words[1:])
 
 
 def simple_commands(command: str, where: str) -> Iterator[list[str]]:
     """The words of each simple command in a shell command, unquoted; variables stand as they are written."""
-    for line in command.replace("\\\n", " ").splitlines():
-        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-        lexer.whitespace_split = True
+    for line in _logical_lines(command.replace("\\\n", " "), where):
         words: list[str] = []
-        try:
-            for word in lexer:
-                if set(word) <= set("();|&"):
-                    if words:
-                        yield words
-                    words = []
-                else:
-                    words.append(word)
-        except ValueError as error:
-            raise ConfigError(f"{where}: {line.strip()!r} is not a shell command ({error})") from error
+        for word in line:
+            if set(word) <= set("();|&"):
+                if words:
+                    yield words
+                words = []
+            else:
+                words.append(word)
         if words:
             yield words
 
 
-def _flags(words: Sequence[str]) -> dict[str, str]:
+def _logical_lines(text: str, where: str) -> Iterator[list[str]]:
+    """The words of each line; what is quoted may hold several."""
+    begun = ""
+    for line in text.splitlines():
+        begun = f"{begun}\n{line}" if begun else line
+        lexer = shlex.shlex(begun, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        try:
+            words = list(lexer)
+        except ValueError:  # a quotation that goes on
+            continue
+        begun = ""
+        yield words
+    if begun:
+        raise ConfigError(f"{where}: {begun.strip()!r} is not a shell command (No closing quotation)")
+
+
+def flags_of(words: Sequence[str]) -> dict[str, str]:
     """``--a=1 --b 2 --c`` -> ``{"--a": "1", "--b": "2", "--c": ""}``; of a repeated flag the last, as Ray has it."""
     flags: dict[str, str] = {}
     for word, following in zip(words, [*words[1:], "-"], strict=True):
@@ -64,9 +77,15 @@ def _flags(words: Sequence[str]) -> dict[str, str]:
     return flags
 
 
-def _assignments(words: Sequence[str]) -> dict[str, str]:
+def assignments(words: Sequence[str]) -> dict[str, str]:
+    """``A=1 b C=2`` -> ``{"A": "1", "C": "2"}``."""
     matches = [ASSIGNMENT.fullmatch(word) for word in words]
     return {match[1]: match[2] for match in matches if match}
+
+
+def substitute(word: str, known: Mapping[str, str]) -> str:
+    """`word` with the values of the variables that are known; others stand as they are written."""
+    return Template(word).safe_substitute(known)
 
 
 def home(path: str) -> str:

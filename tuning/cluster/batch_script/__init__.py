@@ -1,0 +1,65 @@
+"""A script for Slurm's `sbatch`, checked before it waits in a queue: what it asks for, and what it runs on each node."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cpsc.errors import ConfigError
+from tuning.cluster import plain_secrets
+from tuning.cluster.batch_script import directives, job_step, resources
+from tuning.cluster.batch_script.directives import Directives
+from tuning.cluster.batch_script.job_step import JobStep
+from tuning.cluster.driver_commands import Grammar, check_driver_commands, doubt_study
+from tuning.study.yaml_loader import MAX_BYTES
+
+__all__ = ["check_batch_script"]
+
+RESOURCE_CHECKS: tuple[Callable[[Directives], None], ...] = (
+    resources.check_nodes,
+    resources.check_one_task_a_node,
+    resources.check_whole_nodes,
+    resources.check_cpus,
+    resources.check_gpus,
+    resources.check_time,
+    resources.check_signal,
+    resources.check_requeue,
+    resources.check_output,
+)
+STEP_CHECKS: tuple[Callable[[JobStep, Directives], None], ...] = (
+    job_step.check_task_cpus,
+    job_step.check_ray_options,
+    job_step.check_address,
+    job_step.check_min_nodes,
+    job_step.check_ray_resources,
+    job_step.check_token,
+    job_step.check_stopping,
+)
+REMEDY = "keep it in a file that only you can read, and read it from there"
+
+
+def check_batch_script(path: Path, grammar: Grammar) -> list[str]:
+    """Raise ConfigError for the first mistake in the script; returns what could not be told from it."""
+    text = _read(path)
+    plain_secrets.check_lines(text, "", REMEDY)
+    found = directives.parse(text)
+    for check in RESOURCE_CHECKS:
+        check(found)
+    doubts = directives.check_syntax(path)
+    step = job_step.find(text)
+    for check_step in STEP_CHECKS:
+        check_step(step, found)
+    commands = check_driver_commands(step.command, "the command behind --", grammar, step.known)
+    return [*doubts, *resources.doubt_output_folder(found), *doubt_study(commands, "the command behind --")]
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as handle:
+            content = handle.read(MAX_BYTES + 1)
+        text = content.decode()
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("must be a shell script, got what is not UTF-8 text") from error
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"must be a shell script for sbatch, got more than {MAX_BYTES} bytes")
+    return text

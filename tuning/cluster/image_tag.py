@@ -1,0 +1,15 @@
+"""Tags of images in Ray's form, ``2.60.0-py312-gpu``: which Ray and which Python a container runs."""
+
+import re
+
+_PYTHON = re.compile(r"-py(\d)(\d+)(?![\d.])")
+
+
+def ray_version(image: str) -> str:
+    """rayproject/ray:2.60.0-py312-gpu -> 2.60.0."""
+    return image.partition("@")[0].rpartition(":")[2].partition("-")[0]
+
+
+def pythons(image: str) -> list[str]:
+    """rayproject/ray:2.60.0-py312-gpu -> ["3.12"]; none where the tag names none."""
+    return [f"{match[1]}.{match[2]}" for match in _PYTHON.finditer(image)]
