@@ -117,9 +117,14 @@ def run_command(command: str, cwd: Path) -> str:
     return done.stdout + done.stderr
 
 
+def link_files(folder: Path) -> None:
+    """What the commands name, as a checkout has it."""
+    for name in ("search_spaces", "cluster.yaml", "cluster"):
+        (folder / name).symlink_to(ROOT / name)
+
+
 def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
-    (tmp_path / "search_spaces").symlink_to(ROOT / "search_spaces")
-    (tmp_path / "cluster.yaml").symlink_to(ROOT / "cluster.yaml")
+    link_files(tmp_path)
     outputs = {command: run_command(command, tmp_path) for command in commands_in(README)}
     assert {"make sweep", "make test"} <= outputs.keys()
     assert "chosen without a real image" in outputs["make sweep"]
@@ -135,7 +140,7 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
 def test_every_command_of_the_docs_runs(page: Path, tmp_path: Path) -> None:
-    (tmp_path / "search_spaces").symlink_to(ROOT / "search_spaces")
+    link_files(tmp_path)
     outputs = {command: run_command(command, tmp_path) for command in commands_in(page.read_text(encoding="utf-8"))}
     assert all(outputs.values())
     for command, output in outputs.items():

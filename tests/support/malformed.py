@@ -731,6 +731,14 @@ def _arguments(*words: str) -> Write:
     return write
 
 
+def _cluster_file(text: str) -> Write:
+    def write(folder: Path) -> list[str]:
+        (folder / "cluster").write_text(text, encoding="utf-8")
+        return ["check-cluster", "cluster"]
+
+    return write
+
+
 def _with_store(content: bytes, *words: str) -> Write:
     def write(folder: Path) -> list[str]:
         (folder / "runs").mkdir()
@@ -801,6 +809,16 @@ ARGUMENTS: dict[str, tuple[Write, str]] = {
         "--formats: ",
     ),
     "export to nowhere": (_arguments("export", "study.yaml"), "missing option '--output'"),
+    "cluster file that is a study": (_arguments("check-cluster", "study.yaml"), "provider.type: must be one of aws, gcp, local"),
+    "cluster file that is a teacher": (_arguments("check-cluster", "teacher.pt"), "not valid YAML"),
+    "script for Slurm without a request": (
+        _cluster_file("#!/bin/bash\nsrun hostname\n"),
+        "#SBATCH --nodes: must be given, a number or a range, got nothing",
+    ),
+    "cluster for Kubernetes without a job": (
+        _cluster_file("apiVersion: ray.io/v1\nkind: RayCluster\n"),
+        "kind: must be RayJob, which runs a command and ends, got 'RayCluster'",
+    ),
     "set without a value": (_arguments("sweep", "study.yaml", "--set"), "'--set' requires an argument"),
     "set without an equals sign": (_arguments(*SET, "weights.contrast"), "must read path=value"),
     "set without a path": (_arguments(*SET, "=1"), "must read path=value"),
