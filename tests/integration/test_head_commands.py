@@ -3,6 +3,7 @@
 import os
 import shlex
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ import pytest
 import yaml
 
 from tests.support.clusters import until
-from tests.support.killing import ROOT, count_epochs, recorded_curves, slow_study, statuses
+from tests.support.killing import ROOT, count_epochs, end, recorded_curves, slow_study, statuses
 from tests.support.malformed import sound_teacher
 from tests.support.studies import tiny_study, write_study
 
@@ -24,7 +25,8 @@ NODE = "10.77.0.1"
 ALONE = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--net", "--kill-child"]
 """No other process is seen: `ray symmetric-run` refuses a machine with another Ray, and at its end stops all Rays that it sees."""
 PROGRAMS = {
-    "srun": 'while [[ $1 == --* ]]; do shift; done\nexec setsid --wait "$@"',  # a step is a session of its own
+    # A step is a session of its own. The token, which the script removes, is kept for the test.
+    "srun": 'cp -p "$RAY_AUTH_TOKEN_PATH" token\nwhile [[ $1 == --* ]]; do shift; done\nexec setsid --wait "$@"',
     "scontrol": 'echo "$*" >> "$RUNS/scontrol.log"',
     "python": f'exec {shlex.quote(sys.executable)} "$@"',
     "ray": f'exec {shlex.quote(sys.executable)} -m ray.scripts.scripts "$@"',
@@ -75,7 +77,7 @@ def ended(job: subprocess.Popen[bytes], timeout_s: float = 300) -> int:
     try:
         return job.wait(timeout_s)
     finally:
-        job.kill()  # and all that it has started, which share its namespace
+        end(job, signal.SIGKILL)  # and with it all that it has started, which share its namespace
 
 
 def test_the_script_for_slurm_runs_a_dry_run_on_a_ray_of_one_node(folder: Path) -> None:
@@ -86,9 +88,14 @@ def test_the_script_for_slurm_runs_a_dry_run_on_a_ray_of_one_node(folder: Path) 
     assert "Head node started" in said
     assert "4 trials of up to 3 epochs" in said
     assert not any((folder / "runs").iterdir()), "the job's token is left behind"
+    token = folder / "token"
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    assert len(token.read_text()) == 64
+    assert token.read_text() not in said
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 def test_a_job_that_runs_out_of_time_waits_for_more_and_goes_on(folder: Path) -> None:
     sound_teacher().save(folder / "teacher.pt")
     study = slow_study(folder, teacher=folder / "teacher.pt")
@@ -99,11 +106,11 @@ def test_a_job_that_runs_out_of_time_waits_for_more_and_goes_on(folder: Path) ->
 
     job = start_job(folder, file, ADDED="")
     try:
-        until(lambda: count_epochs(launch) >= 1, job, log=log)
+        until(lambda: count_epochs(launch) >= 1, job, log=log, timeout_s=400)
         script_of(job).send_signal(signal.SIGINT)  # as --signal=B:INT does
         assert job.wait(180) != 0
     finally:
-        job.kill()
+        end(job, signal.SIGKILL)
     assert (folder / "runs" / "scontrol.log").read_text() == "requeue 7\n"
     assert statuses(folder / "runs")["tiny"] == "KILLED"
 

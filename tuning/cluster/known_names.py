@@ -8,10 +8,10 @@ from cpsc.errors import ConfigError
 
 
 def check_keys(found: Mapping[str, Any], known: Collection[str], where: str) -> None:
-    """Raise ConfigError for the first key of `found` that is not known."""
+    """Raise ConfigError for the first key of `found` that is not known; `where`: "" for the top of a file."""
     for key in found:
         if key not in known:
-            raise ConfigError(f"{where}.{key}: unknown key{hint(str(key), known)}")
+            raise ConfigError(f"{where}.{key}".lstrip(".") + f": unknown key{hint(str(key), known)}")
 
 
 def hint(word: str, known: Collection[str]) -> str:

@@ -8,7 +8,7 @@ from cpsc.errors import ConfigError
 from tuning.cluster.known_names import check_keys, hint
 
 Shape = Any
-"""A mapping: exactly these keys, some or all. A list of one: a list of such. `Texts`, `Choice`, or a key of `KINDS`."""
+"""A mapping: no keys but these. A list of one: a list of such. Or `Texts`, `Quantities`, `Choice`, or a key of `KINDS`."""
 KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "text": ((str,), "text"),
     "flag": ((bool,), "true or false"),
@@ -17,10 +17,10 @@ KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "quantity": ((int, float, str), "a quantity, e.g. 2, 500m or 16Gi"),
     "open": ((dict,), "a mapping"),
     "list": ((list,), "a list"),
-    "any": ((object,), "anything"),
 }
 
 
+@dataclass(frozen=True)
 class Texts:
     """A mapping of any keys to text."""
 
@@ -40,13 +40,9 @@ class Choice:
 def check_shape(value: Any, shape: Shape, where: str) -> None:
     """Raise ConfigError for the first part of `value` that is not as `shape` says."""
     if isinstance(shape, dict):
-        _check_mapping(value, where)
-        check_keys(value, shape, where) if where else _check_top(value, shape)
-        for key, inner in value.items():
-            check_shape(inner, shape[key], f"{where}.{key}".lstrip("."))
+        _check_members(value, shape, where)
     elif isinstance(shape, list):
-        if not isinstance(value, list):
-            raise ConfigError(f"{where}: must be a list, got {value!r}")
+        _check_kind(value, "list", where)
         for index, inner in enumerate(value):
             check_shape(inner, shape[0], f"{where}.{index}")
     elif isinstance(shape, Choice):
@@ -55,7 +51,7 @@ def check_shape(value: Any, shape: Shape, where: str) -> None:
     elif isinstance(shape, Texts):
         _check_texts(value, where)
     elif isinstance(shape, Quantities):
-        _check_mapping(value, where)
+        _check_kind(value, "open", where)
         for key, inner in value.items():
             _check_kind(inner, "quantity", f"{where}.{key}")
     else:
@@ -69,19 +65,15 @@ def without_nulls(value: Any) -> Any:
     return [without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _check_top(value: Mapping[str, Any], shape: Mapping[str, Shape]) -> None:
-    for key in value:
-        if key not in shape:
-            raise ConfigError(f"{key}: unknown key{hint(str(key), shape)}")
-
-
-def _check_mapping(value: Any, where: str) -> None:
-    if not isinstance(value, dict):
-        raise ConfigError(f"{where}: must be a mapping, got {value!r}")
+def _check_members(value: Any, shape: Mapping[str, Shape], where: str) -> None:
+    _check_kind(value, "open", where)
+    check_keys(value, shape, where)
+    for key, inner in value.items():
+        check_shape(inner, shape[key], f"{where}.{key}" if where else key)
 
 
 def _check_texts(value: Any, where: str) -> None:
-    _check_mapping(value, where)
+    _check_kind(value, "open", where)
     for key, text in value.items():
         if not isinstance(text, str):
             raise ConfigError(f"{where}.{key}: must be text, write it in quotes, got {text!r}")
@@ -89,5 +81,5 @@ def _check_texts(value: Any, where: str) -> None:
 
 def _check_kind(value: Any, kind: str, where: str) -> None:
     types, spoken = KINDS[kind]
-    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types and object not in types):
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
         raise ConfigError(f"{where}: must be {spoken}, got {value!r}")
