@@ -249,6 +249,9 @@ def report(
         Path | None, typer.Option(help="Folder for report.html and the tables; default: report/ in the launch's folder.")
     ] = None,
     page: Annotated[bool, typer.Option("--page/--no-page", help="Write report.html and the Parquet tables, or print only.")] = True,
+    wandb: Annotated[
+        str | None, typer.Option(metavar="PROJECT", help="Export to this project of Weights & Biases, or ENTITY/PROJECT, too.")
+    ] = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -258,9 +261,11 @@ def report(
     from tuning.report.console import print_comparison, print_criteria, print_report
     from tuning.report.files import report_folder
     from tuning.report.seed_table import compared_by_itself
+    from tuning.report.wandb_runs import export_to_wandb, parse_destination
     from tuning.study import load_study
 
     loaded = load_study(study, set_)
+    destination = None if wandb is None else parse_destination(wandb)
     if output is not None:
         _check_output(output)
     display = Display(quiet=quiet)
@@ -278,6 +283,8 @@ def report(
         display.say(f"page: {written.page}, tables beside it")
         if written.refusal:
             display.say(f"they are not in MLflow: {written.refusal}")
+    if destination is not None:
+        display.say(export_to_wandb(found, client, destination, output or report_folder(loaded, found), display))
 
 
 @app.command()

@@ -767,6 +767,8 @@ ARGUMENTS: dict[str, tuple[Write, str]] = {
     "study with escape sequences": (_arguments("sweep", "\x1b[2J\n.yaml"), "cannot be read"),
     "no epochs": (_arguments("trial", "study.yaml", "--epochs", "0"), "'--epochs'"),
     "epochs in words": (_arguments("trial", "study.yaml", "--epochs", "x"), "'--epochs'"),
+    "report to a project within a project": (_arguments("report", "study.yaml", "--wandb", "a/b/c"), "--wandb: must be PROJECT or"),
+    "report to no project": (_arguments("report", "study.yaml", "--wandb", ""), "--wandb: must be PROJECT or ENTITY/PROJECT"),
     "output on a file": (_arguments("trial", "study.yaml", "--output", "study.yaml"), "--output: study.yaml"),
     "output below a file": (_arguments("trial", "study.yaml", "--output", "study.yaml/x"), "--output: study.yaml/x"),
     "flag with a value": (_arguments("sweep", "study.yaml", "--quiet=yes"), "'--quiet'"),

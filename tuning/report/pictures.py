@@ -17,8 +17,9 @@ MAX_BYTES = 3_000_000
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG and a line on what it shows."""
+    """A PNG and a line on what it shows. `name`: of its kind, the same for every trial."""
 
+    name: str
     content: bytes
     caption: str
 
@@ -38,4 +39,4 @@ def _fetch(client: MlflowClient, trial: TrialRecord, name: str) -> Picture | Non
         caption = caption_of(file) or name
     if len(content) > MAX_BYTES:
         return None
-    return Picture(content, f"trial {trial.number}: {caption}")
+    return Picture(Path(name).stem, content, f"trial {trial.number}: {caption}")

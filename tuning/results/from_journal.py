@@ -14,6 +14,7 @@ from tuning.results.trial_record import CURVES, TrialRecord, latencies_in
 def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
     """The launch that the journal of `name` tells of: the same as `load_launch` once all of it has been delivered."""
     settings: Mapping[str, str] = {}
+    launch_id = ""
     curves: dict[int, dict[str, dict[int, float]]] = {}
     params: dict[int, Mapping[str, str]] = {}
     points: dict[int, Mapping[str, Any]] = {}
@@ -23,7 +24,7 @@ def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
     for event in events:
         match event:
             case LaunchStart():
-                settings = event.params
+                settings, launch_id = event.params, event.launch_id
             case TrialStart(number=number):
                 params[number], points[number], finalists_of[number] = event.params, event.point, event.finalist_of
                 curves.setdefault(number, {curve: {} for curve in CURVES})
@@ -58,4 +59,5 @@ def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
         epochs=int(settings["epochs"]),
         trials=ranked(trials, objective),
         latencies_ms=latencies_in(settings),
+        launch_id=launch_id,
     )

@@ -19,6 +19,7 @@ from tuning.tracking.run_lookup import all_runs, one_each
 from tuning.tracking.tags import (
     FINALIST_TAG,
     KIND_TAG,
+    LAUNCH_ID_TAG,
     LAUNCH_TAG,
     MARKS_TAG,
     NUMBER_TAG,
@@ -76,6 +77,7 @@ def load_launch(
         trials=ranked(trials, objective),
         study=study,
         latencies_ms=latencies_in(parent.data.params),
+        launch_id=parent.data.tags.get(LAUNCH_ID_TAG, ""),
     )
 
 

@@ -25,6 +25,8 @@ class Launch:
     study: str = ""
     latencies_ms: Mapping[str, float] = field(default_factory=dict)
     """By architecture of the students that were compared: milliseconds for an image, on one thread of the driver's machine."""
+    launch_id: str = ""
+    """What tells it from others of its name, wherever it is recorded; empty where an earlier version recorded it."""
 
     @property
     def chosen(self) -> TrialRecord | None:
