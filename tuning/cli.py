@@ -252,6 +252,7 @@ def report(
     wandb: Annotated[
         str | None, typer.Option(metavar="PROJECT", help="Export to this project of Weights & Biases, or ENTITY/PROJECT, too.")
     ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files for TensorBoard, too.")] = False,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -259,9 +260,10 @@ def report(
     from tuning.report import read_criteria, read_launch, write_report
     from tuning.report.as_json import criteria_figures, launch_figures
     from tuning.report.console import print_comparison, print_criteria, print_report
+    from tuning.report.exports import export_launch
     from tuning.report.files import report_folder
     from tuning.report.seed_table import compared_by_itself
-    from tuning.report.wandb_runs import export_to_wandb, parse_destination
+    from tuning.report.wandb_runs import parse_destination
     from tuning.study import load_study
 
     loaded = load_study(study, set_)
@@ -283,8 +285,7 @@ def report(
         display.say(f"page: {written.page}, tables beside it")
         if written.refusal:
             display.say(f"they are not in MLflow: {written.refusal}")
-    if destination is not None:
-        display.say(export_to_wandb(found, client, destination, output or report_folder(loaded, found), display))
+    export_launch(loaded, found, client, display, folder=output, wandb=destination, tensorboard=tensorboard)
 
 
 @app.command()

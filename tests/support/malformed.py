@@ -273,6 +273,11 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "storage by URI below a file": (_put("storage", "file:///proc/version/x"), "storage: /proc/version/x cannot be written"),
     "local on a URI": (_put("local", "s3://bucket"), "local: 's3://bucket' is not a path"),
     "local below a file": (_put("local", "study.yaml/runs"), "cannot be written"),
+    "event files in a folder of one's own": (
+        _put("tracking/tensorboard", "logs"),
+        "tracking.tensorboard: input should be a valid bo",
+    ),
+    "unknown tracker": (_put("tracking/tensorbord", True), "tracking.tensorbord: unknown key, did you mean tensorboard?"),
     "tracking on nonsense": (_put("tracking/uri", "nonsense://x"), "tracking.uri: "),
     "tracking on a server without a name": (_put("tracking/uri", "http://"), "tracking.uri: "),
     "tracking on a port alone": (_put("tracking/uri", "http://:5000"), "tracking.uri: "),

@@ -53,7 +53,7 @@ def write_report(
     """
     as_run = recorded_study(study, launch, client)
     page = folder / PAGE_FILE
-    with _writing(folder):
+    with writing_to(folder):
         write_study_page(page, as_run, launch, criteria, client, display)
         files = [page, *write_tables([launch], folder)]
     return WrittenReport(page, _log(client, launch, files))
@@ -62,14 +62,15 @@ def write_report(
 def write_comparison_files(launches: Sequence[Launch], folder: Path) -> Path:
     """Write the page that compares `launches`, and the tables of all, to `folder` -> the page. ConfigError where that fails."""
     page = folder / COMPARISON_FILE
-    with _writing(folder):
+    with writing_to(folder):
         write_comparison(page, launches)
         write_tables(launches, folder)
     return page
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def writing_to(folder: Path) -> Iterator[None]:
+    """ConfigError, in a line, where `folder` cannot be made, or the block cannot write to it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield

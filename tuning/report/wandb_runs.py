@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from tuning.outcome import Outcome
 from tuning.process_settings import environment_kept
 from tuning.redaction import reason, redact
 from tuning.report.console import summary_lines
+from tuning.report.files import writing_to
 from tuning.report.parquet import TRIALS, Row, trial_rows
 from tuning.report.pictures import pictures_of
 from tuning.results import Launch, TrialRecord
@@ -76,8 +77,9 @@ def export_to_wandb(launch: Launch, client: MlflowClient, destination: Destinati
     """
     wandb = _wandb()
     rows = trial_rows(launch)
+    with writing_to(folder):
+        _remove_earlier(folder / LOCAL_FOLDER, launch)
     with _refusals_in_a_line(wandb), environment_kept():  # it sets a variable by which its children find its service
-        _make_room(folder, launch)
         open_run = _RunOpener(wandb, launch, destination, None if FOLDER_VARIABLE in os.environ else folder)
         for trial, row in display.track("W&B runs", zip(launch.trials, rows, strict=True), len(rows)):
             _write_trial(open_run, trial, row, client)
@@ -134,8 +136,8 @@ def _write_trial(open_run: _RunOpener, trial: TrialRecord, row: Row, client: Mlf
     with open_run(trial.number, is_broken=trial.outcome in BROKEN, **about) as run:
         run.define_metric("epoch", hidden=True)
         run.define_metric("*", step_metric="epoch")
-        for epoch, metrics in _by_epoch(trial):
-            run.log({**metrics, **pictures} if epoch == trial.num_epochs else metrics, step=epoch)
+        for epoch, row_of_epoch in _rows(trial):
+            run.log(row_of_epoch | (pictures if epoch == trial.num_epochs else {}), step=epoch)
         result = {name: row[name] for name in ("reason", "rank", "objective", "best_epoch")}
         result |= {"outcome": outcome, "best_score": row[open_run.launch.objective]}
         run.summary.update({name: value for name, value in result.items() if value is not None})
@@ -187,12 +189,11 @@ def _typed(text: str) -> Any:
     return value if isinstance(value, int | float | None) else text
 
 
-def _by_epoch(trial: TrialRecord) -> Iterator[tuple[int, Mapping[str, float]]]:
+def _rows(trial: TrialRecord) -> Iterator[tuple[int, dict[str, Any]]]:
     """What was measured at each epoch, and when that was told."""
-    for epoch in sorted({epoch for curve in trial.curves.values() for epoch in curve}):
-        metrics = {name: curve[epoch] for name, curve in trial.curves.items() if epoch in curve}
+    for epoch, metrics in trial.by_epoch():
         told = {"_timestamp": trial.course.reported[epoch]} if epoch in trial.course.reported else {}
-        yield epoch, metrics | {"epoch": epoch} | told
+        yield epoch, {**metrics, "epoch": epoch, **told}
 
 
 def _leaderboard(launch: Launch, rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
@@ -210,11 +211,10 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, int | float | str | None) else str(value)
 
 
-def _make_room(folder: Path, launch: Launch) -> None:
-    """Make `folder`, and remove from it what an earlier export of the launch has left to be sent."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _remove_earlier(folder: Path, launch: Launch) -> None:
+    """Remove what an earlier export of the launch has left in `folder` to be sent."""
     for number in [None, *(trial.number for trial in launch.trials)]:
-        for earlier in (folder / LOCAL_FOLDER).glob(f"offline-run-*-{glob.escape(run_id(launch, number))}"):
+        for earlier in folder.glob(f"offline-run-*-{glob.escape(run_id(launch, number))}"):
             shutil.rmtree(earlier)
 
 

@@ -1,6 +1,6 @@
 """A trial as it was recorded: what it ran with, its curves, its result."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,11 @@ class TrialRecord:
     @property
     def num_epochs(self) -> int:
         return max((max(curve) for curve in self.curves.values() if curve), default=0)
+
+    def by_epoch(self) -> Iterator[tuple[int, dict[str, float]]]:
+        """Each epoch with what was measured at it."""
+        for epoch in sorted({epoch for curve in self.curves.values() for epoch in curve}):
+            yield epoch, {name: curve[epoch] for name, curve in self.curves.items() if epoch in curve}
 
     @property
     def seconds(self) -> float:

@@ -10,8 +10,6 @@ import contextlib
 import copy
 import logging
 import sqlite3
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -25,9 +23,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tuning.launch import Journal
 from tuning.launch.events import Epoch, Event, Proposed, TrialEnd, TrialStart
-from tuning.launch.journal import pause_after
+from tuning.launch.follower import JournalFollower, following
 from tuning.process_settings import log_levels
-from tuning.redaction import reason
 from tuning.search.optuna_states import STATES
 from tuning.sqlite import sqlite_uri
 from tuning.study.finalists import searched_part
@@ -46,63 +43,25 @@ COMPANIONS = ("-journal", "-wal", "-shm")
 """Files of SQLite's beside a database: what a dying process left in them is replayed when the database is opened."""
 
 
-class StudyMirror(threading.Thread):
-    """Brings ``optuna.db`` beside the journal in line with it, again and again until it is closed.
+class StudyMirror(JournalFollower["_StudyFile"]):
+    """Brings ``optuna.db`` beside the journal in line with it.
 
     A file that an earlier attempt left is continued: what it holds is not written twice, and a trial that has ended in
     it stays as it is. A file that is damaged, or that tells another story than the journal, is written anew.
-
-    It cannot end the sweep: whatever goes wrong is one warning and the end of the mirror, and the next attempt
-    brings the file in line again.
     """
 
     def __init__(self, journal: Journal, *, study_name: str, space: Mapping[str, BaseDistribution], metric: str) -> None:
-        super().__init__(name="study-mirror", daemon=True)
-        self.path = journal.path.with_name(MIRROR_FILE)
-        self.busy_s = 0.0
-        self._journal = journal
-        self._position = 0
+        super().__init__(journal, journal.path.with_name(MIRROR_FILE), name="study-mirror")
         self._study_name = study_name
         self._space = dict(space)
         self._metric = metric
         self._trials: dict[int, FrozenTrial] = {}
         self._changed: set[int] = set()
-        self._closing = threading.Event()
 
-    def run(self) -> None:
-        try:
-            self._mirror()
-        except Exception as error:  # a full disk, a locked file, a bug of ours: no sweep may end for it
-            cause = error.__cause__ or error  # Optuna wraps what the database says into a guess at invalid data
-            logger.warning("%s is no longer kept up to date, the sweep goes on (%s)", self.path, reason(cause))
-
-    def close(self, *, deadline_s: float = 60.0) -> None:
-        """Write what is left and stop; give up after `deadline_s`."""
-        self._closing.set()
-        self.join(deadline_s)
-        if self.is_alive():
-            logger.warning("%s was not finished within %.0f s, a resumed sweep completes it", self.path, deadline_s)
-
-    def _mirror(self) -> None:
-        self._read_on()  # first, for a file that exists is judged by what the journal says
-        with contextlib.closing(self._open()) as file:
-            while True:
-                closing = self._closing.is_set()
-                started = time.perf_counter()
-                self._read_on()
-                for number in sorted(self._changed):  # Optuna counts trials as they come: the order makes its numbers ours
-                    file.write(self._trials[number])
-                self._changed.clear()
-                took_s = time.perf_counter() - started
-                self.busy_s += took_s
-                if closing:
-                    return
-                self._closing.wait(pause_after(took_s))
-
-    def _read_on(self) -> None:
-        for event, position in self._journal.since(self._position):
-            self._apply(event)
-            self._position = position
+    def _write(self, target: "_StudyFile") -> None:
+        for number in sorted(self._changed):  # Optuna counts trials as they come: the order makes its numbers ours
+            target.write(self._trials[number])
+        self._changed.clear()
 
     def _apply(self, event: Event) -> None:
         match event:
@@ -267,9 +226,5 @@ def _remove(path: Path) -> None:
 @contextlib.contextmanager
 def mirroring(mirror: StudyMirror) -> Iterator[StudyMirror]:
     """Runs the mirror for the length of the block, in which Optuna does not narrate."""
-    with log_levels({"optuna": logging.WARNING}):
-        mirror.start()
-        try:
-            yield mirror
-        finally:
-            mirror.close()
+    with log_levels({"optuna": logging.WARNING}), following(mirror):
+        yield mirror

@@ -134,9 +134,11 @@ class EarlierLaunch(_Section):
 
 
 class TrackingConfig(_Section):
-    """Where MLflow's server is; default: a SQLite file in `local`."""
+    """Where a launch is recorded beside its journal. `uri`: MLflow's server; default: a SQLite file in `local`."""
 
     uri: str | None = None
+    tensorboard: bool = False
+    """Whether TensorBoard's event files are written, too: ``tensorboard`` in the launch's folder under `local`."""
 
 
 class StudyFile(_Section):

@@ -5,6 +5,7 @@ import functools
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from ray.tune.schedulers import FIFOScheduler
 
@@ -33,7 +34,8 @@ from tuning.sweep.recovery import close_finished_trials
 from tuning.sweep.registration import register_result
 from tuning.sweep.transfer import beginning_with, read_sources, transferred
 from tuning.sweep.tuner import build_tuner, remove_ray_state
-from tuning.tracking import MlflowWriter, check_tracking, delivering
+from tuning.tracking import check_tracking, delivering
+from tuning.tracking.event_files import writing_event_files
 from tuning.tracking.inputs import inputs_of
 from tuning.trial import Assets, prepare
 from tuning.trial.context import trial_context
@@ -41,6 +43,12 @@ from tuning.trial.handshake import StorageHandshake
 from tuning.trial.limits import limits_of
 from tuning.trial.model_cost import student_cost
 from tuning.trial.resources import check_resources
+
+
+class _Tracker(Protocol):
+    """Whoever records the sweep, and how long that has taken it so far."""
+
+    busy_s: float
 
 
 class InterruptedSweepError(CpscError):
@@ -112,8 +120,12 @@ class SweepDriver:
         recorder = self._new_recorder(journal, history, assets)
         interrupted = False
         mirror = StudyMirror(journal, study_name=study.name, space=to_optuna(study.space), metric=study.metric)
-        with mirroring(mirror), delivering(open_writer(study, name, history.launch_id)) as writer:
-            trained = has_work(study, history)
+        with (
+            mirroring(mirror),
+            writing_event_files(journal, study) as event_files,
+            delivering(open_writer(study, name, history.launch_id)) as writer,
+        ):
+            trained, trackers = has_work(study, history), [recorder, writer, mirror, *event_files]
             try:
                 if trained:
                     self._session.start()
@@ -123,11 +135,11 @@ class SweepDriver:
                 interrupted = True
             except BaseException as error:
                 with contextlib.suppress(JournalError):  # where it is the journal that fails, it cannot say so
-                    self._record_end(journal, "FAILED", [recorder, writer, mirror])
+                    self._record_end(journal, "FAILED", trackers)
                 if is_disk_full(error):
                     raise self._interruption(name, str(error)) from error
                 raise
-            share = self._record_end(journal, "KILLED" if interrupted else "FINISHED", [recorder, writer, mirror])
+            share = self._record_end(journal, "KILLED" if interrupted else "FINISHED", trackers)
         if interrupted:
             raise self._interruption(name, recorder.stopped_by or "the sweep was interrupted")
         forget_epochs(study, assets)
@@ -153,7 +165,7 @@ class SweepDriver:
             student_cost=functools.partial(student_cost, assets.teacher),
         )
 
-    def _record_end(self, journal: Journal, status: str, trackers: Sequence[Recorder | MlflowWriter | StudyMirror]) -> float:
+    def _record_end(self, journal: Journal, status: str, trackers: Sequence["_Tracker"]) -> float:
         """The attempt's last event -> the share of its time that tracking took."""
         elapsed_s = self._elapsed_s()
         share = sum(tracker.busy_s for tracker in trackers) / elapsed_s

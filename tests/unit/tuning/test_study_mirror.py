@@ -23,7 +23,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from tests.support.events import made
-from tuning.launch import Journal, LaunchHistory
+from tuning.launch import Journal, LaunchHistory, follower
 from tuning.launch.events import (
     AttemptStart,
     CheckpointSaved,
@@ -122,7 +122,7 @@ TOLD: list[Seen] = [
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study_mirror, "pause_after", lambda work_s: 0.02)
+    monkeypatch.setattr(follower, "pause_after", lambda work_s: 0.02)
 
 
 @pytest.fixture
