@@ -145,7 +145,7 @@ def _write_trial(open_run: _RunOpener, trial: TrialRecord, row: Row, client: Mlf
 
 def _write_launch(open_run: _RunOpener, rows: Sequence[Row]) -> str:
     launch = open_run.launch
-    about = {
+    about: dict[str, Any] = {
         "name": launch.name,
         "job_type": "launch",
         "config": {"study": launch.study, "objective": launch.objective, "epochs": launch.epochs},

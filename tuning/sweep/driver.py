@@ -125,7 +125,8 @@ class SweepDriver:
             writing_event_files(journal, study) as event_files,
             delivering(open_writer(study, name, history.launch_id)) as writer,
         ):
-            trained, trackers = has_work(study, history), [recorder, writer, mirror, *event_files]
+            trained = has_work(study, history)
+            trackers: list[_Tracker] = [recorder, writer, mirror, *event_files]
             try:
                 if trained:
                     self._session.start()
@@ -165,7 +166,7 @@ class SweepDriver:
             student_cost=functools.partial(student_cost, assets.teacher),
         )
 
-    def _record_end(self, journal: Journal, status: str, trackers: Sequence["_Tracker"]) -> float:
+    def _record_end(self, journal: Journal, status: str, trackers: Sequence[_Tracker]) -> float:
         """The attempt's last event -> the share of its time that tracking took."""
         elapsed_s = self._elapsed_s()
         share = sum(tracker.busy_s for tracker in trackers) / elapsed_s
