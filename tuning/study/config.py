@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter
 
 from cpsc.config import DistillConfig
 from cpsc.data import DatasetConfig
@@ -133,6 +133,10 @@ class EarlierLaunch(_Section):
     """Default: the study's latest."""
 
 
+_LaunchName = Annotated[str, Tag("launch")] | Annotated[EarlierLaunch, Tag("store")]
+"""An earlier launch: by its name or path, or in a store; the tag tells a mistake where it belongs."""
+
+
 class TrackingConfig(_Section):
     """Where a launch is recorded beside its journal. `uri`: MLflow's server; default: a SQLite file in `local`."""
 
@@ -150,7 +154,7 @@ class StudyFile(_Section):
     config: dict[str, Any]
     space: dict[str, Any] = {}
     start: list[dict[str, Any]] = []
-    transfer: list[str | EarlierLaunch] = []
+    transfer: list[Annotated[_LaunchName, Discriminator(lambda entry: "launch" if isinstance(entry, str) else "store")]] = []
     """Earlier launches whose trials the search is told of: a name in `storage`, a folder's path or a URI with the name at its end,
     or a launch in an MLflow store. See `tuning.sweep.transfer`."""
     objective: Literal["exam_score", "probe_overlap", "probe_agreement", "test_accuracy"] = "exam_score"

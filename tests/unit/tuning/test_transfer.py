@@ -123,6 +123,14 @@ def test_a_launch_of_which_no_trial_fits_is_refused(raw: Raw, earlier: Path) -> 
         read_sources(study)
 
 
+@pytest.mark.parametrize(
+    "entry", [5, None, True, {"study": "small"}, {"tracking": "http://a", "study": "small", "launh": "x"}, ["old"]]
+)
+def test_what_is_no_launch_is_refused(raw: Raw, entry: Any) -> None:
+    with pytest.raises(ConfigError, match=r"study.transfer"):
+        resolve_study(raw | {"transfer": [entry]})
+
+
 def test_a_grid_takes_nothing_over(raw: Raw) -> None:
     with pytest.raises(ConfigError, match=r"transfer: a grid runs the points that the study lists"):
         study_of(raw, "old", space={RATE: {"choice": [0.1, 0.2]}}, search={"sampler": "grid"})
