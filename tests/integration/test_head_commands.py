@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from tests.support.clusters import until
-from tests.support.killing import ROOT, count_epochs, end, recorded_curves, slow_study, statuses
+from tests.support.killing import count_epochs, end, recorded_curves, slow_study, statuses
 from tests.support.malformed import sound_teacher
-from tests.support.studies import tiny_study, write_study
+from tests.support.studies import ROOT, tiny_study, write_study
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 NODE = "10.77.0.1"
@@ -69,7 +69,7 @@ def start_job(folder: Path, study: Path, **variables: str) -> subprocess.Popen[b
     environment = os.environ | {f"SLURM_{name}": value for name, value in slurm.items()}
     environment |= {"SLURMD_NODENAME": NODE, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": str((folder / "ray").resolve())}
     with (folder / "job.log").open("ab") as log:
-        command = [*ALONE, folder / "venv" / "bin" / "alone", script]
+        command: list[str | Path] = [*ALONE, folder / "venv" / "bin" / "alone", script]
         return subprocess.Popen(command, cwd=folder, env=environment | variables, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
