@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from cpsc.errors import ConfigError
-from tuning.launch import Journal, replay_events
+from tuning.launch import Journal, LaunchHistory, replay_events
 from tuning.launch.enqueued import EnqueuedPoints
 from tuning.launch.launch import check_resumable, open_launch, resume_command
 from tuning.search.budget import budget_of
+from tuning.study import Study
 from tuning.study.start_points import parse_point
 
 
@@ -23,14 +24,24 @@ def enqueue_point(storage: str, name: str, point: Mapping[str, Any]) -> str:
     full = parse_point(point, study.space, study.base, where="enqueue")
     history = replay_events(Journal(study.local / name).events(), metric=study.metric)
     check_resumable(history, study.space)
-    if budget_of(study, history).is_used_up_by(len(history.searched)):
-        raise ConfigError(
-            f"launch {name!r}: has proposed all {len(history.searched)} trials of its budget; extend it: "
-            f"{resume_command(study, name)} --num-trials {len(history.searched) + 1}"
-        )
+    _check_budget(study, name, history)
     points = EnqueuedPoints(study.local / name)
     points.add(full)
     values = ", ".join(f"{path} {value}" for path, value in full.items())
     waiting = len(points.after(history.num_enqueued))
     place = "next" if waiting == 1 else f"after {waiting - 1} others that wait"
     return f"{name}: {values} is proposed {place}, by the sweep that runs it or by: {resume_command(study, name)}"
+
+
+def _check_budget(study: Study, name: str, history: LaunchHistory) -> None:
+    """ConfigError where nothing more is proposed, with what changes that."""
+    budget, num_proposed = budget_of(study, history), len(history.searched)
+    if not budget.is_used_up_by(num_proposed):
+        return
+    if num_proposed >= budget.num_trials:
+        why, change = f"has proposed all {num_proposed} trials of its budget; extend it", f"--num-trials {num_proposed + 1}"
+    elif budget.has_stalled:
+        why, change = "has ended for want of gain; go on all the same", "--set search.stop.trials_without_gain=null"
+    else:
+        why, change = "has used up its epochs or its time; raise search.epoch_budget or search.time_budget_s", "--set ..."
+    raise ConfigError(f"launch {name!r}: {why}: {resume_command(study, name)} {change}")

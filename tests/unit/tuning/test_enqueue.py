@@ -11,8 +11,9 @@ from tests.unit.tuning.conftest import Write
 from tuning import cli
 from tuning.launch import Journal, LaunchHistory, replay_events
 from tuning.launch.enqueued import EnqueuedPoints
-from tuning.launch.events import AttemptStart, LaunchStart, Proposed, Rejected
+from tuning.launch.events import AttemptStart, Epoch, LaunchStart, Proposed, Rejected, TrialEnd, TrialStart
 from tuning.launch.launch import new_launch
+from tuning.outcome import Outcome
 from tuning.search.optuna_search import StudySearch, build_search
 from tuning.study import Study, load_study
 from tuning.study.config import resolve_study
@@ -118,6 +119,34 @@ def test_a_launch_that_has_proposed_all_its_trials_says_how_to_extend_it(study: 
         proposed(search, name)
     with pytest.raises(ConfigError, match=r"has proposed all 5 trials of its budget; extend it: .* --num-trials 6"):
         enqueue_point(str(study.local), launch, {RATE: 0.1})
+
+
+@pytest.mark.parametrize(
+    ("search", "says"),
+    [
+        ({"stop": {"trials_without_gain": 1}}, "has ended for want of gain; .* --set search.stop.trials_without_gain=null$"),
+        (
+            {"epoch_budget": 2},
+            "has used up its epochs or its time; raise search.epoch_budget or search.time_budget_s: .* --set ...$",
+        ),
+    ],
+)
+def test_a_launch_that_ended_otherwise_says_what_changes_that(
+    raw: Raw, write: Write, tmp_path: Path, search: Raw, says: str
+) -> None:
+    space = {RATE: {"uniform": [0.02, 0.3]}}
+    study = load_study(write(raw | {"space": space, "search": {"num_trials": 5} | search, "storage": str(tmp_path / "runs")}))
+    with new_launch(study, made(LaunchStart, params={"objective": study.objective, "epochs": "9"})) as name:
+        pass
+    journal = Journal(study.local / name)
+    journal.append(made(AttemptStart))
+    for number in range(2):
+        journal.append(made(Proposed, number=number, point={RATE: 0.1}))
+        journal.append(made(TrialStart, number=number, point={RATE: 0.1}))
+        journal.append(made(Epoch, number=number, epoch=1, metrics={study.metric: 0.5}))
+        journal.append(made(TrialEnd, number=number, outcome=Outcome.PRUNED, epoch=1))
+    with pytest.raises(ConfigError, match=says):
+        enqueue_point(str(study.local), name, {RATE: 0.1})
 
 
 def test_a_grid_takes_no_point(raw: Raw, write: Write, tmp_path: Path) -> None:
