@@ -10,7 +10,7 @@ import pandas as pd
 from tuning.display import Display
 from tuning.report import read_criteria, read_launch, write_report
 from tuning.report.criteria import CriterionRank
-from tuning.report.parquet import TRIALS, trial_rows
+from tuning.report.parquet import trial_columns, trial_rows
 from tuning.results import Launch, SweepSummary
 from tuning.study import Study, config
 from tuning.study.packaged_studies import find_study
@@ -68,7 +68,7 @@ def load_results(study: Study, launch: str | None = None, *, quiet: bool = False
 def trials_frame(launch: Launch) -> pd.DataFrame:
     """The launch's trials as a table, best first: the columns of trials.parquet, and one a searched parameter."""
     rows = [row | dict(trial.point) for row, trial in zip(trial_rows(launch), launch.trials, strict=True)]
-    return pd.DataFrame(rows, columns=_columns(launch))
+    return pd.DataFrame(rows, columns=trial_columns(launch))
 
 
 def write_page(study: Study, folder: str | Path, launch: str | None = None, *, quiet: bool = False) -> Path:
@@ -90,8 +90,3 @@ def criteria_frame(study: Study, launches: Sequence[str | None] = (None,), *, qu
         client, found = read_launch(study, name, display)
         rows += [{"study": found.study, "launch": found.name} | asdict(rank) for rank in read_criteria(client, found, display)]
     return pd.DataFrame(rows, columns=["study", "launch", *(field.name for field in fields(CriterionRank))])
-
-
-def _columns(launch: Launch) -> list[str]:
-    own = [name for name in TRIALS.names if name not in ("study", "launch")]
-    return own + list(dict.fromkeys(path for trial in launch.trials for path in trial.point))

@@ -1,6 +1,5 @@
 """The command line: studies by path or name, and few flags; every knob stands in the study file."""
 
-import difflib
 import os
 import re
 import sys
@@ -434,11 +433,12 @@ def check_cluster(
 
 def parse_command_line(words: Sequence[str]) -> dict[str, Any]:
     """What stands behind ``cpsc-tune`` -> its verb, and values by name as they are written. ConfigError where no verb takes it."""
+    from tuning.cluster.known_names import hint
+
     verbs = cast(Any, typer.main.get_command(app)).commands
     verb, *arguments = words or [""]
     if verb not in verbs:
-        close = difflib.get_close_matches(verb, verbs, n=1)
-        raise ConfigError(f"no such command {verb!r}" + (f", did you mean {close[0]}?" if close else ""))
+        raise ConfigError(f"no such command {verb!r}{hint(verb, verbs)}")
     command = verbs[verb]
     context = typer.Context(command, info_name=verb)
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cpsc.errors import ConfigError
+from tuning.launch.journal import append_whole
 
 ENQUEUED_FILE = "enqueued.jsonl"
 
@@ -21,12 +22,9 @@ class EnqueuedPoints:
         """Put `point` at the end, whole or not at all. ConfigError where it cannot be written."""
         line = (json.dumps(point) + "\n").encode()
         try:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            try:
-                os.write(descriptor, line)  # of a few hundred bytes: one write, which no other comes between
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            with self.path.open("ab", buffering=0) as handle:
+                append_whole(handle, line)
+                os.fsync(handle.fileno())
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be written ({error.strerror}), make its folder writable") from error
 

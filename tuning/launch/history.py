@@ -68,8 +68,6 @@ class LaunchHistory:
     """Points that were drawn and lie beyond the study's limits."""
     transferred: Transferred | None = None
     """What the search was told of earlier launches."""
-    num_enqueued: int = 0
-    """So many of the points that people have added were proposed, or rejected."""
     launch_id: str = ""
     num_attempts: int = 0
     is_over: bool = False
@@ -84,6 +82,12 @@ class LaunchHistory:
     def num_epochs(self) -> int:
         """That the search has taken; finalists have none of its budget."""
         return len(self.results)
+
+    @property
+    def num_enqueued(self) -> int:
+        """So many of the points that people have added were proposed, or rejected."""
+        taken = [trial.enqueued for trial in self.trials.values()] + [rejected.enqueued for rejected in self.rejected]
+        return sum(which is not None for which in taken)
 
     @property
     def searched(self) -> dict[int, TrialHistory]:
@@ -231,12 +235,10 @@ def _take_in(event: Event, history: LaunchHistory, metric: str) -> None:
             history.transferred = event
         case Rejected():
             history.rejected.append(event)
-            history.num_enqueued += event.enqueued is not None
         case LaunchEnd():
             history.is_over = True
         case Proposed(number=number, point=point):
             history.trials[number] = TrialHistory(number, point, event.finalist_of, event.enqueued)
-            history.num_enqueued += event.enqueued is not None
         case Epoch(number=number, epoch=epoch, metrics=metrics):
             trial = history.trials[number]
             trial.values[epoch] = metrics[metric]

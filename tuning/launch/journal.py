@@ -61,7 +61,7 @@ class Journal:
         line = (json.dumps(to_record(event), allow_nan=False) + "\n").encode()
         try:
             with self._lock, self.path.open("ab", buffering=0) as handle:
-                _write_whole(handle, line)
+                append_whole(handle, line)
         except OSError as error:
             raise JournalError(f"{self.path}: cannot be written ({error.strerror}), what was recorded before is intact") from error
 
@@ -202,8 +202,8 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number")
 
 
-def _write_whole(handle: BinaryIO, line: bytes) -> None:
-    """A full disk takes a part of a line; what follows must not be glued to it."""
+def append_whole(handle: BinaryIO, line: bytes) -> None:
+    """Add `line` to an unbuffered file. A full disk takes a part of a line; what follows must not be glued to it."""
     end = handle.seek(0, os.SEEK_END)
     try:
         written = handle.write(line)

@@ -90,8 +90,8 @@ def summary_lines(launch: Launch, searched: Sequence[str]) -> list[str]:
         return [*lines, "no trial has a result to choose"]
     lines += _chosen_lines(launch.chosen, launch.objective, searched)
     lines += finalist_lines(launch) or _tie_lines(launch)
-    if launch.trials_since_gain >= WORTH_SAYING:
-        lines.append(f"the last {launch.trials_since_gain} trials of the search were no better than the best before them")
+    if (idle := launch.trials_since_gain) >= WORTH_SAYING:
+        lines.append(f"the last {idle} trials of the search were no better than the best before them")
     regret, correlation = launch.regret(), launch.rank_correlation()
     if regret is not None:
         lines.append(f"regret of the choice: {100 * regret:.2f} points below the best trial's test accuracy")

@@ -92,6 +92,12 @@ def write_tables(launches: Sequence[Launch], folder: Path) -> list[Path]:
     return paths
 
 
+def trial_columns(launch: Launch) -> list[str]:
+    """Of `trial_rows`, and behind them a column a searched parameter."""
+    own = [name for name in TRIALS.names if name not in ("study", "launch")]
+    return own + list(dict.fromkeys(path for trial in launch.trials for path in trial.point))
+
+
 def trial_rows(launch: Launch) -> list[Row]:
     """A row of `TRIALS` a trial, best first, without study and launch."""
     return [_trial_row(trial, rank, launch) for rank, trial in enumerate(launch.trials, start=1)]

@@ -24,7 +24,7 @@ from tuning.process_settings import environment_kept
 from tuning.redaction import reason, redact
 from tuning.report.console import summary_lines
 from tuning.report.files import writing_to
-from tuning.report.parquet import TRIALS, Row, trial_rows
+from tuning.report.parquet import Row, trial_columns, trial_rows
 from tuning.report.pictures import pictures_of
 from tuning.results import Launch, TrialRecord
 from tuning.study.nested_keys import set_path
@@ -198,13 +198,9 @@ def _rows(trial: TrialRecord) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _leaderboard(launch: Launch, rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
     """Columns and cells: those of trials.parquet, and the searched values."""
-    columns = [name for name in TRIALS.names if name not in ("study", "launch")]
-    searched = list(dict.fromkeys(path for trial in launch.trials for path in trial.point))
-    cells = [
-        [*(_plain(row.get(name)) for name in columns), *(_plain(trial.point.get(path)) for path in searched)]
-        for row, trial in zip(rows, launch.trials, strict=True)
-    ]
-    return columns + searched, cells
+    columns = trial_columns(launch)
+    found = [row | dict(trial.point) for row, trial in zip(rows, launch.trials, strict=True)]
+    return columns, [[_plain(row.get(name)) for name in columns] for row in found]
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Students of several architectures in one launch: how good each is, what it costs, and which of them no other beats at both."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cpsc.errors import ConfigError
 from tuning.results.model import Launch
@@ -36,24 +36,21 @@ def front_of(launch: Launch) -> list[FrontStudent]:
     if len(best) < 2:
         return []
     students = sorted(best.values(), key=lambda student: (student.costs.get("macs", 0.0), student.arch))
-    return [
-        FrontStudent(**vars(student) | {"on": [cost for cost in COSTS if _is_on_front(student, students, cost)]})
-        for student in students
-    ]
+    return [replace(student, on=[cost for cost in COSTS if _is_on_front(student, students, cost)]) for student in students]
 
 
 def best_within(launch: Launch, cost: str, limit: float) -> TrialRecord:
     """The trial with the best score of those whose student costs at most `limit`. ConfigError where none does."""
-    students = {trial.number: _costs_of(trial, trial.params.get(ARCH, ""), launch).get(cost) for trial in launch.trials}
+    costs = {trial.number: _costs_of(trial, trial.params.get(ARCH, ""), launch).get(cost) for trial in launch.trials}
     found = [
         (score, -trial.number, trial)
         for trial in launch.trials
         if (score := trial.at_best(launch.objective, launch.objective)) is not None
-        and (spent := students[trial.number]) is not None
+        and (spent := costs[trial.number]) is not None
         and spent <= limit
     ]
     if not found:
-        least = min((value for value in students.values() if value is not None), default=None)
+        least = min((value for value in costs.values() if value is not None), default=None)
         known = "its launch has not recorded that" if least is None else f"the cheapest student of {launch.name} has {least:.3g}"
         raise ConfigError(f"--at {cost}={limit:.3g}: no student costs so little, {known}")
     return max(found)[2]

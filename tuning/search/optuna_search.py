@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 
 from tuning.launch import Journal, LaunchHistory, TrialHistory, replay_events
 from tuning.launch.enqueued import EnqueuedPoints
-from tuning.launch.events import Proposed, Rejected
+from tuning.launch.events import Proposed, Rejected, Transferred
 from tuning.outcome import Outcome, outcome_of
 from tuning.search.budget import Budget, budget_of
 from tuning.search.drawing import draw
@@ -26,7 +26,7 @@ from tuning.study import Study
 from tuning.study.distributions import Distribution
 from tuning.study.finalists import searched_part
 from tuning.study.nested_keys import Point
-from tuning.trial.limits import Limits
+from tuning.trial.limits import Limits, is_beyond
 
 CHECKPOINTS_TO_TRY = 2
 
@@ -120,7 +120,7 @@ class StudySearch(Searcher):
             point, enqueued = self._next_listed()
             trial = self._ask(point)
             excess = self._limits.excess(trial.params) if self._limits else {}
-            if all(share <= 0 for share in excess.values()):
+            if not is_beyond(excess):
                 return trial, enqueued
             self._reject(trial, excess, enqueued)
 
@@ -274,5 +274,11 @@ def build_search(
         terminator=build_terminator(search.stop, seed=seed),
         limits=limits,
         enqueued=EnqueuedPoints(journal.path.parent),
-        advisor=Advisor(told, study.space, search.startup_trials, seed) if (told := history.transferred) else None,
+        advisor=_advisor(study, history.transferred, seed),
     )
+
+
+def _advisor(study: Study, told: Transferred | None, seed: int) -> Advisor | None:
+    if told is None:
+        return None
+    return Advisor(told, study.space, to_optuna(study.space), study.search.startup_trials, seed)

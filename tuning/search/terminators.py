@@ -17,15 +17,11 @@ from optuna.trial import TrialState
 
 from tuning.study.config import StopConfig
 
-BEST_HALF = 0.5
-"""Of the completed trials the regret's bound looks at these; it takes at least one of them."""
-
 
 class StudyTerminator:
     """Asks Optuna's terminator once after each completed trial; what it has said once stays."""
 
     def __init__(self, stop: StopConfig, *, seed: int) -> None:
-        self._min_trials = stop.min_trials
         self._num_seen = 0
         self._has_ended = False
         with warnings.catch_warnings():
@@ -35,18 +31,17 @@ class StudyTerminator:
 
     def ends(self, study: optuna.Study) -> bool:
         """Whether `study` is to end. Pruned trials tell a model of final values nothing, and are left out."""
-        trials = [trial for trial in study.get_trials(deepcopy=False) if trial.state is TrialState.COMPLETE]
-        if len(trials) > self._num_seen and not self._has_ended:
-            self._num_seen = len(trials)
-            self._has_ended = len(trials) >= self._min_trials and self._terminator.should_terminate(study)
+        num_completed = sum(trial.state is TrialState.COMPLETE for trial in study.get_trials(deepcopy=False))
+        if num_completed > self._num_seen and not self._has_ended:
+            self._num_seen = num_completed
+            self._has_ended = self._terminator.should_terminate(study)
         return self._has_ended
 
 
 def _evaluators(stop: StopConfig, seed: int) -> tuple[BaseImprovementEvaluator, BaseErrorEvaluator]:
     """`regret_bound`: what may be left to gain against `min_gain`; `emmr`: against a hundredth of what it was at first."""
     if stop.terminator == "regret_bound":
-        bound = RegretBoundEvaluator(top_trials_ratio=BEST_HALF, min_n_trials=stop.min_trials, seed=seed)
-        return bound, StaticErrorEvaluator(stop.min_gain)
+        return RegretBoundEvaluator(min_n_trials=stop.min_trials, seed=seed), StaticErrorEvaluator(stop.min_gain)
     gap = EMMREvaluator(min_n_trials=2, seed=seed)
     return gap, MedianErrorEvaluator(gap)
 

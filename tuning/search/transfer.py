@@ -5,18 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tuning.launch.events import Transferred
 from tuning.search.drawing import draw
-from tuning.search.optuna_space import to_optuna
 from tuning.study.distributions import Distribution
 from tuning.study.nested_keys import Point
 
 START_POINTS = 3
 """Of the best earlier trials so many are run again before all else: one may have been lucky, or good for its teacher alone."""
-
-
 DIVERGED = (0, 0.0)
 """The result of a trial that diverged: worse than all others, however far it went."""
 
@@ -27,11 +25,12 @@ class Advisor:
 
     Scores are standardised within their launch, to the share of its trials that are no better: teachers, datasets and objectives
     differ in what is good, hardly in what is better. Once the search has `startup_trials` of its own it is left alone, and every
-    other random point stays, so that a misleading launch costs little.
+    other random point stays, so that a misleading launch costs little. `space`: `domains` as Optuna has them.
     """
 
     earlier: Transferred
     domains: Mapping[str, Distribution]
+    space: Mapping[str, BaseDistribution]
     startup_trials: int
     seed: int
 
@@ -43,13 +42,12 @@ class Advisor:
         study = optuna.create_study(direction="maximize", sampler=sampler)
         study.add_trials([*self._earlier_trials(), *_standardised(own.get_trials(deepcopy=False))])
         trial = study.ask()
-        draw(trial, self.domains, to_optuna(self.domains))
+        draw(trial, self.domains, self.space)
         return dict(trial.params)
 
     def _earlier_trials(self) -> list[FrozenTrial]:
-        space = to_optuna(self.domains)
         return [
-            create_trial(value=score, params=dict(point), distributions={path: space[path] for path in point})
+            create_trial(value=score, params=dict(point), distributions={path: self.space[path] for path in point})
             for point, score in zip(self.earlier.points, self.earlier.scores, strict=True)
         ]
 

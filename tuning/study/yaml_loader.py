@@ -49,6 +49,17 @@ _FIRST_OF_NUMBERS = list("-+.0123456789")
 
 def read_mapping(path: Path, *, keys: str, as_ray_does: bool = False) -> dict[str, Any]:
     """The file's content. ConfigError, without the path, where it cannot be read or is no mapping; `keys` tells its kind."""
+    text = read_text(path, kind=f"a mapping with {keys}", no_text="not valid YAML (not UTF-8 text)")
+    loaded = load_yaml(text, as_ray_does=as_ray_does)
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"must be a mapping with {keys}, got {type(loaded).__name__}")
+    return loaded
+
+
+def read_text(path: Path, *, kind: str, no_text: str) -> str:
+    """The text of a file that a person writes, which is short. ConfigError, without the path, where it cannot be read or is longer
+    than `kind` is; `no_text`: what is said of bytes that are none.
+    """
     try:
         with path.open("rb") as handle:
             content = handle.read(MAX_BYTES + 1)
@@ -56,13 +67,10 @@ def read_mapping(path: Path, *, keys: str, as_ray_does: bool = False) -> dict[st
     except OSError as error:
         raise ConfigError(f"cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise ConfigError("not valid YAML (not UTF-8 text)") from error
+        raise ConfigError(no_text) from error
     if len(content) > MAX_BYTES:
-        raise ConfigError(f"must be a mapping with {keys}, got more than {MAX_BYTES} bytes")
-    loaded = load_yaml(text, as_ray_does=as_ray_does)
-    if not isinstance(loaded, dict):
-        raise ConfigError(f"must be a mapping with {keys}, got {type(loaded).__name__}")
-    return loaded
+        raise ConfigError(f"must be {kind}, got more than {MAX_BYTES} bytes")
+    return text
 
 
 def load_yaml(text: str, *, as_ray_does: bool = False) -> Any:

@@ -73,11 +73,17 @@ def _read(entry: str | EarlierLaunch, study: Study, where: str) -> Launch:
     if isinstance(entry, EarlierLaunch):
         return _from_mlflow(entry)
     place, _, name = entry.rstrip("/").rpartition("/")
-    storage = Storage(place if "://" in place else str(folder_path(place, where)) if place else str(study.local))
+    storage = _storage_at(place, study, where)
     if not name or not storage.exists(f"{name}/{JOURNAL_FILE}"):
         raise ConfigError(f"{where}: {entry}: is no launch, {storage} has {', '.join(_launches_in(storage)) or 'none'}")
     with storage.reading(storage.path(f"{name}/{JOURNAL_FILE}")) as file:
         return launch_from_journal(Journal(file.parent).events(), name)
+
+
+def _storage_at(place: str, study: Study, where: str) -> Storage:
+    if not place:
+        return Storage(str(study.local))
+    return Storage(place if "://" in place else str(folder_path(place, where)))
 
 
 def _launches_in(storage: Storage) -> list[str]:

@@ -45,8 +45,12 @@ class Assets:
 
     def fit(self, study: Study) -> Study:
         """`study`, as its file has it, as it is run with this teacher."""
-        study = within_limits(study, self.teacher)
-        return study if self.norms is None else fitted(study, self.norms)
+        return _as_run(study, self.teacher, self.norms)
+
+
+def _as_run(study: Study, teacher: Teacher, norms: NormSurvey | None) -> Study:
+    study = within_limits(study, teacher)
+    return study if norms is None else fitted(study, norms)
 
 
 def prepare(
@@ -73,7 +77,7 @@ def prepare(
     if left_out := check_limits(study, teacher):
         display.say(left_out)
     inception = _inception_reference(study, dataset)
-    run, off = fitted(within_limits(study, teacher), norms), switched_off(study, norms)
+    run, off = _as_run(study, teacher, norms), switched_off(study, norms)
     if off:
         terms = ", ".join(run.probe.terms)
         display.say(f"switched off for want of batch norms: {', '.join(off)}; the probe set is made by {terms} alone")

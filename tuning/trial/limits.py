@@ -31,7 +31,12 @@ class Limits:
 
     def admit(self, point: Point) -> bool:
         """Whether the student of `point` may be trained."""
-        return all(beyond <= 0 for beyond in self.excess(point).values())
+        return not is_beyond(self.excess(point))
+
+
+def is_beyond(excess: Mapping[str, float]) -> bool:
+    """Whether a student with this `excess` over its limits is beyond one of them."""
+    return any(share > 0 for share in excess.values())
 
 
 def limits_of(study: Study, teacher: Teacher) -> Limits:

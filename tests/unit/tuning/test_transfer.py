@@ -14,6 +14,7 @@ from tuning.launch.events import AttemptStart, Epoch, LaunchStart, Proposed, Tra
 from tuning.launch.launch import new_launch
 from tuning.outcome import Outcome
 from tuning.search.optuna_search import build_search
+from tuning.search.optuna_space import to_optuna
 from tuning.search.transfer import DIVERGED, Advisor, best_points, standardise
 from tuning.study import Study, load_study
 from tuning.study.config import resolve_study
@@ -185,11 +186,12 @@ def test_trials_of_earlier_launches_have_no_number_and_are_not_in_the_searchs_st
 
 def test_advice_depends_on_seed_and_trials_alone(raw: Raw, tmp_path: Path) -> None:
     domains = study_of(raw).space
+    space = to_optuna(domains)
     own = optuna.create_study(direction="maximize")
-    first, again, other = (Advisor(hill(40), domains, 10, seed).point(own, 2) for seed in (0, 0, 1))
+    first, again, other = (Advisor(hill(40), domains, space, 10, seed).point(own, 2) for seed in (0, 0, 1))
     assert first == again != other
-    assert Advisor(hill(40), domains, 10, 0).point(own, 3) is None
-    assert Advisor(hill(40), domains, 10, 0).point(own, 10) is None
+    assert Advisor(hill(40), domains, space, 10, 0).point(own, 3) is None
+    assert Advisor(hill(40), domains, space, 10, 0).point(own, 10) is None
 
 
 def test_the_search_learns_from_its_own_trials_beside_the_earlier_ones(raw: Raw) -> None:
@@ -202,7 +204,7 @@ def test_the_search_learns_from_its_own_trials_beside_the_earlier_ones(raw: Raw)
         asked.suggest_float(L2, 1, 20, log=True)
         asked.report(1 - abs(rate - 0.05), 9)
         own.tell(asked, 1 - abs(rate - 0.05))
-    points = [Advisor(hill(4), domains, 99, seed).point(own, 0) for seed in range(6)]
+    points = [Advisor(hill(4), domains, to_optuna(domains), 99, seed).point(own, 0) for seed in range(6)]
     assert sum(abs(point[RATE] - 0.05) < 0.06 for point in points if point) >= 4
 
 

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from cpsc.errors import ConfigError
 from tuning.cluster import plain_secrets
 from tuning.cluster.batch_script import directives, job_step, resources
 from tuning.cluster.batch_script.directives import Directives
 from tuning.cluster.batch_script.job_step import JobStep
 from tuning.cluster.driver_commands import Grammar, check_driver_commands, doubt_study
-from tuning.study.yaml_loader import MAX_BYTES
+from tuning.study.yaml_loader import read_text
 
 __all__ = ["check_batch_script"]
 
@@ -38,7 +37,7 @@ REMEDY = "keep it in a file that only you can read, and read it from there"
 
 def check_batch_script(path: Path, grammar: Grammar) -> list[str]:
     """Raise ConfigError for the first mistake in the script; returns what could not be told from it."""
-    text = _read(path)
+    text = read_text(path, kind="a shell script for sbatch", no_text="must be a shell script, got what is not UTF-8 text")
     plain_secrets.check_lines(text, "", REMEDY)
     found = directives.parse(text)
     for check in RESOURCE_CHECKS:
@@ -49,17 +48,3 @@ def check_batch_script(path: Path, grammar: Grammar) -> list[str]:
         check_step(step, found)
     commands = check_driver_commands(step.command, "the command behind --", grammar, step.known)
     return [*doubts, *resources.doubt_output_folder(found), *doubt_study(commands, "the command behind --")]
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as handle:
-            content = handle.read(MAX_BYTES + 1)
-        text = content.decode()
-    except OSError as error:
-        raise ConfigError(f"cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError("must be a shell script, got what is not UTF-8 text") from error
-    if len(content) > MAX_BYTES:
-        raise ConfigError(f"must be a shell script for sbatch, got more than {MAX_BYTES} bytes")
-    return text
