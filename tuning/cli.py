@@ -5,15 +5,15 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from cpsc.errors import ConfigError, CpscError
+from tuning.command_line import AsJson, Debug, Overrides, Quiet, StudyPath, run
 from tuning.display import Display, to_json
 from tuning.redaction import redact
-from tuning.study.user_code import look_in
 
 if TYPE_CHECKING:
     from tuning.results import SweepSummary
@@ -26,62 +26,14 @@ app = typer.Typer(
 )
 
 
-def _study_file(study: Path) -> Path:
-    """The file that the argument means, beside which the network of its teacher, or its method, may be written."""
-    from tuning.study.packaged_studies import find_study
-
-    file = find_study(study)
-    look_in([file.parent])
-    return file
-
-
-StudyPath = Annotated[Path, typer.Argument(help="The study: a file (YAML), or a name that `studies` lists.", callback=_study_file)]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override: path=value, e.g. weights.contrast=0.5.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Force = Annotated[bool, typer.Option("--force", help="Use a teacher all the same whose accuracy or batch statistics are refused.")]
-USAGE_ERROR = 2
 DIFFERENT = 1
-INTERRUPTED = 130
-MAX_LINE = 1000
-DEBUG = "--debug"
 ADDRESS = re.compile(r"auto|[A-Za-z0-9_.-]+:[0-9]{1,5}")
-
-# Typer's own errors are click's, or, in later versions, those of a copy of click inside Typer.
-_ArgumentError = cast(type[Exception], next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"))
 
 
 def main() -> None:
-    """Run a verb; a mistake of the user is one line on stderr and exit status 2. CPSC_DEBUG=1 shows the traceback."""
-    look_in([Path.cwd()])  # as python -m does by itself
-    try:
-        sys.exit(app(standalone_mode=False))
-    except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)  # a sweep that has begun a launch says instead how it goes on
-        sys.exit(INTERRUPTED)
-    except _ArgumentError as error:
-        _refuse(_argument_message(error))
-    except CpscError as error:
-        if os.environ.get("CPSC_DEBUG") or DEBUG in sys.argv:
-            raise
-        _refuse(str(error))
-
-
-def _refuse(message: str) -> None:
-    """Exit with `message` as one line in which nothing that a file or an argument holds can steer the terminal."""
-    line = " ".join(part.strip() for part in redact(message).splitlines() if part.strip())
-    line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
-    if len(line) > MAX_LINE:
-        line = f"{line[: MAX_LINE // 2]} ... {line[-MAX_LINE // 2 :]}"
-    print(f"error: {line}", file=sys.stderr)
-    sys.exit(USAGE_ERROR)
-
-
-def _argument_message(error: Any) -> str:
-    """What Typer says about an argument, in one line, and where to read what is right."""
-    context = getattr(error, "ctx", None)
-    words = str(error.format_message()).rstrip(".")
-    return f"{words[:1].lower()}{words[1:]}; see: {context.command_path if context else app.info.name} --help"
+    """Run a verb of ``cpsc-tune``."""
+    run(app)
 
 
 def _check_address(address: str | None) -> None:
@@ -115,10 +67,8 @@ def _show(summary: "SweepSummary", study: Path, *, json: bool, quiet: bool) -> N
 
 
 @app.callback()
-def options(
-    debug: Annotated[bool, typer.Option(DEBUG, help="Show tracebacks instead of one-line errors.")] = False,
-) -> None:
-    """Options of every verb; `main` looks for this one, for it must know where a verb has failed."""
+def options(debug: Debug = False) -> None:
+    """Options of every verb; `run` looks for this one, for it must know where a verb has failed."""
 
 
 @app.command()

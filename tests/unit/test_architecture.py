@@ -42,9 +42,10 @@ TUNING_LAYERS = (
     {"search"},
     {"tracking"},
     {"results"},
-    {"sweep", "report", "replay", "export"},
+    {"sweep", "report", "replay", "export", "simulation"},
     {"api"},
-    {"cli"},
+    {"command_line"},
+    {"cli", "simulate"},
     {"__main__"},
 )
 """Packages of `tuning` and the few modules beside them, lowest first: each imports only what lies in lower layers."""

@@ -1,6 +1,6 @@
 """A launch read from its journal."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cpsc.marks import Marks
@@ -11,11 +11,11 @@ from tuning.results.model import Launch
 from tuning.results.trial_record import CURVES, TrialRecord, latencies_in
 
 
-def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
-    """The launch that the journal of `name` tells of: the same as `load_launch` once all of it has been delivered."""
+def launch_from_journal(events: Iterable[Event], name: str, *, curves: Sequence[str] = CURVES) -> Launch:
+    """The launch that the journal of `name` tells of, with these `curves`: as `load_launch` once all of it has been delivered."""
     settings: Mapping[str, str] = {}
     launch_id = ""
-    curves: dict[int, dict[str, dict[int, float]]] = {}
+    values: dict[int, dict[str, dict[int, float]]] = {}
     params: dict[int, Mapping[str, str]] = {}
     points: dict[int, Mapping[str, Any]] = {}
     ends: dict[int, TrialEnd] = {}
@@ -27,14 +27,14 @@ def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
                 settings, launch_id = event.params, event.launch_id
             case TrialStart(number=number):
                 params[number], points[number], finalists_of[number] = event.params, event.point, event.finalist_of
-                curves.setdefault(number, {curve: {} for curve in CURVES})
+                values.setdefault(number, {curve: {} for curve in curves})
                 ends.pop(number, None)
             case Epoch(number=number, epoch=epoch, metrics=metrics):
                 if metrics.get("best_epoch") == epoch:
                     marks[number] = event.marks
-                for curve in CURVES:
+                for curve in curves:
                     if curve in metrics:
-                        curves[number][curve][epoch] = metrics[curve]
+                        values[number][curve][epoch] = metrics[curve]
             case TrialEnd(number=number):
                 ends[number] = event
     trials = [
@@ -46,7 +46,7 @@ def launch_from_journal(events: Iterable[Event], name: str) -> Launch:
             params=params[number],
             point=points[number],
             marks=Marks.parse(marks.get(number, "")),
-            curves=curves[number],
+            curves=values[number],
             finalist_of=finalists_of[number],
         )
         for number in params

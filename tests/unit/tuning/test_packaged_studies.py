@@ -7,7 +7,7 @@ import pytest
 
 from cpsc.errors import ConfigError
 from tests.support.studies import tiny_study, write_study
-from tuning import cli, load_study
+from tuning import cli, command_line, load_study
 from tuning.display import Display
 from tuning.report.loading import read_named
 from tuning.study import user_code
@@ -30,7 +30,7 @@ def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(sys, "argv", ["cpsc-tune", *words])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert ended.value.code == cli.USAGE_ERROR
+    assert ended.value.code == command_line.USAGE_ERROR
     (line,) = capsys.readouterr().err.splitlines()
     return line
 

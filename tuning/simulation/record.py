@@ -1,0 +1,136 @@
+"""Recorded curves: the trials of a search that pruned nothing, epoch by epoch, in one Parquet file."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from cpsc.atomic_file import atomic_path
+from cpsc.errors import ConfigError
+from cpsc.selection import best_epoch
+from tuning.results.trial_record import CURVES
+from tuning.study.nested_keys import Point
+
+SECONDS = "epoch_s"
+METRICS = (*CURVES, SECONDS)
+ABOUT = b"cpsc-tune.record"
+"""Key of the file's metadata under which it says what it is a record of."""
+WAY_OUT = "make it with: python -m tuning.simulate record"
+SCHEMA = pa.schema(
+    [
+        pa.field("trial", pa.int32(), nullable=False),
+        pa.field("point", pa.string(), nullable=False),
+        pa.field("diverged", pa.bool_(), nullable=False),
+        *(pa.field(metric, pa.list_(pa.float64())) for metric in METRICS),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedCurves:
+    """A trial's `values` by metric, one an epoch from the first on; None where the epoch has none, as where it diverged.
+
+    `point`: what it was searched at, by dotted path. `diverged`: its last epoch did.
+    """
+
+    number: int
+    point: Point
+    diverged: bool
+    values: Mapping[str, Sequence[float | None]]
+
+    @property
+    def num_epochs(self) -> int:
+        return len(self.values[SECONDS])
+
+    def best_epoch(self, objective: str) -> int | None:
+        """The epoch whose student is the trial's result, as in a launch; None of one that diverged."""
+        return None if self.diverged else best_epoch(self._curve(objective), self._curve("probe_kl"))
+
+    def at_best(self, metric: str, objective: str) -> float | None:
+        """`metric` of the trial's result."""
+        epoch = self.best_epoch(objective)
+        return None if epoch is None else self.values[metric][epoch - 1]
+
+    def _curve(self, metric: str) -> dict[int, float]:
+        return {epoch: value for epoch, value in enumerate(self.values[metric], start=1) if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """The trials of `launch`. `space`, `config`: what its study file says under these keys; `epochs`: of a trial that ends by itself."""
+
+    launch: str
+    objective: str
+    epochs: int
+    space: Mapping[str, Any]
+    config: Mapping[str, Any]
+    trials: Sequence[RecordedCurves]
+
+    def best(self, metric: str, objective: str) -> float:
+        """The highest `metric` among the trials' results. ConfigError where none has it."""
+        found = [value for trial in self.trials if (value := trial.at_best(metric, objective)) is not None]
+        if not found:
+            raise ConfigError(
+                f"record of {self.launch}: no trial has {metric} and {objective}, make one of a study that measures both"
+            )
+        return max(found)
+
+    def save(self, path: Path) -> None:
+        """Write to `path`, whole or not at all."""
+        rows = [
+            {"trial": trial.number, "point": json.dumps(dict(trial.point)), "diverged": trial.diverged, **trial.values}
+            for trial in self.trials
+        ]
+        about = {name: getattr(self, name) for name in ("launch", "objective", "epochs", "space", "config")}
+        table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata({ABOUT: json.dumps(about).encode()}))
+        with atomic_path(path) as temporary:
+            parquet.write_table(table, temporary, compression="zstd")
+
+    @classmethod
+    def load(cls, path: Path) -> "Record":
+        """Read what `save` wrote. ConfigError, in a line, where `path` is not to be had, or is something else."""
+        try:
+            table = parquet.read_table(path, schema=SCHEMA)
+            about = json.loads((parquet.read_schema(path).metadata or {})[ABOUT])
+            record = cls(**about, trials=[_trial_of(row) for row in table.to_pylist()])
+            fault = _fault(record)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror or error}), name a record; {WAY_OUT}") from error
+        except (pa.ArrowException, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{path}: is no record of curves; {WAY_OUT}") from error
+        if fault:
+            raise ConfigError(f"{path}: {fault}; {WAY_OUT}")
+        return record
+
+
+def _trial_of(row: Mapping[str, Any]) -> RecordedCurves:
+    return RecordedCurves(
+        number=row["trial"],
+        point=json.loads(row["point"]),
+        diverged=row["diverged"],
+        values={metric: row[metric] for metric in METRICS},
+    )
+
+
+def _fault(record: Record) -> str | None:
+    """What a sweep could not be simulated on, in words."""
+    if not record.trials:
+        return "holds no trial"
+    for trial in record.trials:
+        lengths = {len(values) for values in trial.values.values()}
+        if lengths != {trial.num_epochs} or not 1 <= trial.num_epochs <= record.epochs:
+            return f"trial {trial.number} has curves of {sorted(lengths)} epochs"
+        if not trial.diverged and trial.num_epochs < record.epochs:
+            return f"trial {trial.number} ends at epoch {trial.num_epochs} of {record.epochs}"
+        if not all(_is_number(value) for metric in (record.objective, SECONDS) for value in trial.values[metric]):
+            return f"trial {trial.number} lacks {record.objective} or {SECONDS} of an epoch"
+    return None
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value) and value >= 0
