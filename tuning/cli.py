@@ -393,8 +393,8 @@ def parse_command_line(words: Sequence[str]) -> dict[str, Any]:
     context = typer.Context(command, info_name=verb)
     try:
         given, extra, _ = command.make_parser(context).parse_args(list(arguments))
-    except _ArgumentError as error:
-        raise ConfigError(_argument_message(error)) from error
+    except ArgumentError as error:
+        raise ConfigError(argument_message(error, app)) from error
     missing = [parameter.name for parameter in command.params if parameter.required and given.get(parameter.name) is None]
     if missing or extra:
         raise ConfigError(f"missing argument {missing[0]}" if missing else f"unexpected extra argument {extra[0]}")

@@ -31,7 +31,7 @@ INTERRUPTED = 130
 MAX_LINE = 1000
 
 # Typer's own errors are click's, or, in later versions, those of a copy of click inside Typer.
-_ArgumentError = cast(type[Exception], next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"))
+ArgumentError = cast(type[Exception], next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"))
 
 
 def run(app: typer.Typer) -> NoReturn:
@@ -42,8 +42,8 @@ def run(app: typer.Typer) -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)  # a sweep that has begun a launch says instead how it goes on
         sys.exit(INTERRUPTED)
-    except _ArgumentError as error:
-        _refuse(_argument_message(error, app))
+    except ArgumentError as error:
+        _refuse(argument_message(error, app))
     except CpscError as error:
         if os.environ.get("CPSC_DEBUG") or "--debug" in sys.argv:
             raise
@@ -60,7 +60,7 @@ def _refuse(message: str) -> NoReturn:
     sys.exit(USAGE_ERROR)
 
 
-def _argument_message(error: Any, app: typer.Typer) -> str:
+def argument_message(error: Any, app: typer.Typer) -> str:
     """What Typer says about an argument, in one line, and where to read what is right."""
     context = getattr(error, "ctx", None)
     words = str(error.format_message()).rstrip(".")

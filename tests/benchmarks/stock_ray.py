@@ -54,7 +54,7 @@ from tests.benchmarks.untrained import CurveTrainable
 from tuning.cluster.ray_compat import milestones_of
 from tuning.display import Display
 from tuning.search.asha import build_scheduler
-from tuning.search.first_points import first_points
+from tuning.search.first_points import begins_with
 from tuning.sqlite import sqlite_uri
 from tuning.study import Study
 from tuning.sweep.tuner import CHECKPOINTS_KEPT, MAX_FAILURES
@@ -107,7 +107,7 @@ def stock_tuner(study: Study, size: Size, store: str) -> tune.Tuner:
             mode="max",
             search_alg=OptunaSearch(
                 sampler=TPESampler(seed=study.search.seed, n_startup_trials=study.search.startup_trials),
-                points_to_evaluate=[{f"point/{path}": point[path] for path in SPACE} for point in first_points(study, 0)],
+                points_to_evaluate=[{f"point/{path}": point[path] for path in SPACE} for point in begins_with(study)],
             ),
             scheduler=scheduler,
             num_samples=size.trials,

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,15 @@ def run_cli(*arguments: str | Path, cwd: Path, timeout: float = 240, **environme
     )
 
 
-def call_cli(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The same in this process, where the libraries are imported already: what a process of its own costs is ten seconds."""
+def call_cli(*arguments: str | Path, cwd: Path, main: Callable[[], None] = cli.main) -> subprocess.CompletedProcess[str]:
+    """The same in this process, where the libraries are imported already: what a process of its own costs is ten seconds.
+
+    `main`: of another program than ``cpsc-tune``.
+    """
     words, out, err = ["cpsc-tune", *map(str, arguments)], io.StringIO(), io.StringIO()
     with chdir(cwd), looking_back(), mock.patch.object(sys, "argv", words), redirect_stdout(out), redirect_stderr(err):
         try:
-            cli.main()
+            main()
             status: Any = 0
         except SystemExit as ended:
             status = ended.code or 0

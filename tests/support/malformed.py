@@ -38,8 +38,10 @@ from cpsc.models import build_model
 from cpsc.probe import ProbeConfig, ProbeSet
 from cpsc.teacher import Teacher, TeacherRecipe
 from tests.support.command_line import run_cli
+from tests.support.curves import drawn_record
 from tests.support.studies import tiny_study, write_study
-from tuning import cli
+from tuning import cli, simulate
+from tuning.study.config import resolve_study
 
 Study = dict[str, Any]
 Write = Callable[[Path], list[str]]
@@ -50,11 +52,15 @@ MARKER = "it-ran"
 
 @dataclass(frozen=True)
 class Case:
-    """`write` puts the malformed input into a folder -> the arguments; `says`: what the line must hold, besides being one."""
+    """`write` puts the malformed input into a folder -> the arguments; `says`: what the line must hold, besides being one.
+
+    `main`: of the program that they are arguments of.
+    """
 
     name: str
     write: Write
     says: str = ""
+    main: Callable[[], None] = cli.main
 
 
 @dataclass(frozen=True)
@@ -891,6 +897,91 @@ RECORDED: dict[str, tuple[Write, str]] = {
 }
 
 
+# Simulations
+
+
+def _beside_a_record(*words: str, damage: Callable[[Path], None] = lambda path: None) -> Write:
+    """Arguments beside a study and a record of it, which `damage` is done to."""
+
+    def write(folder: Path) -> list[str]:
+        study = study_of_a_bundle()
+        write_study(folder / "study.yaml", study)
+        drawn_record(resolve_study(study), 5).save(folder / "record.parquet")
+        damage(folder / "record.parquet")
+        return list(words)
+
+    return write
+
+
+def _rewritten(*, rows: int = 1, **columns: Any) -> Callable[[Path], None]:
+    """With other values in the first rows."""
+
+    def damage(path: Path) -> None:
+        table = pq.read_table(path)
+        content = table.to_pylist()
+        for row in content[:rows]:
+            row |= columns
+        pq.write_table(pa.Table.from_pylist(content, schema=table.schema), path)
+
+    return damage
+
+
+COMPARE = ("compare", "study.yaml", "--record", "record.parquet", "--seeds", "1", "--quiet")
+CHECK = ("check", "study.yaml", "--record", "record.parquet")
+SIMULATIONS: dict[str, tuple[Write, str]] = {
+    "unknown verb": (_beside_a_record("sweep"), "no such command 'sweep'"),
+    "no record named": (_beside_a_record("check", "study.yaml"), "missing option '--record'"),
+    "record of no launch": (_beside_a_record("record", "x", "--output", "y.parquet"), "launch 'x': not under"),
+    "record of a launch that has not ended": (
+        _beside_a_launch("record", "tiny", "--output", "y.parquet"),
+        "launch tiny: no trial has ended yet",
+    ),
+    "absent record": (_beside_a_record("check", "study.yaml", "--record", "z.parquet"), "z.parquet: cannot be read (No such file"),
+    "record that is a folder": (_beside_a_record("check", "study.yaml", "--record", "."), ".: cannot be read (Is a directory)"),
+    "cut record": (_beside_a_record(*CHECK, damage=_cut(0.5)), "record.parquet: is no record of curves"),
+    "other Parquet": (
+        _beside_a_record(*CHECK, damage=lambda path: pq.write_table(pa.table({"a": [1]}), path)),
+        "record.parquet: is no record of curves",
+    ),
+    "record with a cut curve": (
+        _beside_a_record(*CHECK, damage=_rewritten(probe_agreement=[0.5])),
+        "trial 0 has curves of different lengths",
+    ),
+    "record with a gap": (_beside_a_record(*CHECK, damage=_rewritten(epoch_s=[1.0, None, 1.0])), "trial 0 lacks"),
+    "record with a point that is none": (_beside_a_record(*CHECK, damage=_rewritten(point="[")), "is no record of curves"),
+    "record with a list as a point": (_beside_a_record(*CHECK, damage=_rewritten(point="[]")), "trial 0 has no point"),
+    "record with a point outside": (
+        _beside_a_record(*CHECK, damage=_rewritten(point='{"weights.l2": -1}')),
+        "trial 0 lies outside its own space.weights.l2",
+    ),
+    "record with a value that is none": (_beside_a_record(*CHECK, damage=_rewritten(test_accuracy=[NAN] * 3)), "is no number"),
+    "record without labels": (
+        _beside_a_record(*CHECK, damage=_rewritten(rows=5, test_accuracy=[None] * 3)),
+        "no trial has test_accuracy and probe_agreement",
+    ),
+    "record of another space": (
+        _beside_a_record(*CHECK, "--set", "space.weights.l2={uniform: [1, 2]}"),
+        "space.weights.l2: is not what the record of drawn has searched",
+    ),
+    "record of another length": (
+        _beside_a_record(*COMPARE, "--set", "config.epochs=2"),
+        "config.epochs: 2, but trials in the record",
+    ),
+    "record of another objective": (
+        _beside_a_record(*COMPARE, "--set", "objective=probe_overlap"),
+        "objective: probe_overlap, but",
+    ),
+    "unknown pruning": (_beside_a_record(*COMPARE, "--arm", "tpe+ahsa"), "did you mean asha?"),
+    "unknown sampler": (_beside_a_record(*COMPARE, "--arm", "tep"), "search.sampler"),
+    "arm of a grid": (_beside_a_record(*COMPARE, "--arm", "grid"), "--arm: grid draws nothing"),
+    "arm as long as trials": (_beside_a_record(*COMPARE, "--arm", "tpe+3-epoch"), "must stop before the last epoch"),
+    "budget below a trial": (_beside_a_record(*COMPARE, "--epochs", "2"), "--epochs: must hold a trial of 3 epochs, got 2"),
+    "budget below an arm": (_beside_a_record(*COMPARE, "--arm", "tpe+1-epoch:40"), "of 40 trials takes 46"),
+    "more neighbours than trials": (_beside_a_record(*COMPARE, "--neighbours", "6"), "--neighbours: must be in 1..5"),
+    "no worker": (_beside_a_record(*COMPARE, "--workers", "0"), "--workers"),
+}
+
+
 # Drawn
 
 
@@ -980,7 +1071,8 @@ def cases() -> list[Case]:
         *((f"arguments: {name}", write, says) for name, (write, says) in (ARGUMENTS | RECORDED).items()),
         ("arguments: launch without a study", _launch_without_a_study, "launch 'tiny': not under"),
     ]
-    return [*(Case(*row) for row in named), *drawn_cases()]
+    simulations = [Case(f"simulation: {name}", write, says, simulate.main) for name, (write, says) in SIMULATIONS.items()]
+    return [*(Case(*row) for row in named), *simulations, *drawn_cases()]
 
 
 IN_PROCESSES = (
@@ -1026,8 +1118,8 @@ def _captured(streams: tuple[io.BufferedRandom, io.BufferedRandom]) -> Iterator[
             os.close(copied)
 
 
-def call(arguments: list[str], folder: Path) -> Ending:
-    """The command line in this process and in `folder`, where Ray and the user interface cannot start."""
+def call(arguments: list[str], folder: Path, main: Callable[[], None] = cli.main) -> Ending:
+    """A program, by its `main`, in this process and in `folder`, where Ray and the user interface cannot start."""
     started = RuntimeError("it was started")
     with (
         tempfile.TemporaryFile() as out,
@@ -1041,7 +1133,7 @@ def call(arguments: list[str], folder: Path) -> Ending:
         status, escaped = None, ""
         with _captured((out, err)):
             try:
-                cli.main()
+                main()
             except SystemExit as stopped:
                 status = stopped.code
             except BaseException as error:
@@ -1079,8 +1171,8 @@ def launches(folder: Path) -> set[Path]:
     return set(folder.glob("runs/tiny*"))
 
 
-def call_in_process(arguments: list[str], folder: Path) -> Ending:
-    """The command line in a process of its own; Ray, if it started, would leave its files in the folder."""
+def call_in_process(arguments: list[str], folder: Path, main: Callable[[], None] = cli.main) -> Ending:
+    """The command line in a process of its own, whatever `main`; Ray, if it started, would leave its files in the folder."""
     done = run_cli(*arguments, cwd=folder, RAY_TMPDIR=str(folder / "ray"))
     return Ending(done.returncode, done.stdout, done.stderr, "Ray was started" if (folder / "ray").exists() else "")
 
@@ -1088,7 +1180,7 @@ def call_in_process(arguments: list[str], folder: Path) -> Ending:
 def run_case(
     case: Case,
     folder: Path,
-    caller: Callable[[list[str], Path], Ending] = call,
+    caller: Callable[[list[str], Path, Callable[[], None]], Ending] = call,
     *,
     say: Callable[[str], object] = lambda line: None,
 ) -> list[str]:
@@ -1097,7 +1189,7 @@ def run_case(
     with contextlib.chdir(folder):
         arguments = case.write(folder)
     before = launches(folder)
-    ending = caller(arguments, folder)
+    ending = caller(arguments, folder, case.main)
     say(ending.err.strip())
     return faults(case, ending, folder, before)
 

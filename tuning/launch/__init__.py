@@ -3,7 +3,8 @@
 `launch` and `folder`, which make and open one, need the study, and are imported by their full names.
 """
 
+from tuning.launch.event_log import EventLog
 from tuning.launch.history import LaunchHistory, TrialHistory, replay_events
 from tuning.launch.journal import DriverLock, Journal, JournalError
 
-__all__ = ["DriverLock", "Journal", "JournalError", "LaunchHistory", "TrialHistory", "replay_events"]
+__all__ = ["DriverLock", "EventLog", "Journal", "JournalError", "LaunchHistory", "TrialHistory", "replay_events"]

@@ -30,3 +30,8 @@ def first_points(study: Study, count: int, limits: Limits | None = None) -> list
         if limits is None or limits.admit(trial.params):
             points.append(dict(trial.params))
     return points
+
+
+def begins_with(study: Study, limits: Limits | None = None) -> list[dict[str, Any]]:
+    """The points that the search of `study` begins with, none beyond `limits`: its examiners are some of them."""
+    return first_points(study, study.examiners.count if study.has_examiners else 0, limits)

@@ -11,7 +11,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import TrialState, create_trial
 from ray.tune.search import Searcher
 
-from tuning.launch import Journal, LaunchHistory, TrialHistory, replay_events
+from tuning.launch import EventLog, LaunchHistory, TrialHistory, replay_events
 from tuning.launch.enqueued import EnqueuedPoints
 from tuning.launch.events import Proposed, Rejected, Transferred
 from tuning.outcome import Outcome, outcome_of
@@ -50,7 +50,7 @@ class StudySearch(Searcher):
         epochs: int,
         budget: Budget,
         history: LaunchHistory,
-        journal: Journal,
+        journal: EventLog,
         start: Sequence[dict[str, Any]],
         domains: Mapping[str, Distribution],
         metric: str,
@@ -247,11 +247,16 @@ def has_work(study: Study, history: LaunchHistory) -> bool:
 
 
 def build_search(
-    study: Study, history: LaunchHistory, journal: Journal, first: Sequence[dict[str, Any]], limits: Limits | None = None
+    study: Study,
+    history: LaunchHistory,
+    journal: EventLog,
+    first: Sequence[dict[str, Any]],
+    limits: Limits | None = None,
+    enqueued: EnqueuedPoints | None = None,
 ) -> StudySearch:
     """The seeded searcher of `study`, as `history` has left it; it begins with `first`, and writes its proposals into `journal`.
 
-    It proposes no point beyond `limits`.
+    It proposes no point beyond `limits`, and before all others those that are `enqueued` while it runs.
     """
     search = study.search
     seed = search.seed + history.num_attempts  # an attempt must not draw the points of the one before again
@@ -273,7 +278,7 @@ def build_search(
         finalists=functools.partial(runs_to_propose, study) if search.finalists else None,
         terminator=build_terminator(search.stop, seed=seed),
         limits=limits,
-        enqueued=EnqueuedPoints(journal.path.parent),
+        enqueued=enqueued,
         advisor=_advisor(study, history.transferred, seed),
     )
 

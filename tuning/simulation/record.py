@@ -1,5 +1,6 @@
 """Recorded curves: the trials of a search that pruned nothing, epoch by epoch, in one Parquet file."""
 
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -49,7 +50,8 @@ class RecordedCurves:
 
     def best_epoch(self, objective: str) -> int | None:
         """The epoch whose student is the trial's result, as in a launch; None of one that diverged."""
-        return None if self.diverged else best_epoch(self._curve(objective), self._curve("probe_kl"))
+        curve = self._curve(objective)
+        return None if self.diverged or not curve else best_epoch(curve, self._curve("probe_kl"))
 
     def at_best(self, metric: str, objective: str) -> float | None:
         """`metric` of the trial's result."""
@@ -62,7 +64,7 @@ class RecordedCurves:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """The trials of `launch`. `space`, `config`: what its study file says under these keys; `epochs`: of a trial that ends by itself."""
+    """The trials of `launch`. `space`, `config`: what its study file says under these keys; `epochs`: of a whole trial."""
 
     launch: str
     objective: str
@@ -71,14 +73,14 @@ class Record:
     config: Mapping[str, Any]
     trials: Sequence[RecordedCurves]
 
-    def best(self, metric: str, objective: str) -> float:
-        """The highest `metric` among the trials' results. ConfigError where none has it."""
-        found = [value for trial in self.trials if (value := trial.at_best(metric, objective)) is not None]
+    def accuracies(self, objective: str) -> list[float]:
+        """Test accuracies of the trials' results, chosen by `objective`. ConfigError where none has both."""
+        found = [value for trial in self.trials if (value := trial.at_best("test_accuracy", objective)) is not None]
         if not found:
             raise ConfigError(
-                f"record of {self.launch}: no trial has {metric} and {objective}, make one of a study that measures both"
+                f"record of {self.launch}: no trial has test_accuracy and {objective}; record a launch that measures both"
             )
-        return max(found)
+        return found
 
     def save(self, path: Path) -> None:
         """Write to `path`, whole or not at all."""
@@ -95,13 +97,15 @@ class Record:
     def load(cls, path: Path) -> "Record":
         """Read what `save` wrote. ConfigError, in a line, where `path` is not to be had, or is something else."""
         try:
-            table = parquet.read_table(path, schema=SCHEMA)
-            about = json.loads((parquet.read_schema(path).metadata or {})[ABOUT])
-            record = cls(**about, trials=[_trial_of(row) for row in table.to_pylist()])
-            fault = _fault(record)
+            content = path.read_bytes()
         except OSError as error:
-            raise ConfigError(f"{path}: cannot be read ({error.strerror or error}), name a record; {WAY_OUT}") from error
-        except (pa.ArrowException, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror}), name a record; {WAY_OUT}") from error
+        try:
+            table = parquet.read_table(io.BytesIO(content))
+            about = json.loads(table.schema.metadata[ABOUT])
+            record = cls(**about, trials=[_trial_of(row) for row in table.select(SCHEMA.names).cast(SCHEMA).to_pylist()])
+            fault = _fault(record)
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{path}: is no record of curves; {WAY_OUT}") from error
         if fault:
             raise ConfigError(f"{path}: {fault}; {WAY_OUT}")
@@ -119,18 +123,26 @@ def _trial_of(row: Mapping[str, Any]) -> RecordedCurves:
 
 def _fault(record: Record) -> str | None:
     """What a sweep could not be simulated on, in words."""
-    if not record.trials:
-        return "holds no trial"
-    for trial in record.trials:
-        lengths = {len(values) for values in trial.values.values()}
-        if lengths != {trial.num_epochs} or not 1 <= trial.num_epochs <= record.epochs:
-            return f"trial {trial.number} has curves of {sorted(lengths)} epochs"
-        if not trial.diverged and trial.num_epochs < record.epochs:
-            return f"trial {trial.number} ends at epoch {trial.num_epochs} of {record.epochs}"
-        if not all(_is_number(value) for metric in (record.objective, SECONDS) for value in trial.values[metric]):
-            return f"trial {trial.number} lacks {record.objective} or {SECONDS} of an epoch"
+    kinds = (record.launch, str), (record.epochs, int), (record.space, dict), (record.config, dict)
+    if not all(isinstance(value, kind) for value, kind in kinds) or record.objective not in CURVES:
+        return "does not say what it is a record of"
+    return next((fault for trial in record.trials if (fault := _trial_fault(trial, record))), None if record.trials else "is empty")
+
+
+def _trial_fault(trial: RecordedCurves, record: Record) -> str | None:
+    number, epochs = trial.number, trial.num_epochs
+    if not isinstance(trial.point, dict):
+        return f"trial {number} has no point"
+    if any(len(values) != epochs for values in trial.values.values()) or not 1 <= epochs <= record.epochs:
+        return f"trial {number} has curves of different lengths"
+    if not trial.diverged and epochs < record.epochs:
+        return f"trial {number} ends at epoch {epochs} of {record.epochs}"
+    if not all(_is_sound(value) for values in trial.values.values() for value in values):
+        return f"trial {number} has a value that is no number of 0 or above"
+    if any(value is None for metric in (record.objective, SECONDS) for value in trial.values[metric]):
+        return f"trial {number} lacks {record.objective} or {SECONDS} of an epoch"
     return None
 
 
-def _is_number(value: float | None) -> bool:
-    return value is not None and math.isfinite(value) and value >= 0
+def _is_sound(value: float | None) -> bool:
+    return value is None or (math.isfinite(value) and value >= 0)

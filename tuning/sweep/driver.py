@@ -15,17 +15,19 @@ from tuning.cluster.ray_compat import without_snapshots
 from tuning.cluster.session import RaySession, terminating_like_ctrl_c
 from tuning.display import Display
 from tuning.launch import DriverLock, Journal, JournalError, LaunchHistory, replay_events
+from tuning.launch.enqueued import EnqueuedPoints
 from tuning.launch.events import AttemptStart, LaunchEnd
 from tuning.launch.launch import check_resumable, new_launch, open_launch, resume_command
 from tuning.results import SweepSummary, launch_from_journal
 from tuning.search import StudyMirror, mirroring
 from tuning.search.asha import ResumableAsha, build_scheduler
+from tuning.search.first_points import begins_with
 from tuning.search.optuna_search import build_search, has_work
 from tuning.search.optuna_space import to_optuna
 from tuning.storage import Storage
 from tuning.study import Study
 from tuning.study.config import check_searchable
-from tuning.sweep.examiners import begins_with, forget_epochs, with_examiners
+from tuning.sweep.examiners import forget_epochs, with_examiners
 from tuning.sweep.launch_record import launch_start, open_writer, shared_params
 from tuning.sweep.preflight import check_nodes
 from tuning.sweep.progress import SweepProgress
@@ -209,8 +211,9 @@ class SweepDriver:
             quiet=self._display.quiet,
             finalists=study.search.finalists,
         )
-        first, limits = begins_with(study, assets.teacher), limits_of(study, assets.teacher)
-        search = build_search(study, history, Journal(study.local / name), first, limits)
+        journal, limits = Journal(study.local / name), limits_of(study, assets.teacher)
+        enqueued = EnqueuedPoints(study.local / name)
+        search = build_search(study, history, journal, begins_with(study, limits), limits, enqueued)
         with self._fit_nodes(name) as point:
             tuner = build_tuner(
                 study,

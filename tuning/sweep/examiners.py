@@ -12,7 +12,7 @@ from cpsc.errors import ConfigError, CpscError, DivergedError
 from cpsc.examiners import ExamImages, run_digest
 from cpsc.teacher import Teacher
 from tuning.display import Display
-from tuning.search.first_points import first_points
+from tuning.search.first_points import begins_with, first_points
 from tuning.storage import Storage
 from tuning.study import Study, build_config
 from tuning.study.nested_keys import Point
@@ -59,11 +59,6 @@ def with_examiners(study: Study, assets: Assets, display: Display, *, before_mak
     return replace(assets, examiners=Examiners(exam, training.folder))
 
 
-def begins_with(study: Study, teacher: Teacher) -> list[dict[str, Any]]:
-    """The points that the search of `study` begins with: its examiners are some of them."""
-    return first_points(study, study.examiners.count if study.has_examiners else 0, limits_of(study, teacher))
-
-
 def forget_epochs(study: Study, assets: Assets) -> None:
     """Remove the examiners' epochs, which no trial of `study` needs any more; their images stay."""
     if assets.examiners is not None:
@@ -91,7 +86,9 @@ def _candidates(study: Study, teacher: Teacher) -> list[_Candidate]:
     """Twice as many as are wanted, those first that are: of each method one, as far as they go; the others stand in."""
     points = first_points(study, 2 * study.examiners.count, limits_of(study, teacher))
     configs = [build_config(study.base, point) for point in points]
-    places = spread([config.method for config in configs], study.examiners.count, among=len(begins_with(study, teacher)))
+    places = spread(
+        [config.method for config in configs], study.examiners.count, among=len(begins_with(study, limits_of(study, teacher)))
+    )
     order = places + [place for place in range(len(points)) if place not in places]
     candidates = [_Candidate(points[place], run_digest(configs[place])) for place in order]
     return list({candidate.run: candidate for candidate in candidates}.values())

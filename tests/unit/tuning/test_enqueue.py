@@ -44,7 +44,7 @@ def launch(study: Study) -> str:
 def searching(study: Study, launch: str) -> StudySearch:
     journal = Journal(study.local / launch)
     history = replay_events(journal.events(), metric=study.metric)
-    return build_search(study, history, journal, [{RATE: 0.25}, {RATE: 0.26}])
+    return build_search(study, history, journal, [{RATE: 0.25}, {RATE: 0.26}], enqueued=EnqueuedPoints(journal.path.parent))
 
 
 def proposed(search: StudySearch, trial_id: str) -> float:
@@ -79,7 +79,7 @@ def test_a_point_beyond_the_limits_is_rejected_once(raw: Raw, assets: Assets, tm
     study = resolve_study(raw | {"space": space, "search": {"limits": {"student.macs": cheap}}})
     EnqueuedPoints(tmp_path).add({"student.arch": "wrn_16_2"})
     journal = Journal(tmp_path)
-    search = build_search(study, LaunchHistory(), journal, [], limits_of(study, assets.teacher))
+    search = build_search(study, LaunchHistory(), journal, [], limits_of(study, assets.teacher), EnqueuedPoints(tmp_path))
     config = search.suggest("a")
     assert isinstance(config, dict)
     assert config["point"] == {"student.arch": "wrn_10_1"}

@@ -11,11 +11,11 @@ from cpsc.errors import DivergedError
 from cpsc.examiners import ExamImages, run_digest
 from tests.support.trials import make_context
 from tuning.replay.comparison import is_of_the_moment
-from tuning.search.first_points import first_points
+from tuning.search.first_points import begins_with, first_points
 from tuning.storage import Storage
 from tuning.study import Study, build_config
 from tuning.study.config import resolve_study
-from tuning.sweep.examiners import begins_with, spread
+from tuning.sweep.examiners import spread
 from tuning.trial import Assets
 from tuning.trial.context import TrialContext
 from tuning.trial.examiners import Examiners, ExaminerTraining, epoch_name, examiners_folder
@@ -54,20 +54,20 @@ def training(context: TrialContext, study: Study, tmp_path: Path) -> ExaminerTra
     )
 
 
-def test_the_search_begins_with_its_own_points_and_as_many_random_ones_as_examiners_need(raw: Raw, assets: Assets) -> None:
+def test_the_search_begins_with_its_own_points_and_as_many_random_ones_as_examiners_need(raw: Raw) -> None:
     study = resolve_study(raw | {"objective": "exam_score", "start": [{"student.lr": 0.2}]})
-    points = begins_with(study, assets.teacher)
+    points = begins_with(study)
     assert (len(points), points[0]) == (4, study.start[0])
     assert all(domain.contains(point[path]) for point in points for path, domain in study.space.items())
     assert len({point["student.lr"] for point in points}) == 4
     assert first_points(study, 8)[:4] == points
     other = resolve_study(raw | {"objective": "exam_score", "search": {"seed": 1}})
-    assert begins_with(other, assets.teacher)[1:] != points[1:]
+    assert begins_with(other)[1:] != points[1:]
 
 
-def test_a_search_by_the_probe_set_begins_as_it_did(raw: Raw, assets: Assets) -> None:
+def test_a_search_by_the_probe_set_begins_as_it_did(raw: Raw) -> None:
     study = resolve_study(raw | {"start": [{"student.lr": 0.2}]})
-    assert begins_with(study, assets.teacher) == study.start
+    assert begins_with(study) == study.start
 
 
 @pytest.mark.parametrize(

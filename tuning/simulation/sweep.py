@@ -1,0 +1,57 @@
+"""A study's sweep simulated: the searcher and scheduler that the study asks for, on recorded curves instead of training."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+from tuning.launch import EventLog, LaunchHistory
+from tuning.launch.events import AttemptStart, Event, LaunchEnd, LaunchStart
+from tuning.process_settings import log_levels
+from tuning.search.asha import build_scheduler
+from tuning.search.first_points import begins_with
+from tuning.search.optuna_search import build_search
+from tuning.simulation.loop import Answer, Scheduler, SweepLoop, VirtualClock, VirtualLog
+from tuning.study import Study
+
+
+class EventList:
+    """Events in memory."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+
+    def append(self, event: Event) -> None:
+        self._events.append(event)
+
+    def events(self) -> Iterator[Event]:
+        return iter(self._events)
+
+
+def simulate_sweep(
+    study: Study, answer: Answer, *, workers: int, scheduler: Scheduler | None = None, log: EventLog | None = None
+) -> list[Event]:
+    """What the journal of such a sweep would hold, `workers` trials at a time; times in seconds since its beginning.
+
+    `answer`: what a trial at a point reports. `scheduler`: another than the study's. `log`: a journal to write it into as well.
+    Finalists, whose seeds no record has, and time budgets, which are on the clock of this machine, are left out.
+    """
+    search = study.search.model_copy(update={"finalists": None, "time_budget_s": None})
+    study, clock = replace(study, search=search), VirtualClock()
+    virtual = VirtualLog(EventList() if log is None else log, clock)
+    settings = {"objective": study.objective, "epochs": str(study.config.epochs)}
+    virtual.append(LaunchStart(time=0.0, launch_id="simulated", params=settings, study=""))
+    virtual.append(AttemptStart(time=0.0, attempt=0))
+    with log_levels({"optuna": logging.WARNING}):  # it narrates the making of a study
+        loop = SweepLoop(
+            build_search(study, LaunchHistory(), virtual, begins_with(study)),
+            build_scheduler(study) if scheduler is None else scheduler,
+            answer,
+            objective=study.objective,
+            epochs=study.config.epochs,
+            workers=workers,
+            clock=clock,
+            log=virtual,
+        )
+        loop.run()
+    virtual.append(LaunchEnd(time=0.0, status="FINISHED", metrics={"elapsed_s": clock.now}))
+    return list(virtual.events())
