@@ -59,7 +59,7 @@ def check(study: StudyPath, file: RecordPath, set_: Overrides = None, json: AsJs
     check_fit(loaded, curves)
     found = [lookup_quality(curves, loaded.space, neighbours=count) for count in NEIGHBOURS if count < len(curves.trials)]
     if json:
-        typer.echo(to_json([asdict(quality) for quality in found]))
+        typer.echo(to_json({"trials": len(curves.trials), "lookups": [asdict(quality) for quality in found]}))
     else:
         title = f"{len(curves.trials)} trials of {curves.launch}, each foretold by others"
         Console(width=MARKDOWN_WIDTH).print(quality_table(found, title))
@@ -111,7 +111,8 @@ def compare(
         studies, range(1, seeds + 1), quantile=target, track=lambda runs, total: display.track("sweeps", runs, total)
     )
     if json:
-        typer.echo(to_json(comparison_figures(found)))
+        about = {"epochs": budget, "workers": workers, "seeds": seeds, "best_test_accuracy": comparison.best}
+        typer.echo(to_json(about | {"arms": comparison_figures(found)}))
     else:
         title = (
             f"{loaded.name} on {len(curves.trials)} trials of {curves.launch}: {budget} epochs, {workers} at a time, {seeds} seeds"

@@ -8,7 +8,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
@@ -23,7 +23,7 @@ from tuning.study.nested_keys import Point
 
 Answer = Callable[[Point], RecordedCurves]
 """What a trial at a point reports."""
-Scheduler = ResumableAsha | FIFOScheduler | BestAfter
+Scheduler: TypeAlias = ResumableAsha | FIFOScheduler  # of which BestAfter is one
 
 
 class VirtualClock:

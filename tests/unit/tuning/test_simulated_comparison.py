@@ -13,7 +13,7 @@ from tests.support.curves import drawn_record
 from tests.support.events import made
 from tests.support.studies import tiny_study, write_study
 from tuning import simulate
-from tuning.launch.events import Epoch, TrialEnd
+from tuning.launch.events import Epoch, Event, TrialEnd
 from tuning.outcome import Outcome
 from tuning.simulation.arms import Arm
 from tuning.simulation.comparison import NEVER, ArmRun, Comparison
@@ -37,7 +37,7 @@ def test_held_is_the_highest_score_whatever_its_test_accuracy() -> None:
 
 def test_what_diverges_is_held_no_longer() -> None:
     gone = made(TrialEnd, number=1, time=3.0, epoch=2, outcome=Outcome.DIVERGED)
-    events = [epoch(0, 1.0, 0.5, 0.6), epoch(1, 2.0, 0.9, 0.9), gone]
+    events: list[Event] = [epoch(0, 1.0, 0.5, 0.6), epoch(1, 2.0, 0.9, 0.9), gone]
     assert held_students(events, "probe_agreement")[-1] == Held(2, 3.0, 0.6)
 
 
@@ -146,7 +146,7 @@ def test_the_command_line_compares_arms_for_scripts(folder: Path) -> None:
     words = ("--seeds", "1", "--neighbours", "3", "--target", "0.5", "--workers", "1", "--json", "--quiet")
     done = call_cli("compare", *BESIDE, *words, cwd=folder, main=simulate.main)
     assert (done.returncode, done.stderr) == (0, "")
-    assert [arm["arm"] for arm in json.loads(done.stdout)] == simulate.ARMS
+    assert [arm["arm"] for arm in json.loads(done.stdout)["arms"]] == simulate.ARMS
 
 
 def test_a_record_of_other_settings_is_told(folder: Path) -> None:
@@ -159,5 +159,5 @@ def test_a_record_of_other_settings_is_told(folder: Path) -> None:
 def test_the_command_line_says_how_well_neighbours_foretell(folder: Path) -> None:
     done = call_cli("check", *BESIDE, "--json", cwd=folder, main=simulate.main)
     assert done.returncode == 0, done.stderr
-    assert [row["neighbours"] for row in json.loads(done.stdout)] == [1, 2, 3, 5, 10]
+    assert [row["neighbours"] for row in json.loads(done.stdout)["lookups"]] == [1, 2, 3, 5, 10]
     assert "order of test accuracies" in call_cli("check", *BESIDE, cwd=folder, main=simulate.main).stdout
