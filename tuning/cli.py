@@ -5,13 +5,13 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
 
 from cpsc.errors import ConfigError, CpscError
-from tuning.command_line import AsJson, Debug, Overrides, Quiet, StudyPath, run
+from tuning.command_line import ArgumentError, AsJson, Debug, Overrides, Quiet, StudyPath, argument_message, run
 from tuning.display import Display, to_json
 from tuning.redaction import redact
 

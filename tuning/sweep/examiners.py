@@ -84,11 +84,10 @@ def _training(study: Study, assets: Assets) -> ExaminerTraining:
 
 def _candidates(study: Study, teacher: Teacher) -> list[_Candidate]:
     """Twice as many as are wanted, those first that are: of each method one, as far as they go; the others stand in."""
-    points = first_points(study, 2 * study.examiners.count, limits_of(study, teacher))
+    limits = limits_of(study, teacher)
+    points = first_points(study, 2 * study.examiners.count, limits)
     configs = [build_config(study.base, point) for point in points]
-    places = spread(
-        [config.method for config in configs], study.examiners.count, among=len(begins_with(study, limits_of(study, teacher)))
-    )
+    places = spread([config.method for config in configs], study.examiners.count, among=len(begins_with(study, limits)))
     order = places + [place for place in range(len(points)) if place not in places]
     candidates = [_Candidate(points[place], run_digest(configs[place])) for place in order]
     return list({candidate.run: candidate for candidate in candidates}.values())
