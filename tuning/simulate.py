@@ -84,7 +84,7 @@ def compare(
             min=0, max=1, help="A quantile of the record's test accuracies, instead of what the first arm holds at its end."
         ),
     ] = None,
-    neighbours: Annotated[int, typer.Option(min=1, help="Recorded trials that answer a point together.")] = 1,
+    neighbours: Annotated[int, typer.Option(min=1, help="Recorded trials that answer a point together.")] = 5,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
