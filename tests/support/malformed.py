@@ -190,6 +190,10 @@ def _put(path: str, value: Any) -> Change:
     return change
 
 
+def _prior(value: Any) -> Change:
+    return _put("search", {"sampler": "prior", "prior": value})
+
+
 def _drop(path: str) -> Change:
     def change(study: Study) -> None:
         *sections, key = path.split("/")
@@ -265,6 +269,18 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "negative time": (_put("search/time_budget_s", -1), "search.time_budget_s: "),
     "time that is no number": (_put("search/time_budget_s", NAN), "search.time_budget_s: "),
     "negative epoch budget": (_put("search/epoch_budget", -5), "search.epoch_budget: "),
+    "unknown sampler": (
+        _put("search/sampler", "bayes"),
+        "search.sampler: input should be 'tpe', 'gp', 'prior', 'random' or 'grid'",
+    ),
+    "prior of another sampler": (
+        _put("search/prior", {"confidence": "high"}),
+        "search.prior: only sampler prior has one, got sampler tpe",
+    ),
+    "unknown confidence": (_prior({"confidence": "hihg"}), "search.prior.confidence: must be low, medium, high, or a standard"),
+    "confidence of more than the range": (_prior({"confidence": 2}), "search.prior.confidence: must be low, medium, high, or a"),
+    "unknown setting of a prior": (_prior({"confidense": "low"}), "search.prior.confidense: unknown key, did you mean confidence?"),
+    "prior as a word": (_prior("high"), "search.prior: "),
     "no finalist": (_put("search/finalists", {"top": 0}), "search.finalists.top: "),
     "finalists as a number": (_put("search/finalists", 3), "search.finalists: "),
     "seed beyond 32 bits": (_put("search/seed", 2**40), "search.seed: "),

@@ -30,8 +30,8 @@ SYSTEM_CONFIG = {
     "enable_metrics_collection": False,  # they have no reader here, and their port asks for no token
     "prestart_worker_first_driver": False,  # a worker a processor that no trial takes: Tune's have an environment of their own
 }
-LOG_LEVELS = {"ray.tune": logging.CRITICAL}
-"""Failures of trials are told by the sweep, in a line each."""
+LOG_LEVELS = {"ray.tune": logging.CRITICAL, "optuna._gp": logging.ERROR}
+"""Failures of trials are told by the sweep, in a line each; how fast Optuna's process converges concerns nobody."""
 
 
 class RaySession:

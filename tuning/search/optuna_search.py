@@ -20,6 +20,7 @@ from tuning.search.drawing import draw
 from tuning.search.finalists import FinalistRun, runs_to_propose
 from tuning.search.optuna_space import to_optuna
 from tuning.search.optuna_states import STATES
+from tuning.search.samplers import build_sampler
 from tuning.search.terminators import StudyTerminator, build_terminator
 from tuning.search.transfer import Advisor
 from tuning.study import Study
@@ -260,11 +261,6 @@ def build_search(
     """
     search = study.search
     seed = search.seed + history.num_attempts  # an attempt must not draw the points of the one before again
-    sampler = (
-        optuna.samplers.TPESampler(seed=seed, n_startup_trials=search.startup_trials)
-        if search.sampler == "tpe"
-        else optuna.samplers.RandomSampler(seed=seed)
-    )
     return StudySearch(
         epochs=study.config.epochs,
         budget=budget_of(study, history),
@@ -273,7 +269,7 @@ def build_search(
         start=first,
         domains=study.space,
         metric=study.metric,
-        sampler=sampler,
+        sampler=build_sampler(study, seed, num_first=len(first)),
         study_name=study.name,
         finalists=functools.partial(runs_to_propose, study) if search.finalists else None,
         terminator=build_terminator(search.stop, seed=seed),

@@ -26,6 +26,8 @@ from tuning.study.finalists import FinalistConfig, check_finalists
 from tuning.study.names import check_fits, check_study_name
 from tuning.study.overrides import SCALE, apply_overrides, apply_scale, parse_assignments
 from tuning.study.paths import folder_path, with_absolute_files
+from tuning.study.prior import PriorConfig
+from tuning.study.published_point import published_point
 from tuning.study.search_space import parse_space
 from tuning.study.start_points import grid_points, parse_start
 from tuning.study.tracking_uri import is_tracking_uri
@@ -74,12 +76,14 @@ class LimitsConfig(_Section):
 class SearchConfig(_Section):
     """Who proposes points, and how many."""
 
-    sampler: Literal["tpe", "random", "grid"] = "tpe"
-    """`grid` runs every combination of the choices under `space`, once; where `start` lists points, those, with every
-    combination of the parameters that none of them mentions."""
+    sampler: Literal["tpe", "gp", "prior", "random", "grid"] = "tpe"
+    """`prior` begins at the published values and near them. `grid` runs every combination of the choices under `space`, once;
+    where `start` lists points, those, with every combination of the parameters that none of them mentions."""
     num_trials: int = Field(default=16, ge=1)
     startup_trials: int = Field(default=10, ge=1)
-    """Points drawn at random before TPE models the objective."""
+    """Points before TPE models the objective, or a Gaussian process, which counts completed trials alone."""
+    prior: PriorConfig | None = None
+    """How near the published values lie, with sampler `prior`; default: medium confidence."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     time_budget_s: float | None = Field(default=None, gt=0)
     """After so long nothing new is proposed; trials that run go on to their end."""
@@ -93,6 +97,11 @@ class SearchConfig(_Section):
     """Trials at a time; default: as many as the resources hold."""
     finalists: FinalistConfig | None = None
     """What follows upon the search: its best points under new seeds, by whose mean the student is then chosen."""
+
+    @property
+    def prior_deviation(self) -> float:
+        """The prior's standard deviation, a share of each range."""
+        return (self.prior or PriorConfig()).deviation
 
 
 class PruneConfig(_Section):
@@ -437,12 +446,18 @@ def _check_epochs(space: Mapping[str, Distribution], base: BaseConfig) -> None:
 
 
 def _parse_points(file: StudyFile, space: Mapping[str, Distribution], base: BaseConfig) -> list[dict[str, Any]]:
-    """The points to try first; of a grid, all."""
-    parse = grid_points if file.search.sampler == "grid" else parse_start
-    return parse(file.start, space, base)
+    """The points to try first, the published one among them where it is a prior's; of a grid, all."""
+    if file.search.sampler == "grid":
+        return grid_points(file.start, space, base)
+    points = parse_start(file.start, space, base)
+    if file.search.sampler == "prior" and space and (published := published_point(base, space)) not in points:
+        return [published, *points]
+    return points
 
 
 def _parse_search(search: SearchConfig, points: list[dict[str, Any]]) -> SearchConfig:
+    if search.prior is not None and search.sampler != "prior":
+        raise ConfigError(f"search.prior: only sampler prior has one, got sampler {search.sampler}; set it, or leave out prior")
     if search.sampler != "grid":
         return search
     if "num_trials" in search.model_fields_set:

@@ -6,6 +6,8 @@ from tuning.redaction import redact
 from tuning.search.asha import rungs_of
 from tuning.study import Study, build_config
 from tuning.study.config import check_searchable
+from tuning.study.published_point import METHOD_PATH, published_values
+from tuning.study.validation import format_value
 from tuning.study.yaml_loader import dump_yaml, to_plain
 from tuning.sweep.transfer import beginning_with, read_sources, transferred
 from tuning.trial.resources import concurrency, study_device
@@ -44,12 +46,36 @@ def _cost(study: Study) -> list[str]:
         f"{study.resources.cpus} CPU and {study.resources.gpus:g} GPU each",
         f"one epoch: {_images(study)} synthetic images; all trials to the end: {trials * config.epochs} epochs",
         *_examiners(study),
+        *_sampler(study),
         f"ASHA may stop a trial after epoch {', '.join(map(str, rungs))}" if rungs else "no trial is stopped early",
         *_transfer(study),
         *_limits(study),
         *_stop(study),
         *_finalists(study),
     ]
+
+
+def _sampler(study: Study) -> list[str]:
+    """What a sampler makes of the study, where that is not known from its name."""
+    if study.search.sampler == "gp" and study.prune.scheduler != "none":
+        rest = "it learns of trials that run to their end alone, which ASHA leaves few of; prune.scheduler: none leaves all"
+        return [f"sampler gp draws at random before {study.search.startup_trials} trials are completed, and {rest}"]
+    if study.search.sampler != "prior":
+        return []
+    deviation = f"standard deviation {study.search.prior_deviation:g} of each range"
+    return [f"sampler prior looks around the published values ({deviation}):", *_published(study)]
+
+
+def _published(study: Study) -> list[str]:
+    """The prior's centre, by method where several are searched."""
+    searched = study.space.get(METHOD_PATH)
+    lines = []
+    for method in searched.arguments if searched else (None,):
+        values = published_values(study.base, study.space, method)
+        paths = [path for path in study.space if path != METHOD_PATH]
+        shown = [f"{path} {format_value(values[path]) if path in values else 'anything'}" for path in paths]
+        lines.append("  " + (f"{method}: " if method else "") + ", ".join(shown))
+    return lines
 
 
 def _examiners(study: Study) -> list[str]:

@@ -151,7 +151,11 @@ CHANGES: list[tuple[str, Raw, list[str]]] = [
     ("unknown resource", {"resources": {"gpu": 1}}, ["resources.gpu: unknown key, did you mean gpus?"]),
     ("unknown checkpoint key", {"checkpoint": {"every": 1}}, ["checkpoint.every: unknown key"]),
     ("unknown tracking key", {"tracking": {"url": "x"}}, ["tracking.url: unknown key, did you mean uri?"]),
-    ("unknown sampler", {"search": {"sampler": "gird"}}, ["search.sampler: input should be 'tpe', 'random' or 'grid', got 'gird'"]),
+    (
+        "unknown sampler",
+        {"search": {"sampler": "gird"}},
+        ["search.sampler: input should be 'tpe', 'gp', 'prior', 'random' or 'grid', got 'gird'"],
+    ),
     ("no trial", {"search": {"num_trials": 0}}, ["search.num_trials: input should be greater than or equal to 1, got 0"]),
     ("negative seed", {"search": {"seed": -1}}, ["search.seed: input should be greater than or equal to 0, got -1"]),
     ("factor of one", {"prune": {"reduction_factor": 1}}, ["prune.reduction_factor: input should be greater than ", "got 1"]),

@@ -123,6 +123,27 @@ def test_describing_starts_and_writes_nothing(raw: Raw, tmp_path: Any) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_priors_centre_is_said_by_method_where_several_are_searched(raw: Raw) -> None:
+    raw["space"]["student.clip_norm"] = {"loguniform": [0.1, 10]}  # None is published
+    prior = {"search": {"sampler": "prior", "prior": {"confidence": "high"}}}
+    (about, centre) = cost(raw | prior)[2:-1]
+    assert about == "sampler prior looks around the published values (standard deviation 0.125 of each range):"
+    assert centre.startswith("  weights.contrast 0.7, student.lr 0.1, schedule.student_steps 5, cpsc.contrast 'teacher_anchor', ")
+    assert centre.endswith("student.clip_norm anything")
+    raw["space"] = {"method": {"choice": ["cpsc", "dafl"]}, "generator.lr": {"loguniform": [1e-4, 0.5]}}
+    one, other = cost(raw | prior)[3:-1]
+    assert one == "  cpsc: generator.lr 0.001"
+    assert other == "  dafl: generator.lr 0.02"
+    assert not [line for line in cost(raw) if "published" in line]
+
+
+def test_that_a_gaussian_process_learns_little_beside_asha_is_said(raw: Raw) -> None:
+    gp = {"search": {"sampler": "gp", "startup_trials": 4}}
+    (line,) = [line for line in cost(raw | gp) if "sampler gp" in line]
+    assert line.startswith("sampler gp draws at random before 4 trials are completed")
+    assert not [line for line in cost(raw | gp | {"prune": {"scheduler": "none"}}) if "sampler gp" in line]
+
+
 def test_what_comes_before_the_trials_is_said(raw: Raw) -> None:
     raw["config"]["examiners"] = {"count": 5, "epochs": 3}
     assert not [line for line in cost(raw | {"objective": "probe_agreement"}) if "examiners" in line]

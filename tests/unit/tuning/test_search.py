@@ -16,6 +16,7 @@ from tuning.launch import Journal, LaunchHistory, TrialHistory, replay_events
 from tuning.outcome import Outcome
 from tuning.search.asha import ResumableAsha, build_scheduler, rungs_of
 from tuning.search.optuna_search import StudySearch, build_search
+from tuning.search.prior_sampler import PriorSampler
 from tuning.study import Study
 from tuning.study.config import PruneConfig, resolve_study
 
@@ -146,7 +147,7 @@ def suggestions(search: StudySearch, count: int = 8) -> list[dict[str, Any]]:
     return points
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "prior", "random"])
 def test_the_seed_decides_the_suggestions(raw: Raw, sampler: str) -> None:
     def search(seed: int) -> StudySearch:
         return new_search(resolve_study(raw | {"search": {"sampler": sampler, "seed": seed, "startup_trials": 3}}))
@@ -156,7 +157,12 @@ def test_the_seed_decides_the_suggestions(raw: Raw, sampler: str) -> None:
 
 
 def test_the_sampler_is_the_one_that_the_study_names(raw: Raw) -> None:
-    samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
+    samplers = {
+        "tpe": optuna.samplers.TPESampler,
+        "gp": optuna.samplers.GPSampler,
+        "prior": PriorSampler,
+        "random": optuna.samplers.RandomSampler,
+    }
     for name, kind in samplers.items():
         assert isinstance(new_search(resolve_study(raw | {"search": {"sampler": name}})).study.sampler, kind)
 

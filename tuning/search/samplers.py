@@ -1,0 +1,37 @@
+"""Samplers by the names that a study gives them."""
+
+import functools
+
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+
+from tuning.search.asha import rungs_of
+from tuning.search.prior_sampler import PriorSampler
+from tuning.study import Study
+from tuning.study.published_point import published_values
+
+
+def build_sampler(study: Study, seed: int, *, num_first: int) -> BaseSampler:
+    """The sampler that `study` names. The search begins with `num_first` points that are known, a grid's with all of its own."""
+    startup_trials = study.search.startup_trials
+    match study.search.sampler:
+        case "tpe":
+            return TPESampler(seed=seed, n_startup_trials=startup_trials)
+        case "gp":  # which draws conditional parameters at random, and would say so of each in every trial
+            return GPSampler(seed=seed, n_startup_trials=startup_trials, warn_independent_sampling=False)
+        case "prior":
+            return _prior_sampler(study, seed, num_first)
+        case "random" | "grid":
+            return RandomSampler(seed=seed)
+
+
+def _prior_sampler(study: Study, seed: int, num_first: int) -> PriorSampler:
+    epochs = study.config.epochs
+    return PriorSampler(
+        study.space,
+        functools.cache(functools.partial(published_values, study.base, study.space)),
+        deviation=study.search.prior_deviation,
+        levels=[*rungs_of(study.prune, epochs), epochs],
+        num_first=num_first,
+        tpe=TPESampler(seed=seed, n_startup_trials=study.search.startup_trials),
+        seed=seed,
+    )
