@@ -73,7 +73,7 @@ def trials_to(found: list[float], target: float) -> float:
 
 def prior_sampler(published: Mapping[str, float], seed: int) -> PriorSampler:
     """As a study of one level has it."""
-    return PriorSampler(SPACE, lambda _: published, deviation=0.25, levels=[1], num_first=1, tpe=tpe(seed), seed=seed)
+    return PriorSampler(SPACE, {None: published}, deviation=0.25, levels=[1], num_first=1, tpe=tpe(seed), seed=seed)
 
 
 def tpe(seed: int) -> TPESampler:

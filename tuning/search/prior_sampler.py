@@ -39,14 +39,15 @@ Draw = Callable[[], dict[str, Any]]
 class PriorSampler(BaseSampler):
     """Optuna's sampler of points near what is published, as long as that pays, and of TPE's.
 
-    `published`: the prior's centre, by the method that a point has, if any. `deviation`: the prior's, a share of each range.
-    `levels`: the epochs at which trials are compared. `num_first`: points that others have named, with which the search begins.
+    `published`: the prior's centre by the method that a point has, under None where it has none. `deviation`: the prior's, a share
+    of each range. `levels`: the epochs at which trials are compared. `num_first`: points that others have named, with which the
+    search begins.
     """
 
     def __init__(
         self,
         space: Mapping[str, Distribution],
-        published: Callable[[str | None], Mapping[str, Any]],
+        published: Mapping[str | None, Mapping[str, Any]],
         *,
         deviation: float,
         levels: Sequence[int],
@@ -115,11 +116,11 @@ class PriorSampler(BaseSampler):
         return sum(place * _density(around, trial.params) for place, trial in zip(places, best, strict=True))
 
     def _prior(self, deviation: float) -> Around:
-        return lambda point: Neighbourhood(self._space, self._published(point.get(METHOD_PATH)), deviation)
+        return lambda point: Neighbourhood(self._space, self._published[point.get(METHOD_PATH)], deviation)
 
     def _incumbent(self, best: Point) -> Around:
         """Around the point `best`; what exists only beside other values than its own, around what is published."""
-        return lambda point: Neighbourhood(self._space, {**self._published(point.get(METHOD_PATH)), **best}, MUTATION_DEVIATION)
+        return lambda point: Neighbourhood(self._space, {**self._published[point.get(METHOD_PATH)], **best}, MUTATION_DEVIATION)
 
     def _mutated(self, best: Point, rng: np.random.Generator) -> dict[str, Any]:
         paths = list(best)

@@ -1,13 +1,11 @@
 """Samplers by the names that a study gives them."""
 
-import functools
-
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
 from tuning.search.asha import rungs_of
 from tuning.search.prior_sampler import PriorSampler
 from tuning.study import Study
-from tuning.study.published_point import published_values
+from tuning.study.published_point import published_by_method
 
 
 def build_sampler(study: Study, seed: int, *, num_first: int) -> BaseSampler:
@@ -28,7 +26,7 @@ def _prior_sampler(study: Study, seed: int, num_first: int) -> PriorSampler:
     epochs = study.config.epochs
     return PriorSampler(
         study.space,
-        functools.cache(functools.partial(published_values, study.base, study.space)),
+        published_by_method(study.base, study.space),
         deviation=study.search.prior_deviation,
         levels=[*rungs_of(study.prune, epochs), epochs],
         num_first=num_first,

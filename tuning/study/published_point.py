@@ -25,6 +25,12 @@ def published_values(settings: BaseConfig, space: Mapping[str, Distribution], me
     return {path: values[0] for path, values in nearest.items() if values}
 
 
+def published_by_method(settings: BaseConfig, space: Mapping[str, Distribution]) -> dict[str | None, dict[str, Any]]:
+    """`published_values` with each method that is searched; under None, with the study's own."""
+    searched = space[METHOD_PATH].arguments if METHOD_PATH in space else ()
+    return {method: published_values(settings, space, method) for method in (None, *searched)}
+
+
 def published_point(settings: BaseConfig, space: Mapping[str, Distribution]) -> dict[str, Any]:
     """A point of the published values; where there is none, of the first option, or the middle of the range."""
     point: dict[str, Any] = {}

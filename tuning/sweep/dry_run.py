@@ -6,7 +6,7 @@ from tuning.redaction import redact
 from tuning.search.asha import rungs_of
 from tuning.study import Study, build_config
 from tuning.study.config import check_searchable
-from tuning.study.published_point import METHOD_PATH, published_values
+from tuning.study.published_point import METHOD_PATH, published_by_method
 from tuning.study.validation import format_value
 from tuning.study.yaml_loader import dump_yaml, to_plain
 from tuning.sweep.transfer import beginning_with, read_sources, transferred
@@ -68,10 +68,10 @@ def _sampler(study: Study) -> list[str]:
 
 def _published(study: Study) -> list[str]:
     """The prior's centre, by method where several are searched."""
-    searched = study.space.get(METHOD_PATH)
+    centres = published_by_method(study.base, study.space)
     lines = []
-    for method in searched.arguments if searched else (None,):
-        values = published_values(study.base, study.space, method)
+    for method in list(centres)[1:] or [None]:
+        values = centres[method]
         paths = [path for path in study.space if path != METHOD_PATH]
         shown = [f"{path} {format_value(values[path]) if path in values else 'anything'}" for path in paths]
         lines.append("  " + (f"{method}: " if method else "") + ", ".join(shown))

@@ -62,7 +62,7 @@ def test_densities_integrate_to_one(path: str, deviation: float) -> None:
 
 def sampler(space: dict[str, Distribution] = SPACE, *, seed: int = 0, num_first: int = 0, centre: Any = CENTRE) -> PriorSampler:
     return PriorSampler(
-        space, lambda _: centre, deviation=0.25, levels=[1, 3, 9], num_first=num_first, tpe=TPESampler(seed=seed), seed=seed
+        space, {None: centre}, deviation=0.25, levels=[1, 3, 9], num_first=num_first, tpe=TPESampler(seed=seed), seed=seed
     )
 
 
@@ -145,10 +145,10 @@ def test_the_first_proposals_lie_near_what_is_published_and_conditional_paramete
 
 def test_what_is_published_beside_a_method_is_drawn_with_it() -> None:
     space = {"rate": RATE, "method": Distribution("choice", ("slow", "fast"))}
-    centres = {"slow": {"rate": 0.01}, "fast": {"rate": 1.0}}
+    centres = {None: {"rate": 0.1}, "slow": {"rate": 0.01}, "fast": {"rate": 1.0}}
     built = PriorSampler(
         space,
-        lambda method: centres[method or "slow"],
+        centres,
         deviation=0.125,
         levels=[1],
         num_first=100,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import cloudpickle
 
 from tuning.cluster.session import LOG_LEVELS
 from tuning.launch import Journal, LaunchHistory, TrialHistory
@@ -53,6 +54,13 @@ def test_a_gaussian_process_learns_of_completed_trials_alone(raw: Raw) -> None:
     assert run(search_of(raw, "gp"), 8, "pruned") == run(search_of(raw, "random"), 8, "pruned")
     assert run(search_of(raw, "gp"), 8)[:3] == run(search_of(raw, "random"), 8)[:3]
     assert run(search_of(raw, "gp"), 8)[3:] != run(search_of(raw, "random"), 8)[3:]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_ray_can_take_a_search_along(raw: Raw, sampler: str) -> None:
+    search = search_of(raw, sampler)
+    run(search, 6)
+    assert run(cloudpickle.loads(cloudpickle.dumps(search)), 3) == run(search, 3)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
