@@ -75,7 +75,10 @@ def wrong_values(hint: Any) -> list[Any]:
     """What is of none of the kinds that `hint` allows."""
     kinds = options(hint)
     missing = [] if type(None) in kinds else [None]
-    (kind,) = [kind for kind in kinds if kind is not type(None) and not dataclasses.is_dataclass(kind)]
+    kind, *others = [kind for kind in kinds if kind is not type(None) and not dataclasses.is_dataclass(kind)]
+    if others:
+        wrong_too = [{repr(value) for value in wrong_values(other)} for other in others]
+        return [value for value in wrong_values(kind) if all(repr(value) in found for found in wrong_too)]
     if typing.get_origin(kind) is Literal:
         return [*OTHERS[str], *missing]
     if typing.get_origin(kind) is tuple:
