@@ -3,10 +3,30 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["criteria_frame", "load_results", "load_study", "resume_study", "run_study", "run_trial", "trials_frame", "write_page"]
+__all__ = [
+    "criteria_frame",
+    "load_results",
+    "load_study",
+    "resume_study",
+    "run_study",
+    "run_trial",
+    "trials_frame",
+    "watch",
+    "write_page",
+]
 
 if TYPE_CHECKING:
-    from tuning.api import criteria_frame, load_results, load_study, resume_study, run_study, run_trial, trials_frame, write_page
+    from tuning.api import (
+        criteria_frame,
+        load_results,
+        load_study,
+        resume_study,
+        run_study,
+        run_trial,
+        trials_frame,
+        watch,
+        write_page,
+    )
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ from tuning.display import Display
 from tuning.report import read_criteria, read_launch, write_report
 from tuning.report.criteria import CriterionRank
 from tuning.report.parquet import trial_columns, trial_rows
+from tuning.report.watching import default_show, source_of, watch_launch
 from tuning.results import Launch, SweepSummary
 from tuning.study import Study, config
 from tuning.study.packaged_studies import find_study
@@ -63,6 +64,15 @@ def load_results(study: Study, launch: str | None = None, *, quiet: bool = False
     Also while it runs, and on a machine that has nothing but the store. ConfigError where there is none.
     """
     return read_launch(study, launch, Display(quiet=quiet))[1]
+
+
+def watch(study: Study, launch: str | None = None, *, every_s: float = 2.0) -> Launch:
+    """Show a launch of `study`, the latest by default, while another process or thread runs it -> the launch as it was last.
+
+    In a notebook a leaderboard that is refreshed in its place, elsewhere a line whenever something has changed. It ends with the
+    launch, or where it is interrupted, which the launch does not notice. ConfigError where there is none.
+    """
+    return watch_launch(source_of(study, launch), default_show(), every_s=every_s)
 
 
 def trials_frame(launch: Launch) -> pd.DataFrame:

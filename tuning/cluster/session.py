@@ -32,10 +32,15 @@ SYSTEM_CONFIG = {
 }
 LOG_LEVELS = {"ray.tune": logging.CRITICAL, "optuna._gp": logging.ERROR}
 """Failures of trials are told by the sweep, in a line each; how fast Optuna's process converges concerns nobody."""
+_ONE_AT_A_TIME = threading.Lock()
+"""Ray is up once in a process, as are the environment and the log levels that are set for it."""
 
 
 class RaySession:
-    """Ray for the length of a ``with`` block, from the first `start` on: a cluster at `address`, or this machine alone."""
+    """Ray for the length of a ``with`` block, from the first `start` on: a cluster at `address`, or this machine alone.
+
+    ConfigError at its beginning where another thread of this process has one, or where Ray is up for somebody else.
+    """
 
     def __init__(self, address: str | None) -> None:
         self._address = address
@@ -71,6 +76,7 @@ class RaySession:
         return "start on this machine" if self._address is None else f"join the cluster at {self._address}"
 
     def __enter__(self) -> "RaySession":
+        self._settings.enter_context(_alone_in_this_process())
         self._settings.enter_context(environment_kept())  # Ray takes breakpoint() for a debugger of its own, among others
         self._settings.enter_context(variables(unless_set(VARIABLES)))
         self._settings.enter_context(log_levels(LOG_LEVELS))
@@ -85,6 +91,21 @@ class RaySession:
         gc.collect()  # a reference to Ray's objects that is dropped after the shutdown ends the process at once, with status 1
         ray.shutdown()
         self._is_up = False
+
+
+@contextmanager
+def _alone_in_this_process() -> Iterator[None]:
+    way_out = "or run this one in a process of its own, by cpsc-tune"
+    if not _ONE_AT_A_TIME.acquire(blocking=False):
+        raise ConfigError(f"a sweep is under way in this process, and Ray can be up once in it: wait for its end, {way_out}")
+    try:
+        if ray.is_initialized():
+            raise ConfigError(
+                f"Ray is up in this process already, and a sweep starts its own: call ray.shutdown() before, {way_out}"
+            )
+        yield
+    finally:
+        _ONE_AT_A_TIME.release()
 
 
 @contextmanager

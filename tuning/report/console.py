@@ -13,14 +13,14 @@ from tuning.launch.launch import resume_command
 from tuning.outcome import Outcome
 from tuning.redaction import redact
 from tuning.report.criteria import CriterionRank, criteria_table
-from tuning.report.finalists import TIE, finalist_lines, finalists_table
+from tuning.report.finalists import finalist_lines, finalists_table
 from tuning.report.front import front_table
 from tuning.report.seed_table import comparison_table
 from tuning.results import Launch, SweepSummary, TrialRecord
 from tuning.results.front import front_of
+from tuning.results.leaderboard import choice_line, headings, row, shown_trials, title
 from tuning.tracking import store_uri
 
-LEADERBOARD_ROWS = 10
 MARKDOWN_WIDTH = 400
 SHOWN_TIES = 8
 WORTH_SAYING = 5
@@ -87,8 +87,8 @@ def summary_lines(launch: Launch, searched: Sequence[str]) -> list[str]:
         f"epochs: {launch.epochs_run} run of the {launch.epochs_unpruned} that all trials to the end take ({percent(share)})",
     ]
     if launch.chosen is None:
-        return [*lines, "no trial has a result to choose"]
-    lines += _chosen_lines(launch.chosen, launch.objective, searched)
+        return [*lines, choice_line(launch)]
+    lines += _chosen_lines(launch, launch.chosen, searched)
     lines += finalist_lines(launch) or _tie_lines(launch)
     if (idle := launch.trials_since_gain) >= WORTH_SAYING:
         lines.append(f"the last {idle} trials of the search were no better than the best before them")
@@ -112,12 +112,10 @@ def _tie_lines(launch: Launch) -> list[str]:
     return [f"= within the noise of its score (McNemar, 5 %): trial{'s' * (len(launch.ties) > 1)} {shown}{more}{rule}"]
 
 
-def _chosen_lines(chosen: TrialRecord, objective: str, searched: Sequence[str]) -> list[str]:
-    how = "by labelled images" if objective == "test_accuracy" else "without a real image"
-    kl = chosen.at_best("probe_kl", objective)
-    figures = f"{objective} {percent(chosen.at_best(objective, objective))}" + ("" if kl is None else f", probe KL {kl:.4f}")
+def _chosen_lines(launch: Launch, chosen: TrialRecord, searched: Sequence[str]) -> list[str]:
+    objective = launch.objective
     values = ", ".join(f"{path} {_format_value(chosen.params[path])}" for path in searched if path in chosen.params)
-    lines = [f"chosen {how}: trial {chosen.number} at epoch {chosen.best_epoch(objective)}, {figures}"]
+    lines = [choice_line(launch)]
     held_out = chosen.at_best("held_out_agreement", objective)
     if held_out is not None:
         lines.append(f"its agreement on images that had no part in the choice: {percent(held_out)}")
@@ -130,33 +128,12 @@ def _chosen_lines(chosen: TrialRecord, objective: str, searched: Sequence[str]) 
 
 
 def _leaderboard(launch: Launch) -> Table:
-    shown = launch.trials[:LEADERBOARD_ROWS]
-    table = Table(title=f"{launch.name}: the best {len(shown)} of {len(launch.trials)} trials", title_justify="left")
-    for heading in ("trial", "outcome", "epochs", launch.blind_metric.replace("_", " "), "probe KL", "test accuracy"):
+    table = Table(title=title(launch), title_justify="left")
+    for heading in headings(launch):
         table.add_column(heading, justify="right")
-    for trial in shown:
-        table.add_row(*_row(trial, launch))
+    for trial in shown_trials(launch):
+        table.add_row(*row(trial, launch))
     return table
-
-
-def _row(trial: TrialRecord, launch: Launch) -> list[str]:
-    objective = launch.objective
-    kl = trial.at_best("probe_kl", objective)
-    return [
-        trial_label(trial, launch),
-        trial.outcome.value if trial.outcome else "running",
-        str(trial.num_epochs),
-        percent(trial.at_best(launch.blind_metric, objective)),
-        "-" if kl is None else f"{kl:.4f}",
-        percent(trial.at_best("test_accuracy", objective)),
-    ]
-
-
-def trial_label(trial: TrialRecord, launch: Launch) -> str:
-    """The trial's number, of a finalist with that of the trial it repeats, and a sign where it cannot be told from the best."""
-    is_tied = any(trial is tied for tied in launch.ties)
-    whose = "" if trial.finalist_of is None else f" (of {trial.finalist_of})"
-    return f"{trial.number}{whose}{TIE if is_tied else ''}"
 
 
 def searched_values(trial: TrialRecord, paths: Sequence[str]) -> list[str]:

@@ -5,8 +5,7 @@ from rich.table import Table
 
 from tuning.display import percent
 from tuning.results import Finalist, Launch
-
-TIE = " ="
+from tuning.results.leaderboard import TIE
 
 
 def finalists_table(launch: Launch) -> Table:

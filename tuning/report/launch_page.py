@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from tuning.display import Display
 from tuning.outcome import Outcome
 from tuning.report import figures
-from tuning.report.console import searched_values, summary_lines, trial_label
+from tuning.report.console import searched_values, summary_lines
 from tuning.report.criteria import APART, HEADINGS, CriterionRank, criteria_rows
 from tuning.report.finalists import finalist_headings, finalist_rows
 from tuning.report.front import front_headings, front_rows
@@ -18,6 +18,7 @@ from tuning.report.parquet import Row, trial_rows
 from tuning.report.pictures import pictures_of
 from tuning.results import Launch
 from tuning.results.front import front_of
+from tuning.results.leaderboard import trial_label
 from tuning.search.asha import rungs_of
 from tuning.search.optuna_space import to_optuna
 from tuning.study import Study

@@ -102,6 +102,12 @@ class Launch:
     def count(self, outcome: Outcome) -> int:
         return sum(trial.outcome is outcome for trial in self.trials)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from tuning.results.html import launch_html
+
+        return launch_html(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class SweepSummary:
@@ -118,6 +124,13 @@ class SweepSummary:
     """Share of the sweep's wall time that tracking calls took, in callbacks and in the delivering thread."""
     earlier_s: float = 0.0
     """What earlier attempts took, each up to its last sign of life; `elapsed_s` and `tracking_share` are this one's."""
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from tuning.results.html import launch_html
+
+        where = f"the chosen student is registered as {self.model_uri}" if self.model_uri else "no student is registered"
+        return launch_html(self.launch, [f"the sweep took {self.elapsed_s + self.earlier_s:.0f} s", where])
 
 
 def spearman(left: Sequence[float], right: Sequence[float]) -> float | None:

@@ -1,7 +1,7 @@
 """Published values as a prior: points near them first, then whichever of prior, best point and TPE has paid.
 
 After PriorBand (Mallik et al. 2023, arXiv:2306.12370), with TPE where PriorBand draws at random: without a model it took 1.6 times
-TPE's trials where the published values were far off (docs/searching.md has what was measured).
+TPE's trials where the published values were far off (docs/samplers.md has what was measured).
 """
 
 import math

@@ -90,3 +90,14 @@ def test_a_lock_is_waited_for_so_long_and_no_longer(tmp_path: Path) -> None:
     with waiting.held(30):
         assert not holder.try_acquire()
     assert holder.try_acquire()
+
+
+def test_whether_a_lock_is_held_can_be_seen_without_taking_it(tmp_path: Path) -> None:
+    lock = FileLock(tmp_path / "lock")
+    assert not lock.is_held(), "there is no file"
+    with lock.held(0.0):
+        assert FileLock(tmp_path / "lock").is_held()
+        assert lock.is_held()
+    assert not FileLock(tmp_path / "lock").is_held()
+    assert lock.try_acquire(), "looking has left nothing behind"
+    lock.release()

@@ -1,0 +1,20 @@
+"""Results as a notebook shows them: the leaderboard, the chosen trial first, and the choice in a sentence."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from tuning.results.leaderboard import choice_line, headings, row, shown_trials, title
+from tuning.results.model import Launch
+
+
+def launch_html(launch: Launch, lines: Sequence[str] = ()) -> str:
+    """A table and sentences, the choice and `lines` after it; whatever a name or a value holds is shown as text."""
+    rows = [_row("td", row(trial, launch), is_marked=trial is launch.chosen) for trial in shown_trials(launch)]
+    table = f'<table class="dataframe"><thead>{_row("th", headings(launch))}</thead><tbody>{"".join(rows)}</tbody></table>'
+    words = "".join(f"<div>{escape(line)}</div>" for line in (choice_line(launch), *lines))
+    return f"<div><b>{escape(title(launch))}</b>{table}{words}</div>"
+
+
+def _row(cell: str, texts: Iterable[str], *, is_marked: bool = False) -> str:
+    style = ' style="font-weight: bold"' if is_marked else ""
+    return f"<tr{style}>{''.join(f'<{cell}>{escape(text)}</{cell}>' for text in texts)}</tr>"

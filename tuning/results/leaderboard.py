@@ -1,0 +1,66 @@
+"""A launch's trials as rows of text, and the choice in a sentence: what a terminal and a notebook show alike."""
+
+from collections.abc import Sequence
+
+from tuning.display import percent
+from tuning.results.model import Launch
+from tuning.results.trial_record import TrialRecord
+
+ROWS = 10
+TIE = " ="
+
+
+def shown_trials(launch: Launch) -> Sequence[TrialRecord]:
+    """The best, the chosen one first."""
+    return launch.trials[:ROWS]
+
+
+def title(launch: Launch) -> str:
+    """What the rows are, and of how many."""
+    return f"{launch.name}: the best {len(shown_trials(launch))} of {len(launch.trials)} trials"
+
+
+def headings(launch: Launch) -> list[str]:
+    """Of the columns of `row`."""
+    return ["trial", "outcome", "epochs", launch.blind_metric.replace("_", " "), "probe KL", "test accuracy"]
+
+
+def row(trial: TrialRecord, launch: Launch) -> list[str]:
+    """The trial's cells."""
+    objective = launch.objective
+    kl = trial.at_best("probe_kl", objective)
+    return [
+        trial_label(trial, launch),
+        trial.outcome.value if trial.outcome else "running",
+        str(trial.num_epochs),
+        percent(trial.at_best(launch.blind_metric, objective)),
+        "-" if kl is None else f"{kl:.4f}",
+        percent(trial.at_best("test_accuracy", objective)),
+    ]
+
+
+def trial_label(trial: TrialRecord, launch: Launch) -> str:
+    """The trial's number, of a finalist with that of the trial it repeats, and a sign where it cannot be told from the best."""
+    is_tied = any(trial is tied for tied in launch.ties)
+    whose = "" if trial.finalist_of is None else f" (of {trial.finalist_of})"
+    return f"{trial.number}{whose}{TIE if is_tied else ''}"
+
+
+def choice_line(launch: Launch) -> str:
+    """Which student is taken, and by what it was chosen."""
+    chosen, objective = launch.chosen, launch.objective
+    if chosen is None:
+        return "no trial has a result to choose"
+    how = "by labelled images" if objective == "test_accuracy" else "without a real image"
+    kl = chosen.at_best("probe_kl", objective)
+    figures = f"{objective} {percent(chosen.at_best(objective, objective))}" + ("" if kl is None else f", probe KL {kl:.4f}")
+    return f"chosen {how}: trial {chosen.number} at epoch {chosen.best_epoch(objective)}, {figures}"
+
+
+def progress_line(launch: Launch) -> str:
+    """How far a launch has come that may be under way."""
+    running = sum(trial.outcome is None for trial in launch.trials)
+    chosen = launch.chosen
+    best = "no result yet" if chosen is None else f"best {percent(chosen.at_best(launch.objective, launch.objective))}"
+    whose = "" if chosen is None else f" (trial {chosen.number})"
+    return f"{len(launch.trials) - running} trials done, {running} running, {launch.epochs_run} epochs run, {best}{whose}"
