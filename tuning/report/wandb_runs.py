@@ -123,7 +123,7 @@ def run_id(launch: Launch, number: int | None) -> str:
 
 def _write_trial(open_run: _RunOpener, trial: TrialRecord, row: Row, client: MlflowClient) -> None:
     outcome = trial.outcome.value if trial.outcome else "running"
-    about = {
+    about: dict[str, Any] = {
         "name": run_name(trial.number, trial.point, trial.finalist_of),
         "job_type": "trial" if trial.finalist_of is None else "finalist",
         "tags": [outcome, "chosen"] if trial is open_run.launch.chosen else [outcome],

@@ -23,7 +23,7 @@ from tuning.study.yaml_loader import load_yaml
 from tuning.tracking.client import reading_store, store_uri, using_mlflow
 
 UNDER_WAY = "RUNNING"
-Show = Callable[[Launch, bool], None]
+Show = Callable[[Launch, bool], object]
 """Told the launch as far as it has come, and whether it is still under way."""
 
 

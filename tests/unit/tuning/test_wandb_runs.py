@@ -119,5 +119,5 @@ def test_what_wandb_refuses_is_a_line_without_the_key(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(wandb, "init", refuse)
     with pytest.raises(ConfigError, match=r"^--wandb: W&B does not take the runs .*wandb login") as refused:
-        export_to_wandb(launch, None, Destination("p"), tmp_path, QUIET)  # type: ignore[arg-type]
+        export_to_wandb(launch, None, Destination("p"), tmp_path, QUIET)
     assert "0123456789abcdef" not in str(refused.value)

@@ -1,5 +1,6 @@
 """A launch watched while somebody else drives it: from its journal, from the store, in a notebook, on a terminal."""
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -100,7 +101,7 @@ def test_interrupting_ends_the_watching_and_gives_what_was_seen(study: Study, mo
         def interrupt(seconds: float) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(watching.time, "sleep", interrupt)
+        monkeypatch.setattr(time, "sleep", interrupt)
         assert watch_launch(source_of(study, None), lambda launch, alive: None, every_s=1.0).trials == []
 
 
@@ -153,7 +154,7 @@ def test_a_notebooks_table_is_refreshed_in_its_place(study: Study) -> None:
 
 def test_outside_of_a_notebook_nothing_of_it_is_asked_for(monkeypatch: pytest.MonkeyPatch, study: Study) -> None:
     lines: list[Any] = []
-    monkeypatch.setitem(watching.sys.modules, "IPython", None)
+    monkeypatch.setitem(sys.modules, "IPython", None)
     run_a_trial(begin(study.local, "tiny"), lambda: None)
     watching.default_show(lines.append)(source_of(study, None).read(), True)
     assert lines == ["tiny: 1 trials done, 0 running, 2 epochs run, best 50.00 % (trial 0)"]
