@@ -1,4 +1,4 @@
-"""The README's method of a user's own, in a file beside its study: as a trial, in a sweep, and resumed from elsewhere."""
+"""The method of a user's own in the docs, in a file beside its study: as a trial, in a sweep, and resumed from elsewhere."""
 
 import re
 import shutil
@@ -14,13 +14,13 @@ from tests.support.studies import tiny_study, write_study
 from tuning.study.nested_keys import merge
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]  # four commands, two of which start Ray
 
 
 def beside_its_study(folder: Path) -> Path:
-    """The file of the README's method in `folder`, and its study with small networks and budgets."""
-    (block,) = [block for block in re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL) if "ninth_method" in block]
+    """The file of the docs' method in `folder`, and its study with small networks and budgets."""
+    (block,) = [block for block in re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL) if "ninth_method" in block]
     shutil.copy(ROOT / "tests" / "unit" / "cpsc" / "ninth_method.py", folder)
     shown, tiny = yaml.safe_load(block), tiny_study()
     small = {key: value for key, value in tiny.items() if key not in ("name", "space", "start")}

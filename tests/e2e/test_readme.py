@@ -1,5 +1,7 @@
 """Every command in the README and in `docs` runs, in its order, as written; only the budgets are made small.
 
+All of them run in one folder, as a reader's would, in which the README's sweep has run before.
+
 Examiners, whose training is most of a sweep as small as these, are left to the commands that name them.
 """
 
@@ -11,17 +13,20 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 from contextlib import chdir, redirect_stdout
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.support.command_line import call_cli
 from tuning.study import load_study
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 SMALL = {
     "teacher.epochs": 1,
     "teacher.warmup_epochs": 0,
@@ -123,50 +128,61 @@ def link_files(folder: Path) -> None:
         (folder / name).symlink_to(ROOT / name)
 
 
-def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
-    link_files(tmp_path)
-    outputs = {command: run_command(command, tmp_path) for command in commands_in(README)}
-    assert {"make sweep", "make test"} <= outputs.keys()
-    assert "chosen without a real image" in outputs["make sweep"]
-    launches = {path.parent.name for path in (tmp_path / "runs").glob("*/journal.jsonl")}
-    assert {"digits-cpsc", "digits-cpsc-2"} <= launches, "a second sweep is a launch of its own"
-    assert len(list((tmp_path / "runs" / "teachers").iterdir())) == 1, "all of them share one teacher"
+@pytest.fixture(scope="module")
+def after_quick_start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the README's first command has run: where most of the docs begin."""
+    folder = tmp_path_factory.mktemp("stranger")
+    link_files(folder)
+    assert "chosen without a real image" in run_command("make sweep", folder)
+    return folder
+
+
+def test_every_command_of_the_readme_runs(after_quick_start: Path) -> None:
+    commands = commands_in(README)
+    assert commands[:2] == ["make sweep", "make test"]
+    outputs = {command: run_command(command, after_quick_start) for command in commands[1:]}
     assert "the best 4 of 4 trials" in outputs["cpsc-tune resume digits-cpsc --num-trials 20"]
-    assert (tmp_path / "compared" / "compare.html").exists()
-    table = run_python(tmp_path)
-    assert "probe_agreement" in table
-    assert "models:/digits-cpsc@champion" in table
+    assert (after_quick_start / "report" / "report.html").exists()
+    assert len(README.encode()) <= 7_000, "the README is a front door; depth belongs in docs"
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
-def test_every_command_of_the_docs_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    link_files(tmp_path)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_command_of_the_docs_runs(page: Path, after_quick_start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = page.read_text(encoding="utf-8")
     if "--wandb" in text:
         pytest.importorskip("wandb", reason="wandb is not installed: pip install 'cpsc-tune[dev]'")
         monkeypatch.setenv("WANDB_MODE", "offline")  # nobody is logged in here
-    outputs = {command: run_command(command, tmp_path) for command in commands_in(text)}
-    assert all(outputs.values())
-    for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
-        assert executed(code, tmp_path)
-    for command, output in outputs.items():
+    for command in commands_in(text):
+        output = run_command(command, after_quick_start)
+        assert output, command
         if "search.finalists" in command:
             assert "2 finalists, mean ± deviation over 1 seed" in output
+    for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        assert executed(made_small_in_python(code), after_quick_start)
+
+
+def test_a_second_sweep_is_a_launch_of_its_own_and_shares_the_teacher(after_quick_start: Path) -> None:
+    run_command("cpsc-tune sweep search_spaces/digits.yaml", after_quick_start)
+    launches = {path.parent.name for path in (after_quick_start / "runs").glob("*/journal.jsonl")}
+    assert {"digits-cpsc", "digits-cpsc-2"} <= launches
+    assert len(list((after_quick_start / "runs" / "teachers").glob("digits-wrn_16_1-*"))) == 1
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES):
         for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def run_python(cwd: Path) -> str:
-    """Run the README's Python with small budgets; what it prints."""
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+def test_what_is_cited_is_what_is_installed() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+
+
+def made_small_in_python(code: str) -> str:
     shown = '["search.num_trials=4"]'
-    assert shown in code
-    small = [f"{path}={value}" for path, value in (SMALL | {"objective": "probe_agreement"}).items()]
-    return executed(code.replace(shown, repr(small)), cwd)
+    return code.replace(shown, repr([f"{path}={value}" for path, value in (SMALL | {"objective": "probe_agreement"}).items()]))
 
 
 def executed(code: str, cwd: Path) -> str:
@@ -177,8 +193,13 @@ def executed(code: str, cwd: Path) -> str:
     return printed.getvalue()
 
 
-def test_the_study_shown_is_a_study(tmp_path: Path) -> None:
-    shown, _, two_methods, for_a_cluster = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+def yaml_blocks(page: str) -> list[str]:
+    return re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def test_the_studies_shown_are_studies(tmp_path: Path) -> None:
+    shown, two_methods = yaml_blocks("study_file.md")
+    (for_a_cluster,) = yaml_blocks("storage.md")
     (tmp_path / "scales").symlink_to(ROOT / "search_spaces" / "scales")
     (tmp_path / "methods.yaml").write_text(two_methods)
     assert load_study(tmp_path / "methods.yaml").name == "two-methods-digits"
@@ -190,7 +211,8 @@ def test_the_study_shown_is_a_study(tmp_path: Path) -> None:
 
 
 def test_every_file_of_the_map_exists() -> None:
-    (code_map,) = re.findall(r"## Map of the code\n\n```text\n(.*?)```", README, flags=re.DOTALL)
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (code_map,) = re.findall(r"## Map of the code\n\n```text\n(.*?)```", contributing, flags=re.DOTALL)
     folder = Path()
     for line in code_map.splitlines():
         names = re.match(r"^( *)((?:[\w.]+/? )+)", line + " ")
