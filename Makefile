@@ -6,7 +6,7 @@ STUDY ?= search_spaces/digits.yaml
 TWO_FILES_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
 FAST := tests/unit -m "not ray and not slow"
 
-.PHONY: sweep ui test test-all test-fast coverage lint bench clean
+.PHONY: sweep ui test test-all test-fast coverage lint bench docs clean
 
 sweep: .venv/installed ## run the main job: a blind search on digits
 	$(BIN)/cpsc-tune sweep $(STUDY)
@@ -27,13 +27,16 @@ test-fast: .venv/installed-dev ## while you work: the unit tests that start no p
 coverage: .venv/installed-dev ## the same tests, and the lines that none of them reaches
 	$(BIN)/python -m pytest $(TWO_FILES_AT_A_TIME) $(FAST) --cov=cpsc --cov=tuning --cov-report=term-missing:skip-covered
 
-bench: .venv/installed-dev ## what the README says about speed, about an hour; ratios are taken within one run
+bench: .venv/installed-dev ## what docs/speed.md says, about an hour; ratios are taken within one run
 	$(BIN)/python -m tests.benchmarks.step
 	$(BIN)/python -m tests.benchmarks.turnround
 	$(BIN)/python -m tests.benchmarks.search_speed
 	$(BIN)/python -m tests.benchmarks.driver
 	$(BIN)/python -m tests.benchmarks.stock_ray
 	$(BIN)/python -m tests.benchmarks.report
+
+docs: .venv/installed-dev ## the documentation as a site, build/docs/index.html
+	$(BIN)/sphinx-build -W --keep-going -b html docs build/docs
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
