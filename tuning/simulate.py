@@ -71,7 +71,10 @@ def compare(
     file: RecordPath,
     set_: Overrides = None,
     arm: Annotated[
-        list[str] | None, typer.Option(help="SAMPLER, SAMPLER+asha or SAMPLER+N-epoch; the first sets the target.")
+        list[str] | None,
+        typer.Option(
+            help="SAMPLER, SAMPLER+asha or SAMPLER+N-epoch, then +transfer or +misled, +stop-N; the first sets the target."
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Sweeps of each arm, with the seeds 1, 2, ...")] = 20,
     workers: Annotated[int, typer.Option(min=1, max=10_000, help="Trials at a time.")] = 2,
@@ -84,6 +87,10 @@ def compare(
             min=0, max=1, help="A quantile of the record's test accuracies, instead of what the first arm holds at its end."
         ),
     ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(help="Curves of another teacher or student, which arms with +transfer or +misled have searched before."),
+    ] = None,
     neighbours: Annotated[int, typer.Option(min=1, help="Recorded trials that answer a point together.")] = 5,
     json: AsJson = False,
     quiet: Quiet = False,
@@ -93,6 +100,7 @@ def compare(
 
     from tuning.simulation.arms import Arm
     from tuning.simulation.comparison import Comparison
+    from tuning.simulation.earlier_task import earlier_task
     from tuning.simulation.fitting import check_fit, differences
     from tuning.simulation.lookup import CurveLookup
     from tuning.simulation.record import Record
@@ -106,7 +114,8 @@ def compare(
     budget = epochs or loaded.search.num_trials * loaded.config.epochs
     studies = {one: one.load(study, set_ or []) for one in map(Arm.parse, arm or ARMS)}
     lookup = CurveLookup(curves, loaded.space, neighbours=neighbours)
-    comparison = Comparison(curves, lookup, epochs=budget, workers=workers, objective=loaded.objective)
+    earlier = earlier_task(source, loaded, list(studies), neighbours=neighbours)
+    comparison = Comparison(curves, lookup, epochs=budget, workers=workers, objective=loaded.objective, earlier=earlier)
     found = comparison.run(
         studies, range(1, seeds + 1), quantile=target, track=lambda runs, total: display.track("sweeps", runs, total)
     )

@@ -1,49 +1,77 @@
-"""Arms of a comparison: a sampler, and how trials are ended early."""
+"""Arms of a comparison: a sampler, how trials are ended early, what is known before, and when the search ends."""
 
 import difflib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cpsc.errors import ConfigError
 from tuning.simulation.best_after import BestAfter
 from tuning.study import Study, load_study
 
 NONE, ASHA = "none", "asha"
+TRANSFER, MISLED = "transfer", "misled"
 TOP = 3
 """Trials that go on to their end after an arm's first epochs, as in Egele et al. 2023."""
 _FIRST_EPOCHS = re.compile(r"([1-9][0-9]{0,3})-epochs?(?::([1-9][0-9]{0,4}))?")
-RULE = "SAMPLER, SAMPLER+asha, or SAMPLER+N-epoch, e.g. tpe+2-epoch, or tpe+2-epoch:40 for 40 trials"
+_STOP = re.compile(r"stop-([1-9][0-9]{0,4})")
+RULE = (
+    "SAMPLER, SAMPLER+asha, or SAMPLER+N-epoch, e.g. tpe+2-epoch, or tpe+2-epoch:40 for 40 trials; "
+    "then +transfer or +misled, and +stop-N"
+)
 
 
 @dataclass(frozen=True)
 class Arm:
     """`pruning`: `NONE`, or `ASHA` as the study sets it. `first_epochs`: see `BestAfter`; None where it is not used.
 
-    `num_trials`: that begin, where `first_epochs` is used; None: as many as the study has.
+    `num_trials`: that begin, where `first_epochs` is used; None: as many as the study has. `earlier`: what an earlier search has
+    found, `TRANSFER`, or the same with its scores turned round, `MISLED`; empty where nothing is known. `patience`: of
+    ``search.stop.trials_without_gain``; None: the study's own.
     """
 
     sampler: str
     pruning: str = NONE
     first_epochs: int | None = None
     num_trials: int | None = None
+    earlier: str = ""
+    patience: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> "Arm":
-        """From ``random``, ``tpe+asha``, ``tpe+2-epoch:40``. ConfigError where what follows the sampler is none of these."""
-        sampler, _, policy = text.partition("+")
-        if policy in ("", NONE, ASHA):
-            return cls(sampler, policy or NONE)
-        if found := _FIRST_EPOCHS.fullmatch(policy):
-            return cls(sampler, first_epochs=int(found[1]), num_trials=int(found[2]) if found[2] else None)
-        close = difflib.get_close_matches(policy, (ASHA, NONE, "1-epoch"), n=1)
-        hint = f"did you mean {close[0]}?" if close else f"name {RULE}"
-        raise ConfigError(f"--arm: {text!r} ends trials in an unknown way, {hint}")
+        """From ``random``, ``tpe+asha``, ``tpe+2-epoch:40``, ``tpe+asha+transfer``. ConfigError where a part is none of these."""
+        sampler, *parts = text.split("+")
+        settings: dict[str, Any] = {}
+        for part in parts:
+            found = cls._setting(part)
+            if not found or found.keys() & settings.keys():
+                raise ConfigError(f"--arm: {text!r} has {part!r}, which is unknown there, {_hint(part)}")
+            settings |= found
+        return cls(sampler, **settings)
+
+    @staticmethod
+    def _setting(part: str) -> dict[str, Any]:
+        """What one of the parts behind the sampler says; empty where that is nothing known."""
+        if part in ("", NONE, ASHA):
+            return {"pruning": part or NONE}
+        if part in (TRANSFER, MISLED):
+            return {"earlier": part}
+        if found := _STOP.fullmatch(part):
+            return {"patience": int(found[1])}
+        if found := _FIRST_EPOCHS.fullmatch(part):
+            return {"pruning": NONE, "first_epochs": int(found[1]), "num_trials": int(found[2]) if found[2] else None}
+        return {}
 
     def __str__(self) -> str:
-        if not self.first_epochs:
-            return self.sampler if self.pruning == NONE else f"{self.sampler}+{self.pruning}"
-        return f"{self.sampler}+{self.first_epochs}-epoch" + (f":{self.num_trials}" if self.num_trials else "")
+        trials = f":{self.num_trials}" if self.num_trials else ""
+        parts = (
+            f"{self.first_epochs}-epoch{trials}" if self.first_epochs else "",
+            self.pruning if self.pruning != NONE else "",
+            self.earlier,
+            f"stop-{self.patience}" if self.patience else "",
+        )
+        return "+".join((self.sampler, *filter(None, parts)))
 
     def load(self, file: Path, overrides: list[str]) -> Study:
         """The study with this arm's sampler and pruning; all else, the sampler's settings among it, is the study's own.
@@ -52,7 +80,8 @@ class Arm:
         """
         if self.sampler == "grid":
             raise ConfigError(f"--arm: {self} draws nothing, a grid is the same for every seed; name random or tpe")
-        study = load_study(file, [*overrides, f"search.sampler={self.sampler}", f"prune.scheduler={self.pruning}"])
+        stop = [f"search.stop={{trials_without_gain: {self.patience}}}"] if self.patience else []
+        study = load_study(file, [*overrides, f"search.sampler={self.sampler}", f"prune.scheduler={self.pruning}", *stop])
         if self.first_epochs and self.first_epochs >= study.config.epochs:
             raise ConfigError(f"--arm: {self} must stop before the last epoch, trials have {study.config.epochs}")
         return study
@@ -76,6 +105,15 @@ class Arm:
         search = {"seed": seed, "num_trials": trials, "epoch_budget": budget}
         return replace(study, search=study.search.model_copy(update=search))
 
+    def without_earlier(self) -> "Arm":
+        """The same search where nothing is known."""
+        return replace(self, earlier="")
+
     def scheduler(self, study: Study) -> BestAfter | None:
         """What the study has no word for; None: its own."""
         return BestAfter(self.first_epochs, metric=study.metric, top=TOP) if self.first_epochs else None
+
+
+def _hint(part: str) -> str:
+    close = difflib.get_close_matches(part, (ASHA, NONE, "1-epoch", TRANSFER, MISLED, "stop-10"), n=1)
+    return f"did you mean {close[0]}?" if close else f"name {RULE}"

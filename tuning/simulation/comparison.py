@@ -1,12 +1,14 @@
 """Arms compared on a record, over seeds: when each first held a student as good as the target, and how good its choice is."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tuning.launch.events import Epoch, Event, Proposed
-from tuning.simulation.arms import Arm
+from tuning.launch.events import Epoch, Event, Proposed, Transferred
+from tuning.results import launch_from_journal
+from tuning.results.earlier import fitted, transferred
+from tuning.simulation.arms import MISLED, Arm
 from tuning.simulation.holding import Held, first_as_good, held_students
 from tuning.simulation.loop import Answer
 from tuning.simulation.record import Record
@@ -14,6 +16,7 @@ from tuning.simulation.sweep import simulate_sweep
 from tuning.study import Study
 
 NEVER = float("inf")
+EARLIER_SEEDS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +51,12 @@ Track = Callable[[Iterable[tuple[Arm, int]], int], Iterable[tuple[Arm, int]]]
 class Comparison:
     """Arms on one record with the same budget of epochs: what `run` found, by arm, a run a seed."""
 
-    def __init__(self, record: Record, answer: Answer, *, epochs: int, workers: int, objective: str) -> None:
+    def __init__(
+        self, record: Record, answer: Answer, *, epochs: int, workers: int, objective: str, earlier: Answer | None = None
+    ) -> None:
+        """`earlier`: what the task answers on which the arms that know of an earlier search have searched before."""
         self._answer = answer
+        self._earlier = earlier
         self._workers = workers
         self._objective = objective
         self._accuracies = record.accuracies(objective)
@@ -76,10 +83,19 @@ class Comparison:
 
     def _sweep(self, arm: Arm, study: Study, seed: int) -> _Sweep:
         study = arm.within(study, self._epochs, seed)
-        events = simulate_sweep(study, self._answer, workers=self._workers, scheduler=arm.scheduler(study))
+        told = self._told(arm, study, seed) if arm.earlier else None
+        events = simulate_sweep(study, self._answer, workers=self._workers, scheduler=arm.scheduler(study), told=told)
         within = _first_epochs(events, self._epochs)
         trials, epochs = (sum(isinstance(event, kind) for event in within) for kind in (Proposed, Epoch))
         return _Sweep(seed, trials, epochs, held_students(within, self._objective))
+
+    def _told(self, arm: Arm, study: Study, seed: int) -> Transferred | None:
+        """What the same search has found on the earlier task, with a seed that no comparison uses."""
+        assert self._earlier is not None  # or the arm would have been refused
+        before = arm.without_earlier().within(study, self._epochs, EARLIER_SEEDS + seed)
+        events = simulate_sweep(before, self._earlier, workers=self._workers, scheduler=arm.scheduler(before))
+        told = transferred([fitted(launch_from_journal(_first_epochs(events, self._epochs), "earlier"), study)])
+        return replace(told, scores=[1 - score for score in told.scores]) if told and arm.earlier == MISLED else told
 
     def _target(self, reference: _Sweep, quantile: float | None) -> float:
         if quantile is not None:

@@ -83,6 +83,7 @@ class SweepLoop:
         answer: Answer,
         *,
         objective: str,
+        method: str,
         epochs: int,
         workers: int,
         clock: VirtualClock,
@@ -92,6 +93,7 @@ class SweepLoop:
         self._scheduler = scheduler
         self._answer = answer
         self._objective = objective
+        self._method = method
         self._epochs = epochs
         self._workers = workers
         self._clock = clock
@@ -128,7 +130,8 @@ class SweepLoop:
             return None
         trial = SimulatedTrial(trial_id, config, self._answer(config["point"]))
         self._scheduler.on_trial_add(None, trial)
-        self._log.append(TrialStart(**_when(trial), point=config["point"], params={}, ray_trial_id=trial_id))
+        params = {"method": str(config["point"].get("method", self._method))}
+        self._log.append(TrialStart(**_when(trial), point=config["point"], params=params, ray_trial_id=trial_id))
         return trial
 
     def _run_epoch(self, trial: SimulatedTrial) -> None:

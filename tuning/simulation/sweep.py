@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tuning.launch import EventLog, LaunchHistory
-from tuning.launch.events import AttemptStart, Event, LaunchEnd, LaunchStart
+from tuning.launch.events import AttemptStart, Event, LaunchEnd, LaunchStart, Transferred
 from tuning.process_settings import log_levels
+from tuning.results.earlier import beginning_with
 from tuning.search.asha import build_scheduler
 from tuning.search.first_points import begins_with
 from tuning.search.optuna_search import build_search
@@ -28,11 +29,18 @@ class EventList:
 
 
 def simulate_sweep(
-    study: Study, answer: Answer, *, workers: int, scheduler: Scheduler | None = None, log: EventLog | None = None
+    study: Study,
+    answer: Answer,
+    *,
+    workers: int,
+    scheduler: Scheduler | None = None,
+    told: Transferred | None = None,
+    log: EventLog | None = None,
 ) -> list[Event]:
     """What the journal of such a sweep would hold, `workers` trials at a time; times in seconds since its beginning.
 
-    `answer`: what a trial at a point reports. `scheduler`: another than the study's. `log`: a journal to write it into as well.
+    `answer`: what a trial at a point reports. `scheduler`: another than the study's. `told`: what earlier launches have found.
+    `log`: a journal to write it into as well.
     Finalists, whose seeds no record has, and time budgets, which are on the clock of this machine, are left out.
     """
     search = study.search.model_copy(update={"finalists": None, "time_budget_s": None})
@@ -41,12 +49,15 @@ def simulate_sweep(
     settings = {"objective": study.objective, "epochs": str(study.config.epochs)}
     virtual.append(LaunchStart(time=0.0, launch_id="simulated", params=settings, study=""))
     virtual.append(AttemptStart(time=0.0, attempt=0))
+    if told is not None:
+        virtual.append(told)
     with log_levels({"optuna": logging.WARNING}):  # it narrates the making of a study
         loop = SweepLoop(
-            build_search(study, LaunchHistory(), virtual, begins_with(study)),
+            build_search(study, LaunchHistory(transferred=told), virtual, begins_with(beginning_with(study, told))),
             build_scheduler(study) if scheduler is None else scheduler,
             answer,
             objective=study.objective,
+            method=study.config.method,
             epochs=study.config.epochs,
             workers=workers,
             clock=clock,

@@ -19,6 +19,7 @@ from tuning.launch.enqueued import EnqueuedPoints
 from tuning.launch.events import AttemptStart, LaunchEnd
 from tuning.launch.launch import check_resumable, new_launch, open_launch, resume_command
 from tuning.results import SweepSummary, launch_from_journal
+from tuning.results.earlier import beginning_with, transferred
 from tuning.search import StudyMirror, mirroring
 from tuning.search.asha import ResumableAsha, build_scheduler
 from tuning.search.first_points import begins_with
@@ -34,7 +35,7 @@ from tuning.sweep.progress import SweepProgress
 from tuning.sweep.recorder import Recorder, is_disk_full
 from tuning.sweep.recovery import close_finished_trials
 from tuning.sweep.registration import register_result
-from tuning.sweep.transfer import beginning_with, read_sources, transferred
+from tuning.sweep.transfer import read_sources
 from tuning.sweep.tuner import build_tuner, remove_ray_state
 from tuning.tracking import check_tracking, delivering
 from tuning.tracking.event_files import writing_event_files

@@ -3,13 +3,14 @@
 from dataclasses import asdict
 
 from tuning.redaction import redact
+from tuning.results.earlier import beginning_with, transferred
 from tuning.search.asha import rungs_of
 from tuning.study import Study, build_config
 from tuning.study.config import check_searchable
 from tuning.study.published_point import METHOD_PATH, published_by_method
 from tuning.study.validation import format_value
 from tuning.study.yaml_loader import dump_yaml, to_plain
-from tuning.sweep.transfer import beginning_with, read_sources, transferred
+from tuning.sweep.transfer import read_sources
 from tuning.trial.resources import concurrency, study_device
 
 

@@ -47,7 +47,7 @@ def test_as_good_is_reached_once_even_where_it_is_given_up_again() -> None:
     assert first_as_good(held, 0.95) is None
 
 
-@pytest.mark.parametrize("text", ["random", "tpe+asha", "tpe+2-epoch", "gp+1-epoch:40"])
+@pytest.mark.parametrize("text", ["random", "tpe+asha", "tpe+2-epoch", "gp+1-epoch:40", "tpe+transfer", "prior+asha+misled+stop-8"])
 def test_an_arm_is_its_own_name(text: str) -> None:
     assert str(Arm.parse(text)) == text
 
@@ -58,7 +58,16 @@ def test_no_pruning_need_not_be_said(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "hint"), [("tpe+ahsa", "did you mean asha"), ("tpe+0-epoch", "1-epoch"), ("tpe+x", "name SAMPLER")]
+    ("text", "hint"),
+    [
+        ("tpe+ahsa", "did you mean asha"),
+        ("tpe+0-epoch", "1-epoch"),
+        ("tpe+x", "name SAMPLER"),
+        ("tpe+asha+transfr", "did you mean transfer"),
+        ("tpe+stop-0", "did you mean stop-10"),
+        ("tpe+asha+1-epoch", "unknown there"),
+        ("tpe+transfer+misled", "unknown there"),
+    ],
 )
 def test_an_unknown_arm_is_told(text: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=hint):
@@ -106,6 +115,31 @@ def test_a_comparison_is_the_same_each_time(raw: Raw, tmp_path: Path) -> None:
     assert compare(raw, tmp_path, "tpe+asha") == compare(raw, tmp_path, "tpe+asha")
 
 
+def searched_before(raw: Raw, path: Path, *arms: str) -> dict[str, list[ArmRun]]:
+    """Arms that have searched the same curves before, with other seeds."""
+    study, file = resolve_study(raw), write_study(path / "study.yaml", raw)
+    record = drawn_record(study, 60)
+    lookup = CurveLookup(record, study.space)
+    comparison = Comparison(record, lookup, epochs=72, workers=1, objective=study.objective, earlier=lookup)
+    return {
+        str(arm): runs for arm, runs in comparison.run({arm: arm.load(file, []) for arm in map(Arm.parse, arms)}, range(5)).items()
+    }
+
+
+def test_whoever_has_searched_the_same_before_is_as_good_sooner_than_the_misled(raw: Raw, tmp_path: Path) -> None:
+    found = searched_before(raw, tmp_path, "tpe", "tpe+transfer", "tpe+misled")
+    transferred, misled = (quartiles([run.epochs for run in found[arm]])[0] for arm in ("tpe+transfer", "tpe+misled"))
+    assert transferred < misled
+    assert found["tpe+transfer"] == searched_before(raw, tmp_path, "tpe", "tpe+transfer")["tpe+transfer"]
+
+
+def test_an_arm_that_stops_takes_fewer_epochs(raw: Raw, tmp_path: Path) -> None:
+    found = compare(raw, tmp_path, "random", "random+stop-1", seeds=6)
+    pairs = [(some.epochs_run, whole.epochs_run) for some, whole in zip(found["random+stop-1"], found["random"], strict=True)]
+    assert all(some <= whole == 36 for some, whole in pairs)
+    assert any(some < whole for some, whole in pairs)
+
+
 def test_quartiles_are_values_that_occur_also_beside_never() -> None:
     assert quartiles([1.0, 2.0, 3.0, NEVER]) == (2.0, 1.0, 3.0)
     assert quartiles([1.0, NEVER, NEVER]) == (NEVER, 1.0, NEVER)
@@ -147,6 +181,13 @@ def test_the_command_line_compares_arms_for_scripts(folder: Path) -> None:
     done = call_cli("compare", *BESIDE, *words, cwd=folder, main=simulate.main)
     assert (done.returncode, done.stderr) == (0, "")
     assert [arm["arm"] for arm in json.loads(done.stdout)["arms"]] == simulate.ARMS
+
+
+def test_the_command_line_has_arms_search_another_record_before(folder: Path) -> None:
+    arms = ("--arm", "random", "--arm", "tpe+asha+transfer", "--source", "record.parquet")
+    done = call_cli("compare", *BESIDE, "--seeds", "1", *arms, cwd=folder, main=simulate.main)
+    assert done.returncode == 0, done.stderr
+    assert "| tpe+asha+transfer |" in done.stdout
 
 
 def test_a_record_of_other_settings_is_told(folder: Path) -> None:

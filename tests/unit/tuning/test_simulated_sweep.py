@@ -1,5 +1,6 @@
 """A simulated sweep: who is told what and when, on a virtual clock; the same each time; i-epoch's pauses."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from tests.support.curves import curves_at, drawn_record
 from tuning.launch import Journal, replay_events
-from tuning.launch.events import Epoch, Event, Proposed, TrialEnd
+from tuning.launch.events import Epoch, Event, Proposed, TrialEnd, Transferred
 from tuning.outcome import Outcome
 from tuning.results import launch_from_journal
 from tuning.simulation.best_after import BestAfter
@@ -159,3 +160,17 @@ def test_the_searcher_hears_of_a_paused_trial_that_it_was_pruned(study: Study, r
     points = [event.point for event in events if isinstance(event, Proposed)]
     first = [curves_at(learning, point).values["probe_agreement"][0] or 0.0 for point in points]
     assert sum(first[-5:]) > sum(first[:5]), "TPE models what the first epoch said"
+
+
+def test_what_an_earlier_search_found_comes_after_the_listed_points(study: Study) -> None:
+    scores = {0.02: 0.2, 0.03: 0.9, 0.05: 0.6, 0.04: 0.4}
+    told = Transferred(time=0.0, points=[{"student.lr": rate} for rate in scores], scores=list(scores.values()), sources=["a"] * 4)
+    listed = replace(study, start=[{"student.lr": 0.06}])
+    proposed = [
+        event.point["student.lr"] for event in simulate_sweep(listed, nearest, workers=1, told=told) if isinstance(event, Proposed)
+    ]
+    assert proposed[:4] == [0.06, 0.03, 0.05, 0.04]
+
+
+def nearest(point: Point) -> RecordedCurves:
+    return by_height({"student.lr": min(HEIGHTS, key=lambda rate: abs(rate - point["student.lr"]))})

@@ -13,13 +13,14 @@ from tuning.launch import Journal, LaunchHistory, replay_events
 from tuning.launch.events import AttemptStart, Epoch, LaunchStart, Proposed, Transferred, TrialEnd, TrialStart
 from tuning.launch.launch import new_launch
 from tuning.outcome import Outcome
+from tuning.results.earlier import beginning_with, transferred
 from tuning.search.optuna_search import build_search
 from tuning.search.optuna_space import to_optuna
 from tuning.search.transfer import DIVERGED, Advisor, best_points, standardise
 from tuning.study import Study, load_study
 from tuning.study.config import resolve_study
 from tuning.sweep.dry_run import describe
-from tuning.sweep.transfer import beginning_with, read_sources, transferred
+from tuning.sweep.transfer import read_sources
 
 Raw = dict[str, Any]
 RATE, L2 = "student.lr", "weights.l2"
