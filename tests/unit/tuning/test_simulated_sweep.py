@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.curves import curves_at, drawn_record
 from tuning.launch import Journal, replay_events
-from tuning.launch.events import Epoch, Event, Proposed, TrialEnd, Transferred
+from tuning.launch.events import Epoch, Event, Proposed, Transferred, TrialEnd
 from tuning.outcome import Outcome
 from tuning.results import launch_from_journal
 from tuning.simulation.best_after import BestAfter
