@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cpsc.data import cifar10, cifar100, tiny_imagenet
 from cpsc.data.dataset import Normalisation
-from cpsc.errors import CheckpointError, ConfigError
+from cpsc.errors import CheckpointError, ConfigError, MissingSettingError
 from cpsc.foreign import reading
 from cpsc.foreign.fitting import fit, is_fitted, stored_dtypes, unprefixed
 from cpsc.foreign.state_dicts import Weights, choose, some
@@ -39,6 +39,8 @@ OF_ANY_CHANNELS = ("half", "identity")
 """Whose single value is for every channel."""
 NORMALISATION_RULE = f"one of {', '.join(NORMALISATIONS)} or {{mean: [...], std: [...]}}"
 MAX_CLASSES = 100_000
+USUAL_CHANNELS = (1, 3)
+"""Grey and colour: other numbers, in what seem to be a network's first filters, are rather those of a layer behind."""
 MAX_GUESSES = 4
 """How many matrices of a factory's network are taken for its classifier, from the last, until the weights fit."""
 
@@ -62,7 +64,8 @@ class PublishedConfig:
     variant: str | None = None
     """Which of the networks that share a recognised one's keys and shapes, see `models.VARIANTS`; default: ours, `standard`."""
     channels: int | None = None
-    """Of the images a factory's network takes; default: as many as the normalisation has. Ours tell it by their weights."""
+    """Of the images a factory's network takes; default: as many as the normalisation has, or its first filters. Ours tell it by
+    their weights."""
     weights: str | None = None
     """Where in the file they are, its keys with dots between, where it holds several: e.g. ``state_dict_ema``."""
 
@@ -105,8 +108,8 @@ def load_teacher(path: Path, config: PublishedConfig | None = None, *, say: Call
     """The teacher in a file: a bundle of ours, or weights that another program saved and `config` explains.
 
     Nothing in the file is executed. `say` is told what was chosen, converted or left out. CheckpointError where it cannot be
-    read, is not recognised, or `config` lacks what it must say or says what a bundle says itself; ConfigError where the
-    factory that it names cannot make the network.
+    read or says itself what `config` says, MissingSettingError where `config` lacks what it must say; ConfigError where the factory
+    that it names cannot make the network.
     """
     config = config or PublishedConfig()
     content, unread = reading.read(path)
@@ -117,6 +120,8 @@ def load_teacher(path: Path, config: PublishedConfig | None = None, *, say: Call
     try:
         weights = choose(content, config.weights)
         teacher, remarks = _import(weights, config)
+    except MissingSettingError as error:
+        raise error.said_of(path) from error
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     if config.weights is not None or weights.is_averaged or not weights.is_known:
@@ -128,28 +133,30 @@ def load_teacher(path: Path, config: PublishedConfig | None = None, *, say: Call
     return teacher
 
 
-def _missing(name: str) -> str:
+def _missing(*names: str) -> MissingSettingError:
+    """Of `names`, settings that bare weights need, the message tells the first."""
     what = {
         "normalisation": f"the constants it was trained with, {NORMALISATION_RULE}",
         "image_size": "the side of its images, e.g. 32",
         "channels": "those of its images, e.g. 3",
         "num_classes": "how many it tells apart, e.g. 10",
     }
-    return f"no teacher bundle but bare weights, which need {name} beside the path: {what[name]}"
+    return MissingSettingError(
+        f"no teacher bundle but bare weights, which need {names[0]} beside the path: {what[names[0]]}", *names
+    )
 
 
 def _import(weights: Weights, config: PublishedConfig) -> tuple[Teacher, list[str]]:
     """The teacher, and remarks on what was left out."""
-    if config.normalisation is None:
-        raise CheckpointError(_missing("normalisation"))
-    if config.image_size is None:
-        raise CheckpointError(_missing("image_size"))
+    if unsaid := [name for name in ("normalisation", "image_size") if getattr(config, name) is None]:
+        raise _missing(*unsaid)
+    assert config.normalisation is not None
+    assert config.image_size is not None
     remarks: list[str] = []
     if config.factory:
         found = _of_factory(weights, config.factory, config)
     else:
-        state, remarks = unprefixed(weights.state, anchors(weights.state), weights.name)
-        found = recognise(state, config.variant)
+        found, remarks = _recognised(weights, config.variant)
     if not 2 <= found.num_classes <= MAX_CLASSES:
         raise CheckpointError(f"its classifier tells {found.num_classes} classes apart, must be 2..{MAX_CLASSES}")
     names = config.class_names or tuple(map(str, range(found.num_classes)))
@@ -176,6 +183,16 @@ def _import(weights: Weights, config: PublishedConfig) -> tuple[Teacher, list[st
     return replace(teacher, state={name: tensor.clone().contiguous() for name, tensor in teacher.state.items()}), remarks + more
 
 
+def _recognised(weights: Weights, variant: str | None) -> tuple[Recognised, list[str]]:
+    """The network of ours, and remarks on what was left out. MissingSettingError where it is none: only its user can make it."""
+    state, remarks = unprefixed(weights.state, anchors(weights.state), weights.name)
+    try:
+        found = recognise(state, None)
+    except CheckpointError as error:
+        raise MissingSettingError(str(error), "factory") from error
+    return (found if variant is None else recognise(state, variant)), remarks
+
+
 def _resolve(given: Normalisation | str, channels: int) -> Normalisation:
     normalisation = NORMALISATIONS[given] if isinstance(given, str) else given
     if given in OF_ANY_CHANNELS:
@@ -195,13 +212,19 @@ def _of_factory(weights: Weights, factory: str, config: PublishedConfig) -> Reco
     stated = config.num_classes or (len(config.class_names) if config.class_names else None)
     guesses = [stated] if stated else list(dict.fromkeys(rows))[:MAX_GUESSES]
     if not guesses:
-        raise CheckpointError(_missing("num_classes"))
-    if config.channels is None and given in OF_ANY_CHANNELS:
-        raise CheckpointError(_missing("channels"))
-    channels = config.channels or len(constants.mean)
+        raise _missing("num_classes")
+    channels = config.channels or (_told_channels(weights) if given in OF_ANY_CHANNELS else len(constants.mean))
     for num_classes in guesses if len(guesses) > 1 else []:
         with contextlib.suppress(ConfigError), seeded_init(0, "teacher"):  # a factory may refuse what is a wrong guess
             network = build_imported(factory, num_classes=num_classes, channels=channels, image_size=config.image_size)
             if is_fitted(weights.state, network.state_dict(), weights.name):
                 return Recognised(factory, num_classes, channels, weights.state)
     return Recognised(factory, guesses[0], channels, weights.state)
+
+
+def _told_channels(weights: Weights) -> int:
+    """Of the images that the first filters of a network see, in the order in which it declares its layers."""
+    filters = [tensor for tensor in weights.state.values() if isinstance(tensor, Tensor) and tensor.ndim == 4]
+    if not filters or filters[0].shape[1] not in USUAL_CHANNELS:
+        raise _missing("channels")
+    return filters[0].shape[1]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cpsc.errors import CheckpointError
+from cpsc.errors import CheckpointError, MissingSettingError
 from cpsc.foreign.reading import Unread
 from cpsc.foreign.state_dicts import State, own_name, words
 
@@ -144,9 +144,8 @@ def _only(prefixes: Iterable[str], where: str) -> str:
     found = sorted(set(prefixes))
     if len(found) > 1 and found[0]:
         named = [_dotted(where, prefix) for prefix in found]
-        raise CheckpointError(
-            f"holds several networks that fit ({', '.join(named)}): say which by weights, e.g. weights: {named[0]}"
-        )
+        told = f"holds several networks that fit ({', '.join(named)}): say which by weights, e.g. weights: {named[0]}"
+        raise MissingSettingError(told, "weights", options=named)
     return found[0]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cpsc.errors import CheckpointError
+from cpsc.errors import CheckpointError, MissingSettingError
 from cpsc.foreign.reading import Unread, describe
 
 State = dict[str, Any]
@@ -66,7 +66,8 @@ def choose(content: Mapping[Any, Any], chosen: str | None) -> Weights:
     if meant is None or rivals or (nameless and not meant.is_averaged):
         names = [weights.name or TOP for weights in found if weights is meant or weights in rivals]
         names += [f"{name} (averages without names)" for name in nameless]
-        raise CheckpointError(f"holds several networks ({', '.join(names)}): say which by weights, e.g. weights: {names[0]}")
+        told = f"holds several networks ({', '.join(names)}): say which by weights, e.g. weights: {names[0]}"
+        raise MissingSettingError(told, "weights", options=[name for name in names if " (" not in name])
     return meant
 
 

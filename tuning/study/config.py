@@ -1,6 +1,6 @@
 """The study file: what a user writes, validated whole before anything starts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,7 +25,7 @@ from tuning.study.distributions import Distribution
 from tuning.study.finalists import FinalistConfig, check_finalists
 from tuning.study.names import check_fits, check_study_name
 from tuning.study.overrides import SCALE, apply_overrides, apply_scale, parse_assignments
-from tuning.study.paths import folder_path, with_absolute_files
+from tuning.study.paths import folder_path, from_folder, with_absolute_files
 from tuning.study.prior import PriorConfig
 from tuning.study.published_point import published_point
 from tuning.study.search_space import parse_space
@@ -247,21 +247,29 @@ class Study:
         return dict(self.start[0]) if self.start else {}
 
 
-def load_study(path: Path, overrides: list[str] | None = None, *, unsaid: Mapping[str, Any] | None = None) -> Study:
+def load_study(path: Path, overrides: list[str] | None = None) -> Study:
     """Read, override (``path=value``) and check a study file. ConfigError: file, path, value and rule in one line.
 
-    `unsaid`: keys of the file where it does not say them itself.
+    Relative paths in it mean its folder, in `overrides` the working directory.
     """
-    try:
-        raw, assignments = _layers(path, overrides or [])
-        return resolve_study(apply_overrides({**(unsaid or {}), **raw}, assignments, keys=StudyFile.model_fields.keys()))
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+    return _load(path, overrides or [], lambda raw: from_folder(raw, path.parent))
 
 
 def load_recorded_study(path: Path, overrides: list[str]) -> Study:
-    """The study file of a launch, as `load_study`. One that does not say its objective is older than the present default."""
-    return load_study(path, overrides, unsaid={"objective": "probe_agreement"})
+    """The study file of a launch, as `load_study`, whose paths mean the working directory.
+
+    One that does not say its objective is older than the present default.
+    """
+    return _load(path, overrides, lambda raw: {"objective": "probe_agreement", **raw})
+
+
+def _load(path: Path, overrides: list[str], prepared: Callable[[dict[str, Any]], dict[str, Any]]) -> Study:
+    """`prepared`: from the file's content to what the overrides are laid over."""
+    try:
+        raw, assignments = _layers(path, overrides)
+        return resolve_study(apply_overrides(prepared(raw), assignments, keys=StudyFile.model_fields.keys()))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def searched_paths(path: Path, overrides: list[str]) -> set[str]:

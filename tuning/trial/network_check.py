@@ -16,13 +16,22 @@ DEVIATIONS = 3.0
 """By how many standard deviations a score must exceed what guessing gives."""
 
 
+class UndecidedNetworkError(ConfigError):
+    """Weights are as likely of several networks: `variants`, of which their user knows the one."""
+
+    def __init__(self, message: str, variants: Iterable[str]) -> None:
+        super().__init__(message)
+        self.variants = tuple(variants)
+
+
 def settle_network(
     teacher: Teacher, source: TeacherSource, origin: str, device: torch.device, display: Display, *, force: bool
 ) -> tuple[Teacher, str]:
     """`teacher` in the network that its batch norms fit: the one named or, of bare weights of ours, the only one that does.
 
     Also what was found, in a few words; nothing of a bundle that was trained here, which says itself in which network.
-    ConfigError, unless forced, where the one named does not fit, or none does, or several do and none is named.
+    ConfigError, unless forced, where the one named does not fit, or none does; UndecidedNetworkError where several do, or may,
+    and none is named.
     """
     if teacher.dataset != UNKNOWN:
         return teacher, ""
@@ -34,8 +43,17 @@ def settle_network(
         chosen = f"of the variants {_listed(examined)} those of {_variant(teacher.arch)} alone"
         return teacher, f"{_finding(examined[teacher.arch])}, {chosen}"
     if fault := _open_fault(teacher, examined) if is_open else _fault(teacher, examined):
-        _refuse(f"config.teacher: {origin} {fault}", display, force=force)
+        message = f"config.teacher: {origin} {fault}"
+        candidates = _candidates(teacher, examined) if is_open else []
+        _refuse(
+            UndecidedNetworkError(message, map(_variant, candidates)) if candidates else ConfigError(message), display, force=force
+        )
     return teacher, _finding(examined[teacher.arch]) + _also_fitting(teacher, examined)
+
+
+def _candidates(teacher: Teacher, examined: Mapping[str, Verdict]) -> list[str]:
+    """The networks of which the weights may be where none is named: those that fit, all where nothing could be compared."""
+    return fitting(examined) or ([] if examined[teacher.arch].obstacle is None else list(examined))
 
 
 def _open_fault(teacher: Teacher, examined: Mapping[str, Verdict]) -> str:
@@ -113,7 +131,7 @@ def _variant(arch: str) -> str:
     return arch.partition("-")[2] or STANDARD
 
 
-def _refuse(message: str, display: Display, *, force: bool) -> None:
+def _refuse(error: ConfigError, display: Display, *, force: bool) -> None:
     if not force:
-        raise ConfigError(message)
-    display.say(f"forced: {message}")
+        raise error
+    display.say(f"forced: {error}")

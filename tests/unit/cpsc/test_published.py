@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cpsc import checkpoint
 from cpsc.data.dataset import Normalisation
 from cpsc.device import place
-from cpsc.errors import CheckpointError, ConfigError
+from cpsc.errors import CheckpointError, ConfigError, MissingSettingError
 from cpsc.metrics import predict
 from cpsc.models import build_model
 from cpsc.published import NORMALISATIONS, PublishedConfig, load_teacher
@@ -580,6 +580,37 @@ def test_channels_and_classes_of_the_users_own_network_may_be_said(tmp_path: Pat
     assert "normalisation is of 3 channels, the network takes 2" in refusal(
         path, replace(config, channels=2, normalisation="cifar10")
     )
+
+
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_and_colour_are_told_by_the_first_filters_of_the_users_own_network(channels: int, tmp_path: Path) -> None:
+    path = saved(own_network(channels=channels).state_dict(), tmp_path / "mine.pt")
+    teacher = load_teacher(path, PublishedConfig(normalisation="identity", image_size=16, factory=FACTORY))
+    assert (teacher.channels, len(teacher.normalisation.mean)) == (channels, channels)
+
+
+@pytest.mark.parametrize(
+    ("content", "config", "settings", "options"),
+    [
+        ({"a.weight": torch.zeros(2, 2)}, PublishedConfig(), ("normalisation", "image_size"), ()),
+        ({"a.weight": torch.zeros(2, 2)}, PublishedConfig(normalisation="half"), ("image_size",), ()),
+        ({"a.weight": torch.zeros(2, 2)}, PublishedConfig(normalisation="half", image_size=16), ("factory",), ()),
+        (
+            {"teacher": {"a.weight": torch.zeros(2, 2)}, "student": {"a.weight": torch.zeros(2, 2)}},
+            PublishedConfig(normalisation="half", image_size=16),
+            ("weights",),
+            ("teacher", "student"),
+        ),
+    ],
+)
+def test_what_a_file_leaves_unsaid_is_told_by_the_names_of_settings(
+    content: Any, config: PublishedConfig, settings: tuple[str, ...], options: tuple[str, ...], tmp_path: Path
+) -> None:
+    with pytest.raises(MissingSettingError) as caught:
+        load_teacher(saved(content, tmp_path / "net.pth"), config)
+    assert (caught.value.settings, caught.value.options) == (settings, options)
+    assert str(caught.value).startswith(f"{tmp_path / 'net.pth'}: ")
 
 
 @pytest.mark.usefixtures("mine")

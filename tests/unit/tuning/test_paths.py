@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from cpsc.errors import ConfigError
+from tests.support.studies import tiny_study, write_study
 from tests.unit.tuning.test_class_count import teacher_of
 from tuning.display import Display
-from tuning.study import Study, build_config
+from tuning.study import Study, build_config, load_study
 from tuning.study.config import resolve_study
+from tuning.study.paths import from_folder
 from tuning.trial import prepare
 
 OWN = {"noisy_layer": {"class_inputs": "file", "file": "rows.pt"}}
@@ -60,6 +62,44 @@ def test_a_relative_path_is_one_from_the_working_directory(here: Path, monkeypat
 def test_what_is_no_path_of_the_studys_is_refused(config: dict[str, Any], space: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=rf"^{told}"):
         study_of(config, space=space)
+
+
+@pytest.mark.parametrize("place", ["studies", "."])
+def test_a_path_in_a_file_means_its_folder_wherever_the_study_is_run_from(
+    place: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = here / "studies"
+    folder.mkdir()
+    content = tiny_study()
+    del content["config"]["dataset"]
+    content["config"]["teacher"] = {"path": "weights/teacher.pt"}
+    file = write_study(folder / "mine.yaml", content)
+    monkeypatch.chdir(here / place)
+    teacher = load_study(file).teacher
+    assert Path(str(teacher.path)).absolute() == folder / "weights" / "teacher.pt"
+    assert load_study(file, ["teacher.path=weights/teacher.pt"]).teacher.path == "weights/teacher.pt", "typed where the user is"
+
+
+def test_a_file_that_the_working_directory_alone_has_is_taken_from_there(here: Path) -> None:
+    (here / "studies").mkdir()
+    (here / "teacher.pt").touch()
+    content = tiny_study()
+    del content["config"]["dataset"]
+    content["config"]["teacher"] = {"path": "teacher.pt"}
+    file = write_study(here / "studies" / "mine.yaml", content)
+    assert load_study(file).teacher.path == "teacher.pt"
+    (here / "studies" / "teacher.pt").touch()
+    assert load_study(file).teacher.path == "studies/teacher.pt"
+
+
+def test_what_is_no_relative_path_stays_and_records_stay_where_the_user_is(here: Path) -> None:
+    config = {"teacher": {"path": "s3://bucket/a.pt"}, "dataset": {"name": "cifar10", "path": "/data"}, "by_method": {"nayer": OWN}}
+    content = {"config": config, "storage": "runs", "measure": {"inception_weights": "~/inception.pt"}}
+    moved = from_folder(content, here / "studies")
+    assert moved["config"]["by_method"]["nayer"]["noisy_layer"]["file"] == "studies/rows.pt"
+    assert content["config"]["by_method"]["nayer"] == OWN, "the content itself is not touched"
+    del moved["config"]["by_method"], config["by_method"]
+    assert moved == content
 
 
 @pytest.mark.slow
