@@ -11,11 +11,14 @@ import typer
 from rich.console import Console
 
 from cpsc.errors import ConfigError, CpscError
+from cpsc.presets import DEFAULT_METHOD
 from tuning.command_line import ArgumentError, AsJson, Debug, Overrides, Quiet, StudyPath, argument_message, run
 from tuning.display import Display, to_json
 from tuning.redaction import redact
+from tuning.study.user_code import look_in
 
 if TYPE_CHECKING:
+    from tuning.init import Ask
     from tuning.results import SweepSummary
 
 app = typer.Typer(
@@ -69,6 +72,58 @@ def _show(summary: "SweepSummary", study: Path, *, json: bool, quiet: bool) -> N
 @app.callback()
 def options(debug: Debug = False) -> None:
     """Options of every verb; `run` looks for this one, for it must know where a verb has failed."""
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(metavar="TEACHER", help="A teacher's weights: what torch.save wrote, or safetensors.")],
+    output: Annotated[Path | None, typer.Option(help="The study file to write; default: beside TEACHER, called as it is.")] = None,
+    method: Annotated[str, typer.Option(help="How to distil; `studies` lists the methods.")] = DEFAULT_METHOD,
+    student: Annotated[
+        str | None, typer.Option(help="The student's network, e.g. wrn_16_1; default: one smaller than the teacher.")
+    ] = None,
+    normalisation: Annotated[
+        str | None, typer.Option(help="Constants TEACHER was trained with: a name, e.g. cifar10, or '{mean: [...], std: [...]}'.")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of its images in pixels.")] = None,
+    factory: Annotated[str | None, typer.Option(help="What makes a network of your own, e.g. network:build.")] = None,
+    classes: Annotated[int | None, typer.Option(help="How many it tells apart, where the weights do not say.")] = None,
+    channels: Annotated[int | None, typer.Option(help="Of its images, where the weights do not say.")] = None,
+    variant: Annotated[str | None, typer.Option(help="Which of several networks with the same names and shapes.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Which of several networks in the file.")] = None,
+    minutes: Annotated[float, typer.Option(min=1, help="About how long the search may take on this machine.")] = 60,
+    quiet: Quiet = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a study file that is there; take a network that does not fit.")
+    ] = False,
+) -> None:
+    """Look at a teacher's weights, ask what they do not say, and write a study file that fits them and this machine."""
+    from tuning.init import write_first_study
+    from tuning.study.yaml_loader import load_yaml
+
+    said = {
+        "weights": weights,
+        "factory": factory,
+        "num_classes": classes,
+        "channels": channels,
+        "image_size": image_size,
+        "normalisation": load_yaml(normalisation) if normalisation else None,
+        "variant": variant,
+    }
+    look_in([(output or file).parent])
+    given = {name: value for name, value in said.items() if value is not None}
+    written = write_first_study(
+        file, output, given, _ask(), Display(quiet=quiet), method=method, student=student, minutes=minutes, force=force
+    )
+    if not quiet:
+        typer.echo(written.summary)
+
+
+def _ask() -> "Ask | None":
+    """How to ask the person at the terminal; None where there is none."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return None
+    return lambda text, default: str(typer.prompt(text, default=default, err=True))
 
 
 @app.command()

@@ -43,7 +43,7 @@ TUNING_LAYERS = (
     {"tracking"},
     {"results"},
     {"sweep", "report", "replay", "export", "simulation"},
-    {"api"},
+    {"api", "init"},
     {"command_line"},
     {"cli", "simulate"},
     {"__main__"},

@@ -404,15 +404,15 @@ def _parse_teacher(raw: Any, dataset: DatasetConfig | None) -> TeacherSource:
     if path is not None:
         if not isinstance(path, str):
             raise ConfigError(f"config.teacher.path: must be a file's path, got {path!r}")
-        return TeacherSource(path=path, recipe=None, min_accuracy=min_accuracy, published=_parse_published(rest))
+        return TeacherSource(path=path, recipe=None, min_accuracy=min_accuracy, published=parse_published(rest))
     recipe = validate(TypeAdapter(TeacherRecipe), rest, where="config.teacher")
     if dataset is None:
         raise ConfigError("config.teacher: a recipe needs config.dataset to train on; without one give the path of a bundle")
     return TeacherSource(path=None, recipe=recipe, min_accuracy=min_accuracy)
 
 
-def _parse_published(raw: dict[Any, Any]) -> PublishedConfig | None:
-    """What is said of the file that `path` names: whether it needs saying is known once the file is read."""
+def parse_published(raw: dict[Any, Any]) -> PublishedConfig | None:
+    """What is said of the file that `path` names, None: nothing; whether it needs saying is known once the file is read."""
     if odd := raw.keys() & TeacherRecipe.__dataclass_fields__.keys():
         raise ConfigError(f"config.teacher: path names a finished teacher, {', '.join(sorted(odd))} would have no effect")
     constants, where = raw.get("normalisation"), "config.teacher.normalisation"

@@ -108,6 +108,11 @@ def dump_yaml(tree: Any) -> str:
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False)
 
 
+def dump_inline(tree: Any) -> str:
+    """The same in a single line, as a value behind its key."""
+    return yaml.dump([tree], Dumper=_Dumper, sort_keys=False, default_flow_style=True, width=math.inf).strip()[1:-1]
+
+
 def unquoted(text: str) -> Any:
     """What `text` would be in a file without its quotes: a number, a truth value or null; `text` itself where it is text."""
     for tag in (_NULL_TAG, _BOOL_TAG, _INT_TAG, _FLOAT_TAG):

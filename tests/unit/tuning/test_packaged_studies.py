@@ -37,7 +37,7 @@ def refusal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 
 def test_the_names_are_those_of_the_files_without_the_scales() -> None:
     assert packaged_files().keys() >= {"digits", "methods", "ablations/losses"}
-    assert {path.parent.name for path in packaged_files().values()} == {"search_spaces", "ablations"}
+    assert {path.parent.name for path in packaged_files().values()} == {"search_spaces", "ablations", "own_teacher"}
 
 
 @pytest.mark.parametrize("name", ["digits", "ablations/losses"])

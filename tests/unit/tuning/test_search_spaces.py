@@ -13,8 +13,8 @@ from tuning.study.nested_keys import flatten
 FOLDER = Path(__file__).parents[3] / "search_spaces"
 SCALES = sorted(path.stem for path in (FOLDER / "scales").glob("*.yaml"))
 STUDIES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name != "scales")
-ONE_SCALE = ("digits", "digits_vit", "cifar10", "cifar10_methods", "cifar10_reconstructed")
-"""Studies that are written for one dataset."""
+ONE_SCALE = ("digits", "digits_vit", "cifar10", "cifar10_methods", "cifar10_reconstructed", "study")
+"""Studies that are written for one dataset, or one teacher."""
 OF_METHODS = [path for path in STUDIES if path.stem in METHODS]
 
 

@@ -1,0 +1,108 @@
+"""Settings that a first study begins with: those of the packaged studies, the scale that is nearest to the teacher's images."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from cpsc.errors import ConfigError
+from cpsc.methods import METHODS
+from cpsc.models import check_arch, check_image_size
+from cpsc.norms import NormSurvey
+from cpsc.teacher import Teacher
+from tuning.study.nested_keys import merge
+from tuning.study.packaged_studies import FOLDER, SCALES
+from tuning.study.teacher_fit import STATISTICS
+from tuning.study.yaml_loader import read_mapping
+from tuning.trial.model_cost import student_cost, teacher_cost
+
+SMALL_SIDE, LARGE_SIDE, MANY_CLASSES = 32, 64, 100
+TWO_CORES = "cifar10_two_cores"
+AT_TWO_CORES = "cifar10.yaml"
+"""The study whose ranges and steps are those for photographs and short trainings, of one method."""
+SMALLER = ("wrn_16_1", "wrn_10_1", "lenet5_half")
+"""Students that stand in for a scale's own where the teacher is hardly larger than that."""
+MUCH_SMALLER = 0.5
+"""Of the teacher's multiply-adds, a student's."""
+IMAGES_A_CLASS = 5
+"""Of the probe set, at the least."""
+OF_THE_DATA = ("dataset", "teacher", "by_method")
+Content = dict[str, Any]
+
+
+def check_known_method(method: str) -> None:
+    """Raise ConfigError unless `method` is one of ours, whose study there is to begin with."""
+    if method not in METHODS:
+        close = difflib.get_close_matches(method[:40], METHODS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(METHODS)}"
+        raise ConfigError(f"--method: {method[:40]!r} is unknown, {hint}")
+
+
+def scale_for(teacher: Teacher, *, on_gpu: bool) -> str:
+    """The scale in search_spaces/ whose images and means are nearest."""
+    if teacher.channels == 1 and teacher.image_size <= SMALL_SIDE:
+        return "digits"
+    if not on_gpu:
+        return TWO_CORES
+    if teacher.image_size >= LARGE_SIDE:
+        return "tiny_imagenet"
+    return "cifar100" if teacher.num_classes >= MANY_CLASSES else "cifar10"
+
+
+def beginnings(teacher: Teacher, norms: NormSurvey, *, method: str, student: str | None, scale: str) -> Content:
+    """``config``, without the teacher, ``space``, ``start``, ``search`` and ``prune`` of a study of `method` at `scale`.
+
+    `student`: its name; default: the scale's, or a smaller one. ConfigError where that is no network, or takes no such images.
+    """
+    of_scale = read_mapping(FOLDER / SCALES / f"{scale}.yaml", keys="config")
+    of_method = read_mapping(FOLDER / f"{method}.yaml", keys="config and space")
+    special = read_mapping(FOLDER / AT_TWO_CORES, keys="config and space")
+    if scale == TWO_CORES and special["config"]["method"] == method:
+        of_method = special
+    config = _of_method(merge(of_scale["config"], of_method["config"]), method)
+    config["student"] = {
+        **config["student"],
+        "arch": _checked_student(teacher, student or _student(teacher, config["student"]["arch"])),
+    }
+    config["probe"] = _probe(config.get("probe", {}), teacher.num_classes)
+    space = {path: domain for path, domain in of_method["space"].items() if norms.compared or path != STATISTICS}
+    start = [{path: value for path, value in point.items() if path in space} for point in of_method["start"]]
+    return {"config": config, "space": space, "start": start, "search": of_method["search"], "prune": of_scale["prune"]}
+
+
+def _of_method(config: Content, method: str) -> Content:
+    """`config` with what it has for this method alone laid over it, and nothing of the scale's dataset."""
+    own = {key: value for key, value in config.items() if key not in OF_THE_DATA}
+    return merge(own, config.get("by_method", {}).get(method, {}))
+
+
+def _student(teacher: Teacher, of_scale: str) -> str:
+    """The first that costs at most half of what the teacher does, or the cheapest."""
+    names = [name for name in dict.fromkeys((of_scale, *SMALLER)) if _takes(name, teacher.image_size)]
+    costs = {name: student_cost(teacher, name)["student.macs"] for name in names}
+    most = MUCH_SMALLER * teacher_cost(teacher)["teacher.macs"]
+    return next((name for name in names if costs[name] <= most), min(names, key=costs.__getitem__))
+
+
+def _takes(arch: str, image_size: int) -> bool:
+    try:
+        check_image_size(arch, image_size)
+    except ConfigError:
+        return False
+    return True
+
+
+def _checked_student(teacher: Teacher, arch: str) -> str:
+    try:
+        check_arch(arch)
+        check_image_size(arch, teacher.image_size)
+    except ConfigError as error:
+        raise ConfigError(f"--student: {error}") from error
+    return arch
+
+
+def _probe(of_scale: Mapping[str, Any], num_classes: int) -> Content:
+    """With some images of each class, in whole batches."""
+    if not of_scale:
+        return {}
+    batch, wanted = of_scale["batch_size"], IMAGES_A_CLASS * num_classes
+    return {**of_scale, "num_images": max(of_scale["num_images"], -(-wanted // batch) * batch)}

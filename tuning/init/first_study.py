@@ -1,0 +1,143 @@
+"""First study of a teacher: identified, fitted to this machine, checked as a sweep would check it, and written."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cpsc.atomic_file import atomic_path
+from cpsc.errors import CheckpointError, ConfigError
+from tuning.display import Display
+from tuning.init.beginnings import beginnings, check_known_method, scale_for
+from tuning.init.budget import Budget, fitting_budget, measure_pace, resources_here
+from tuning.init.identifying import Identified, described, identify
+from tuning.init.questions import Ask
+from tuning.init.study_text import Plan, spoken_time, study_text
+from tuning.study import Study
+from tuning.study.class_count import check_class_count
+from tuning.study.config import resolve_study
+from tuning.study.names import MAX_STUDY_NAME, check_study_name
+from tuning.study.paths import from_folder
+from tuning.study.teacher_fit import check_images, check_students, fitted
+from tuning.study.yaml_loader import load_yaml
+from tuning.trial.resources import concurrency
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstStudy:
+    """What was written."""
+
+    path: Path
+    identified: Identified
+    budget: Budget
+    at_a_time: int
+    minutes: float
+    """That the search was to take at most."""
+
+    @property
+    def summary(self) -> str:
+        """A few lines for a person."""
+        budget, file = self.budget, self.path
+        takes = f"about {spoken_time(budget.seconds)}"
+        if budget.seconds > 60 * self.minutes:
+            takes += f", more than the {self.minutes:g} minutes that were wanted: a GPU, a smaller student or image_size would help"
+        return "\n".join(
+            [
+                f"{file}: {budget.num_trials} trials of up to {budget.epochs} epochs, {self.at_a_time} at a time, {takes}",
+                f"look at it, and see what it would do: cpsc-tune sweep {file} --dry-run",
+                f"run it: cpsc-tune sweep {file}",
+            ]
+        )
+
+
+def write_first_study(
+    teacher: Path,
+    output: Path | None,
+    said: Mapping[str, Any],
+    ask: Ask | None,
+    display: Display,
+    *,
+    method: str,
+    student: str | None = None,
+    minutes: float,
+    force: bool = False,
+) -> FirstStudy:
+    """Write a study of the weights file `teacher` to `output`, by default a file beside it, called as it is.
+
+    `said`: settings of the study's ``teacher``; `ask`: see `identify`. `force`: take the place of a file that is there, and
+    weights whose batch norms are another network's. ConfigError, before anything is written, where a sweep would refuse the study.
+    """
+    check_known_method(method)
+    output = output or teacher.with_suffix(".yaml")
+    name = _name_of(output)
+    _check_free(output, force=force)
+    identified = identify(teacher, said, ask, display, force=force)
+    for remark in identified.remarks:
+        display.say(f"{teacher.name}: {remark}")
+    display.say(f"{teacher.name}: {described(identified.teacher)}{identified.finding and f'; {identified.finding}'}")
+    resources = resources_here()
+    scale = scale_for(identified.teacher, on_gpu=bool(resources.gpus))
+    begun = beginnings(identified.teacher, identified.norms, method=method, student=student, scale=scale)
+    plan = Plan(
+        name=name, output=output, identified=identified, method=method, beginnings=begun, resources=resources, is_forced=force
+    )
+    plan = _with_budget(plan, minutes, display)
+    text = study_text(plan)
+    _dry_run(_checked(plan, text))
+    _write(output, text)
+    assert plan.budget is not None
+    return FirstStudy(path=output, identified=identified, budget=plan.budget, at_a_time=plan.at_a_time, minutes=minutes)
+
+
+def _with_budget(plan: Plan, minutes: float, display: Display) -> Plan:
+    """`plan` with what this machine gets through."""
+    study = _checked(plan, study_text(plan))
+    display.say("measuring how long an epoch takes here")
+    pace = measure_pace(study, plan.identified.teacher)
+    at_a_time = concurrency(study)
+    budget = fitting_budget(study, pace, at_a_time=at_a_time, minutes=minutes)
+    return replace(plan, pace=pace, budget=budget, at_a_time=at_a_time)
+
+
+def _checked(plan: Plan, text: str) -> Study:
+    """The study that the text describes. ConfigError where it would be refused, by itself or with its teacher."""
+    identified = plan.identified
+    study = resolve_study(from_folder(load_yaml(text), plan.output.parent))
+    check_class_count(study.base, study.space, identified.teacher.num_classes)
+    check_images(study, identified.teacher)
+    check_students(study, identified.teacher)
+    fitted(study, identified.norms)
+    return study
+
+
+def _dry_run(study: Study) -> None:
+    from tuning.sweep import describe  # brings Ray, for which nobody waits who is asked something, or refused
+
+    describe(study)
+
+
+def _name_of(output: Path) -> str:
+    """What the study is called: as its file is."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", output.stem).strip("-_")[:MAX_STUDY_NAME] or "study"
+    try:
+        check_study_name(name)
+    except ConfigError as error:
+        raise ConfigError(f"--output: the study is called as its file, {error}") from error
+    return name
+
+
+def _check_free(output: Path, *, force: bool) -> None:
+    if output.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"--output: must be a file that ends in .yaml, got {str(output)!r}")
+    if output.is_dir() or (output.exists() and not force):
+        what = "is a folder, name a file" if output.is_dir() else "is there already: name another by --output, or pass --force"
+        raise ConfigError(f"{output}: {what}")
+
+
+def _write(output: Path, text: str) -> None:
+    try:
+        with atomic_path(output) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except CheckpointError as error:
+        raise ConfigError(f"--output: {error}") from error

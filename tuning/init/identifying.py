@@ -1,0 +1,155 @@
+"""Teacher behind a weights file: recognised as far as the file tells, asked about for the rest, its network checked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cpsc.errors import CheckpointError, ConfigError, MissingSettingError
+from cpsc.norms import NormSurvey
+from cpsc.published import load_teacher
+from cpsc.teacher import Teacher
+from tuning.display import Display
+from tuning.init.questions import Ask, asked, by_flags, checked, flags_for
+from tuning.study import TeacherSource
+from tuning.study.config import parse_published
+from tuning.study.teacher_fit import survey_teacher
+from tuning.trial.network_check import UndecidedNetworkError, settle_network
+
+CONSTANTS = ("image_size", "normalisation")
+"""What no file of bare weights says."""
+ANY_CONSTANTS = "identity"
+"""With which a network is looked at before anybody has said its own: they change no shape."""
+LIKELY_SIZES = (32, 28, 16, 64, 8, 96, 128, 224)
+"""Of images, at which a network is looked at where nobody has said one; many networks take any, the others one of these, mostly."""
+GREY, GREY_SIZE, LARGE_SIZE = 1, 28, 64
+DEFAULTS = {"num_classes": "10", "channels": "3"}
+Said = Mapping[str, Any]
+"""Settings of a study's ``teacher`` beside the path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identified:
+    """A teacher, and how it came to be known."""
+
+    path: Path
+    teacher: Teacher
+    norms: NormSurvey
+    said: Said
+    """What the file leaves unsaid."""
+    finding: str
+    """Of the check of its network; empty where there was nothing to check."""
+    remarks: Sequence[str]
+    """On what was chosen, converted or left out of the file."""
+
+    @property
+    def is_bundle(self) -> bool:
+        """Whether the file says all of it itself."""
+        return "normalisation" not in self.said
+
+
+def identify(path: Path, said: Said, ask: Ask | None, display: Display, *, force: bool = False) -> Identified:
+    """The teacher in the file at `path`, of which its user has `said` something.
+
+    What is missing is asked for, or, where nobody can be asked (`ask` is None), told in a ConfigError with the flags that say it.
+    CheckpointError where no weights can be read from the file; ConfigError, unless forced, where they are another network's.
+    """
+    outline, said = _outlined(path, checked(said), ask, display)
+    if outline is not None:
+        said = _with_constants(path, said, outline, ask, display)
+    return _settled(path, said, ask, display, force=force)
+
+
+def described(teacher: Teacher) -> str:
+    """What it is, in a few words."""
+    number = sum(tensor.numel() for tensor in teacher.state.values() if tensor.is_floating_point())
+    channels = f"{teacher.channels} channel{'s' if teacher.channels > 1 else ''}"
+    return f"{teacher.arch}, {number:,} weights, {teacher.num_classes} classes, {channels}"
+
+
+def _outlined(path: Path, said: Said, ask: Ask | None, display: Display) -> tuple[Teacher | None, Said]:
+    """What the weights tell, with constants that mean nothing; None of a file that lacks none. And what has been asked for that."""
+    while True:
+        try:
+            return _outline(path, said), said
+        except MissingSettingError as missing:
+            said = _answered(missing, said, ask, display)
+
+
+def _outline(path: Path, said: Said) -> Teacher | None:
+    try:
+        load_teacher(path, parse_published(dict(said)))
+    except MissingSettingError as missing:
+        if not set(missing.settings) & set(CONSTANTS):
+            raise
+        return _at_some_size(path, said)
+    return None
+
+
+def _at_some_size(path: Path, said: Said) -> Teacher:
+    """The teacher at the first likely size of images that its network takes, or at the one that was said."""
+    refusals: list[ConfigError | CheckpointError] = []
+    for size in [said["image_size"]] if "image_size" in said else LIKELY_SIZES:
+        try:
+            return load_teacher(path, parse_published({"normalisation": ANY_CONSTANTS, **said, "image_size": size}))
+        except MissingSettingError:
+            raise
+        except (ConfigError, CheckpointError) as error:
+            refusals.append(error)
+    if len({str(error) for error in refusals}) > 1:  # its reason is another at each size
+        raise MissingSettingError(f"{refusals[0]}; it takes no images of {LIKELY_SIZES[0]} pixels a side", "image_size")
+    raise refusals[0]
+
+
+def _answered(missing: MissingSettingError, said: Said, ask: Ask | None, display: Display) -> Said:
+    """`said` with what a person says to the settings that are `missing`."""
+    if ask is None:
+        unsaid = {*missing.settings, *CONSTANTS} - said.keys()
+        raise ConfigError(f"{missing}: pass {flags_for(unsaid, missing.options)}") from missing
+    display.say(str(missing))
+    for name in missing.settings:
+        default = next(iter(missing.options), DEFAULTS.get(name))
+        said = {**said, name: asked(name, said, ask, display.say, default=default, options=missing.options)}
+    return said
+
+
+def _with_constants(path: Path, said: Said, outline: Teacher, ask: Ask | None, display: Display) -> Said:
+    """`said` with the constants that nothing in the file tells."""
+    unsaid = [name for name in CONSTANTS if name not in said]
+    if ask is None:
+        told = f"{path}: {described(outline)}; no weights say the constants and images they were trained with"
+        raise ConfigError(f"{told}: pass {flags_for(unsaid)}")
+    display.say(f"{path}: {described(outline)}")
+    for name in unsaid:
+        likely = _likely_size(outline) if name == "image_size" else _likely_constants(outline, said["image_size"])
+        said = {**said, name: asked(name, said, ask, display.say, default=likely)}
+    return said
+
+
+def _likely_size(outline: Teacher) -> str:
+    takes_any = outline.image_size == LIKELY_SIZES[0]
+    return str(GREY_SIZE if takes_any and outline.channels == GREY else outline.image_size)
+
+
+def _likely_constants(outline: Teacher, image_size: int) -> str:
+    if outline.channels == GREY:
+        return "mnist"
+    return "imagenet" if image_size >= LARGE_SIZE else "cifar10"
+
+
+def _settled(path: Path, said: Said, ask: Ask | None, display: Display, *, force: bool) -> Identified:
+    """With all that is said: loaded, and in the network that its batch norms fit."""
+    remarks: list[str] = []
+    teacher = load_teacher(path, parse_published(dict(said)), say=remarks.append)
+    source = TeacherSource(path=str(path), recipe=None, min_accuracy=0.0, published=parse_published(dict(said)))
+    try:
+        teacher, finding = settle_network(teacher, source, str(path), torch.device("cpu"), display, force=force)
+    except UndecidedNetworkError as undecided:
+        missing = MissingSettingError(by_flags(str(undecided)), "variant", options=undecided.variants)
+        return _settled(path, _answered(missing, said, ask, display), ask, display, force=force)
+    except ConfigError as error:
+        raise ConfigError(by_flags(str(error))) from error
+    norms = survey_teacher(teacher)
+    return Identified(path=path, teacher=teacher, norms=norms, said=said, finding=finding, remarks=remarks)
