@@ -98,8 +98,7 @@ def init(
     ] = False,
 ) -> None:
     """Look at a teacher's weights, ask what they do not say, and write a study file that fits them and this machine."""
-    from tuning.init import write_first_study
-    from tuning.study.yaml_loader import load_yaml
+    from tuning.init import parse_constants, write_first_study
 
     said = {
         "weights": weights,
@@ -107,7 +106,7 @@ def init(
         "num_classes": classes,
         "channels": channels,
         "image_size": image_size,
-        "normalisation": load_yaml(normalisation) if normalisation else None,
+        "normalisation": None if normalisation is None else parse_constants(normalisation),
         "variant": variant,
     }
     look_in([(output or file).parent])

@@ -9,6 +9,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +48,8 @@ FEWER_POINTS = {"space.seed": "{choice: [0, 1]}", "space.method": "{choice: [cps
 """Of the grid, which runs all that it has."""
 FEWER = {"20": "4", "8": "1"}
 """Trials that a resume extends a study to, and the epoch that a replay goes on from, in the README and here."""
+OF_OWN_TEACHERS = {"search_spaces/own_teacher/study.yaml", "search_spaces/own_teacher/mine.yaml"}
+"""Studies of a weights file, which is not trained."""
 VERBS_OF_A_STUDY = {"sweep", "teacher", "probe", "trial", "report", "ui", "export", "compare"}
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
@@ -66,6 +69,8 @@ def made_small(words: list[str]) -> list[str]:
         return words
     grid = "search_spaces/methods.yaml" in words
     small = {path: value for path, value in SMALL.items() if path != "search.num_trials"} | FEWER_POINTS if grid else SMALL
+    if OF_OWN_TEACHERS & set(words):
+        small = {path: value for path, value in small.items() if not path.startswith("teacher.")}
     if not any(word.startswith("objective=") for word in words):
         small = small | {"objective": "probe_agreement"}
     return [*words, *(word for path, value in small.items() for word in ("--set", f"{path}={value}"))]
@@ -111,6 +116,10 @@ def run_command(command: str, cwd: Path) -> str:
         done = run(made_small([sys.executable, *words[1:]]), cwd, stdin=stdin)
         assert "torch.Size([16])" in done.stdout, done.stdout + done.stderr
         return done.stdout
+    if words[0] == "python" and words[1].endswith(".py"):
+        done = run([sys.executable, *words[1:]], cwd)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        return done.stdout or "ran"
     if words[1] == "ui":
         serve_until_healthy(as_module(words), cwd)
         return ""
@@ -124,8 +133,14 @@ def run_command(command: str, cwd: Path) -> str:
 
 def link_files(folder: Path) -> None:
     """What the commands name, as a checkout has it."""
-    for name in ("search_spaces", "cluster.yaml", "cluster"):
+    for name in ("cluster.yaml", "cluster"):
         (folder / name).symlink_to(ROOT / name)
+    studies, own = folder / "search_spaces", "own_teacher"
+    studies.mkdir()
+    for entry in (ROOT / "search_spaces").iterdir():
+        if entry.name != own:
+            (studies / entry.name).symlink_to(entry)
+    shutil.copytree(ROOT / "search_spaces" / own, studies / own, ignore=shutil.ignore_patterns("*.pth", "__pycache__"))
 
 
 @pytest.fixture(scope="module")

@@ -758,6 +758,17 @@ def _arguments(*words: str) -> Write:
     return write
 
 
+def _bare_weights(*words: str) -> Write:
+    """Arguments beside weights without a word on them, of a network of ours and of another, that init would tell about at length."""
+
+    def write(folder: Path) -> list[str]:
+        torch.save(dict(sound_teacher().state), folder / "bare.pt")
+        torch.save({"layer.weight": torch.zeros(2, 3, 3, 3)}, folder / "unknown.pt")
+        return [*words, "--quiet"]
+
+    return write
+
+
 def _cluster_file(text: str) -> Write:
     def write(folder: Path) -> list[str]:
         (folder / "cluster").write_text(text, encoding="utf-8")
@@ -796,6 +807,34 @@ ARGUMENTS: dict[str, tuple[Write, str]] = {
     "epochs in words": (_arguments("trial", "study.yaml", "--epochs", "x"), "'--epochs'"),
     "report to a project within a project": (_arguments("report", "study.yaml", "--wandb", "a/b/c"), "--wandb: must be PROJECT or"),
     "report to no project": (_arguments("report", "study.yaml", "--wandb", ""), "--wandb: must be PROJECT or ENTITY/PROJECT"),
+    "init of nothing": (_arguments("init"), "missing argument"),
+    "init of a study": (_arguments("init", "study.yaml"), "a text file, which begins"),
+    "init of an absent file": (_arguments("init", "absent.pt"), "absent.pt: no such teacher file"),
+    "init of a folder": (_arguments("init", "."), "a folder: name the file in it, e.g. teacher.pt"),
+    "init of bare weights": (_bare_weights("init", "bare.pt"), "wrn_10_1, 77,850 weights, 10 classes, 1 channel; no weights say"),
+    "init of bare weights, half said": (_bare_weights("init", "bare.pt", "--image-size", "16"), "pass --normalisation cifar10|"),
+    "init of an unknown network": (_bare_weights("init", "unknown.pt"), "pass --factory MODULE:FUNCTION --image-size PIXELS"),
+    "init of weights of several networks": (
+        _bare_weights("init", "bare.pt", "--image-size", "16", "--normalisation", "half"),
+        "pass --variant standard|stem_stride_2",
+    ),
+    "init with odd constants": (
+        _bare_weights("init", "bare.pt", "--image-size", "16", "--normalisation", "{mean: [1"),
+        "--normalisation: not valid YAML",
+    ),
+    "init with an odd size": (_bare_weights("init", "bare.pt", "--image-size", "15"), "--image-size must be a multiple of 4"),
+    "init with an absent factory": (
+        _bare_weights("init", "unknown.pt", "--factory", "nowhere:build"),
+        "factory nowhere:build: there is no module nowhere",
+    ),
+    "init of a bundle with constants": (_arguments("init", "teacher.pt", "--normalisation", "half"), "leave that out"),
+    "init with an unknown method": (_arguments("init", "teacher.pt", "--method", "cpcs"), "did you mean cpsc?"),
+    "init with an unknown student": (_arguments("init", "teacher.pt", "--student", "wrn_11_1"), "--student: arch 'wrn_11_1'"),
+    "init over a study": (_arguments("init", "teacher.pt", "--output", "study.yaml"), "study.yaml: is there already"),
+    "init to a text file": (
+        _arguments("init", "teacher.pt", "--output", "study.txt"),
+        "--output: must be a file that ends in .yaml",
+    ),
     "output on a file": (_arguments("trial", "study.yaml", "--output", "study.yaml"), "--output: study.yaml"),
     "output below a file": (_arguments("trial", "study.yaml", "--output", "study.yaml/x"), "--output: study.yaml/x"),
     "flag with a value": (_arguments("sweep", "study.yaml", "--quiet=yes"), "'--quiet'"),

@@ -1,5 +1,6 @@
 """Questions about a teacher that no weights file answers: as prompts to a person, or as the flags that answer them."""
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -58,9 +59,18 @@ def checked(said: Mapping[str, Any]) -> dict[str, Any]:
     return dict(said)
 
 
-def parsed(name: str, text: str) -> Any:
-    """What a flag's or a person's words mean: numbers, and constants as a mapping, are written as in a study file."""
-    return text if name in ("weights", "factory", "variant") else load_yaml(text)
+def parse_constants(text: str) -> Any:
+    """What is said of a normalisation, as a study file would have it: a name, or a mapping. ConfigError where it is no YAML."""
+    return _parsed("normalisation", text)
+
+
+def _parsed(name: str, text: str) -> Any:
+    if name in ("weights", "factory", "variant"):
+        return text
+    try:
+        return load_yaml(text)
+    except ConfigError as error:
+        raise ConfigError(f"{QUESTIONS[name].flag}: {re.sub(r'^line [0-9]+:? ', '', str(error))}") from error
 
 
 def asked(name: str, said: Mapping[str, Any], ask: Ask, tell: Tell, *, default: str | None, options: Sequence[str] = ()) -> Any:
@@ -68,7 +78,7 @@ def asked(name: str, said: Mapping[str, Any], ask: Ask, tell: Tell, *, default: 
     text = QUESTIONS[name].text + (f" ({', '.join(options)})" if options else "")
     while True:
         try:
-            answer = parsed(name, ask(text, default))
+            answer = _parsed(name, ask(text, default))
             checked({**said, name: answer})
         except ConfigError as error:
             tell(str(error))

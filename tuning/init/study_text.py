@@ -64,7 +64,7 @@ def _head(plan: Plan) -> Iterable[str]:
     yield f"# What it would do: cpsc-tune sweep {file} --dry-run. Run it: cpsc-tune sweep {file}{forced}"
     if plan.pace is not None and plan.budget is not None:
         yield (
-            f"# About {spoken_time(plan.budget.seconds)} on this machine, as busy as it was: an epoch takes {plan.pace.epoch_s:.2g} s, "
+            f"# About {spoken_time(plan.budget.seconds)} on this machine, busy as it was: {plan.pace.epoch_s:.2g} s an epoch, "
             f"{plan.at_a_time} trials run at a time, most of them are stopped early."
         )
     yield f"name: {dump_inline(plan.name)}"
@@ -75,7 +75,7 @@ def _teacher(plan: Plan) -> Iterable[str]:
     yield "config:"
     yield f"  # The teacher: {described(teacher)}{f'; {identified.finding}' if identified.finding else ''}."
     if norms := str(identified.norms):
-        yield f"  # It has {norms}."
+        yield f"  # Of its norms: {norms}."
     yield "  teacher:"
     yield _line("    path", path_from(plan.output.parent, identified.path), "from this file's folder")
     for name, value in identified.said.items():
