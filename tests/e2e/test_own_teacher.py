@@ -68,7 +68,7 @@ def test_from_a_weights_file_to_a_student_in_four_commands(home: Path) -> None:
     words = ("init", "own_teacher/teacher.pth", "--factory", "network:Digits", "--image-size", "8", "--normalisation", "half")
     written = said(*words, cwd=home)
     study = home / "own_teacher" / "teacher.yaml"
-    assert f"network:Digits, {57_034:,} weights, 10 classes, 1 channel" in written
+    assert f"network:Digits, {56_714:,} weights, 10 classes, 1 channel" in written
     assert "run it: cpsc-tune sweep own_teacher/teacher.yaml" in written
     content = yaml.safe_load(study.read_text())
     assert "dataset" not in content["config"]

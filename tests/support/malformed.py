@@ -759,7 +759,7 @@ def _arguments(*words: str) -> Write:
 
 
 def _bare_weights(*words: str) -> Write:
-    """Arguments beside weights without a word on them, of a network of ours and of another, that init would tell about at length."""
+    """Arguments beside weights of a network of ours, and of one that is not known, without a word on them."""
 
     def write(folder: Path) -> list[str]:
         torch.save(dict(sound_teacher().state), folder / "bare.pt")
@@ -811,7 +811,7 @@ ARGUMENTS: dict[str, tuple[Write, str]] = {
     "init of a study": (_arguments("init", "study.yaml"), "a text file, which begins"),
     "init of an absent file": (_arguments("init", "absent.pt"), "absent.pt: no such teacher file"),
     "init of a folder": (_arguments("init", "."), "a folder: name the file in it, e.g. teacher.pt"),
-    "init of bare weights": (_bare_weights("init", "bare.pt"), "wrn_10_1, 77,850 weights, 10 classes, 1 channel; no weights say"),
+    "init of bare weights": (_bare_weights("init", "bare.pt"), "wrn_10_1, 77,562 weights, 10 classes, 1 channel; no weights say"),
     "init of bare weights, half said": (_bare_weights("init", "bare.pt", "--image-size", "16"), "pass --normalisation cifar10|"),
     "init of an unknown network": (_bare_weights("init", "unknown.pt"), "pass --factory MODULE:FUNCTION --image-size PIXELS"),
     "init of weights of several networks": (

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from cpsc.cost import count_parameters
 from cpsc.errors import CheckpointError, ConfigError, MissingSettingError
 from cpsc.norms import NormSurvey
 from cpsc.published import load_teacher
@@ -64,7 +65,7 @@ def identify(path: Path, said: Said, ask: Ask | None, display: Display, *, force
 
 def described(teacher: Teacher) -> str:
     """What it is, in a few words."""
-    number = sum(tensor.numel() for tensor in teacher.state.values() if tensor.is_floating_point())
+    number = count_parameters(teacher.build_untrained())
     channels = f"{teacher.channels} channel{'s' if teacher.channels > 1 else ''}"
     return f"{teacher.arch}, {number:,} weights, {teacher.num_classes} classes, {channels}"
 

@@ -174,7 +174,7 @@ def test_a_faster_machine_and_more_minutes_give_a_larger_budget(tmp_path: Path) 
         return budget.num_trials, budget.epochs
 
     assert trials(0.1, 60) == (32, 18)
-    assert trials(10, 10) == (12, 9)
+    assert trials(30, 15) == (16, 14)
     assert trials(1000, 10) == (8, 4)
     assert trials(1000, 10, at_a_time=8) == (16, 4)
 
