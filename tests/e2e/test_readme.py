@@ -48,7 +48,7 @@ FEWER_POINTS = {"space.seed": "{choice: [0, 1]}", "space.method": "{choice: [cps
 """Of the grid, which runs all that it has."""
 FEWER = {"20": "4", "8": "1"}
 """Trials that a resume extends a study to, and the epoch that a replay goes on from, in the README and here."""
-OF_OWN_TEACHERS = {"search_spaces/own_teacher/study.yaml", "search_spaces/own_teacher/mine.yaml"}
+OF_OWN_TEACHERS = {f"search_spaces/own_teacher/{name}.yaml" for name in ("study", "teacher", "mine")}
 """Studies of a weights file, which is not trained."""
 VERBS_OF_A_STUDY = {"sweep", "teacher", "probe", "trial", "report", "ui", "export", "compare"}
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
