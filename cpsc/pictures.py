@@ -1,5 +1,7 @@
 """Pictures of images that a network made, for people."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -14,15 +16,23 @@ FRAME = 2
 """Pixels between two images, and round all."""
 CAPTION = "Description"
 """PNG's own keyword for it."""
+ROWS, COLUMNS = "Rows", "Columns"
+"""Ours for their names, JSON lists."""
 
 
-def save_grid(grid: Tensor, path: Path, *, caption: str = "") -> None:
-    """Write uint8 images [rows, columns, K, H, W] as one PNG, a row a row. `caption` is kept in the file, see `caption_of`."""
+def save_grid(grid: Tensor, path: Path, *, caption: str = "", rows: Sequence[str] = (), columns: Sequence[str] = ()) -> None:
+    """Write uint8 images [rows, columns, K, H, W] as one PNG, a row a row.
+
+    `caption` and the names of `rows` and `columns` are kept in the file, see `caption_of` and `labels_of`.
+    """
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
     notes = PngInfo()
     notes.add_text(CAPTION, caption)
+    for keyword, labels in ((ROWS, rows), (COLUMNS, columns)):
+        if labels:
+            notes.add_text(keyword, json.dumps(list(labels)))
     scale = max(1, MIN_SIDE // grid.shape[-1])
     picture = _laid_out(grid.repeat_interleave(scale, dim=3).repeat_interleave(scale, dim=4))
     with atomic_path(path) as temporary:
@@ -47,3 +57,19 @@ def caption_of(path: Path) -> str:
 
     with Image.open(path) as picture:
         return str(picture.info.get(CAPTION, ""))
+
+
+def labels_of(path: Path) -> tuple[list[str], list[str]]:
+    """The names of rows and columns that `save_grid` was told; empty where it was told none, or where they are no names."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return _names(picture.info.get(ROWS)), _names(picture.info.get(COLUMNS))
+
+
+def _names(text: object) -> list[str]:
+    try:
+        names = json.loads(str(text))
+    except ValueError:
+        return []
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []

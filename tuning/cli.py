@@ -301,7 +301,7 @@ def compare(
 ) -> None:
     """Two or more launches side by side: the same table, and, with --output, a page on the same axes."""
     from tuning.report import read_named
-    from tuning.report.comparison import comparison_of_launches, comparison_rows
+    from tuning.report.comparison import comparison_of_launches, comparison_rows, differences_of_launches
     from tuning.report.console import MARKDOWN_WIDTH
     from tuning.report.files import write_comparison_files
 
@@ -312,7 +312,8 @@ def compare(
     if json:
         typer.echo(to_json(comparison_rows(launches)))
     elif not quiet:
-        Console(width=MARKDOWN_WIDTH).print(comparison_of_launches(launches))
+        console = Console(width=MARKDOWN_WIDTH)
+        console.print(comparison_of_launches(launches), differences_of_launches(launches))
     if output is not None:
         display.say(f"page: {write_comparison_files(launches, output)}, tables beside it")
 

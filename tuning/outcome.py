@@ -15,6 +15,8 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+RUNNING = "running"
+"""What is said of a trial that has no outcome yet."""
 MLFLOW_STATUS = {
     Outcome.COMPLETED: "FINISHED",
     Outcome.PRUNED: "KILLED",  # MLflow has no pruned status

@@ -10,7 +10,6 @@ from rich.table import Table
 from cpsc.errors import ConfigError
 from tuning.display import percent
 from tuning.launch.launch import resume_command
-from tuning.outcome import Outcome
 from tuning.redaction import redact
 from tuning.report.criteria import CriterionRank, criteria_table
 from tuning.report.finalists import finalist_lines, finalists_table
@@ -80,12 +79,7 @@ def _where(summary: SweepSummary, study_file: Path) -> list[str]:
 
 def summary_lines(launch: Launch, searched: Sequence[str]) -> list[str]:
     """The launch in sentences."""
-    counts = ", ".join(f"{launch.count(outcome)} {outcome.value}" for outcome in Outcome if launch.count(outcome))
-    share = launch.epochs_run / launch.epochs_unpruned if launch.epochs_unpruned else 0.0
-    lines = [
-        f"{len(launch.trials)} trials: {counts}",
-        f"epochs: {launch.epochs_run} run of the {launch.epochs_unpruned} that all trials to the end take ({percent(share)})",
-    ]
+    lines = [launch.counts_in_words(), _epochs_line(launch)]
     if launch.chosen is None:
         return [*lines, choice_line(launch)]
     lines += _chosen_lines(launch, launch.chosen, searched)
@@ -101,6 +95,13 @@ def summary_lines(launch: Launch, searched: Sequence[str]) -> list[str]:
     return lines
 
 
+def _epochs_line(launch: Launch) -> str:
+    if not launch.is_over or not launch.epochs_unpruned:
+        return f"epochs: {launch.epochs_run} run so far"  # of how many is not known before pruning has had its say
+    share = launch.epochs_run / launch.epochs_unpruned
+    return f"epochs: {launch.epochs_run} run of the {launch.epochs_unpruned} that all trials to the end take ({percent(share)})"
+
+
 def _tie_lines(launch: Launch) -> list[str]:
     """Which trials might as well have been chosen."""
     if not launch.ties or launch.chosen is None:
@@ -114,7 +115,7 @@ def _tie_lines(launch: Launch) -> list[str]:
 
 def _chosen_lines(launch: Launch, chosen: TrialRecord, searched: Sequence[str]) -> list[str]:
     objective = launch.objective
-    values = ", ".join(f"{path} {_format_value(chosen.params[path])}" for path in searched if path in chosen.params)
+    values = ", ".join(f"{path} {short_value(chosen.params[path])}" for path in searched if path in chosen.params)
     lines = [choice_line(launch)]
     held_out = chosen.at_best("held_out_agreement", objective)
     if held_out is not None:
@@ -138,10 +139,11 @@ def _leaderboard(launch: Launch) -> Table:
 
 def searched_values(trial: TrialRecord, paths: Sequence[str]) -> list[str]:
     """The trial's values of the parameters `paths`, short; a dash where it has none."""
-    return [_format_value(trial.params[path]) if path in trial.params else "-" for path in paths]
+    return [short_value(trial.params[path]) if path in trial.params else "-" for path in paths]
 
 
-def _format_value(value: str) -> str:
+def short_value(value: str) -> str:
+    """A parameter's text, of a number three digits."""
     try:
         return f"{float(value):.3g}"
     except ValueError:

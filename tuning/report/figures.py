@@ -1,161 +1,203 @@
-"""The page's figures: curves, choice, timeline as Plotly draws them; importances, slices, parallel coordinates as Optuna does."""
+"""The launch's charts: its history, every trial's curve, the blind choice, accuracy against cost, who ran where and when."""
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-import optuna
 import plotly.graph_objects as go
-from optuna import visualization
-from optuna.trial import TrialState
 from plotly.subplots import make_subplots
 
-from tuning.outcome import Outcome
+from tuning.display import percent
+from tuning.outcome import RUNNING, Outcome
+from tuning.report.page import Chart, escaped, spread_in_words
+from tuning.report.palette import CHOSEN, colour
+from tuning.report.traces import LAYOUT, ORDER, TOLD, by_role, marker, points, role_of
 from tuning.results import Launch, TrialRecord
 from tuning.results.front import COSTS, FrontStudent
 
-RUNNING = "running"
-OUTCOME_COLOURS = {
-    Outcome.COMPLETED.value: "#2a78b8",
-    Outcome.PRUNED.value: "#9aa5b1",
-    Outcome.DIVERGED.value: "#e08a1e",
-    Outcome.FAILED.value: "#c8372d",
-    Outcome.INTERRUPTED.value: "#8d6cab",
-    RUNNING: "#3a9d5d",
-}
-CHOSEN_COLOUR = "#d1490c"
-FADED = 0.35
 CROWD = 30
 """From so many trials on, those that completed are drawn lightly too."""
-MAX_SLICES = 12
-"""Parameters in one figure of slices."""
-SLICE_WIDTH, MIN_WIDTH = 230, 600
-"""In pixels; a figure that is wider than the page is moved sideways."""
-VALUE = "best value"
-MIN_COMPARED = 2
-LAYOUT = {"template": "plotly_white", "margin": {"l": 60, "r": 20, "t": 30, "b": 50}, "height": 420}
+FADED, LIGHT = 0.75, 0.5
+"""Opacity of a trial that did not run to its end, and of one in a crowd."""
+COLUMN_WIDTH = 220
+"""Of a cost, in pixels."""
 
 
-def learning_curves(launch: Launch, metric: str, rungs: Sequence[int] = ()) -> go.Figure:
-    """`metric` of every trial over epochs: trials that did not run to their end faded, the chosen one in front, `rungs` marked."""
+def history(launch: Launch) -> Chart:
+    """Each trial's result by its number, and as a step the best of the search until then."""
     figure = go.Figure(layout=LAYOUT)
-    for trial in sorted(launch.trials, key=lambda trial: (trial is launch.chosen, trial.outcome is Outcome.COMPLETED)):
-        curve = trial.curves.get(metric, {})
-        if curve:
-            figure.add_trace(_curve(trial, curve, is_chosen=trial is launch.chosen, is_crowd=len(launch.trials) >= CROWD))
-    for rung in rungs:
-        figure.add_vline(rung, line={"dash": "dot", "width": 1, "color": "#666"}, annotation_text="rung", annotation_font_size=10)
-    figure.update_layout(xaxis_title="epoch", yaxis_title=metric.replace("_", " "), showlegend=False, hovermode="closest")
+    found = {trial.number: score for trial in launch.trials if (score := _score(trial, launch)) is not None}
+    steps = _best_so_far(launch)
+    figure.add_trace(
+        go.Scatter(
+            x=[number for number, _ in steps],
+            y=[best for _, best in steps],
+            mode="lines",
+            name="best so far",
+            line={"shape": "hv", "color": colour(CHOSEN), "width": 2},
+            hoverinfo="skip",
+        )
+    )
+    for role, trials in by_role([trial for trial in launch.trials if trial.number in found], launch).items():
+        figure.add_trace(points(trials, [t.number for t in trials], [found[t.number] for t in trials], role))
+    figure.update_layout(xaxis_title="trial", yaxis_title=_words(launch.objective))
     figure.update_yaxes(tickformat=".0%")
-    return figure
+    return Chart(figure, f"{_held_since(steps)}; {spread_in_words(list(found.values()), 'result')}.")
 
 
-def _curve(trial: TrialRecord, curve: Mapping[int, float], *, is_chosen: bool, is_crowd: bool) -> go.Scatter:
+def _best_so_far(launch: Launch) -> list[tuple[int, float]]:
+    """(number, best score of the search's trials up to it), those without a result passed over; it goes on to the last trial."""
+    numbered = sorted(launch.searched, key=lambda trial: trial.number)
+    scored = [(trial.number, score) for trial in numbered if (score := _score(trial, launch)) is not None]
+    bests = itertools.accumulate((score for _, score in scored), max)
+    steps = [(number, best) for (number, _), best in zip(scored, bests, strict=True)]
+    return [*steps, (numbered[-1].number, steps[-1][1])] if steps else []
+
+
+def _held_since(steps: Sequence[tuple[int, float]]) -> str:
+    best = steps[-1][1]
+    return f"The best so far, {percent(best)}, has stood since trial {next(number for number, value in steps if value == best)}"
+
+
+def learning_curves(launch: Launch, metric: str, rungs: Sequence[int] = ()) -> Chart:
+    """`metric` of every trial over epochs: each ends in the mark of how it ended, the chosen one on top; `rungs` are marked."""
+    figure = go.Figure(layout=LAYOUT)
+    shown = [trial for trial in launch.trials if trial.curves.get(metric)]
+    named = set()
+    for role, trials in by_role(shown, launch).items():
+        for trial in trials:
+            figure.add_trace(_curve(trial, launch, metric, is_named=role not in named))
+            named.add(role)
+    for rung in rungs:
+        line = {"dash": "dot", "width": 1, "color": colour("muted")}
+        figure.add_vline(rung, line=line, annotation={"text": "rung", "font": {"size": 10, "color": colour("muted")}})
+    figure.update_layout(xaxis_title="epoch", yaxis_title=_words(metric), legend={"groupclick": "togglegroup"}, showlegend=True)
+    figure.update_yaxes(tickformat=".0%")
+    return Chart(figure, _curves_in_words(shown, launch, metric, rungs))
+
+
+def _curve(trial: TrialRecord, launch: Launch, metric: str, *, is_named: bool) -> go.Scatter:
+    curve, role = trial.curves[metric], role_of(trial, launch)
     epochs = sorted(curve)
-    is_faded = not is_chosen and (is_crowd or trial.outcome not in (Outcome.COMPLETED, None))
+    marked = trial.best_epoch(launch.objective) if role == CHOSEN else epochs[-1]
+    is_whole = role == Outcome.COMPLETED.value
+    sizes = [0 if is_whole or epoch != marked else 13 if role == CHOSEN else 7 for epoch in epochs]
+    is_lone = len(epochs) == 1 and is_whole
+    is_crowd = len(launch.trials) >= CROWD
     return go.Scatter(
         x=epochs,
         y=[curve[epoch] for epoch in epochs],
-        mode="lines+markers" if len(epochs) == 1 else "lines",
-        name=f"trial {trial.number}{', chosen' if is_chosen else ''} ({_ending(trial)})",
-        opacity=FADED if is_faded else 1,
-        line={"color": CHOSEN_COLOUR if is_chosen else OUTCOME_COLOURS[_ending(trial)], "width": 3 if is_chosen else 1.2},
+        customdata=[trial.number] * len(epochs),
+        hovertemplate="epoch %{x}: %{y:.2%}<br>" + TOLD,
+        mode="lines+markers",
+        name=role,
+        legendgroup=role,
+        showlegend=is_named,
+        opacity=1 if role in (CHOSEN, RUNNING) else LIGHT if is_crowd else 1 if is_whole else FADED,
+        line={"color": colour(role), "width": 3 if role == CHOSEN else 1.5},
+        marker=marker(role) | {"size": [6] if is_lone else sizes},
     )
 
 
-def blind_choice(launch: Launch) -> go.Figure:
+def _curves_in_words(trials: Sequence[TrialRecord], launch: Launch, metric: str, rungs: Sequence[int]) -> str:
+    last = [trial.curves[metric][max(trial.curves[metric])] for trial in trials]
+    words = [f"{len(trials)} curve{'' if len(trials) == 1 else 's'}", f"at their last epochs {spread_in_words(last, 'value')}"]
+    if launch.chosen and (curve := launch.chosen.curves.get(metric)):
+        first, end = curve[min(curve)], curve[max(curve)]
+        words.append(f"the chosen trial {launch.chosen.number} goes from {percent(first)} to {percent(end)}")
+    if rungs:
+        words.append(f"rungs after epoch{'' if len(rungs) == 1 else 's'} {', '.join(map(str, rungs))}")
+    return f"{'; '.join(words)}."
+
+
+def blind_choice(launch: Launch) -> Chart:
     """The blind score against test accuracy: every epoch of every trial small, each trial's result large, the chosen one marked."""
     figure = go.Figure(layout=LAYOUT)
     pairs = launch.agreements_and_accuracies()
-    style = {"size": 4, "color": "#c9d1d9"}
-    figure.add_trace(go.Scatter(x=_first(pairs), y=_second(pairs), mode="markers", marker=style, name="every epoch"))
-    for is_chosen, name in ((False, "a trial's result"), (True, "the chosen trial")):
-        results = [trial for trial in launch.trials if (trial is launch.chosen) == is_chosen]
-        figure.add_trace(_results(results, launch, name, is_chosen=is_chosen))
-    figure.update_layout(
-        xaxis_title=launch.blind_metric.replace("_", " "), yaxis_title="test accuracy", legend={"orientation": "h", "y": 1.1}
+    figure.add_trace(
+        go.Scatter(
+            x=[blind for blind, _ in pairs],
+            y=[accuracy for _, accuracy in pairs],
+            mode="markers",
+            name="every epoch",
+            marker={"size": 4, "color": colour("muted"), "opacity": LIGHT},
+            hoverinfo="skip",
+        )
     )
+    results = {
+        trial.number: (x, y)
+        for trial in launch.trials
+        if (x := _blind(trial, launch)) is not None and (y := _accuracy(trial, launch)) is not None
+    }
+    for role, trials in by_role([trial for trial in launch.trials if trial.number in results], launch).items():
+        x, y = zip(*(results[trial.number] for trial in trials), strict=True)
+        figure.add_trace(points(trials, x, y, role))
+    figure.update_layout(xaxis_title=_words(launch.blind_metric), yaxis_title="test accuracy")
     figure.update_xaxes(tickformat=".0%")
     figure.update_yaxes(tickformat=".0%")
-    return figure
+    return Chart(figure, _choice_in_words(launch, [accuracy for _, accuracy in results.values()]))
 
 
-def _results(trials: Sequence[TrialRecord], launch: Launch, name: str, *, is_chosen: bool) -> go.Scatter:
-    found = [
-        (x, y, f"trial {trial.number}")
-        for trial in trials
-        if (x := trial.at_best(launch.blind_metric, launch.objective)) is not None
-        and (y := trial.at_best("test_accuracy", launch.objective)) is not None
-    ]
-    return go.Scatter(
-        x=_first(found),
-        y=_second(found),
-        text=[label for *_, label in found],
-        mode="markers",
-        name=name,
-        marker={"size": 14, "symbol": "star", "color": CHOSEN_COLOUR} if is_chosen else {"size": 8, "color": "#2a78b8"},
-    )
+def _choice_in_words(launch: Launch, accuracies: Sequence[float]) -> str:
+    correlation, regret = launch.rank_correlation(), launch.regret()
+    words = f"Test accuracy of the trials' results: {spread_in_words(accuracies, 'trial')}"
+    if correlation is not None:
+        words += f"; rank correlation over {len(launch.agreements_and_accuracies())} trial-epochs {correlation:.3f}"
+    if regret is not None:
+        words += f"; the chosen trial lies {100 * regret:.2f} points below the best"
+    return words + "."
 
 
-def _first(rows: Sequence[tuple]) -> list[float]:  # type: ignore[type-arg]
-    return [row[0] for row in rows]
-
-
-def _second(rows: Sequence[tuple]) -> list[float]:  # type: ignore[type-arg]
-    return [row[1] for row in rows]
-
-
-def fronts(students: Sequence[FrontStudent], objective: str) -> go.Figure:
+def fronts(students: Sequence[FrontStudent], objective: str) -> Chart:
     """The score of each architecture's best student against each of its costs; a line along those on the front."""
     shown = [cost for cost in COSTS if any(cost in student.costs for student in students)]
     figure = make_subplots(cols=len(shown), shared_yaxes=True, horizontal_spacing=0.03)
     for column, cost in enumerate(shown, start=1):
-        placed = [student for student in students if cost in student.costs]
-        front = sorted((student for student in placed if cost in student.on), key=lambda student: student.costs[cost])
-        line = {"color": CHOSEN_COLOUR, "shape": "hv", "width": 1.5}
-        figure.add_trace(
-            go.Scatter(x=[student.costs[cost] for student in front], y=_scores(front), mode="lines", line=line, hoverinfo="skip"),
-            row=1,
-            col=column,
-        )
-        colours = [CHOSEN_COLOUR if cost in student.on else OUTCOME_COLOURS[Outcome.PRUNED.value] for student in placed]
-        figure.add_trace(
-            go.Scatter(
-                x=[student.costs[cost] for student in placed],
-                y=_scores(placed),
-                text=[student.arch for student in placed],
-                customdata=[student.trial.number for student in placed],
-                hovertemplate="%{text}, trial %{customdata}: %{y:.2%} at %{x:.4s}<extra></extra>",
-                mode="markers+text",
-                textposition="bottom right",
-                textfont={"size": 10},
-                cliponaxis=False,
-                marker={"size": 9, "color": colours},
-            ),
-            row=1,
-            col=column,
-        )
+        placed = sorted((student for student in students if cost in student.costs), key=lambda student: student.costs[cost])
+        figure.add_trace(_front_line([student for student in placed if cost in student.on], cost), row=1, col=column)
+        figure.add_trace(_front_points(placed, cost), row=1, col=column)
         figure.update_xaxes(title=COSTS[cost], type="log", row=1, col=column)
     figure.update_layout(LAYOUT | {"showlegend": False})
     figure.update_yaxes(tickformat=".0%")
-    figure.update_yaxes(title=objective.replace("_", " "), row=1, col=1)
-    return figure
+    figure.update_yaxes(title=_words(objective), row=1, col=1)
+    scores = ", ".join(f"{student.arch} {percent(student.score)}" for student in students)
+    return Chart(figure, f"Best student of each architecture, the cheapest first: {scores}.", min_width=COLUMN_WIDTH * len(shown))
 
 
-def _scores(students: Sequence[FrontStudent]) -> list[float]:
-    return [student.score for student in students]
+def _front_line(front: Sequence[FrontStudent], cost: str) -> go.Scatter:
+    return go.Scatter(
+        x=[student.costs[cost] for student in front],
+        y=[student.score for student in front],
+        mode="lines",
+        line={"color": colour(CHOSEN), "shape": "hv", "width": 1.5},
+        hoverinfo="skip",
+    )
 
 
-def timeline(launch: Launch) -> go.Figure:
+def _front_points(placed: Sequence[FrontStudent], cost: str) -> go.Scatter:
+    return go.Scatter(
+        x=[student.costs[cost] for student in placed],
+        y=[student.score for student in placed],
+        text=[escaped(student.arch) for student in placed],
+        customdata=[student.trial.number for student in placed],
+        hovertemplate="%{text}: %{y:.2%} at %{x:.4s}<br>" + TOLD,
+        mode="markers+text",
+        textposition="bottom right",
+        textfont={"size": 10},
+        cliponaxis=False,
+        marker={"size": 9, "color": [colour(CHOSEN if cost in student.on else "muted") for student in placed]},
+    )
+
+
+def timeline(launch: Launch) -> Chart:
     """When and where each trial ran: a bar from its start to its end in a lane of its node; retries and bad ends are marked."""
     figure = go.Figure(layout=LAYOUT)
     lanes = assign_lanes(launch.trials)
-    for ending, colour in OUTCOME_COLOURS.items():
-        trials = [trial for trial in launch.trials if trial.number in lanes and _ending(trial) == ending]
+    for ending in reversed(ORDER):
+        trials = [trial for trial in launch.trials if trial.number in lanes and trial.ending == ending]
         if trials:
-            figure.add_trace(_bars(trials, lanes, ending, colour))
+            figure.add_trace(_bars(trials, lanes, ending))
     for name, symbol, moments in (
-        ("pruned", "x-thin-open", [(t, t.course.ended) for t in launch.trials if t.outcome is Outcome.PRUNED]),
         (
             "failed or diverged",
             "x",
@@ -166,11 +208,22 @@ def timeline(launch: Launch) -> go.Figure:
         marks = [(lanes[trial.number], moment, trial.number) for trial, moment in moments if moment and trial.number in lanes]
         if marks:
             figure.add_trace(_marks(marks, name, symbol))
-    figure.update_layout(barmode="overlay", xaxis_title="UTC", legend={"orientation": "h", "y": 1.1}, bargap=0.25)
-    figure.update_layout(height=max(300, 140 + 28 * len(set(lanes.values()))))
+    figure.update_layout(barmode="overlay", xaxis_title="UTC", bargap=0.25, showlegend=True)
+    figure.update_layout(height=max(220, 140 + 28 * len(set(lanes.values()))))
     figure.update_xaxes(type="date")
-    figure.update_yaxes(categoryorder="category descending", automargin=True)
-    return figure
+    figure.update_yaxes(categoryorder="category descending")
+    return Chart(figure, _timeline_in_words(launch, lanes))
+
+
+def _timeline_in_words(launch: Launch, lanes: Mapping[int, str]) -> str:
+    placed = [trial for trial in launch.trials if trial.number in lanes]
+    begun = min((trial.course.started for trial in placed if trial.course.started is not None), default=0.0)
+    ended = max(map(_end_of, placed), default=begun)
+    nodes = len({trial.course.node for trial in placed})
+    return (
+        f"{len(placed)} trials on {nodes} node{'' if nodes == 1 else 's'}, {len(set(lanes.values()))} at a time at the most, "
+        f"in {(ended - begun) / 60:.0f} minutes: {utc(begun):%Y-%m-%d %H:%M} to {utc(ended):%Y-%m-%d %H:%M} UTC."
+    )
 
 
 def assign_lanes(trials: Sequence[TrialRecord]) -> dict[int, str]:
@@ -180,7 +233,7 @@ def assign_lanes(trials: Sequence[TrialRecord]) -> dict[int, str]:
     for trial in sorted(trials, key=lambda trial: (trial.course.started or 0.0, trial.number)):
         if trial.course.started is None:
             continue
-        node = trial.course.node or "node unknown"
+        node = escaped(trial.course.node or "node unknown")
         ends = busy_until.setdefault(node, [])
         free = next((lane for lane, end in enumerate(ends) if end <= trial.course.started), len(ends))
         ends[free : free + 1] = [_end_of(trial)]
@@ -194,59 +247,53 @@ def _end_of(trial: TrialRecord) -> float:
     return trial.course.ended or max(trial.course.reported.values(), default=trial.course.started)
 
 
-def _bars(trials: Sequence[TrialRecord], lanes: Mapping[int, str], ending: str, colour: str) -> go.Bar:
+def _bars(trials: Sequence[TrialRecord], lanes: Mapping[int, str], ending: str) -> go.Bar:
     starts = [trial.course.started or 0.0 for trial in trials]
     return go.Bar(
         y=[lanes[trial.number] for trial in trials],
-        base=[_utc(start) for start in starts],
+        base=[utc(start) for start in starts],
         x=[1000 * (_end_of(trial) - start) for trial, start in zip(trials, starts, strict=True)],  # a date axis counts in ms
         text=[str(trial.number) for trial in trials],
-        hovertext=[f"trial {trial.number}: {ending}, {trial.num_epochs} epochs {trial.reason}" for trial in trials],
-        hoverinfo="text",
+        textfont={"color": colour("page")},
+        textangle=0,
+        textposition="inside",
+        insidetextanchor="middle",
+        customdata=[trial.number for trial in trials],
+        hovertemplate=TOLD,
         orientation="h",
         name=ending,
-        marker={"color": colour, "line": {"color": "white", "width": 1}},
+        marker={"color": colour(ending), "line": {"color": colour("page"), "width": 1}},
     )
 
 
 def _marks(marks: Sequence[tuple[str, float, int]], name: str, symbol: str) -> go.Scatter:
     return go.Scatter(
-        x=[_utc(moment) for _, moment, _ in marks],
+        x=[utc(moment) for _, moment, _ in marks],
         y=[lane for lane, _, _ in marks],
         text=[f"trial {number} {name}" for *_, number in marks],
         hoverinfo="text",
         mode="markers",
         name=name,
-        marker={"symbol": symbol, "size": 9, "color": "#222"},
+        marker={"symbol": symbol, "size": 9, "color": colour("text")},
     )
 
 
-def _utc(moment: float) -> datetime:
+def utc(moment: float) -> datetime:
+    """`moment`, in seconds since 1970."""
     return datetime.fromtimestamp(moment, tz=UTC)
 
 
-def searched(study: optuna.Study, paths: Sequence[str]) -> Iterator[tuple[str, go.Figure]]:
-    """Optuna's own figures of what was searched, with titles; those that it cannot draw from these trials are left out."""
-    figures: dict[str, Callable[[], go.Figure]] = {
-        "Importances": lambda: visualization.plot_param_importances(study, target_name=VALUE),
-        "Slices": lambda: visualization.plot_slice(study, params=list(paths[:MAX_SLICES]), target_name=VALUE),
-        "Parallel coordinates": lambda: visualization.plot_parallel_coordinate(study, params=list(paths), target_name=VALUE),
-    }
-    if len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])) < MIN_COMPARED:
-        figures.pop("Importances")  # they would all be equal
-    for title, draw in figures.items():
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of trials that a figure passes over: the page says which it shows
-                figure = draw()
-        except (ValueError, RuntimeError):
-            continue  # too few completed trials, or values that do not differ
-        if figure.data:
-            figure.update_layout(LAYOUT | {"title": None})
-            if title == "Slices":
-                figure.update_layout(width=max(MIN_WIDTH, SLICE_WIDTH * min(len(paths), MAX_SLICES)))
-            yield title, figure
+def _score(trial: TrialRecord, launch: Launch) -> float | None:
+    return trial.at_best(launch.objective, launch.objective)
 
 
-def _ending(trial: TrialRecord) -> str:
-    return trial.outcome.value if trial.outcome else RUNNING
+def _blind(trial: TrialRecord, launch: Launch) -> float | None:
+    return trial.at_best(launch.blind_metric, launch.objective)
+
+
+def _accuracy(trial: TrialRecord, launch: Launch) -> float | None:
+    return trial.at_best("test_accuracy", launch.objective)
+
+
+def _words(metric: str) -> str:
+    return metric.replace("_", " ")

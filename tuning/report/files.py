@@ -15,12 +15,13 @@ from tuning.redaction import reason
 from tuning.report.comparison import write_comparison
 from tuning.report.criteria import CriterionRank
 from tuning.report.launch_page import write_study_page
+from tuning.report.links import run_link
 from tuning.report.parquet import write_tables
 from tuning.results import Launch
 from tuning.study import Study
 from tuning.study.config import load_recorded_study
 from tuning.study.names import NAME
-from tuning.tracking.client import FAILURES, storing_artifacts, using_mlflow
+from tuning.tracking.client import FAILURES, store_uri, storing_artifacts, using_mlflow
 from tuning.tracking.retry import PATIENCE_S, Patience
 
 PAGE_FILE = "report.html"
@@ -54,7 +55,7 @@ def write_report(
     as_run = recorded_study(study, launch, client)
     page = folder / PAGE_FILE
     with writing_to(folder):
-        write_study_page(page, as_run, launch, criteria, client, display)
+        write_study_page(page, as_run, launch, criteria, client, display, run_link(client, launch, store_uri(study)))
         files = [page, *write_tables([launch], folder)]
     return WrittenReport(page, _log(client, launch, files))
 

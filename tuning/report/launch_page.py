@@ -12,15 +12,19 @@ from tuning.report.console import searched_values, summary_lines
 from tuning.report.criteria import APART, HEADINGS, CriterionRank, criteria_rows
 from tuning.report.finalists import finalist_headings, finalist_rows
 from tuning.report.front import front_headings, front_rows
-from tuning.report.optuna_study import as_study
-from tuning.report.page import PageTable, Section, texts, write_page
+from tuning.report.links import RunLink
+from tuning.report.overview import overview
+from tuning.report.page import Cell, Page, PageTable, Section, cells, write_page
+from tuning.report.parameters import completed_in, completed_needed, importances, parallel_coordinates, slices
 from tuning.report.parquet import Row, trial_rows
 from tuning.report.pictures import pictures_of
-from tuning.results import Launch
+from tuning.report.tooltips import tooltips
+from tuning.report.traces import roles_in
+from tuning.results import Launch, TrialRecord
 from tuning.results.front import front_of
 from tuning.results.leaderboard import trial_label
+from tuning.results.trial_record import number_in
 from tuning.search.asha import rungs_of
-from tuning.search.optuna_space import to_optuna
 from tuning.study import Study
 from tuning.study.config import ResourceConfig
 
@@ -33,36 +37,55 @@ HOUR_S = 3600
 
 
 def write_study_page(
-    path: Path, study: Study, launch: Launch, criteria: Sequence[CriterionRank], client: MlflowClient, display: Display
+    path: Path,
+    study: Study,
+    launch: Launch,
+    criteria: Sequence[CriterionRank],
+    client: MlflowClient,
+    display: Display,
+    link: RunLink = lambda trial: "",
 ) -> None:
-    """Write the launch's page. `study`: the launch's own, as it was run."""
-    parts = _parts(study, launch, criteria, client)
-    finished = "" if all(trial.outcome for trial in launch.trials) else ", still under way"
-    write_page(
-        path,
+    """Write the launch's page. `study`: the launch's own, as it was run; `link`: where MLflow's UI shows a trial's run."""
+    parts = _parts(study, launch, criteria, client, link)
+    page = Page(
         title=f"{study.name}: {launch.name}" if launch.name != study.name else study.name,
-        subtitle=f"{len(launch.trials)} trials by {study.search.sampler}, "
-        f"pruning {study.prune.scheduler}, {launch.epochs} epochs a trial{finished}",
+        subtitle=f"{len(launch.trials)} trial{'' if len(launch.trials) == 1 else 's'} by {study.search.sampler}, "
+        f"pruning {study.prune.scheduler}, {launch.epochs} epochs a trial{_as_of(launch)}",
+        lead=overview(study, launch),
+        tooltips=tooltips(launch, list(study.space)),
         sections=[section for part in display.track("drawing the page", parts, len(parts)) for section in part],
     )
+    write_page(path, page)
 
 
-def _parts(study: Study, launch: Launch, criteria: Sequence[CriterionRank], client: MlflowClient) -> Sequence[Iterator[Section]]:
+def _as_of(launch: Launch) -> str:
+    if launch.is_over:
+        return ""
+    latest = max((moment for trial in launch.trials for moment in trial.course.reported.values()), default=None)
+    return ", still under way" + ("" if latest is None else f", latest result {figures.utc(latest):%Y-%m-%d %H:%M} UTC")
+
+
+def _parts(
+    study: Study, launch: Launch, criteria: Sequence[CriterionRank], client: MlflowClient, link: RunLink
+) -> Sequence[Iterator[Section]]:
     """In the page's order; each is drawn as its sections are asked for."""
     return [
         _findings(study, launch),
         _finalists(study, launch),
         _front(launch),
-        _leaderboard(study, launch),
+        _leaderboard(study, launch, link),
+        _history(launch),
         _choice(launch),
         _criteria(criteria),
         _curves(study, launch),
-        _what_mattered(study, launch),
+        _importances(study, launch),
+        _slices(study, launch),
+        _parallel(study, launch),
         _pictures(launch, client),
-        _robustness(launch),
+        _robustness(launch, link),
         _timeline(launch),
         _cost(study, launch),
-        _troubles(launch),
+        _troubles(launch, link),
     ]
 
 
@@ -79,10 +102,8 @@ def _finalists(study: Study, launch: Launch) -> Iterator[Section]:
             title="Finalists",
             hint="The search's best points, run again under seeds of their own: of a point the mean over seeds decides, for the "
             "best of a search's scores is a maximum over luck, too. Those with = cannot be told from the best (Welch's test, 5 %).",
-            table=PageTable(
-                headings=[*finalist_headings(launch), *paths],
-                rows=[[*row, *more] for row, more in zip(rows, values, strict=True)],
-                marked=0,
+            table=PageTable.of_texts(
+                [*finalist_headings(launch), *paths], [[*row, *more] for row, more in zip(rows, values, strict=True)], marked=0
             ),
         )
 
@@ -93,23 +114,50 @@ def _front(launch: Launch) -> Iterator[Section]:
             "The best of each architecture against what it costs. On the front are those that no other beats at both: "
             "`export --at macs=2e7` takes the best student of at most so many multiply-adds."
         )
-        table = PageTable(headings=front_headings(launch), rows=front_rows(students, launch))
-        yield Section(title="Accuracy and cost", hint=hint, table=table, figure=figures.fronts(students, launch.objective))
+        table = PageTable.of_texts(front_headings(launch), front_rows(students, launch))
+        yield Section(title="Accuracy and cost", hint=hint, table=table, charts=[figures.fronts(students, launch.objective)])
 
 
-def _leaderboard(study: Study, launch: Launch) -> Iterator[Section]:
+def _leaderboard(study: Study, launch: Launch, link: RunLink) -> Iterator[Section]:
+    if not launch.trials:
+        return
     paths = list(study.space)
     columns = EXAMINED if launch.blind_metric == "exam_score" else LEADERBOARD
     rows = [
-        [trial_label(trial, launch), *texts(row, columns[1:]), *searched_values(trial, paths)]
+        [_trial_cell(trial, launch, link), *cells(row, columns[1:]), *_values(trial, paths)]
         for row, trial in zip(trial_rows(launch), launch.trials, strict=True)
     ]
+    linked = " Numbers lead to the trials' runs in MLflow." if any(row[0].href for row in rows) else ""
     yield Section(
         title="Leaderboard",
         hint="Every trial, best first by what the search looked at. Each is judged by the epoch that the search would choose. "
-        "Those with = cannot be told from the best: which of them stands higher is chance.",
-        table=PageTable(headings=[_heading(name) for name in columns] + paths, rows=rows, marked=0 if launch.chosen else None),
+        f"Those with = cannot be told from the best: which of them stands higher is chance.{linked}",
+        table=PageTable(
+            headings=[_heading(name) for name in columns] + paths,
+            rows=rows,
+            marked=0 if launch.chosen else None,
+            choice=columns.index("outcome"),
+        ),
     )
+
+
+def _trial_cell(trial: TrialRecord, launch: Launch, link: RunLink) -> Cell:
+    chosen = " ★ chosen" if trial is launch.chosen else ""
+    return Cell(trial_label(trial, launch) + chosen, trial.number, href=link(trial), anchor=f"trial-{trial.number}")
+
+
+def _values(trial: TrialRecord, paths: Sequence[str]) -> list[Cell]:
+    texts = searched_values(trial, paths)
+    return [Cell(text, number_in(trial.params.get(path, ""))) for path, text in zip(paths, texts, strict=True)]
+
+
+def _history(launch: Launch) -> Iterator[Section]:
+    if launch.searched and launch.chosen:
+        yield Section(
+            title="Best so far",
+            hint="Each trial's result, and as a step the best of the search until then. A pruned trial is at what it had reached.",
+            charts=[figures.history(launch)],
+        )
 
 
 def _choice(launch: Launch) -> Iterator[Section]:
@@ -117,7 +165,7 @@ def _choice(launch: Launch) -> Iterator[Section]:
         yield Section(
             title="The blind choice",
             hint="Was the blind score a good judge? The further the star is from the top, the more the choice has cost.",
-            figure=figures.blind_choice(launch),
+            charts=[figures.blind_choice(launch)],
         )
 
 
@@ -128,63 +176,104 @@ def _criteria(criteria: Sequence[CriterionRank]) -> Iterator[Section]:
             hint="What else could have judged without data. Spearman: rank correlation with test accuracy over "
             f"{criteria[0].num_students} students, those of all trials and epochs. Wrong pairs: of those more than {100 * APART:g} "
             "points apart the share that it does not put in order. Regret: how far its pick lies below the best.",
-            table=PageTable(headings=HEADINGS, rows=criteria_rows(criteria)),
+            table=PageTable.of_texts(HEADINGS, criteria_rows(criteria)),
         )
 
 
 def _curves(study: Study, launch: Launch) -> Iterator[Section]:
     rungs = rungs_of(study.prune, launch.epochs)
     metrics = dict.fromkeys((launch.objective, launch.accuracy_metric))
-    hint = "Pruned trials are faded, the chosen one is thick."
+    hint = "A curve ends in the mark of how its trial ended; the chosen one is thick, with a star at its best epoch."
     for metric in metrics:
-        shown = metric.replace("_", " ")
-        yield Section(title=f"Curves: {shown}", hint=hint, figure=figures.learning_curves(launch, metric, rungs))
-        hint = ""
+        if any(trial.curves.get(metric) for trial in launch.trials):
+            yield Section(
+                title=f"Curves: {metric.replace('_', ' ')}", hint=hint, charts=[figures.learning_curves(launch, metric, rungs)]
+            )
+            hint = ""
 
 
-def _what_mattered(study: Study, launch: Launch) -> Iterator[Section]:
-    searched = to_optuna(study.space)
-    completed = sum(trial.outcome in (Outcome.COMPLETED, Outcome.DIVERGED) for trial in launch.searched)
-    hint = f"As Optuna draws it, from the {completed} trials that were not pruned: what the others would have reached is not known."
-    for title, figure in figures.searched(as_study(launch, searched), list(study.space)):
-        yield Section(title=title, hint=hint, figure=figure)
-        hint = ""
+def _importances(study: Study, launch: Launch) -> Iterator[Section]:
+    completed, needed = completed_in(launch), completed_needed(study.space)
+    if len(study.space) < 2 or not launch.trials:
+        return  # one parameter has all the importance
+    if completed < needed:
+        hint = (
+            f"Importances of {len(study.space)} parameters need {needed} completed trials; there are {completed}, "
+            f"{needed - completed} are missing. From fewer, which parameter comes first is chance."
+        )
+        yield Section(title="Importances", hint=hint)
+    elif chart := importances(launch, study.space):
+        hint = (
+            f"How much of the differences between the {completed} completed trials each parameter explains. Pruned trials are "
+            "left out: what they would have reached is not known."
+        )
+        yield Section(title="Importances", hint=hint, charts=[chart])
+
+
+def _slices(study: Study, launch: Launch) -> Iterator[Section]:
+    if charts := slices(launch, study.space):
+        yield Section(
+            title="Slices",
+            hint=f"Each trial's value of a parameter against its {launch.objective.replace('_', ' ')}. A pruned trial stands at "
+            "what it had reached when it was stopped, not at what its values are worth.",
+            key=roles_in([trial for trial in launch.searched if trial.best_epoch(launch.objective) is not None], launch),
+            charts=charts,
+        )
+
+
+def _parallel(study: Study, launch: Launch) -> Iterator[Section]:
+    chart = parallel_coordinates(launch, study.space) if len(study.space) > 1 else None
+    if chart:
+        yield Section(
+            title="Parallel coordinates",
+            hint="A line a trial, each parameter on its own scale. A click on a name below the chart hides its lines.",
+            charts=[chart],
+        )
 
 
 def _pictures(launch: Launch, client: MlflowClient) -> Iterator[Section]:
     pictures = pictures_of(client, launch.chosen) if launch.chosen else []
     if pictures:
         hint = "What the student of the chosen trial has learned from: images that its generator made, never a real one."
+        if not any(picture.rows for picture in pictures):
+            hint += " A row is a class; an earlier version did not record their names."
         yield Section(title="Generated images", hint=hint, pictures=pictures)
 
 
-def _robustness(launch: Launch) -> Iterator[Section]:
+def _robustness(launch: Launch, link: RunLink) -> Iterator[Section]:
+    rows = [row for row in trial_rows(launch) if "accuracy_last" in row]
+    if not rows:
+        return
     metric = launch.accuracy_metric.replace("_", " ")
     yield Section(
         title="Robustness",
         hint=f"Who has no data stops blind: the {metric} at the last epoch, the best, and mean and deviation over all epochs and "
         "over the second half (as in PRE-DFKD, arXiv:2201.03019).",
-        table=_table(trial_rows(launch), ROBUSTNESS),
+        table=_table(rows, ROBUSTNESS, launch, link),
     )
 
 
 def _timeline(launch: Launch) -> Iterator[Section]:
-    yield Section(
-        title="Timeline",
-        hint="A lane a place for trials: a node has as many as it ran trials at a time. Bars carry the trials' numbers.",
-        figure=figures.timeline(launch),
-    )
+    if any(trial.course.started is not None for trial in launch.trials):
+        yield Section(
+            title="Timeline",
+            hint="A lane a place for trials: a node has as many as it ran trials at a time. Bars carry the trials' numbers; "
+            "that of a running one ends at its latest result.",
+            charts=[figures.timeline(launch)],
+        )
 
 
 def _cost(study: Study, launch: Launch) -> Iterator[Section]:
     yield Section(title="Cost", lines=cost_lines(launch, study.resources))
 
 
-def _troubles(launch: Launch) -> Iterator[Section]:
+def _troubles(launch: Launch, link: RunLink) -> Iterator[Section]:
     troubled = [row for row in trial_rows(launch) if row["reason"] or row["retries"]]
     if troubled:
         yield Section(
-            title="Troubles", hint="Trials that were retried, or ended for a reason of their own.", table=_table(troubled, COURSE)
+            title="Troubles",
+            hint="Trials that were retried, or ended for a reason of their own.",
+            table=_table(troubled, COURSE, launch, link),
         )
 
 
@@ -201,8 +290,13 @@ def cost_lines(launch: Launch, resources: ResourceConfig) -> list[str]:
     return lines
 
 
-def _table(rows: Sequence[Row], columns: Sequence[str]) -> PageTable:
-    return PageTable(headings=[_heading(name) for name in columns], rows=[texts(row, columns) for row in rows])
+def _table(rows: Sequence[Row], columns: Sequence[str], launch: Launch, link: RunLink) -> PageTable:
+    links = {trial.number: link(trial) for trial in launch.trials}
+    numbers = [Cell(str(row["trial"]), row["trial"], href=links[row["trial"]]) for row in rows]
+    return PageTable(
+        headings=[_heading(name) for name in columns],
+        rows=[[number, *cells(row, columns[1:])] for number, row in zip(numbers, rows, strict=True)],
+    )
 
 
 def _heading(column: str) -> str:

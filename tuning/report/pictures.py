@@ -1,12 +1,13 @@
 """The pictures that a trial's run holds: its generator's images at the end, and through the epochs."""
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
 
-from cpsc.pictures import caption_of
+from cpsc.pictures import caption_of, labels_of
 from tuning.results import TrialRecord
 from tuning.tracking.client import FAILURES
 from tuning.trial.files import GALLERY_FILE, SAMPLES_FILE
@@ -17,11 +18,13 @@ MAX_BYTES = 3_000_000
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG and a line on what it shows. `name`: of its kind, the same for every trial."""
+    """A PNG and a line on what it shows. `name`: of its kind, the same for every trial; `rows`, `columns`: what each of them is."""
 
     name: str
     content: bytes
     caption: str
+    rows: Sequence[str] = ()
+    columns: Sequence[str] = ()
 
 
 def pictures_of(client: MlflowClient, trial: TrialRecord) -> list[Picture]:
@@ -36,7 +39,7 @@ def _fetch(client: MlflowClient, trial: TrialRecord, name: str) -> Picture | Non
             content = file.read_bytes()
         except FAILURES:
             return None  # not there yet, or not any more
-        caption = caption_of(file) or name
+        caption, (rows, columns) = caption_of(file) or name, labels_of(file)
     if len(content) > MAX_BYTES:
         return None
-    return Picture(Path(name).stem, content, f"trial {trial.number}: {caption}")
+    return Picture(Path(name).stem, content, f"trial {trial.number}: {caption}", rows, columns)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cpsc.marks import Marks
-from tuning.launch.events import Epoch, Event, LaunchStart, TrialEnd, TrialStart
+from tuning.launch.events import AttemptStart, Epoch, Event, LaunchEnd, LaunchStart, TrialEnd, TrialStart
 from tuning.redaction import redact
 from tuning.results.choice import ranked
 from tuning.results.model import Launch
@@ -14,7 +14,7 @@ from tuning.results.trial_record import CURVES, TrialRecord, latencies_in
 def launch_from_journal(events: Iterable[Event], name: str, *, curves: Sequence[str] = CURVES) -> Launch:
     """The launch that the journal of `name` tells of, with these `curves`: as `load_launch` once all of it has been delivered."""
     settings: Mapping[str, str] = {}
-    launch_id = ""
+    launch_id, is_open = "", False
     values: dict[int, dict[str, dict[int, float]]] = {}
     params: dict[int, Mapping[str, str]] = {}
     points: dict[int, Mapping[str, Any]] = {}
@@ -37,6 +37,10 @@ def launch_from_journal(events: Iterable[Event], name: str, *, curves: Sequence[
                         values[number][curve][epoch] = metrics[curve]
             case TrialEnd(number=number):
                 ends[number] = event
+            case AttemptStart():
+                is_open = True
+            case LaunchEnd():
+                is_open = False
     trials = [
         TrialRecord(
             number=number,
@@ -60,4 +64,6 @@ def launch_from_journal(events: Iterable[Event], name: str, *, curves: Sequence[
         trials=ranked(trials, objective),
         latencies_ms=latencies_in(settings),
         launch_id=launch_id,
+        settings=settings,
+        is_open=is_open,
     )

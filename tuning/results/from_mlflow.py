@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run, RunStatus
 
 from cpsc.errors import ConfigError
 from cpsc.marks import Marks
@@ -78,6 +78,8 @@ def load_launch(
         study=study,
         latencies_ms=latencies_in(parent.data.params),
         launch_id=parent.data.tags.get(LAUNCH_ID_TAG, ""),
+        settings=parent.data.params,
+        is_open=parent.info.status == RunStatus.to_string(RunStatus.RUNNING),
     )
 
 

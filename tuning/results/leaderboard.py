@@ -31,7 +31,7 @@ def row(trial: TrialRecord, launch: Launch) -> list[str]:
     kl = trial.at_best("probe_kl", objective)
     return [
         trial_label(trial, launch),
-        trial.outcome.value if trial.outcome else "running",
+        trial.ending,
         str(trial.num_epochs),
         percent(trial.at_best(launch.blind_metric, objective)),
         "-" if kl is None else f"{kl:.4f}",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from tuning.outcome import Outcome, length_of, trials_since_gain
+from tuning.outcome import RUNNING, Outcome, length_of, trials_since_gain
 from tuning.results.choice import Finalist, finalists_of, ties_of
 from tuning.results.trial_record import TrialRecord
 
@@ -27,6 +27,10 @@ class Launch:
     """By architecture of the students that were compared: milliseconds for an image, on one thread of the driver's machine."""
     launch_id: str = ""
     """What tells it from others of its name, wherever it is recorded; empty where an earlier version recorded it."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What its run says of the study: budget, sampler, ranges, teacher."""
+    is_open: bool = False
+    """Whether its end is not recorded: it is under way, or its driver died and nobody has resumed it."""
 
     @property
     def chosen(self) -> TrialRecord | None:
@@ -99,8 +103,20 @@ class Launch:
         ended = [trial.number for trial in self.searched if trial.outcome not in (None, Outcome.INTERRUPTED)]
         return trials_since_gain({number: score for number, score in scores.items() if score is not None}, ended)
 
-    def count(self, outcome: Outcome) -> int:
+    def count(self, outcome: Outcome | None) -> int:
+        """Trials with that outcome; None: those that run."""
         return sum(trial.outcome is outcome for trial in self.trials)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, and no trial is recorded as running."""
+        return not self.is_open and not self.count(None)
+
+    def counts_in_words(self) -> str:
+        """How many trials there are, and how they ended: ``3 trials: 1 completed, 2 running``."""
+        endings = {**{outcome.value: self.count(outcome) for outcome in Outcome}, RUNNING: self.count(None)}
+        found = ", ".join(f"{count} {ending}" for ending, count in endings.items() if count)
+        return f"{len(self.trials)} trial{'' if len(self.trials) == 1 else 's'}" + (f": {found}" if found else "")
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""

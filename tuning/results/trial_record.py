@@ -7,7 +7,7 @@ from typing import Any
 from cpsc.marks import Marks
 from cpsc.selection import best_epoch
 from tuning.launch.events import LATENCY
-from tuning.outcome import Outcome
+from tuning.outcome import RUNNING, Outcome
 
 CURVES = ("exam_score", "held_out_agreement", "probe_overlap", "probe_agreement", "probe_kl", "test_accuracy")
 
@@ -45,6 +45,11 @@ class TrialRecord:
     marks: Marks | None = None
     """What the student of its best epoch has right; None where that was not recorded."""
     finalist_of: int | None = None
+
+    @property
+    def ending(self) -> str:
+        """Its outcome in a word, *running* where it has none yet."""
+        return self.outcome.value if self.outcome else RUNNING
 
     @property
     def cost(self) -> tuple[float, float]:

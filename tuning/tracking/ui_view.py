@@ -15,6 +15,8 @@ from mlflow import MlflowClient
 from tuning.study import Study
 from tuning.tracking.client import reading_store, using_mlflow
 
+LOCAL_UI = "http://127.0.0.1:5000"
+"""Where `cpsc-tune ui` shows a store on this machine, unless it is told another port."""
 VIEW_KEY = "cpsc-trials"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
 COLUMNS = ("tags.`outcome`", "metrics.`{best}`", "metrics.`probe_kl`", "metrics.`test_accuracy`", "metrics.`best_epoch`")

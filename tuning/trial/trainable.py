@@ -101,9 +101,12 @@ class DistillTrainable(Trainable):
         checkpoint.save(best, folder / BEST_STUDENT_FILE)
         self._answers.save(folder / ANSWERS_FILE)
         (folder / CONFIG_FILE).write_text(yaml.safe_dump(to_plain(asdict(self.distiller.config)), sort_keys=False))
-        save_grid(samples, folder / SAMPLES_FILE, caption=f"images after epoch {self.distiller.epoch}, a row a class")
-        if epochs := ", ".join(map(str, self._gallery.epochs)):
-            save_grid(self._gallery.grid(), folder / GALLERY_FILE, caption=f"columns: after epoch {epochs}; a row a class")
+        classes = self._context.teacher.class_names
+        caption = f"images after epoch {self.distiller.epoch}, a row a class"
+        save_grid(samples, folder / SAMPLES_FILE, caption=caption, rows=classes)
+        if epochs := list(map(str, self._gallery.epochs)):
+            caption = f"columns: after epoch {', '.join(epochs)}; a row a class"
+            save_grid(self._gallery.grid(), folder / GALLERY_FILE, caption=caption, rows=classes, columns=epochs)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Continue from `checkpoint_dir`. CheckpointError where it cannot be read."""

@@ -1,0 +1,45 @@
+"""What a chart tells of a trial that is pointed at: its result, and the values that it ran with."""
+
+from collections.abc import Sequence
+
+from tuning.display import percent
+from tuning.report.console import searched_values
+from tuning.report.page import escaped
+from tuning.results import Launch, TrialRecord
+
+MAX_VALUES = 16
+"""More lines than that do not fit beside a chart."""
+
+
+def tooltips(launch: Launch, paths: Sequence[str]) -> dict[str, str]:
+    """By number, what is told of each trial; `paths`: the parameters to name."""
+    return {str(trial.number): tooltip(trial, launch, paths) for trial in launch.trials}
+
+
+def tooltip(trial: TrialRecord, launch: Launch, paths: Sequence[str]) -> str:
+    """Lines for Plotly: how the trial ended, what it reached, and its values of `paths`."""
+    chosen = ", chosen" if trial is launch.chosen else ""
+    return "<br>".join(
+        [f"<b>trial {trial.number}</b>: {trial.ending}{chosen}", *_results(trial, launch), *_values(trial, paths), *_reason(trial)]
+    )
+
+
+def _results(trial: TrialRecord, launch: Launch) -> list[str]:
+    best = trial.best_epoch(launch.objective)
+    if best is None:
+        return ["no result" if trial.outcome else "no result yet"]
+    metrics = dict.fromkeys((launch.objective, launch.accuracy_metric))
+    found = {metric: trial.at_best(metric, launch.objective) for metric in metrics}
+    lines = [f"{metric.replace('_', ' ')} {percent(value)}" for metric, value in found.items() if value is not None]
+    return [*lines, f"at epoch {best} of {trial.num_epochs}"]
+
+
+def _values(trial: TrialRecord, paths: Sequence[str]) -> list[str]:
+    known = [path for path in paths if path in trial.params]
+    shown = [f"{escaped(path)} {escaped(text)}" for path, text in zip(known, searched_values(trial, known), strict=True)]
+    more = [f"and {len(shown) - MAX_VALUES} more"] if len(shown) > MAX_VALUES else []
+    return [*shown[:MAX_VALUES], *more]
+
+
+def _reason(trial: TrialRecord) -> list[str]:
+    return [escaped(trial.reason[:120])] if trial.reason else []
