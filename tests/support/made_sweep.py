@@ -26,6 +26,8 @@ from tuning.trial.files import ANSWERS_FILE, GALLERY_FILE, SAMPLES_FILE
 BEGUN = 1_790_000_000.0
 LAUNCH_ID = "made"
 EPOCH_S = 10.0
+CLASSES = ("zero", "<script>alert(1)</script>", *map(str, range(2, 10)))
+"""Of the rows of the trials' pictures."""
 OUTCOMES = ("completed", "pruned", "completed", "pruned", "diverged", "completed", "pruned", "failed", "completed", "pruned")
 
 
@@ -111,5 +113,5 @@ def _checkpoint(folder: Path, epochs: int) -> str:
     answers.save(folder / ANSWERS_FILE)
     for name, columns in ((SAMPLES_FILE, 8), (GALLERY_FILE, 3)):
         images = torch.randint(256, (10, columns, 3, 32, 32), dtype=torch.uint8)
-        save_grid(images, folder / name, caption=f"{columns} columns of noise")
+        save_grid(images, folder / name, caption=f"{columns} columns of noise", rows=CLASSES)
     return str(folder)

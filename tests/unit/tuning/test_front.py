@@ -110,7 +110,7 @@ def test_table_json_and_figure_show_the_same_students() -> None:
         "latency_ms": 2.0,
         "on_front_of": [],
     }
-    figure = fronts(students, "probe_agreement")
+    figure = fronts(students, "probe_agreement").figure
     assert [list(trace.text) for trace in figure.data if trace.mode == "markers+text"] == [["small", "wide", "large"]] * 4
     printed = io.StringIO()
     print_report(launch, [], Console(file=printed, width=200))

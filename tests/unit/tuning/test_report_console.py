@@ -78,7 +78,7 @@ def test_a_launch_that_selected_on_labels_says_so() -> None:
 def test_a_launch_without_a_result_says_so() -> None:
     diverged = record(0, {}, kl={}, accuracy={}, outcome=Outcome.DIVERGED)
     assert summary_lines(make(diverged), SEARCHED) == [
-        "1 trials: 1 diverged",
+        "1 trial: 1 diverged",
         "epochs: 0 run of the 4 that all trials to the end take (0.00 %)",
         "no trial has a result to choose",
     ]
