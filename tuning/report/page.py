@@ -18,7 +18,8 @@ from plotly.offline import get_plotlyjs
 
 from cpsc.atomic_file import atomic_path
 from tuning.display import percent
-from tuning.report.palette import RUNNING, SYMBOLS, custom_properties, dark_by_light, plotly_template
+from tuning.outcome import RUNNING
+from tuning.report.palette import SYMBOLS, custom_properties, dark_by_light, plotly_template
 from tuning.report.pictures import Picture
 
 TEMPLATE = "page.html.j2"

@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tuning.outcome import Outcome
+from tuning.outcome import RUNNING, Outcome
 
-RUNNING = "running"
-"""What the page calls a trial without an outcome."""
 CHOSEN = "chosen"
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from tuning.outcome import Outcome
-from tuning.report.palette import CHOSEN, RUNNING, SYMBOLS, colour
+from tuning.outcome import RUNNING, Outcome
+from tuning.report.palette import CHOSEN, SYMBOLS, colour
 from tuning.results import Launch, TrialRecord
 
 LAYOUT = {"template": "none", "height": 400}

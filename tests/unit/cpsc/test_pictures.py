@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from cpsc.pictures import FRAME, GREY, MIN_SIDE, save_grid
+from cpsc.pictures import FRAME, GREY, MIN_SIDE, caption_of, labels_of, save_grid
 from cpsc.torchvision_cure import import_torchvision
 
 
@@ -42,3 +43,20 @@ def test_a_grid_is_laid_out_as_torchvision_does(shape: tuple[int, ...], tmp_path
     tiles = grid.flatten(0, 1).repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
     wanted = make_grid(tiles, nrow=shape[1], padding=FRAME, pad_value=GREY).permute(1, 2, 0)
     assert (np.array(Image.open(tmp_path / "grid.png")) == wanted.numpy()).all()
+
+
+def test_a_picture_keeps_its_caption_and_the_names_of_rows_and_columns(tmp_path: Path) -> None:
+    grid = torch.zeros(2, 3, 1, 8, 8, dtype=torch.uint8)
+    save_grid(grid, tmp_path / "named.png", caption="of nothing", rows=["Katze", "犬"], columns=["1", "2", "3"])
+    save_grid(grid, tmp_path / "bare.png")
+    assert caption_of(tmp_path / "named.png") == "of nothing"
+    assert labels_of(tmp_path / "named.png") == (["Katze", "犬"], ["1", "2", "3"])
+    assert labels_of(tmp_path / "bare.png") == ([], [])
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", '"one"', "[1, 2]", '{"a": "b"}'])
+def test_names_that_are_none_are_passed_over(text: str, tmp_path: Path) -> None:
+    notes = PngInfo()
+    notes.add_text("Rows", text)
+    Image.new("L", (4, 4)).save(tmp_path / "other.png", pnginfo=notes)
+    assert labels_of(tmp_path / "other.png") == ([], [])
