@@ -118,7 +118,7 @@ def _values(runs: Sequence[_Run]) -> Mapping[str, list[float]]:
     students = [answers.students for answers in asked]
     among = {
         "agreement with other trials' students": peer_agreement(students),
-        "agreement on images that tell": discriminating_agreement(students, asked[0].teacher),
+        "agreement on discriminating images": discriminating_agreement(students, asked[0].teacher),
     }
     return alone | {name: [value for run in values for value in run] for name, values in among.items()}
 

@@ -56,7 +56,7 @@ def test_a_criterion_is_ranked_by_its_order_of_students(tmp_path: Path) -> None:
     found = ranks(tmp_path, {"a": {1: 4, 2: 10}, "b": {1: 12, 2: 16}}, {"a": {1: 0.2, 2: 0.6}, "b": {1: 0.5, 2: 0.9}})
     rank = found["probe agreement"]
     assert rank == CriterionRank("probe agreement", 4, pytest.approx(0.8), pytest.approx(1 / 6), pytest.approx(0.0))
-    assert found.keys() == CRITERIA.keys() | {"agreement with other trials' students", "agreement on images that tell"}
+    assert found.keys() == CRITERIA.keys() | {"agreement with other trials' students", "agreement on discriminating images"}
     assert [row[1] for row in criteria_rows([rank])] == ["0.800"]
 
 
