@@ -763,7 +763,7 @@ def _bare_weights(*words: str) -> Write:
 
     def write(folder: Path) -> list[str]:
         torch.save(dict(sound_teacher().state), folder / "bare.pt")
-        torch.save({"layer.weight": torch.zeros(2, 3, 3, 3)}, folder / "unknown.pt")
+        torch.save({"layer.weight": torch.zeros(2, 3)}, folder / "unknown.pt")
         return [*words, "--quiet"]
 
     return write
@@ -829,7 +829,10 @@ ARGUMENTS: dict[str, tuple[Write, str]] = {
     ),
     "init of a bundle with constants": (_arguments("init", "teacher.pt", "--normalisation", "half"), "leave that out"),
     "init with an unknown method": (_arguments("init", "teacher.pt", "--method", "cpcs"), "did you mean cpsc?"),
-    "init with an unknown student": (_arguments("init", "teacher.pt", "--student", "wrn_11_1"), "--student: arch 'wrn_11_1'"),
+    "init with an unknown student": (
+        _arguments("init", "teacher.pt", "--student", "wrn_11_1", "--quiet"),
+        "--student: arch 'wrn_11_1'",
+    ),
     "init over a study": (_arguments("init", "teacher.pt", "--output", "study.yaml"), "study.yaml: is there already"),
     "init to a text file": (
         _arguments("init", "teacher.pt", "--output", "study.txt"),

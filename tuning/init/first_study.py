@@ -23,6 +23,8 @@ from tuning.study.teacher_fit import check_images, check_students, fitted
 from tuning.study.yaml_loader import load_yaml
 from tuning.trial.resources import concurrency
 
+SUFFIXES = (".yaml", ".yml")
+
 
 @dataclass(frozen=True, kw_only=True)
 class FirstStudy:
@@ -69,7 +71,7 @@ def write_first_study(
     weights whose batch norms are another network's. ConfigError, before anything is written, where a sweep would refuse the study.
     """
     check_known_method(method)
-    output = output or teacher.with_suffix(".yaml")
+    output = output or _beside(teacher)
     name = _name_of(output)
     _check_free(output, force=force)
     identified = identify(teacher, said, ask, display, force=force)
@@ -117,6 +119,11 @@ def _dry_run(study: Study) -> None:
     describe(study)
 
 
+def _beside(teacher: Path) -> Path:
+    """The study file beside the weights, called as they are, and never those themselves."""
+    return teacher.parent / f"{teacher.stem or 'study'}{'-study' if teacher.suffix in SUFFIXES else ''}{SUFFIXES[0]}"
+
+
 def _name_of(output: Path) -> str:
     """What the study is called: as its file is."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", output.stem).strip("-_")[:MAX_STUDY_NAME] or "study"
@@ -128,8 +135,8 @@ def _name_of(output: Path) -> str:
 
 
 def _check_free(output: Path, *, force: bool) -> None:
-    if output.suffix not in (".yaml", ".yml"):
-        raise ConfigError(f"--output: must be a file that ends in .yaml, got {str(output)!r}")
+    if output.suffix not in SUFFIXES:
+        raise ConfigError(f"--output: must be a file that ends in {SUFFIXES[0]}, got {str(output)!r}")
     if output.is_dir() or (output.exists() and not force):
         what = "is a folder, name a file" if output.is_dir() else "is there already: name another by --output, or pass --force"
         raise ConfigError(f"{output}: {what}")
