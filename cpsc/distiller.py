@@ -87,7 +87,8 @@ class Distiller:
 
         Raises DivergedError where a term is not finite or has exploded; the run cannot go on after that.
         """
-        return self._measured(self.train_epoch())
+        first = self._untrained()
+        return self._measured(self.train_epoch() | first)
 
     def train_epoch(self) -> Metrics:
         """The same, and measure nothing -> what training itself tells; for runs of which nothing but their images is asked."""
@@ -113,13 +114,18 @@ class Distiller:
         """
         if trained.get("epoch") != self.epoch + 1:
             raise CheckpointError(f"holds epoch {trained.get('epoch')}, the next is {self.epoch + 1}")
+        first = self._untrained()
         self.continue_after(self.epoch + 1, parts)
-        return self._measured(dict(trained))
+        return self._measured(dict(trained) | first)
 
     def continue_after(self, epoch: int, parts: Mapping[str, Any]) -> None:
         """Be the run as it was after `epoch`, by `parts_state`, with nothing measured. CheckpointError: see `load_state_dict`."""
         self._load_parts(parts)
         self.epoch = epoch
+
+    def _untrained(self) -> Metrics:
+        """What training has to beat, before the first epoch; nothing after it. One that is reconstructed has drawn weights yet."""
+        return self._measurement.of_untrained(self.student) if self.epoch == 0 else {}
 
     def _measured(self, metrics: Metrics) -> Metrics:
         started = time.perf_counter()

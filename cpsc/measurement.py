@@ -143,6 +143,12 @@ class Measurement:
             metrics["test_agreement"] = agreement(logits, self._test.answers)
         return StudentMeasured(metrics, answers)
 
+    def of_untrained(self, student: nn.Module) -> Metrics:
+        """`untrained_agreement` with the teacher on the probe set, of a `student` that has not begun. Empty without a probe set."""
+        if self._probe is None:
+            return {}
+        return {"untrained_agreement": agreement(predict(student, self._probe.images), self._probe.answers)}
+
     def marks(self, answers: Tensor, *, own: int | None, by_probe_alone: bool) -> Marks:
         """Of a student by its `answers`, as `of_student` says them: see `Exam.marks`. There must be a probe set."""
         assert self.exam is not None

@@ -28,7 +28,7 @@ CPSC_LAYERS = (
     {"loop", "deploy", "presets"},
     {"observation", "misfit"},
     {"probe", "examiners"},
-    {"measurement", "student_loss"},
+    {"measurement", "student_loss", "ground"},
     {"history", "phases"},
     {"distiller"},
 )

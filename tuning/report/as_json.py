@@ -8,6 +8,7 @@ from tuning.report.criteria import CriterionRank
 from tuning.report.parquet import trial_rows
 from tuning.results import Finalist, Launch, SweepSummary
 from tuning.results.front import FrontStudent, front_of
+from tuning.results.in_doubt import in_doubt
 
 
 def launch_figures(launch: Launch) -> dict[str, Any]:
@@ -25,6 +26,7 @@ def launch_figures(launch: Launch) -> dict[str, Any]:
         "front": [_front_student(student) for student in front_of(launch)],
         "epochs_run": launch.epochs_run,
         "epochs_unpruned": launch.epochs_unpruned,
+        "in_doubt": [asdict(finding) for finding in in_doubt(launch)],
         "regret": launch.regret(),
         "rank_correlation": launch.rank_correlation(),
         "trials": [row | {"point": dict(trial.point)} for row, trial in zip(trial_rows(launch), launch.trials, strict=True)],

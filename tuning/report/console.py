@@ -17,6 +17,7 @@ from tuning.report.front import front_table
 from tuning.report.seed_table import comparison_table
 from tuning.results import Launch, SweepSummary, TrialRecord
 from tuning.results.front import front_of
+from tuning.results.in_doubt import in_doubt
 from tuning.results.leaderboard import choice_line, headings, row, shown_trials, title
 from tuning.tracking import store_uri
 
@@ -27,13 +28,13 @@ WORTH_SAYING = 5
 
 
 def print_report(launch: Launch, searched: Sequence[str], console: Console) -> None:
-    """Leaderboard of the best trials, then the figures in words. `searched`: the parameters to show of the chosen one."""
+    """Leaderboard of the best trials, what puts the result in doubt, the figures in words. `searched`: the parameters to show of the chosen one."""
     console.print(_leaderboard(launch))
     if launch.finalists:
         console.print(finalists_table(launch))
     if students := front_of(launch):
         console.print(front_table(students, launch))
-    for line in summary_lines(launch, searched):
+    for line in (*doubt_lines(launch), *summary_lines(launch, searched)):
         console.print(line, markup=False, soft_wrap=True)
 
 
@@ -100,6 +101,11 @@ def _epochs_line(launch: Launch) -> str:
         return f"epochs: {launch.epochs_run} run so far"  # of how many is not known before pruning has had its say
     share = launch.epochs_run / launch.epochs_unpruned
     return f"epochs: {launch.epochs_run} run of the {launch.epochs_unpruned} that all trials to the end take ({percent(share)})"
+
+
+def doubt_lines(launch: Launch) -> list[str]:
+    """A line for each reason not to believe the result."""
+    return [f"IN DOUBT: {finding}" for finding in in_doubt(launch)]
 
 
 def _tie_lines(launch: Launch) -> list[str]:

@@ -22,6 +22,7 @@ from tuning.report.tooltips import tooltips
 from tuning.report.traces import roles_in
 from tuning.results import Launch, TrialRecord
 from tuning.results.front import front_of
+from tuning.results.in_doubt import in_doubt
 from tuning.results.leaderboard import trial_label
 from tuning.results.trial_record import number_in
 from tuning.search.asha import rungs_of
@@ -70,6 +71,7 @@ def _parts(
 ) -> Sequence[Iterator[Section]]:
     """In the page's order; each is drawn as its sections are asked for."""
     return [
+        _doubts(launch),
         _findings(study, launch),
         _finalists(study, launch),
         _front(launch),
@@ -87,6 +89,12 @@ def _parts(
         _cost(study, launch),
         _troubles(launch, link),
     ]
+
+
+def _doubts(launch: Launch) -> Iterator[Section]:
+    if found := in_doubt(launch):
+        hint = "Why what follows may be no result: each figure with its floor, what it means, and what to try."
+        yield Section(title="In doubt", hint=hint, lines=list(map(str, found)))
 
 
 def _findings(study: Study, launch: Launch) -> Iterator[Section]:

@@ -3,15 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from cpsc.ground import Ground
 from cpsc.marks import Marks
 from tuning.launch.events import AttemptStart, Epoch, Event, LaunchEnd, LaunchStart, TrialEnd, TrialStart
 from tuning.redaction import redact
 from tuning.results.choice import ranked
 from tuning.results.model import Launch
-from tuning.results.trial_record import CURVES, TrialRecord, latencies_in
+from tuning.results.trial_record import CURVES, UNTRAINED, TrialRecord, latencies_in
 
 
-def launch_from_journal(events: Iterable[Event], name: str, *, curves: Sequence[str] = CURVES) -> Launch:
+def launch_from_journal(events: Iterable[Event], name: str, *, curves: Sequence[str] = (*CURVES, UNTRAINED)) -> Launch:
     """The launch that the journal of `name` tells of, with these `curves`: as `load_launch` once all of it has been delivered."""
     settings: Mapping[str, str] = {}
     launch_id, is_open = "", False
@@ -66,4 +67,5 @@ def launch_from_journal(events: Iterable[Event], name: str, *, curves: Sequence[
         launch_id=launch_id,
         settings=settings,
         is_open=is_open,
+        ground=Ground.from_params(settings),
     )

@@ -8,12 +8,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, RunStatus
 
 from cpsc.errors import ConfigError
+from cpsc.ground import Ground
 from cpsc.marks import Marks
 from tuning.outcome import Outcome
 from tuning.redaction import redact
 from tuning.results.choice import ranked
 from tuning.results.model import Launch
-from tuning.results.trial_record import CURVES, TrialRecord, TrialTimeline, latencies_in
+from tuning.results.trial_record import CURVES, UNTRAINED, TrialRecord, TrialTimeline, latencies_in
 from tuning.study.names import NAME
 from tuning.tracking.run_lookup import all_runs, one_each
 from tuning.tracking.tags import (
@@ -44,7 +45,7 @@ def load_launch(
     study: str,
     launch: str | None = None,
     *,
-    curves: Sequence[str] | None = CURVES,
+    curves: Sequence[str] | None = (*CURVES, UNTRAINED),
     track: Track = lambda trials, total: trials,
 ) -> Launch:
     """A launch of `study`, the latest unless named, with these `curves`; None: with every metric of its trials.
@@ -80,6 +81,7 @@ def load_launch(
         launch_id=parent.data.tags.get(LAUNCH_ID_TAG, ""),
         settings=parent.data.params,
         is_open=parent.info.status == RunStatus.to_string(RunStatus.RUNNING),
+        ground=Ground.from_params(parent.data.params),
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from tuning.results.in_doubt import in_doubt
 from tuning.results.leaderboard import choice_line, headings, row, shown_trials, title
 from tuning.results.model import Launch
 
@@ -11,7 +12,8 @@ def launch_html(launch: Launch, lines: Sequence[str] = ()) -> str:
     """A table and sentences, the choice and `lines` after it; whatever a name or a value holds is shown as text."""
     rows = [_row("td", row(trial, launch), is_marked=trial is launch.chosen) for trial in shown_trials(launch)]
     table = f'<table class="dataframe"><thead>{_row("th", headings(launch))}</thead><tbody>{"".join(rows)}</tbody></table>'
-    words = "".join(f"<div>{escape(line)}</div>" for line in (choice_line(launch), *lines))
+    doubts = [f"in doubt: {finding}" for finding in in_doubt(launch)]
+    words = "".join(f"<div>{escape(line)}</div>" for line in (*doubts, choice_line(launch), *lines))
     return f"<div><b>{escape(title(launch))}</b>{table}{words}</div>"
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from cpsc.ground import Ground
 from tuning.outcome import RUNNING, Outcome, length_of, trials_since_gain
 from tuning.results.choice import Finalist, finalists_of, ties_of
 from tuning.results.trial_record import TrialRecord
@@ -31,6 +32,8 @@ class Launch:
     """What its run says of the study: budget, sampler, ranges, teacher."""
     is_open: bool = False
     """Whether its end is not recorded: it is under way, or its driver died and nobody has resumed it."""
+    ground: Ground | None = None
+    """What its probe set said before the first trial; None where an earlier version recorded it."""
 
     @property
     def chosen(self) -> TrialRecord | None:

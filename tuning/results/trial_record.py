@@ -10,6 +10,8 @@ from tuning.launch.events import LATENCY
 from tuning.outcome import RUNNING, Outcome
 
 CURVES = ("exam_score", "held_out_agreement", "probe_overlap", "probe_agreement", "probe_kl", "test_accuracy")
+UNTRAINED = "untrained_agreement"
+"""Agreement with the teacher on the probe set before the first step; it stands at the first epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,7 @@ def launch_start(study: Study, assets: Assets, launch_id: str) -> LaunchStart:
         **{f"space.{path}": str(domain) for path, domain in study.space.items()},
         **_latencies(study, assets.teacher),
         **shared_params(assets),
+        **(assets.ground.to_params() if assets.ground else {}),
     }
     return LaunchStart(
         time=time.time(),

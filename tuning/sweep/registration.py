@@ -15,10 +15,12 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from cpsc.errors import CheckpointError
+from cpsc.ground import Finding
 from tuning.launch import Journal, replay_events
 from tuning.launch.launch import resume_command
 from tuning.redaction import reason
 from tuning.results import Launch
+from tuning.results.in_doubt import in_doubt
 from tuning.storage import Storage
 from tuning.study import Study
 from tuning.tracking import MlflowWriter, store_uri
@@ -26,7 +28,7 @@ from tuning.tracking.champion import ALIAS, MODEL_ABSENT, Champion, champion_uri
 from tuning.tracking.client import FAILURES, storing_artifacts, tracking_at, using_mlflow
 from tuning.tracking.retry import PATIENCE_S, Patience
 from tuning.tracking.run_lookup import EXISTS, on_all_pages
-from tuning.tracking.tags import DIGEST_TAG
+from tuning.tracking.tags import DIGEST_TAG, DOUBT_TAG
 from tuning.trial import Assets
 
 Found = TypeVar("Found")
@@ -40,12 +42,15 @@ PAGE = 100
 
 
 class Registry:
-    """Registers champions with the store of `client`; `patience` repeats what is not answered."""
+    """Registers champions with the store of `client`; `patience` repeats what is not answered. `doubts`: what is said of them."""
 
-    def __init__(self, client: MlflowClient, patience: Patience, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, client: MlflowClient, patience: Patience, say: Callable[[str], None], *, doubts: Sequence[Finding] = ()
+    ) -> None:
         self._client = client
         self._patience = patience
         self._say = say
+        self._doubts = doubts
         self._doubtful: set[str] = set()
 
     def register_newest(
@@ -64,7 +69,7 @@ class Registry:
         for path in reversed(checkpoints):
             try:
                 with storage.reading(path) as folder:
-                    champion = Champion.load(name, run, folder, assets)
+                    champion = Champion.load(name, run, folder, assets, doubts=self._doubts)
             except CheckpointError as error:
                 failures.append(error)
                 if kept is not None:
@@ -176,6 +181,7 @@ class Registry:
         """The version that is this logged model, which is made where there is none."""
         found = self._look("version", lambda: self._versions(champion, model))
         if found:
+            self._retell(champion, found[0])
             return found[0]
         self._doubtful.add("version")
         return self._client.create_model_version(
@@ -187,6 +193,14 @@ class Registry:
             description=champion.origin(),
             await_creation_for=0,  # that it is ready is read back, with patience, once the alias points to it
         )
+
+    def _retell(self, champion: Champion, version: ModelVersion) -> None:
+        """What is known against a student that is registered already may be more, or less, than it was."""
+        if version.description != champion.origin():
+            self._client.update_model_version(champion.name, str(version.version), champion.origin())
+        doubts = champion.labels()[DOUBT_TAG]
+        if version.tags.get(DOUBT_TAG) != doubts:
+            self._client.set_model_version_tag(champion.name, str(version.version), DOUBT_TAG, doubts)
 
     def _versions(self, champion: Champion, model: LoggedModel) -> list[ModelVersion]:
         """Every version that is this logged model, the first one first."""
@@ -258,12 +272,15 @@ def register_result(
     """
     if launch.chosen is None:
         return None
+    doubts = in_doubt(launch)
+    for finding in doubts:
+        say(f"in doubt: {finding}")
     number = launch.chosen.number
     checkpoints = replay_events(Journal(study.local / launch.name).events(), metric=study.metric).trials[number].checkpoints
     resume = resume_command(study, launch.name)
     try:
         run_id = writer.run_id(number)
-        registry = Registry(MlflowClient(tracking_uri=store_uri(study)), Patience(PATIENCE_S), say)
+        registry = Registry(MlflowClient(tracking_uri=store_uri(study)), Patience(PATIENCE_S), say, doubts=doubts)
         return registry.register_newest(study.name, run_id, checkpoints, Storage(study.storage), assets, trained=trained)
     except CheckpointError:
         raise

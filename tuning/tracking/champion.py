@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +16,10 @@ from torch import Tensor
 
 from cpsc import checkpoint
 from cpsc.deploy import DeployedStudent, build_deployed
+from cpsc.ground import Finding
 from cpsc.teacher import Teacher
 from tuning.process_settings import log_levels
-from tuning.tracking.tags import DIGEST_TAG, LAUNCH_TAG, NUMBER_TAG
+from tuning.tracking.tags import DIGEST_TAG, DOUBT_TAG, LAUNCH_TAG, MAX_TAG, NUMBER_TAG, SOUND
 from tuning.trial import Assets
 from tuning.trial.files import BEST_STUDENT_FILE
 
@@ -37,7 +38,8 @@ def champion_uri(name: str) -> str:
 class Champion:
     """The best student of the study `name`, in the run of the trial that made it.
 
-    `saved`: what the trial's checkpoint holds of it; `example`: pixels in 0 to 1, float32 [N, C, H, W], for its signature.
+    `saved`: what the trial's checkpoint holds of it; `example`: pixels in 0 to 1, float32 [N, C, H, W], for its signature;
+    `doubts`: what whoever takes it must know.
     """
 
     name: str
@@ -46,16 +48,20 @@ class Champion:
     model: DeployedStudent
     teacher: Teacher
     example: Tensor
+    doubts: Sequence[Finding] = ()
 
     @classmethod
-    def load(cls, name: str, run: Run, checkpoint_folder: Path, assets: Assets) -> "Champion":
+    def load(
+        cls, name: str, run: Run, checkpoint_folder: Path, assets: Assets, *, doubts: Sequence[Finding] = ()
+    ) -> "Champion":
         """The best student in `checkpoint_folder`; CheckpointError where it cannot be read.
 
         Its example comes from the probe set: there is no real image to take.
         """
         saved = checkpoint.load(checkpoint_folder / BEST_STUDENT_FILE, kind="best student", needs=("arch", "student"))
         model = build_deployed(saved["arch"], saved["student"], assets.teacher)
-        return cls(name, run, saved, model, assets.teacher, assets.probe.images[:EXAMPLE_IMAGES].float().div(255.0))
+        example = assets.probe.images[:EXAMPLE_IMAGES].float().div(255.0)
+        return cls(name, run, saved, model, assets.teacher, example, doubts)
 
     @cached_property
     def digest(self) -> str:
@@ -99,13 +105,15 @@ class Champion:
         )
 
     def origin(self) -> str:
-        """What the registry says of this one."""
+        """What the registry says of this one, and why it is in doubt, where it is."""
         of_epoch = f" after epoch {self.saved['epoch']}" if "epoch" in self.saved else ""  # earlier versions did not save it
-        return f"The student of {self.run.info.run_name}{of_epoch}, launch {self.run.data.tags[LAUNCH_TAG]}."
+        origin = f"The student of {self.run.info.run_name}{of_epoch}, launch {self.run.data.tags[LAUNCH_TAG]}."
+        return "\n\n".join([origin, *(f"**In doubt:** {finding}." for finding in self.doubts)])
 
     def labels(self) -> dict[str, str]:
         """What a person tells versions apart by: `launch`, `trial`, `arch`, and what was measured of this student."""
         tags = self.run.data.tags
         measured = {metric: f"{value:.4f}" for metric, value in self.saved.get("measured", {}).items()}
         named = {"launch": tags[LAUNCH_TAG], "trial": tags[NUMBER_TAG], "arch": self.saved["arch"]}
-        return named | measured | {DIGEST_TAG: self.digest}
+        doubts = ", ".join(finding.name for finding in self.doubts)[:MAX_TAG] or SOUND
+        return named | measured | {DOUBT_TAG: doubts, DIGEST_TAG: self.digest}

@@ -11,5 +11,7 @@ RUNNING = "running"
 MARKS_TAG, MAX_MARKS = "marks", 5000
 """What the student of a trial's best epoch has right, and the longest text that MLflow takes."""
 MAX_TAG = 500
+DOUBT_TAG, SOUND = "in_doubt", "no"
+"""Of a registered version: names of what puts it in doubt, or that nothing is known against it."""
 DIGEST_TAG = "student.digest"
 """Of a logged model and its versions: which student they hold. One student of one run is one model."""

@@ -10,6 +10,7 @@ from cpsc.data.decoding import GREY
 from cpsc.device import resolve_device
 from cpsc.errors import ConfigError
 from cpsc.frechet import load_inception
+from cpsc.ground import Ground
 from cpsc.measurement import InceptionReference
 from cpsc.norms import NormSurvey
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
@@ -23,6 +24,7 @@ from tuning.study.class_count import check_class_count
 from tuning.study.paths import folder_path
 from tuning.study.teacher_fit import check_images, check_students, fitted, survey_teacher, switched_off
 from tuning.trial.examiners import Examiners, kept_examiners
+from tuning.trial.ground import settle_ground
 from tuning.trial.limits import check_limits, within_limits
 from tuning.trial.network_check import check_above_chance, settle_network
 from tuning.trial.resources import study_device
@@ -42,6 +44,8 @@ class Assets:
     """Settings of the study that are not followed, for the teacher has nothing for them."""
     examiners: Examiners | None = None
     """Where the study's students are chosen by them: those that the storage has, or that a sweep has made."""
+    ground: Ground | None = None
+    """What the probe set says of the teacher and of itself; None: nobody has looked."""
 
     def fit(self, study: Study) -> Study:
         """`study`, as its file has it, as it is run with this teacher."""
@@ -82,7 +86,9 @@ def prepare(
         terms = ", ".join(run.probe.terms)
         display.say(f"switched off for want of batch norms: {', '.join(off)}; the probe set is made by {terms} alone")
     probe = obtain_probe(teacher, run.probe, storage, device, display, before_making=before_making)
-    return Assets(teacher, probe, dataset, inception, norms, off, kept_examiners(run, teacher, storage))
+    num_test = len(dataset.test) if dataset is not None else 0
+    ground = settle_ground(teacher, probe, device, display, num_test=num_test, force=force)
+    return Assets(teacher, probe, dataset, inception, norms, off, kept_examiners(run, teacher, storage), ground)
 
 
 def _check_with_teacher(study: Study, teacher: Teacher, display: Display, *, force: bool) -> None:

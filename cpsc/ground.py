@@ -1,0 +1,336 @@
+"""Ground of a search: figures of teacher and probe set, and the floors below which agreement with that teacher says little or nothing.
+
+A student is compared with its teacher on the teacher's probe set. Where the teacher does not recognise those images, gives all of
+them one class, or cannot tell one class from another, students agree with it by chance and a search finds the luckiest. Floors
+are measured from what guessing gives, and a share counts as beyond one only where the number of images makes that sure. How they
+were found: docs/ground.md.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+from cpsc.metrics import accuracy, predict
+from cpsc.probe import ProbeSet
+from cpsc.statistics import batch_norms, keeps_statistics
+from cpsc.teacher import Teacher
+
+DOUBT = 1e-3
+"""A figure is surely beyond a floor where luck would bring it there in fewer than so many of all cases."""
+RECOGNISED, WELL_RECOGNISED = 0.2, 0.6
+"""Of the way from guessing to certainty, for the label rate: below the first nothing is to be had, below the second little."""
+MOST_OF_ONE_CLASS, MUCH_OF_ONE_CLASS = 0.9, 0.5
+NO_MARGIN, SMALL_MARGIN = 0.01, 0.1
+"""Nats between the two likeliest classes of half of the images: a per cent, and ten, of difference in probability."""
+LARGEST_MARGIN = -math.log(torch.finfo(torch.float32).tiny)
+"""Nats beyond which float32 has no probability for the second class."""
+SAME, ALIKE = 1.0, 20.0
+"""Grey levels, root mean square over pixels, between an image and the one that is nearest to it."""
+MUCH_AT_BOUNDS = 0.5
+MOST_COMPARED = 1000
+PREFIX = "ground."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A figure that says that the ground is gone, or thin. `is_fatal`: nothing that is found on it would be a result."""
+
+    name: str
+    figure: str
+    floor: str
+    meaning: str
+    remedy: str
+    is_fatal: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.figure} ({self.floor}): {self.meaning}; try {self.remedy}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What the teacher says of its probe set, and what else tells whether the two are of use."""
+
+    num_images: int
+    num_classes: int
+    label_rate: float
+    """Share of the images that the teacher gives the class they were made for."""
+    confidence: float
+    """Mean probability of the class that it gives."""
+    margin: float
+    """Nats between its two likeliest classes, in the median image."""
+    largest_class: float
+    """Share of the images that it gives its commonest class: what a student agrees with that has learned that class alone."""
+    num_unasked: int
+    """Classes that no image was made for."""
+    num_lost: int
+    """Classes that it gives none of the images made for them, where that is not luck."""
+    finite: float
+    """Share of the images on which it answers numbers."""
+    variety: float
+    """Grey levels between an image and the one nearest to it, in the median image."""
+    at_bounds: float
+    """Share of pixels that are black or white."""
+    untouched_norms: float
+    """Share of its batch norms with the mean 0 and the variance 1 that they begin with; 0 where it has none."""
+    num_test: int
+    """Labelled images that it and its students are measured on; 0: none."""
+    teacher_accuracy: float | None
+    """On those, as it is known; None where it is not."""
+
+    def to_params(self) -> dict[str, str]:
+        """As a record of a launch holds it."""
+        return {f"{PREFIX}{name}": f"{value:.6g}" for name, value in vars(self).items() if value is not None}
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, str]) -> "Ground | None":
+        """What `to_params` wrote; None where a record has no such thing, as those of earlier versions."""
+        try:
+            counts = {field.name: int(params[PREFIX + field.name]) for field in fields(cls) if field.type is int}
+            shares = {field.name: float(params[PREFIX + field.name]) for field in fields(cls) if field.type is float}
+            known = params.get(f"{PREFIX}teacher_accuracy")
+            return cls(**counts, **shares, teacher_accuracy=None if known is None else float(known))  # type: ignore[arg-type]
+        except (KeyError, ValueError):
+            return None
+
+    @property
+    def chance(self) -> float:
+        """What guessing gives."""
+        return 1.0 / self.num_classes
+
+
+def survey_ground(teacher: Teacher, probe: ProbeSet, device: torch.device, *, num_test: int = 0) -> Ground:
+    """Ask `teacher` about its `probe` set once; `num_test`: labelled images at hand, which are not looked at."""
+    network = teacher.build(device)
+    logits = predict(network, teacher.normalisation.normalise(probe.images.to(device))).cpu()
+    finite = logits.isfinite().all(dim=1)
+    counts = torch.bincount(logits.argmax(dim=1), minlength=teacher.num_classes)
+    rate = accuracy(logits, probe.labels)
+    return Ground(
+        num_images=len(probe.images),
+        num_classes=teacher.num_classes,
+        label_rate=rate,
+        confidence=_mean(logits.softmax(dim=1).amax(dim=1)[finite]),
+        margin=_margin(logits[finite]),
+        largest_class=counts.max().item() / len(logits),
+        num_unasked=teacher.num_classes - len(probe.labels.unique()),
+        num_lost=_num_lost(logits.argmax(dim=1), probe.labels, rate, teacher.num_classes),
+        finite=_mean(finite.float()),
+        variety=variety(probe.images),
+        at_bounds=_mean(((probe.images == 0) | (probe.images == 255)).float()),
+        untouched_norms=_untouched(network),
+        num_test=num_test,
+        teacher_accuracy=teacher.test_accuracy if num_test else None,
+    )
+
+
+def _mean(values: Tensor) -> float:
+    return values.mean().item() if len(values) else 0.0
+
+
+def _margin(logits: Tensor) -> float:
+    if not len(logits):
+        return 0.0
+    first, second = logits.topk(2, dim=1).values.unbind(dim=1)
+    return (first - second).median().item()
+
+
+def _num_lost(given: Tensor, asked: Tensor, rate: float, num_classes: int) -> int:
+    """How many classes are recognised in none of their images, where at the mean `rate` that would hardly ever happen."""
+    sizes = torch.bincount(asked, minlength=num_classes)
+    hits = torch.bincount(asked[given == asked], minlength=num_classes)
+    luck = (1.0 - rate) ** sizes.double()
+    return int(((sizes > 0) & (hits == 0) & (luck < DOUBT / num_classes)).sum())
+
+
+def variety(images: Tensor) -> float:
+    """Root mean square difference, in grey levels, of the median image of [N, K, H, W] and its nearest; the first thousand tell."""
+    if len(images) < 2:
+        return math.inf
+    flat = images[:MOST_COMPARED].flatten(1).float()
+    distances = torch.cdist(flat, flat).fill_diagonal_(math.inf)
+    return distances.amin(dim=1).median().item() / math.sqrt(flat.shape[1])
+
+
+def _untouched(network: nn.Module) -> float:
+    layers = [layer for layer in batch_norms(network).values() if keeps_statistics(layer)]
+    return sum(map(_is_untouched, layers)) / len(layers) if layers else 0.0
+
+
+def _is_untouched(layer: nn.Module) -> bool:
+    return not layer.get_buffer("running_mean").any() and bool((layer.get_buffer("running_var") == 1.0).all())
+
+
+def is_surely_below(share: float, floor: float, num: int) -> bool:
+    """Whether a share of `num` draws says that what it is drawn from lies below `floor`: Chernoff's bound, as Hoeffding 1963, eq. 2.1."""
+    return share < floor and num * _divergence(share, floor) > -math.log(DOUBT)
+
+
+def is_surely_above(share: float, floor: float, num: int) -> bool:
+    """The same for above."""
+    return is_surely_below(1.0 - share, 1.0 - floor, num)
+
+
+def _divergence(one: float, other: float) -> float:
+    """KL of two coins, nats; `other` may be certain."""
+    parts = ((one, other), (1.0 - one, 1.0 - other))
+    return sum(p * math.log(p / q) if q > 0.0 else math.inf for p, q in parts if p > 0.0)
+
+
+def findings(ground: Ground) -> list[Finding]:
+    """What `ground` says against going on, the worst first; nothing where it is sound."""
+    judges = (
+        _not_finite,
+        _label_rate,
+        _class_balance,
+        _confidence,
+        _variety,
+        _lost_classes,
+        _unasked_classes,
+        _at_bounds,
+        _untouched_norms,
+        _teacher_accuracy,
+    )
+    found = [finding for judge in judges if (finding := judge(ground)) is not None]
+    return sorted(found, key=lambda finding: not finding.is_fatal)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _not_finite(ground: Ground) -> Finding | None:
+    if ground.finite == 1.0:
+        return None
+    return Finding(
+        name="not_finite",
+        figure=f"the teacher answers NaN or infinity on {_percent(1.0 - ground.finite)} of the probe set",
+        floor="floor: none",
+        meaning="no student can be compared with that",
+        remedy="another file of its weights, or its training again at a lower lr",
+        is_fatal=True,
+    )
+
+
+def _label_rate(ground: Ground) -> Finding | None:
+    chance, rate = ground.chance, ground.label_rate
+    floor, good = (chance + share * (1.0 - chance) for share in (RECOGNISED, WELL_RECOGNISED))
+    if rate >= good:
+        return None
+    fatal = is_surely_below(rate, floor, ground.num_images)
+    return Finding(
+        name="label_rate",
+        figure=f"the teacher gives {_percent(rate)} of {ground.num_images} probe images the class they were made for",
+        floor=f"floor {_percent(floor)}, good from {_percent(good)}, guessing gives {_percent(chance)}",
+        meaning="it does not recognise its own probe set, and agreement there says " + ("nothing" if fatal else "little"),
+        remedy="more probe.steps, another probe.lr or less probe.batch_statistics; else its weights, normalisation and image_size",
+        is_fatal=fatal,
+    )
+
+
+def _class_balance(ground: Ground) -> Finding | None:
+    share = ground.largest_class
+    if share <= max(MUCH_OF_ONE_CLASS, 1.5 * ground.chance):
+        return None
+    fatal = is_surely_above(share, MOST_OF_ONE_CLASS, ground.num_images)
+    return Finding(
+        name="class_balance",
+        figure=f"the teacher gives {_percent(share)} of {ground.num_images} probe images one class",
+        floor=f"a student that always says that class agrees as often, limit {_percent(MOST_OF_ONE_CLASS)}",
+        meaning="agreement there is what a student gets that has learned nothing",
+        remedy="the bias of its last layer and its normalisation, or more probe.steps",
+        is_fatal=fatal,
+    )
+
+
+def _confidence(ground: Ground) -> Finding | None:
+    if SMALL_MARGIN <= ground.margin <= LARGEST_MARGIN:
+        return None
+    flat = ground.margin < SMALL_MARGIN
+    return Finding(
+        name="confidence",
+        figure=f"the teacher's two likeliest classes are {ground.margin:.2g} nats apart, its mean confidence is "
+        f"{_percent(ground.confidence)}",
+        floor=f"floor {NO_MARGIN:g}, good from {SMALL_MARGIN:g} to {LARGEST_MARGIN:.0f}",
+        meaning="its probabilities tell no class from another, a flat student overlaps with them wholly"
+        if flat
+        else "its second class has no probability that float32 can hold, so that its answers are bare labels",
+        remedy=f"the scale of its logits: weights saved {'after' if flat else 'before'} a division by a temperature, or in other units",
+        is_fatal=ground.margin < NO_MARGIN,
+    )
+
+
+def _variety(ground: Ground) -> Finding | None:
+    if ground.variety >= ALIKE:
+        return None
+    return Finding(
+        name="variety",
+        figure=f"half of the probe images have another within {ground.variety:.2g} grey levels",
+        floor=f"floor {SAME:g}, good from {ALIKE:g}",
+        meaning="they are " + ("one image many times" if ground.variety < SAME else "nearly alike, or without contrast"),
+        remedy="the teacher's normalisation, whose std is the scale of its pixels; less probe.total_variation and probe.image_norm",
+        is_fatal=ground.variety < SAME,
+    )
+
+
+def _lost_classes(ground: Ground) -> Finding | None:
+    if not ground.num_lost:
+        return None
+    return Finding(
+        name="lost_classes",
+        figure=f"the teacher never sees {ground.num_lost} of its {ground.num_classes} classes in the images made for them",
+        floor="floor: none lost",
+        meaning="nothing is known of these classes, and students will not learn them",
+        remedy="its list of classes and the bias of its last layer; if it never learned them, name the classes it has",
+    )
+
+
+def _unasked_classes(ground: Ground) -> Finding | None:
+    if not ground.num_unasked:
+        return None
+    return Finding(
+        name="unasked_classes",
+        figure=f"the probe set has no image for {ground.num_unasked} of {ground.num_classes} classes",
+        floor="floor: one image a class",
+        meaning="what students know of these classes does not count",
+        remedy="a larger probe.num_images, or, where it is large enough, deleting its file to have it made anew",
+    )
+
+
+def _at_bounds(ground: Ground) -> Finding | None:
+    if ground.at_bounds <= MUCH_AT_BOUNDS:
+        return None
+    return Finding(
+        name="at_bounds",
+        figure=f"{_percent(ground.at_bounds)} of the probe set's pixels are black or white",
+        floor=f"limit {_percent(MUCH_AT_BOUNDS)}",
+        meaning="its pixels have run against their bounds, where no further step moves them",
+        remedy="the teacher's normalisation, or a lower probe.lr",
+    )
+
+
+def _untouched_norms(ground: Ground) -> Finding | None:
+    if not ground.untouched_norms:
+        return None
+    return Finding(
+        name="untouched_norms",
+        figure=f"{_percent(ground.untouched_norms)} of the teacher's batch norms have the mean 0 and the variance 1 they begin with",
+        floor="floor: none",
+        meaning="they have seen no image, or their statistics were lost, and what is inverted towards them is nothing it was trained on",
+        remedy="a file with its buffers (running_mean, running_var), or probe.batch_statistics and weights.batch_statistics of 0",
+    )
+
+
+def _teacher_accuracy(ground: Ground) -> Finding | None:
+    accuracy, num = ground.teacher_accuracy, ground.num_test
+    if accuracy is None or not num or is_surely_above(accuracy, ground.chance, num):
+        return None
+    return Finding(
+        name="teacher_accuracy",
+        figure=f"the teacher's own test accuracy is {_percent(accuracy)}",
+        floor=f"guessing gives {_percent(ground.chance)}, give or take what {num} images can tell",
+        meaning="it knows nothing that a student could learn",
+        remedy="a longer training, or another teacher",
+    )

@@ -1,0 +1,32 @@
+"""The ground that a study stands on: said, and refused where nothing that is found on it would be a result."""
+
+from collections.abc import Sequence
+
+import torch
+
+from cpsc.errors import ConfigError
+from cpsc.ground import Finding, Ground, findings, survey_ground
+from cpsc.probe import ProbeSet
+from cpsc.teacher import Teacher
+from tuning.display import Display
+
+
+def settle_ground(
+    teacher: Teacher, probe: ProbeSet, device: torch.device, display: Display, *, num_test: int, force: bool
+) -> Ground:
+    """Survey `teacher` and `probe`, and say what is found against them. ConfigError, unless forced, where that is fatal.
+
+    `num_test`: labelled images that the study has.
+    """
+    ground = survey_ground(teacher, probe, device, num_test=num_test)
+    found = findings(ground)
+    fatal = [finding for finding in found if finding.is_fatal]
+    if fatal and not force:
+        raise ConfigError(f"no ground to search on: {fatal[0]}{_others(fatal[1:])}; or pass --force to go on all the same")
+    for finding in found:
+        display.say(f"{'forced' if finding.is_fatal else 'warning'}: {finding}")
+    return ground
+
+
+def _others(fatal: Sequence[Finding]) -> str:
+    return f" (also: {', '.join(finding.figure for finding in fatal)})" if fatal else ""
