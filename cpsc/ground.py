@@ -1,4 +1,4 @@
-"""Ground of a search: figures of teacher and probe set, and the floors below which agreement with that teacher says little or nothing.
+"""Ground of a search: figures of teacher and probe set, and floors below which agreement with that teacher says little or nothing.
 
 A student is compared with its teacher on the teacher's probe set. Where the teacher does not recognise those images, gives all of
 them one class, or cannot tell one class from another, students agree with it by chance and a search finds the luckiest. Floors
@@ -10,14 +10,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-import torch
-from torch import Tensor, nn
-
-from cpsc.metrics import accuracy, predict
-from cpsc.probe import ProbeSet
-from cpsc.statistics import batch_norms, keeps_statistics
-from cpsc.teacher import Teacher
-
 DOUBT = 1e-3
 """A figure is surely beyond a floor where luck would bring it there in fewer than so many of all cases."""
 RECOGNISED, WELL_RECOGNISED = 0.2, 0.6
@@ -25,12 +17,11 @@ RECOGNISED, WELL_RECOGNISED = 0.2, 0.6
 MOST_OF_ONE_CLASS, MUCH_OF_ONE_CLASS = 0.9, 0.5
 NO_MARGIN, SMALL_MARGIN = 0.01, 0.1
 """Nats between the two likeliest classes of half of the images: a per cent, and ten, of difference in probability."""
-LARGEST_MARGIN = -math.log(torch.finfo(torch.float32).tiny)
-"""Nats beyond which float32 has no probability for the second class."""
+LARGEST_MARGIN = 126 * math.log(2)
+"""Nats beyond which float32, whose smallest normal number is 2 to the -126, has no probability for the second class."""
 SAME, ALIKE = 1.0, 20.0
 """Grey levels, root mean square over pixels, between an image and the one that is nearest to it."""
 MUCH_AT_BOUNDS = 0.5
-MOST_COMPARED = 1000
 PREFIX = "ground."
 
 
@@ -101,70 +92,8 @@ class Ground:
         return 1.0 / self.num_classes
 
 
-def survey_ground(teacher: Teacher, probe: ProbeSet, device: torch.device, *, num_test: int = 0) -> Ground:
-    """Ask `teacher` about its `probe` set once; `num_test`: labelled images at hand, which are not looked at."""
-    network = teacher.build(device)
-    logits = predict(network, teacher.normalisation.normalise(probe.images.to(device))).cpu()
-    finite = logits.isfinite().all(dim=1)
-    counts = torch.bincount(logits.argmax(dim=1), minlength=teacher.num_classes)
-    rate = accuracy(logits, probe.labels)
-    return Ground(
-        num_images=len(probe.images),
-        num_classes=teacher.num_classes,
-        label_rate=rate,
-        confidence=_mean(logits.softmax(dim=1).amax(dim=1)[finite]),
-        margin=_margin(logits[finite]),
-        largest_class=counts.max().item() / len(logits),
-        num_unasked=teacher.num_classes - len(probe.labels.unique()),
-        num_lost=_num_lost(logits.argmax(dim=1), probe.labels, rate, teacher.num_classes),
-        finite=_mean(finite.float()),
-        variety=variety(probe.images),
-        at_bounds=_mean(((probe.images == 0) | (probe.images == 255)).float()),
-        untouched_norms=_untouched(network),
-        num_test=num_test,
-        teacher_accuracy=teacher.test_accuracy if num_test else None,
-    )
-
-
-def _mean(values: Tensor) -> float:
-    return values.mean().item() if len(values) else 0.0
-
-
-def _margin(logits: Tensor) -> float:
-    if not len(logits):
-        return 0.0
-    first, second = logits.topk(2, dim=1).values.unbind(dim=1)
-    return (first - second).median().item()
-
-
-def _num_lost(given: Tensor, asked: Tensor, rate: float, num_classes: int) -> int:
-    """How many classes are recognised in none of their images, where at the mean `rate` that would hardly ever happen."""
-    sizes = torch.bincount(asked, minlength=num_classes)
-    hits = torch.bincount(asked[given == asked], minlength=num_classes)
-    luck = (1.0 - rate) ** sizes.double()
-    return int(((sizes > 0) & (hits == 0) & (luck < DOUBT / num_classes)).sum())
-
-
-def variety(images: Tensor) -> float:
-    """Root mean square difference, in grey levels, of the median image of [N, K, H, W] and its nearest; the first thousand tell."""
-    if len(images) < 2:
-        return math.inf
-    flat = images[:MOST_COMPARED].flatten(1).float()
-    distances = torch.cdist(flat, flat).fill_diagonal_(math.inf)
-    return distances.amin(dim=1).median().item() / math.sqrt(flat.shape[1])
-
-
-def _untouched(network: nn.Module) -> float:
-    layers = [layer for layer in batch_norms(network).values() if keeps_statistics(layer)]
-    return sum(map(_is_untouched, layers)) / len(layers) if layers else 0.0
-
-
-def _is_untouched(layer: nn.Module) -> bool:
-    return not layer.get_buffer("running_mean").any() and bool((layer.get_buffer("running_var") == 1.0).all())
-
-
 def is_surely_below(share: float, floor: float, num: int) -> bool:
-    """Whether a share of `num` draws says that what it is drawn from lies below `floor`: Chernoff's bound, as Hoeffding 1963, eq. 2.1."""
+    """Whether a share of `num` draws says that it is drawn from less than `floor`: Chernoff's bound, as Hoeffding 1963, eq. 2.1."""
     return share < floor and num * _divergence(share, floor) > -math.log(DOUBT)
 
 
@@ -248,16 +177,17 @@ def _class_balance(ground: Ground) -> Finding | None:
 def _confidence(ground: Ground) -> Finding | None:
     if SMALL_MARGIN <= ground.margin <= LARGEST_MARGIN:
         return None
-    flat = ground.margin < SMALL_MARGIN
+    if ground.margin < SMALL_MARGIN:
+        meaning, when = "its probabilities tell no class from another, and any flat student overlaps with them", "after"
+    else:
+        meaning, when = "float32 has no probability for its second class, so that its answers are bare labels", "before"
     return Finding(
         name="confidence",
-        figure=f"the teacher's two likeliest classes are {ground.margin:.2g} nats apart, its mean confidence is "
-        f"{_percent(ground.confidence)}",
+        figure=f"the teacher's two likeliest classes are {ground.margin:.2g} nats apart, "
+        f"its mean confidence is {_percent(ground.confidence)}",
         floor=f"floor {NO_MARGIN:g}, good from {SMALL_MARGIN:g} to {LARGEST_MARGIN:.0f}",
-        meaning="its probabilities tell no class from another, a flat student overlaps with them wholly"
-        if flat
-        else "its second class has no probability that float32 can hold, so that its answers are bare labels",
-        remedy=f"the scale of its logits: weights saved {'after' if flat else 'before'} a division by a temperature, or in other units",
+        meaning=meaning,
+        remedy=f"the scale of its logits: it may have been saved {when} a division by a temperature",
         is_fatal=ground.margin < NO_MARGIN,
     )
 
@@ -316,9 +246,9 @@ def _untouched_norms(ground: Ground) -> Finding | None:
         return None
     return Finding(
         name="untouched_norms",
-        figure=f"{_percent(ground.untouched_norms)} of the teacher's batch norms have the mean 0 and the variance 1 they begin with",
+        figure=f"{_percent(ground.untouched_norms)} of the teacher's batch norms hold the mean 0 and variance 1 of a new one",
         floor="floor: none",
-        meaning="they have seen no image, or their statistics were lost, and what is inverted towards them is nothing it was trained on",
+        meaning="they have seen no image or lost what they saw, and images inverted towards that are like nothing it knows",
         remedy="a file with its buffers (running_mean, running_var), or probe.batch_statistics and weights.batch_statistics of 0",
     )
 

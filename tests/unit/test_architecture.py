@@ -16,7 +16,7 @@ PACKAGES = ("cpsc", "tuning")
 HEAVY = ("ray", "mlflow", "optuna", "pydantic", "typer", "rich")
 
 CPSC_LAYERS = (
-    {"errors", "torchvision_cure", "selection", "marks", "digests", "curves"},
+    {"errors", "torchvision_cure", "selection", "marks", "digests", "curves", "ground"},
     {"kinds", "processors", "redaction", "atomic_file", "rules", "import_path", "optimizers"},
     {"config", "rng", "statistics", "checkpoint"},
     {"losses", "device", "stopwatch", "schedule", "gallery", "answers", "pictures", "foreign"},
@@ -28,7 +28,7 @@ CPSC_LAYERS = (
     {"loop", "deploy", "presets"},
     {"observation", "misfit"},
     {"probe", "examiners"},
-    {"measurement", "student_loss", "ground"},
+    {"measurement", "student_loss", "ground_survey"},
     {"history", "phases"},
     {"distiller"},
 )

@@ -28,7 +28,10 @@ WORTH_SAYING = 5
 
 
 def print_report(launch: Launch, searched: Sequence[str], console: Console) -> None:
-    """Leaderboard of the best trials, what puts the result in doubt, the figures in words. `searched`: the parameters to show of the chosen one."""
+    """Leaderboard of the best trials, what puts the result in doubt, the figures in words.
+
+    `searched`: the parameters to show of the chosen one.
+    """
     console.print(_leaderboard(launch))
     if launch.finalists:
         console.print(finalists_table(launch))

@@ -51,9 +51,7 @@ class Champion:
     doubts: Sequence[Finding] = ()
 
     @classmethod
-    def load(
-        cls, name: str, run: Run, checkpoint_folder: Path, assets: Assets, *, doubts: Sequence[Finding] = ()
-    ) -> "Champion":
+    def load(cls, name: str, run: Run, checkpoint_folder: Path, assets: Assets, *, doubts: Sequence[Finding] = ()) -> "Champion":
         """The best student in `checkpoint_folder`; CheckpointError where it cannot be read.
 
         Its example comes from the probe set: there is no real image to take.

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from cpsc.errors import ConfigError
-from cpsc.ground import Finding, Ground, findings, survey_ground
+from cpsc.ground import Finding, Ground, findings
+from cpsc.ground_survey import survey_ground
 from cpsc.probe import ProbeSet
 from cpsc.teacher import Teacher
 from tuning.display import Display
