@@ -33,8 +33,9 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
 def run_study(study: Study, *, address: str | None = None, quiet: bool = False, force: bool = False) -> SweepSummary:
     """Run `study` as ``cpsc-tune sweep`` does, to its end -> what it found, and where the chosen student is registered.
 
-    `address`: a Ray cluster; default: this machine. `force`: use a teacher below ``min_accuracy``. ConfigError before anything
-    starts where it cannot run; InterruptedSweepError, which names the way to go on, where it was stopped.
+    `address`: a Ray cluster; default: this machine. `force`: go on where the teacher or its probe set is refused.
+    ConfigError before anything starts where it cannot run; InterruptedSweepError, which names the way to go on, where it was
+    stopped.
     """
     check_sweep(study, address)
     close_dead_launches(study.local)

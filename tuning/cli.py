@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 
 
-Force = Annotated[bool, typer.Option("--force", help="Use a teacher all the same whose accuracy or batch statistics are refused.")]
+Force = Annotated[bool, typer.Option("--force", help="Go on all the same where the teacher or its probe set is refused.")]
 DIFFERENT = 1
 ADDRESS = re.compile(r"auto|[A-Za-z0-9_.-]+:[0-9]{1,5}")
 

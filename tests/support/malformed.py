@@ -613,6 +613,7 @@ PROBES: dict[str, tuple[Files, str]] = {
     "with images of floats": (_probe(images=torch.zeros(20, 1, 16, 16)), "its images are not"),
     "without images": (_probe(images=torch.zeros(0, 1, 16, 16, dtype=torch.uint8)), "its images are not"),
     "with too few labels": (_probe(labels=torch.zeros(19, dtype=torch.int64)), "its labels are not"),
+    "of one image many times": (_probe(images=torch.full((20, 1, 16, 16), 128, dtype=torch.uint8)), "no ground to search on: "),
     "with labels of no class": (_probe(labels=torch.full((20,), 10)), "its labels are not"),
     "with an accuracy of NaN": (_probe(teacher_accuracy=NAN), "its teacher_accuracy are not"),
 }

@@ -73,6 +73,6 @@ def _no_choice(launch: Launch) -> Iterator[Finding]:
         name="no_trial_apart",
         figure=f"none of the {len(trials)} trials with a result is told from the best",
         floor="McNemar's test at 5 %",
-        meaning="which of them was chosen is chance, and the search has found nothing",
-        remedy="a larger probe.num_images, longer trials, wider ranges; or taking the published values",
+        meaning="which of them is chosen is chance: all are as good as each other, or none has learned anything",
+        remedy="a larger probe.num_images, longer trials or wider ranges; where all scores are high, the cheapest student",
     )

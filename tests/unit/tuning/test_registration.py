@@ -2,7 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from mlflow.entities import LoggedModel, LoggedModelStatus
 
 from cpsc import checkpoint
 from cpsc.errors import CheckpointError
+from cpsc.ground import Finding
 from cpsc.models import build_model
 from cpsc.rng import seeded_init
 from tuning.storage import Storage
@@ -22,7 +24,7 @@ from tuning.tracking import retry as patience
 from tuning.tracking.champion import ALIAS, Champion
 from tuning.tracking.client import tracking_at, using_mlflow
 from tuning.tracking.retry import Patience
-from tuning.tracking.tags import DIGEST_TAG, LAUNCH_TAG, NUMBER_TAG
+from tuning.tracking.tags import DIGEST_TAG, DOUBT_TAG, LAUNCH_TAG, NUMBER_TAG
 from tuning.trial import Assets
 from tuning.trial.files import BEST_STUDENT_FILE
 
@@ -105,9 +107,15 @@ def register(
 
 
 def register_newest(
-    client: MlflowClient, paths: list[str], assets: Assets, *, trained: bool = False, patience_s: float = 20.0
+    client: MlflowClient,
+    paths: list[str],
+    assets: Assets,
+    *,
+    trained: bool = False,
+    patience_s: float = 20.0,
+    doubts: Sequence[Finding] = (),
 ) -> str:
-    registry = Registry(client, Patience(patience_s), print)
+    registry = Registry(client, Patience(patience_s), print, doubts=doubts)
     storage = Storage(str(Path(paths[0]).parent))
     return registry.register_newest("tiny", run_id(client), paths, storage, assets, trained=trained)
 
@@ -201,6 +209,20 @@ def test_a_champion_gives_way_to_a_newer_student_of_its_run_but_not_to_an_earlie
 
 
 @pytest.mark.usefixtures("light")
+def test_what_puts_a_champion_in_doubt_stands_with_its_version_as_it_is_known_now(
+    client: MlflowClient, tmp_path: Path, assets: Assets, light: None
+) -> None:
+    path = checkpoint_of(tmp_path / "checkpoint")
+    doubt = Finding(name="label_rate", figure="20 % are recognised", floor="floor 36 %", meaning="it is luck", remedy="more steps")
+    for doubts, tag in (([doubt], "label_rate"), ([doubt, replace(doubt, name="other")], "label_rate, other"), ([], "no")):
+        register_newest(client, [path], assets, trained=True, doubts=doubts)
+        version = client.get_model_version_by_alias("tiny", ALIAS)
+        assert (version.version, version.tags[DOUBT_TAG]) == (1, tag)
+        said = "**In doubt:** 20 % are recognised (floor 36 %): it is luck; try more steps."
+        assert version.description.count(said) == len(doubts)
+    check_once(client)
+
+
 def test_a_champion_that_an_earlier_version_has_registered_is_left_as_it_is(
     client: MlflowClient, tmp_path: Path, assets: Assets
 ) -> None:
