@@ -60,7 +60,9 @@ def main() -> None:
     students = _students(arguments.students, teacher) if arguments.students else []
     for steps in arguments.steps:
         probe = synthesise(teacher, replace(config, steps=steps), CPU)
-        print(f"{f'{steps} steps':22s} {_figures(survey_ground(teacher, probe, CPU))} {_order(students, teacher, probe)}", flush=True)
+        print(
+            f"{f'{steps} steps':22s} {_figures(survey_ground(teacher, probe, CPU))} {_order(students, teacher, probe)}", flush=True
+        )
 
 
 def _trained() -> Teacher:
