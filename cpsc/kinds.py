@@ -5,13 +5,18 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeGuard, TypeVar
 
 from cpsc.errors import ConfigError
 
 T = TypeVar("T")
 
 _WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", types.NoneType: "None"}
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Whether `value` is a whole number above 0, which no truth value is."""
+    return type(value) is int and value > 0
 
 
 def of_stated_kinds(path: str) -> Callable[[type[T]], type[T]]:

@@ -1,11 +1,12 @@
-"""A method's presets as nested settings: what lies under a user's own."""
+"""A method's presets as nested settings: what lies under a user's own, and gives way where these leave no room for it."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from cpsc.config import DistillConfig
+from cpsc.config import DistillConfig, ReplayConfig, ScheduleConfig, StudentConfig
 from cpsc.errors import ConfigError
-from cpsc.methods import method_class
+from cpsc.kinds import is_count
+from cpsc.methods import Settings, method_class
 
 DEFAULT_METHOD = DistillConfig().method
 
@@ -23,3 +24,47 @@ def preset(name: str | None = None, *, method: str = DEFAULT_METHOD, num_classes
         for key, value in layer.items():
             changes[key] = {**changes.get(key, {}), **value} if isinstance(value, Mapping) else value
     return changes
+
+
+def fitting(under: Settings, own: Settings, *, method: str = DEFAULT_METHOD) -> dict[str, Any]:
+    """The preset `under`, without those defaults that would be refused beside what a user's `own` nested settings say.
+
+    What `own` says itself stays, right or wrong, and so does every default that is not refused: a run keeps its numbers.
+    """
+    both = {section: {**_section(under, section), **_section(own, section)} for section in {*under, *own}}
+    epochs = own.get("epochs", under.get("epochs", DistillConfig.epochs))
+    changes = {**_warm_ups(both, epochs), **_rehearsals(both), **method_class(method).fitting_defaults(both)}
+    found = dict(under)
+    for (section, key), value in changes.items():
+        if key not in _section(own, section):
+            found[section] = {**_section(found, section), key: value}
+    return found
+
+
+def short_warm_up(epochs: int) -> int:
+    """Epochs of a warm-up in a run that is too short for the usual one: a tenth, at least the first."""
+    return max(1, epochs // 10)
+
+
+def _section(nested: Settings, name: str) -> Settings:
+    section = nested.get(name)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _warm_ups(settings: Mapping[str, Settings], epochs: Any) -> dict[tuple[str, str], int]:
+    if not is_count(epochs):
+        return {}
+    student = settings.get("student", {}).get("warmup_epochs", StudentConfig.warmup_epochs)
+    generator = settings.get("schedule", {}).get("generator_warmup_epochs", ScheduleConfig.generator_warmup_epochs)
+    found = {}
+    if is_count(student) and student > epochs:
+        found["student", "warmup_epochs"] = short_warm_up(epochs)
+    if is_count(generator) and generator >= epochs:  # the student must have an epoch, too
+        found["schedule", "generator_warmup_epochs"] = min(short_warm_up(epochs), epochs - 1)
+    return found
+
+
+def _rehearsals(settings: Mapping[str, Settings]) -> dict[tuple[str, str], int]:
+    """A memory that is rehearsed keeps the new images of every batch."""
+    rehearsals = settings.get("replay", {}).get("rehearsals", ReplayConfig.rehearsals)
+    return {("replay", "every_epochs"): 0} if is_count(rehearsals) else {}

@@ -66,7 +66,7 @@ class TeacherRecipe:
         require(self.batch_size >= 2, "batch_size", self.batch_size, ">= 2")
         require(self.batch_size <= 65_536, "batch_size", self.batch_size, "<= 65536")
         require(self.seed >= 0, "seed", self.seed, ">= 0")
-        require(self.warmup_epochs <= self.epochs, "warmup_epochs", self.warmup_epochs, "<= epochs")
+        require(self.warmup_epochs <= self.epochs, "warmup_epochs", self.warmup_epochs, f"<= epochs ({self.epochs})")
         try:
             self.as_schedule()  # checks lr, momentum and weight decay
         except ConfigError as error:

@@ -8,26 +8,27 @@ from typing import Any
 import pandas as pd
 
 from tuning.display import Display
+from tuning.launch import reference
 from tuning.report import read_criteria, read_launch, write_report
 from tuning.report.criteria import CriterionRank
 from tuning.report.parquet import trial_columns, trial_rows
 from tuning.report.watching import default_show, source_of, watch_launch
 from tuning.results import Launch, SweepSummary
-from tuning.study import Study, config
-from tuning.study.packaged_studies import find_study
+from tuning.study import Study
 from tuning.study.user_code import look_in
 from tuning.sweep import check_sweep, close_dead_launches, resume_sweep, run_sweep
 from tuning.trial import local as local_trial
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> Study:
-    """Read and check a study: a file's path, or the name of one that ``cpsc-tune studies`` lists; `overrides` as after ``--set``.
+    """Read and check a study: a file's path, the name of one that ``cpsc-tune studies`` lists, or a launch's folder or its name in
+    ``runs``, whose study it then is as it was recorded; `overrides` as after ``--set``.
 
     ConfigError: file, path, value and rule in one line.
     """
-    file = find_study(Path(path))
+    file = reference.study_file(Path(path))
     look_in([file.parent])
-    return config.load_study(file, list(overrides))
+    return reference.load_study(file, list(overrides))
 
 
 def run_study(study: Study, *, address: str | None = None, quiet: bool = False, force: bool = False) -> SweepSummary:

@@ -12,7 +12,19 @@ from rich.console import Console
 
 from cpsc.errors import ConfigError, CpscError
 from cpsc.presets import DEFAULT_METHOD
-from tuning.command_line import ArgumentError, AsJson, Debug, Overrides, Quiet, StudyPath, argument_message, run
+from tuning.command_line import (
+    ArgumentError,
+    AsJson,
+    Debug,
+    LaunchName,
+    Overrides,
+    Quiet,
+    StorageOption,
+    StudyPath,
+    argument_message,
+    complete_study,
+    run,
+)
 from tuning.display import Display, to_json
 from tuning.redaction import redact
 from tuning.study.user_code import look_in
@@ -25,7 +37,7 @@ app = typer.Typer(
     name="cpsc-tune",
     help="Hyperparameter search for data-free knowledge distillation, without data.",
     pretty_exceptions_enable=False,
-    add_completion=False,
+    invoke_without_command=True,
 )
 
 
@@ -69,9 +81,23 @@ def _show(summary: "SweepSummary", study: Path, *, json: bool, quiet: bool) -> N
         raise CpscError(f"every trial failed, the first one with: {trials[0].reason}")
 
 
+def _print_version(wanted: bool) -> None:
+    from importlib.metadata import version
+
+    if wanted:
+        typer.echo(f"cpsc-tune {version('cpsc-tune')}")
+        raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)]
+
+
 @app.callback()
-def options(debug: Debug = False) -> None:
-    """Options of every verb; `run` looks for this one, for it must know where a verb has failed."""
+def options(context: typer.Context, debug: Debug = False, version: Version = False) -> None:
+    """Hyperparameter search for data-free knowledge distillation, without data."""
+    del debug, version  # `run` looks for the one, for it must know where a verb has failed; the other has been answered
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command()
@@ -129,7 +155,7 @@ def _ask() -> "Ask | None":
 def teacher(study: StudyPath, set_: Overrides = None, quiet: Quiet = False, force: Force = False) -> None:
     """Train, or load and check, the study's teacher."""
     from cpsc.data import load_dataset
-    from tuning.study import load_study
+    from tuning.launch.reference import load_study
     from tuning.trial.assets import obtain_teacher, open_storage
     from tuning.trial.resources import study_device
 
@@ -144,7 +170,7 @@ def teacher(study: StudyPath, set_: Overrides = None, quiet: Quiet = False, forc
 def probe(study: StudyPath, set_: Overrides = None, quiet: Quiet = False, force: Force = False) -> None:
     """Make, or load, the teacher's probe set, and draw it as a picture."""
     from cpsc.pictures import save_grid
-    from tuning.study import load_study
+    from tuning.launch.reference import load_study
     from tuning.trial import prepare
     from tuning.trial.assets import open_storage, probe_name
 
@@ -169,7 +195,7 @@ def trial(
     force: Force = False,
 ) -> None:
     """Run one trial in this process, without Ray: the study's first starting point, with --set laid over it."""
-    from tuning.study import load_study
+    from tuning.launch.reference import load_study
     from tuning.trial.local import run_trial, split_point
     from tuning.trial.trainable import loggable_metrics
 
@@ -186,21 +212,23 @@ def trial(
 def sweep(
     study: StudyPath,
     set_: Overrides = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved study and its cost, start nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run and what it costs; start nothing.")] = False,
     address: Annotated[str | None, typer.Option(help="A Ray cluster, e.g. auto; default: this machine.")] = None,
     json: AsJson = False,
     quiet: Quiet = False,
     force: Force = False,
 ) -> None:
     """Run a study: search, prune, record every trial, register the best student."""
-    from tuning.study import load_study
+    from tuning.launch.reference import load_study
 
     loaded = load_study(study, set_)
     _check_address(address)
     if dry_run:
-        from tuning.sweep import describe
+        from tuning.sweep.dry_run import describe, plan_figures
+        from tuning.sweep.estimate import estimate_sweep
 
-        typer.echo(describe(loaded))
+        estimate = estimate_sweep(loaded)
+        typer.echo(to_json(plan_figures(loaded, estimate)) if json else describe(loaded, estimate))
         return
     from tuning.api import run_study
 
@@ -209,8 +237,8 @@ def sweep(
 
 @app.command()
 def resume(
-    name: Annotated[str, typer.Argument(help="The launch: its folder's name under the storage root.")],
-    storage: Annotated[str, typer.Option(help="The folder with its records, or the URI of the study's storage.")] = "runs",
+    name: LaunchName,
+    storage: StorageOption = "runs",
     num_trials: Annotated[int | None, typer.Option(min=1, help="Extend the study to so many trials.")] = None,
     set_: Overrides = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster, e.g. auto; default: this machine.")] = None,
@@ -219,8 +247,10 @@ def resume(
 ) -> None:
     """Go on with a sweep that was killed, interrupted or has spent its budget."""
     from tuning.api import resume_study
+    from tuning.launch.reference import find_launch
 
     _check_address(address)
+    storage, name = find_launch(name, storage)
     overrides = [*(set_ or []), *([f"search.num_trials={num_trials}"] if num_trials else [])]
     summary = resume_study(name, storage, overrides, address=address, quiet=quiet)
     _show(summary, summary.study.local / name / "study.yaml", json=json, quiet=quiet)
@@ -228,15 +258,16 @@ def resume(
 
 @app.command()
 def enqueue(
-    name: Annotated[str, typer.Argument(help="The launch: its folder's name under the storage root.")],
+    name: LaunchName,
     values: Annotated[list[str], typer.Argument(help="The point: path=value, e.g. weights.contrast=0.5, for each parameter.")],
-    storage: Annotated[str, typer.Option(help="The folder with its records, or the URI of the study's storage.")] = "runs",
+    storage: StorageOption = "runs",
 ) -> None:
     """Add a point to a launch, also while it runs: the search proposes it next. What it leaves out is as in the study's config."""
+    from tuning.launch.reference import find_launch
     from tuning.study.overrides import parse_assignments
     from tuning.sweep.enqueue import enqueue_point
 
-    typer.echo(enqueue_point(storage, name, parse_assignments(values, word="enqueue")))
+    typer.echo(enqueue_point(*find_launch(name, storage), parse_assignments(values, word="enqueue")))
 
 
 @app.command()
@@ -260,6 +291,7 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """What a sweep found, from the MLflow store: leaderboard, the blind choice and its regret; a page with figures, and tables."""
+    from tuning.launch.reference import launch_of, load_study
     from tuning.report import read_criteria, read_launch, write_report
     from tuning.report.as_json import criteria_figures, launch_figures
     from tuning.report.console import print_comparison, print_criteria, print_report
@@ -267,14 +299,13 @@ def report(
     from tuning.report.files import report_folder
     from tuning.report.seed_table import compared_by_itself
     from tuning.report.wandb_runs import parse_destination
-    from tuning.study import load_study
 
     loaded = load_study(study, set_)
     destination = None if wandb is None else parse_destination(wandb)
     if output is not None:
         _check_output(output)
     display = Display(quiet=quiet)
-    client, found = read_launch(loaded, launch, display)
+    client, found = read_launch(loaded, launch or launch_of(study), display)
     criteria = read_criteria(client, found, display)
     if json:
         typer.echo(to_json(launch_figures(found) | criteria_figures(criteria)))
@@ -293,7 +324,10 @@ def report(
 
 @app.command()
 def compare(
-    studies: Annotated[list[str], typer.Argument(help="Studies, each with its latest launch, or with STUDY@LAUNCH.")],
+    studies: Annotated[
+        list[str],
+        typer.Argument(help="Studies, each with its latest launch or as STUDY@LAUNCH, or launches.", autocompletion=complete_study),
+    ],
     set_: Overrides = None,
     output: Annotated[Path | None, typer.Option(help="Folder for compare.html and the launches' tables.")] = None,
     json: AsJson = False,
@@ -320,8 +354,10 @@ def compare(
 
 @app.command()
 def replay(
-    run_id: Annotated[str, typer.Argument(help="The trial's run, by the id that MLflow's UI shows, or LAUNCH:NUMBER.")],
-    storage: Annotated[str, typer.Option(help="The folder with its records, or the URI of the study's storage.")] = "runs",
+    run_id: Annotated[
+        str, typer.Argument(help="The trial's run, by the id that MLflow's UI shows, or LAUNCH:NUMBER, of a launch however named.")
+    ],
+    storage: StorageOption = "runs",
     tracking: Annotated[str | None, typer.Option(help="Its MLflow store; default: those that STORAGE's launches write.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Stop after this epoch; default: where the record ends.")] = None,
     from_checkpoint: Annotated[
@@ -337,8 +373,10 @@ def replay(
     """Run a recorded trial again, here, and compare: exit status 1 where its numbers differ and nothing was changed."""
     from bdb import BdbQuit
 
+    from tuning.launch.reference import find_trial_of_launch
     from tuning.replay import ReplayOptions, replay_trial
 
+    storage, run_id = find_trial_of_launch(run_id, storage)
     options = ReplayOptions(
         epochs=epochs,
         from_checkpoint=from_checkpoint,
@@ -365,7 +403,8 @@ def export(
     study: StudyPath,
     output: Annotated[Path, typer.Option(help="Folder for the files; those of an earlier export are replaced.")],
     run: Annotated[
-        str | None, typer.Option(help="A trial's run id, or LAUNCH:NUMBER; default: the study's registered champion.")
+        str | None,
+        typer.Option(help="A trial's run id, or LAUNCH:NUMBER; default: the launch's best, or the study's champion."),
     ] = None,
     at: Annotated[
         str | None,
@@ -380,7 +419,8 @@ def export(
 ) -> None:
     """Write a study's best student for use without this package: weights, torch.export program, ONNX, each verified."""
     from tuning.export import export_student, parse_at, parse_formats
-    from tuning.study import load_study
+    from tuning.launch.reference import launch_of, load_study
+    from tuning.results.from_journal import chosen_trial
 
     chosen = parse_formats(formats)
     if run is not None and at is not None:
@@ -388,6 +428,8 @@ def export(
     within = parse_at(at) if at else None
     loaded = load_study(study, set_)
     _check_output(output)
+    if launch_of(study) and run is None and at is None:
+        run = chosen_trial(study.parent)
     for line in export_student(loaded, output, Display(quiet=quiet), run_id=run, at=within, formats=chosen):
         if not quiet:
             typer.echo(line)
@@ -400,7 +442,7 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
 ) -> None:
     """Open MLflow's UI, on this machine only, on the store that the study's sweeps write."""
-    from tuning.study import load_study
+    from tuning.launch.reference import load_study
     from tuning.tracking.client import existing_store_uri
     from tuning.tracking.ui_view import first_page
 
@@ -414,6 +456,21 @@ def ui(
     # One worker: its reader is one, and each of the four by default imports all of MLflow first.
     command = [sys.executable, "-m", "mlflow", "ui", *server, "--workers", "1"]
     os.execv(sys.executable, command)
+
+
+@app.command(name="list")
+def list_launches(
+    study: Annotated[
+        Path | None, typer.Argument(help="Only launches of this study, or this launch alone.", autocompletion=complete_study)
+    ] = None,
+    storage: StorageOption = "runs",
+    json: AsJson = False,
+) -> None:
+    """List launches: their state, trials done, best result, and when they were last heard of."""
+    from tuning.results.overview import find_overviews, overview_figures, overview_table
+
+    found = find_overviews(storage, study)
+    typer.echo(to_json([overview_figures(overview) for overview in found]) if json else overview_table(found))
 
 
 @app.command()
@@ -438,7 +495,7 @@ def check_cluster(
 
 def parse_command_line(words: Sequence[str]) -> dict[str, Any]:
     """What stands behind ``cpsc-tune`` -> its verb, and values by name as they are written. ConfigError where no verb takes it."""
-    from tuning.cluster.known_names import hint
+    from tuning.study.near_misses import hint
 
     verbs = cast(Any, typer.main.get_command(app)).commands
     verb, *arguments = words or [""]

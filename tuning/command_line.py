@@ -1,4 +1,4 @@
-"""What every program on the command line does alike: the arguments they share, and a mistake told in one line."""
+"""What every program on the command line does alike: the arguments they share, what a shell completes, a mistake in one line."""
 
 import os
 import sys
@@ -12,16 +12,36 @@ from tuning.redaction import redact
 from tuning.study.user_code import look_in
 
 
-def _study_file(study: Path) -> Path:
+def _study_file(study: Path | None) -> Path | None:
     """The file that the argument means, beside which the network of its teacher, or its method, may be written."""
-    from tuning.study.packaged_studies import find_study
+    from tuning.launch.reference import study_file
 
-    file = find_study(study)
+    if study is None:
+        return None
+    file = study_file(study)
     look_in([file.parent])
     return file
 
 
-StudyPath = Annotated[Path, typer.Argument(help="The study: a file (YAML), or a name that `studies` lists.", callback=_study_file)]
+def complete_launch(incomplete: str) -> list[str]:
+    """Names of launches that begin so, for a shell."""
+    from tuning.launch.folder import launches_in
+
+    return [folder.name for folder in launches_in(Path("runs")) if folder.name.startswith(incomplete)]
+
+
+def complete_study(incomplete: str) -> list[str]:
+    """The same, and of packaged studies; where none begins so, a shell completes the names of files."""
+    from tuning.study.packaged_studies import packaged_files
+
+    return [*(name for name in packaged_files() if name.startswith(incomplete)), *complete_launch(incomplete)]
+
+
+STUDY_HELP = "The study: a file (YAML), a name that `studies` lists, or a launch, by its name or folder."
+LAUNCH_HELP = "The launch: a name that `list` shows, its folder, or its study, which stands for the latest of it."
+StudyPath = Annotated[Path, typer.Argument(help=STUDY_HELP, callback=_study_file, autocompletion=complete_study)]
+LaunchName = Annotated[str, typer.Argument(help=LAUNCH_HELP, autocompletion=complete_launch)]
+StorageOption = Annotated[str, typer.Option("--storage", help="The folder with its records, or the URI of the study's storage.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override: path=value, e.g. weights.contrast=0.5.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tuning.command_line import AsJson, Debug, Overrides, Quiet, StudyPath, run
+from tuning.command_line import AsJson, Debug, LaunchName, Overrides, Quiet, StorageOption, StudyPath, run
 from tuning.display import Display, to_json
 
 app = typer.Typer(
@@ -28,15 +28,16 @@ def options(debug: Debug = False) -> None:
 
 @app.command()
 def record(
-    launch: Annotated[str, typer.Argument(help="A launch that pruned nothing: its folder's name under the storage root.")],
+    launch: LaunchName,
     output: Annotated[Path, typer.Option(help="The file to write (Parquet).")],
-    storage: Annotated[str, typer.Option(help="The folder with its records, or the URI of the study's storage.")] = "runs",
+    storage: StorageOption = "runs",
     quiet: Quiet = False,
 ) -> None:
-    """Write the curves of a launch's trials as a record to simulate on."""
+    """Write the curves of a launch's trials, none of which was pruned, as a record to simulate on."""
+    from tuning.launch.reference import find_launch
     from tuning.simulation.recording import record_launch
 
-    found, left_out = record_launch(storage, launch)
+    found, left_out = record_launch(*find_launch(launch, storage))
     found.save(output)
     rest = f", {left_out} without a whole curve left out" if left_out else ""
     Display(quiet=quiet).say(f"{output}: {len(found.trials)} trials of {found.epochs} epochs{rest}")
@@ -49,11 +50,11 @@ def check(study: StudyPath, file: RecordPath, set_: Overrides = None, json: AsJs
 
     from rich.console import Console
 
+    from tuning.launch.reference import load_study
     from tuning.simulation.fitting import check_fit
     from tuning.simulation.leave_one_out import lookup_quality
     from tuning.simulation.record import Record
     from tuning.simulation.tables import quality_table
-    from tuning.study import load_study
 
     loaded, curves = load_study(study, set_), Record.load(file)
     check_fit(loaded, curves)
@@ -98,6 +99,7 @@ def compare(
     """Simulate a study's sweep with several samplers and ways to prune, over seeds, with the same budget of epochs."""
     from rich.console import Console
 
+    from tuning.launch.reference import load_study
     from tuning.simulation.arms import Arm
     from tuning.simulation.comparison import Comparison
     from tuning.simulation.earlier_task import earlier_task
@@ -105,7 +107,6 @@ def compare(
     from tuning.simulation.lookup import CurveLookup
     from tuning.simulation.record import Record
     from tuning.simulation.tables import comparison_figures, comparison_table
-    from tuning.study import load_study
 
     loaded, curves, display = load_study(study, set_), Record.load(file), Display(quiet=quiet)
     check_fit(loaded, curves)

@@ -93,6 +93,12 @@ class AbstractMethod(nn.Module, ABC):
         """Raise ConfigError where `config` sets what this method cannot take, beyond what its constants tell."""
         del config
 
+    @classmethod
+    def fitting_defaults(cls, settings: Mapping[str, Settings]) -> dict[tuple[str, str], Any]:
+        """Defaults of its own, by section and key, for those that `check` would refuse beside `settings`, the sections as set."""
+        del settings
+        return {}
+
     generator_weights: Mapping[str, float]
     student_weights: Mapping[str, float]
 

@@ -1,6 +1,6 @@
 """CMI: contrastive model inversion (Fang et al., IJCAI 2021; arXiv:2105.08584)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cpsc.config import DistillConfig
-from cpsc.kinds import of_stated_kinds
+from cpsc.config import DistillConfig, ScheduleConfig
+from cpsc.kinds import is_count, of_stated_kinds
 from cpsc.losses.distillation import decision_kl, distillation_kl
 from cpsc.losses.instance_contrast import instance_discrimination
 from cpsc.losses.label import label_cross_entropy
@@ -102,6 +102,12 @@ class Cmi(AbstractMethod):
             self.bank = FeatureBank(size=settings.bank_size, dim=dim, rng=stream(config.seed, "bank"))
         self._latest: tuple[Tensor, ...] = ()
         self._best: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def fitting_defaults(cls, settings: Mapping[str, Settings]) -> dict[tuple[str, str], Any]:
+        batch = settings.get("schedule", {}).get("batch_size", ScheduleConfig.batch_size)
+        fits = not is_count(batch) or CmiConfig.bank_size % batch == 0
+        return {} if fits else {("cmi", "bank_size"): max(1, CmiConfig.bank_size // batch) * batch}
 
     @classmethod
     def check(cls, config: DistillConfig) -> None:

@@ -21,6 +21,7 @@ from tuning.study.config import load_recorded_study
 from tuning.study.distributions import Distribution
 from tuning.study.finalists import searched_part
 from tuning.study.names import NAME, check_fits
+from tuning.study.near_misses import hint
 from tuning.study.overrides import refuse_scale
 from tuning.study.paths import folder_path
 from tuning.study.user_code import look_in
@@ -96,7 +97,7 @@ def open_launch(storage: str, name: str, overrides: list[str]) -> Study:
     file = folder / name / STUDY_FILE
     if not file.is_file():
         known = [found.name for found in launches_in(folder)]
-        raise ConfigError(f"launch {name!r}: not under {folder}, there is {', '.join(known) or 'none'}")
+        raise ConfigError(f"launch {name!r}: not under {folder}{_instead(name, known)}")
     check_fits(folder, name)
     if not is_begun(file.parent):
         raise ConfigError(f"launch {name!r}: under {folder} it has no record, so nothing of it was begun; run its study anew")
@@ -109,7 +110,7 @@ def open_launch(storage: str, name: str, overrides: list[str]) -> Study:
 def _fetch_launch(storage: Storage, name: str, overrides: list[str]) -> Study:
     if not _is_recorded(storage, name):
         known = [found for found in storage.names() if _is_recorded(storage, found)]
-        raise ConfigError(f"launch {name!r}: not under {storage}, there is {', '.join(known) or 'none'}")
+        raise ConfigError(f"launch {name!r}: not under {storage}{_instead(name, known)}")
     with ExitStack() as stack:
         journal = stack.enter_context(storage.reading(storage.path(f"{name}/{JOURNAL_FILE}")))
         copy = stack.enter_context(storage.reading(storage.path(f"{name}/{STUDY_FILE}")))
@@ -126,6 +127,12 @@ def _fetch_launch(storage: Storage, name: str, overrides: list[str]) -> Study:
         _take_if_longer(journal, folder / JOURNAL_FILE)
     # The copy of the study file names no password: the storage is the one that was given, and so are others, by --set.
     return replace(load_recorded_study(file, [f"storage={storage.location}", *overrides]), local=local)
+
+
+def _instead(name: str, known: Sequence[str]) -> str:
+    """What there is instead of `name`."""
+    guess = hint(name, known)
+    return f"{guess or ','} there is {', '.join(known) or 'none'}"
 
 
 def _is_recorded(storage: Storage, name: str) -> bool:

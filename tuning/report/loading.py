@@ -8,11 +8,11 @@ from mlflow import MlflowClient
 
 from cpsc.errors import ConfigError
 from tuning.display import Display
+from tuning.launch.reference import launch_of, load_study, study_file
 from tuning.report.criteria import CriterionRank, rank_criteria
 from tuning.results import Launch
 from tuning.results.from_mlflow import load_launch
-from tuning.study import Study, load_study
-from tuning.study.packaged_studies import find_study
+from tuning.study import Study
 from tuning.tracking.client import existing_store_uri, reading_store, using_mlflow
 
 
@@ -37,16 +37,17 @@ def read_criteria(client: MlflowClient, launch: Launch, display: Display) -> lis
 
 
 def read_named(names: Sequence[str], overrides: list[str], display: Display) -> list[Launch]:
-    """The launches that `names` say, each ``STUDY`` or ``STUDY@LAUNCH``; two of one name are numbered.
+    """The launches that `names` say, each ``STUDY``, ``STUDY@LAUNCH`` or a launch itself; two of one name are numbered.
 
     ConfigError where there are not two of them, or where one is not to be had.
     """
     if len(names) < 2:
-        raise ConfigError("compare: takes two launches or more, name another study, or STUDY@LAUNCH")
+        raise ConfigError("compare: takes two launches or more, name another study, STUDY@LAUNCH, or a launch")
     launches: list[Launch] = []
     for name in names:
-        file, _, launch = (name, "", "") if Path(name).exists() else name.rpartition("@") if "@" in name else (name, "", "")
-        _, found = read_launch(load_study(find_study(Path(file)), overrides), launch or None, display)
+        named, _, launch = (name, "", "") if Path(name).exists() else name.rpartition("@") if "@" in name else (name, "", "")
+        file = study_file(Path(named))
+        _, found = read_launch(load_study(file, overrides), launch or launch_of(file), display)
         same = sum(other.name.split(" #")[0] == found.name for other in launches)
         launches.append(replace(found, name=f"{found.name} #{same + 1}") if same else found)
     return launches

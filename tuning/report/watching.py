@@ -6,20 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from cpsc.errors import ConfigError
 from tuning.display import Display
 from tuning.file_lock import FileLock
 from tuning.launch import Journal
-from tuning.launch.events import Event, LaunchStart
-from tuning.launch.folder import is_begun, launches_in
+from tuning.launch.events import Event
+from tuning.launch.folder import is_begun
 from tuning.launch.journal import LOCK_NAME
+from tuning.launch.reference import latest_launch
 from tuning.report.loading import read_launch
 from tuning.results import Launch, launch_from_journal
 from tuning.results.html import launch_html
 from tuning.results.leaderboard import choice_line, progress_line
 from tuning.study import Study
 from tuning.study.names import NAME
-from tuning.study.yaml_loader import load_yaml
 from tuning.tracking.client import reading_store, store_uri, using_mlflow
 
 UNDER_WAY = "RUNNING"
@@ -59,7 +58,7 @@ def source_of(study: Study, name: str | None) -> Source:
 
     ConfigError where there is none.
     """
-    folder = _latest_folder(study) if name is None else study.local / name if NAME.fullmatch(name) else None
+    folder = latest_launch(study, study.local) if name is None else study.local / name if NAME.fullmatch(name) else None
     return StoreSource(study, name) if folder is None or not is_begun(folder) else JournalSource(folder)
 
 
@@ -100,24 +99,6 @@ class StoreSource:
         """As its run says, which a driver that died leaves running until another one looks."""
         with reading_store(store_uri(self._study)):
             return bool(self._client.get_run(self._run_id).info.status == UNDER_WAY)
-
-
-def _latest_folder(study: Study) -> Path | None:
-    """Of the launches of `study` on this machine the one that was begun last."""
-    begun = [(start.time, folder) for folder in launches_in(study.local) if (start := _start_of(folder, study)) is not None]
-    return max(begun)[1] if begun else None
-
-
-def _start_of(folder: Path, study: Study) -> LaunchStart | None:
-    """What the launch in `folder` begins with; None where it is another study's, or nobody can tell."""
-    if not folder.name.startswith(study.name):
-        return None
-    try:
-        start = next(Journal(folder).events(), None)
-        name = load_yaml(start.study)["name"] if isinstance(start, LaunchStart) else None
-    except (ConfigError, KeyError, TypeError):
-        return None
-    return start if isinstance(start, LaunchStart) and name == study.name else None
 
 
 def default_show(write: Callable[[str], object] = print) -> Show:

@@ -1,10 +1,13 @@
 """A launch read from its journal."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from cpsc.errors import ConfigError
 from cpsc.ground import Ground
 from cpsc.marks import Marks
+from tuning.launch import Journal
 from tuning.launch.events import AttemptStart, Epoch, Event, LaunchEnd, LaunchStart, TrialEnd, TrialStart
 from tuning.redaction import redact
 from tuning.results.choice import ranked
@@ -69,3 +72,11 @@ def launch_from_journal(events: Iterable[Event], name: str, *, curves: Sequence[
         is_open=is_open,
         ground=Ground.from_params(settings),
     )
+
+
+def chosen_trial(folder: Path) -> str:
+    """``LAUNCH:NUMBER`` of the trial that the launch in `folder` has chosen. ConfigError where it has none yet."""
+    chosen = launch_from_journal(Journal(folder).events(), folder.name).chosen
+    if chosen is None:
+        raise ConfigError(f"launch {folder.name!r}: has no trial with a result to choose")
+    return f"{folder.name}:{chosen.number}"

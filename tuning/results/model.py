@@ -121,6 +121,12 @@ class Launch:
         found = ", ".join(f"{count} {ending}" for ending, count in endings.items() if count)
         return f"{len(self.trials)} trial{'' if len(self.trials) == 1 else 's'}" + (f": {found}" if found else "")
 
+    def __str__(self) -> str:
+        """What `print` shows."""
+        from tuning.results.text import launch_text
+
+        return launch_text(self)
+
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         from tuning.results.html import launch_html
@@ -144,12 +150,24 @@ class SweepSummary:
     earlier_s: float = 0.0
     """What earlier attempts took, each up to its last sign of life; `elapsed_s` and `tracking_share` are this one's."""
 
+    def __str__(self) -> str:
+        """What `print` shows."""
+        from tuning.results.text import launch_text
+
+        return launch_text(self.launch, self._lines())
+
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         from tuning.results.html import launch_html
 
+        return launch_html(self.launch, self._lines())
+
+    def _lines(self) -> list[str]:
+        """What it took, and where the student is."""
+        took = f"the sweep took {self.elapsed_s + self.earlier_s:.0f} s"
         where = f"the chosen student is registered as {self.model_uri}" if self.model_uri else "no student is registered"
-        return launch_html(self.launch, [f"the sweep took {self.elapsed_s + self.earlier_s:.0f} s", where])
+        waiting = f"{self.num_undelivered} records wait in the journal for the tracking server, a resume delivers them"
+        return [took, where, *([waiting] if self.num_undelivered else [])]
 
 
 def spearman(left: Sequence[float], right: Sequence[float]) -> float | None:

@@ -14,7 +14,7 @@ from cpsc.errors import ConfigError
 from cpsc.import_path import is_import_path
 from cpsc.methods import METHODS, check_method, config_class
 from cpsc.models import check_arch
-from cpsc.presets import DEFAULT_METHOD, preset
+from cpsc.presets import DEFAULT_METHOD, fitting, preset
 from tuning.study.nested_keys import Point, flatten, merge, set_path
 from tuning.study.validation import format_value, validate
 
@@ -32,16 +32,16 @@ class BaseConfig:
     num_classes: int = 10
 
     def nested(self, point: "Point") -> dict[str, Any]:
-        """The nested keys with `point` laid over them."""
+        """The nested keys with `point` laid over them; of the preset, what fits to these: see `cpsc.presets.fitting`."""
         method = point.get("method", self.own.get("method", DEFAULT_METHOD))
         if not isinstance(method, str):
             raise ConfigError(f"config.method: must be one of {', '.join(METHODS)}, got {format_value(method)}")
+        said = merge(self.own, self.by_method.get(method, {}))
+        for path, value in point.items():
+            set_path(said, path, value)
         with told_of("config."):
             under = preset(self.preset, method=method, num_classes=self.num_classes)
-        nested = merge(merge(under, self.own), self.by_method.get(method, {}))
-        for path, value in point.items():
-            set_path(nested, path, value)
-        return nested
+            return merge(fitting(under, said, method=method), said)
 
 
 def build_config(settings: BaseConfig, point: Point) -> DistillConfig:

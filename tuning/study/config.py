@@ -23,6 +23,7 @@ from tuning.study.base_config import BaseConfig, build_config, check_settings
 from tuning.study.class_count import class_count
 from tuning.study.distributions import Distribution
 from tuning.study.finalists import FinalistConfig, check_finalists
+from tuning.study.fitting_sections import fitting_probe, fitting_recipe
 from tuning.study.names import check_fits, check_study_name
 from tuning.study.overrides import SCALE, apply_overrides, apply_scale, parse_assignments
 from tuning.study.paths import folder_path, from_folder, with_absolute_files
@@ -258,16 +259,19 @@ def load_study(path: Path, overrides: list[str] | None = None) -> Study:
 def load_recorded_study(path: Path, overrides: list[str]) -> Study:
     """The study file of a launch, as `load_study`, whose paths mean the working directory.
 
-    One that does not say its objective is older than the present default.
+    What one does not say that says it now is older than the present default.
     """
-    return _load(path, overrides, lambda raw: {"objective": "probe_agreement", **raw})
+    return _load(path, overrides, lambda raw: {"objective": "probe_agreement", **raw}, fits_classes=False)
 
 
-def _load(path: Path, overrides: list[str], prepared: Callable[[dict[str, Any]], dict[str, Any]]) -> Study:
+def _load(
+    path: Path, overrides: list[str], prepared: Callable[[dict[str, Any]], dict[str, Any]], *, fits_classes: bool = True
+) -> Study:
     """`prepared`: from the file's content to what the overrides are laid over."""
     try:
         raw, assignments = _layers(path, overrides)
-        return resolve_study(apply_overrides(prepared(raw), assignments, keys=StudyFile.model_fields.keys()))
+        content = apply_overrides(prepared(raw), assignments, keys=StudyFile.model_fields.keys())
+        return resolve_study(content, fits_classes=fits_classes)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -292,18 +296,20 @@ def _layers(path: Path, overrides: list[str]) -> tuple[dict[str, Any], dict[str,
     return apply_scale(raw, path), assignments
 
 
-def resolve_study(raw: Mapping[str, Any]) -> Study:
-    """The study that a file's content describes."""
+def resolve_study(raw: Mapping[str, Any], *, fits_classes: bool = True) -> Study:
+    """The study that a file's content describes. `fits_classes`: whether unsaid sizes of the probe set follow the classes."""
     file = validate(_STUDY_FILE, raw, where="study")
     check_study_name(file.name)
     _check_tracking_uri(file.tracking.uri)
     config = with_absolute_files(file.config, file.space)
     dataset = _parse_dataset(config.pop("dataset", None))
     teacher = _parse_teacher(config.pop("teacher", None), dataset)
-    probe = validate(_PROBE, config.pop("probe", {}), where="config.probe")
+    num_classes = class_count(config.pop("num_classes", None), dataset, teacher.published)
+    sizes = fitting_probe(config.pop("probe", {}), num_classes=num_classes if fits_classes else 0)
+    probe = validate(_PROBE, sizes, where="config.probe")
     examiners = validate(_EXAMINERS, config.pop("examiners", {}), where="config.examiners")
     base = BaseConfig(
-        num_classes=class_count(config.pop("num_classes", None), dataset, teacher.published),
+        num_classes=num_classes,
         by_method=_parse_by_method(config.pop("by_method", {})),
         preset=_parse_preset(config.pop("preset", None)),
         own=config,
@@ -335,8 +341,15 @@ def resolve_study(raw: Mapping[str, Any]) -> Study:
         tracking=file.tracking,
         storage=storage,
         local=local,
-        source={**raw, "objective": file.objective},  # a default may be another when the launch is resumed
+        source=_recorded_source(raw, file, sizes),
     )
+
+
+def _recorded_source(raw: Mapping[str, Any], file: StudyFile, probe: Any) -> dict[str, Any]:
+    """`raw` with what must stay when the launch is resumed, though a default may then be another."""
+    follows_classes = probe != fitting_probe(file.config.get("probe", {}), num_classes=0)
+    config = {**file.config, "probe": probe} if follows_classes else raw["config"]
+    return {**raw, "objective": file.objective, "config": config}
 
 
 def _local_folder(named: str | None, storage: str) -> Path:
@@ -405,7 +418,7 @@ def _parse_teacher(raw: Any, dataset: DatasetConfig | None) -> TeacherSource:
         if not isinstance(path, str):
             raise ConfigError(f"config.teacher.path: must be a file's path, got {path!r}")
         return TeacherSource(path=path, recipe=None, min_accuracy=min_accuracy, published=parse_published(rest))
-    recipe = validate(TypeAdapter(TeacherRecipe), rest, where="config.teacher")
+    recipe = validate(TypeAdapter(TeacherRecipe), fitting_recipe(rest), where="config.teacher")
     if dataset is None:
         raise ConfigError("config.teacher: a recipe needs config.dataset to train on; without one give the path of a bundle")
     return TeacherSource(path=None, recipe=recipe, min_accuracy=min_accuracy)

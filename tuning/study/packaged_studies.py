@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -41,11 +41,11 @@ def find_study(study: Path) -> Path:
     ConfigError where it is a bare name of neither. What is written as a path, with a suffix, stays that path, there or not.
     """
     name = str(study)
-    if not _NAME.fullmatch(name) or _is_there(study):
+    if not is_bare_name(study) or _is_there(study):
         return study
     packaged = packaged_files()
     if name not in packaged:
-        close = _nearest(name, packaged)
+        close = nearest(name, packaged)
         hint = f"did you mean {close}? " if close else ""
         raise ConfigError(f"{name}: neither a file nor a packaged study, {hint}list them with: cpsc-tune studies")
     return packaged[name]
@@ -78,8 +78,13 @@ def _is_there(study: Path) -> bool:
         return True
 
 
-def _nearest(name: str, known: Mapping[str, Path]) -> str | None:
-    """The name that was meant: that of a study in a subfolder, or one that differs by a slip."""
+def is_bare_name(study: Path) -> bool:
+    """Whether an argument is written as a packaged study's name is, and not as a file's path."""
+    return _NAME.fullmatch(str(study)) is not None
+
+
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """The one of `known` that was meant: a study in a subfolder, or a name that differs by a slip."""
     in_subfolders = [other for other in known if other.rsplit("/", 1)[-1] == name]
     return next(iter(in_subfolders or difflib.get_close_matches(name, known, n=1)), None)
 

@@ -77,7 +77,7 @@ def test_a_last_batch_of_a_single_image_is_left_out(shapes) -> None:
         ({"batch_size": 1}, "batch_size must be >= 2, got 1"),
         ({"batch_size": 10**12}, "batch_size must be <= 65536, got 1000000000000"),
         ({"epochs": 10**7}, "epochs must be <= 1000000, got 10000000"),
-        ({"warmup_epochs": 5}, "warmup_epochs must be <= epochs, got 5"),
+        ({"warmup_epochs": 5}, r"warmup_epochs must be <= epochs \(4\), got 5"),
         ({"lr": 0.0}, r"lr must be > 0, got 0\.0"),
         ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1\.0"),
         ({"weight_decay": -1.0}, r"weight_decay must be >= 0, got -1\.0"),

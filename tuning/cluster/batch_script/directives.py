@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cpsc.errors import ConfigError
-from tuning.cluster.known_names import hint
+from tuning.study.near_misses import hint
 
 PREFIX = "#SBATCH"
 SHORT: Mapping[str, str] = {

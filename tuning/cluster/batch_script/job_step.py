@@ -8,9 +8,9 @@ from itertools import pairwise
 from cpsc.errors import ConfigError
 from tuning.cluster.batch_script import resources
 from tuning.cluster.batch_script.directives import Directives
-from tuning.cluster.known_names import hint
 from tuning.cluster.ray_compat import ray_start_options
 from tuning.cluster.shell import ASSIGNMENT, assignments, flags_of, simple_commands
+from tuning.study.near_misses import hint
 
 WHERE = "`ray symmetric-run`"
 ITS_OWN = ("--address", "--min-nodes")

@@ -6,11 +6,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from cpsc.errors import ConfigError
-from tuning.cluster.known_names import meant
 from tuning.cluster.launcher_config.ec2_model import check_parameters, regions, version
 from tuning.cluster.launcher_config.instance_types import machine
 from tuning.cluster.launcher_config.sections import HEAD_START, Cluster, head_type, node_types
 from tuning.cluster.shell import invocations, simple_commands
+from tuning.study.near_misses import meant
 
 ROOT_DEVICES = frozenset({"sda", "sda1", "xvda"})
 """Of Ubuntu's and Amazon's images, without the folder."""

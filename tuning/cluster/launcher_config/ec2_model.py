@@ -9,7 +9,8 @@ from functools import cache
 from typing import Any
 
 from cpsc.errors import ConfigError
-from tuning.cluster.known_names import check_keys, meant
+from tuning.cluster.known_names import check_keys
+from tuning.study.near_misses import meant
 
 OURS = frozenset({"MinCount", "MaxCount", "ClientToken", "DryRun"})
 """What Ray sets itself, or what would break it."""

@@ -5,10 +5,10 @@ from typing import Any
 
 from cpsc.errors import ConfigError
 from tuning.cluster.driver_commands import DriverCommands, Grammar, check_driver_commands, doubt_study
-from tuning.cluster.known_names import hint
 from tuning.cluster.ray_job import pods, resources, submission
 from tuning.cluster.ray_job.crd import RAY_JOB
 from tuning.cluster.ray_job.shape import check_shape, without_nulls
+from tuning.study.near_misses import hint
 
 __all__ = ["check_ray_job"]
 

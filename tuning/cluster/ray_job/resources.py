@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from cpsc.errors import ConfigError
-from tuning.cluster.known_names import hint
 from tuning.cluster.ray_compat import ray_start_options
 from tuning.cluster.ray_job.groups import Group, groups, workers
+from tuning.study.near_misses import hint
 
 Job = Mapping[str, Any]
 _CPU = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<thousandths>m?)")

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cpsc.errors import ConfigError
-from tuning.cluster.known_names import check_keys, hint
+from tuning.cluster.known_names import check_keys
+from tuning.study.near_misses import hint
 
 Shape = Any
 """A mapping: no keys but these. A list of one: a list of such. Or `Texts`, `Quantities`, `Choice`, or a key of `KINDS`."""
