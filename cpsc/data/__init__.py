@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 
@@ -21,6 +21,24 @@ __all__ = ["Dataset", "DatasetConfig", "Normalisation", "Split", "augment", "loa
 
 NUM_CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100, "tiny_imagenet": tiny_imagenet.NUM_CLASSES}
 """Of those that are always the same; of others the files tell."""
+
+
+class Extent(NamedTuple):
+    """What a dataset's images are, and how many there are of them."""
+
+    channels: int
+    image_size: int
+    num_train: int
+    num_test: int
+
+
+EXTENTS = {
+    "digits": Extent(1, digits.IMAGE_SIZE, 1297, 500),
+    "cifar10": Extent(COLOUR, 32, 50_000, 10_000),
+    "cifar100": Extent(COLOUR, 32, 50_000, 10_000),
+    "tiny_imagenet": Extent(COLOUR, tiny_imagenet.IMAGE_SIZE, 100_000, 10_000),
+}
+"""Of the same ones, where nothing of them is missing."""
 
 MAX_IMAGE_SIZE = 1024
 
@@ -140,6 +158,11 @@ class DatasetConfig:
     def num_classes(self) -> int | None:
         """Where it is known before the files are read."""
         return NUM_CLASSES.get(self.name)
+
+    @property
+    def extent(self) -> Extent | None:
+        """The same of its images."""
+        return EXTENTS.get(self.name)
 
     @property
     def normalisation(self) -> Normalisation | None:

@@ -1,7 +1,16 @@
 """A study from its file to its champion: Ray Tune driven, every result recorded, interruptions survived."""
 
 from tuning.sweep.driver import check_sweep, resume_sweep, run_sweep
-from tuning.sweep.dry_run import describe
+from tuning.sweep.dry_run import describe, plan_figures
+from tuning.sweep.estimate import estimate_sweep
 from tuning.sweep.recovery import close_dead_launches
 
-__all__ = ["check_sweep", "close_dead_launches", "describe", "resume_sweep", "run_sweep"]
+__all__ = [
+    "check_sweep",
+    "close_dead_launches",
+    "describe",
+    "estimate_sweep",
+    "plan_figures",
+    "resume_sweep",
+    "run_sweep",
+]

@@ -1,21 +1,71 @@
 """Dry run: what a sweep would do, without doing it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any, cast
 
 from tuning.redaction import redact
 from tuning.results.earlier import beginning_with, transferred
 from tuning.search.asha import rungs_of
 from tuning.study import Study, build_config
 from tuning.study.config import check_searchable
+from tuning.study.differences import Difference, differences
 from tuning.study.published_point import METHOD_PATH, published_by_method
 from tuning.study.validation import format_value
 from tuning.study.yaml_loader import dump_yaml, to_plain
+from tuning.sweep.estimate import Estimate
 from tuning.sweep.transfer import read_sources
 from tuning.trial.resources import concurrency, study_device
 
 
-def describe(study: Study) -> str:
-    """The resolved study as YAML, followed by its resources and its cost in epochs and synthetic images."""
+def describe(study: Study, estimate: Estimate | None = None) -> str:
+    """What differs from the defaults, as comments, and the resolved study as YAML, followed by its resources and its cost: epochs,
+    synthetic images and, by `estimate`, minutes."""
+    lines = [*_cost(study), *(estimate.lines() if estimate else [])]
+    return redact(f"{_comments(_differences(study))}\n{dump_yaml(_resolved(study))}{_comments(lines)}")
+
+
+def plan_figures(study: Study, estimate: Estimate) -> dict[str, Any]:
+    """The same for a script: `study`, `differences`, `cost`, `estimate`, and `remarks`, what a person is told of the cost."""
+    config, trials = study.config, study.search.num_trials
+    cost = {
+        "num_trials": trials,
+        "epochs": config.epochs,
+        "at_a_time": concurrency(study),
+        "images_per_epoch": _images(study),
+        "epochs_to_the_end": trials * config.epochs,
+        "rungs": rungs_of(study.prune, config.epochs),
+    }
+    remarks = _cost(study)
+    found: dict[str, Any] = to_plain({"study": _resolved(study), "differences": list(map(vars, differences(study))), "cost": cost})
+    return cast(dict[str, Any], _redacted(found | {"estimate": estimate.figures(), "remarks": remarks}))
+
+
+def _redacted(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _redacted(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_redacted(value) for value in tree]
+    return redact(tree) if isinstance(tree, str) else tree
+
+
+def _comments(lines: Sequence[str]) -> str:
+    return "\n".join(f"# {line}" for line in lines)
+
+
+def _differences(study: Study) -> list[str]:
+    """Each setting of the study that is not its default, in a line."""
+    found = differences(study)
+    lines = [f"  {difference.path} {format_value(difference.value)}{_instead(difference)}" for difference in found]
+    return ["what differs from the defaults, which are the published values of the method:", *lines] if lines else ["all defaults"]
+
+
+def _instead(difference: Difference) -> str:
+    default = f"default {format_value(difference.default)}"
+    return f" ({default}, which does not fit beside what the study says)" if difference.gave_way else f" ({default})"
+
+
+def _resolved(study: Study) -> dict[str, Any]:
     resolved = {
         "name": study.name,
         "config": asdict(study.config),
@@ -34,7 +84,7 @@ def describe(study: Study) -> str:
         "storage": study.storage,
         "local": str(study.local),
     }
-    return redact(dump_yaml(to_plain(resolved))) + "\n".join(f"# {line}" for line in _cost(study))
+    return cast(dict[str, Any], to_plain(resolved))
 
 
 def _cost(study: Study) -> list[str]:
@@ -45,7 +95,7 @@ def _cost(study: Study) -> list[str]:
     return [
         f"{trials} trials of up to {config.epochs} epochs, {concurrency(study)} at a time on this machine, "
         f"{study.resources.cpus} CPU and {study.resources.gpus:g} GPU each",
-        f"one epoch: {_images(study)} synthetic images; all trials to the end: {trials * config.epochs} epochs",
+        f"one epoch: {_spoken(_images(study))} synthetic images; all trials to the end: {trials * config.epochs} epochs",
         *_examiners(study),
         *_sampler(study),
         f"ASHA may stop a trial after epoch {', '.join(map(str, rungs))}" if rungs else "no trial is stopped early",
@@ -61,6 +111,10 @@ def _sampler(study: Study) -> list[str]:
     if study.search.sampler == "gp" and study.prune.scheduler != "none":
         rest = "it learns of trials that run to their end alone, which ASHA leaves few of; prune.scheduler: none leaves all"
         return [f"sampler gp draws at random before {study.search.startup_trials} trials are completed, and {rest}"]
+    if study.search.sampler == "tpe" and study.search.num_trials <= study.search.startup_trials:
+        return [
+            f"sampler tpe draws at random before trial {study.search.startup_trials}, so all {study.search.num_trials} trials here"
+        ]
     if study.search.sampler != "prior":
         return []
     deviation = f"standard deviation {study.search.prior_deviation:g} of each range"
@@ -122,8 +176,13 @@ def _finalists(study: Study) -> list[str]:
     ]
 
 
-def _images(study: Study) -> str:
-    """Of an epoch of the study's config, or of those of a grid's points, which may differ."""
+def _images(study: Study) -> list[int]:
+    """The fewest and the most of an epoch: of the study's config, or of a grid's points, which may differ."""
     points = study.start if study.search.sampler == "grid" else [{}]
-    images = sorted({build_config(study.base, point).images_per_epoch for point in points})
-    return f"{images[0]:,}" if len(images) == 1 else f"{images[0]:,} to {images[-1]:,}"
+    images = [build_config(study.base, point).images_per_epoch for point in points]
+    return [min(images), max(images)]
+
+
+def _spoken(images: Sequence[int]) -> str:
+    fewest, most = images
+    return f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}"

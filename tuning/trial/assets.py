@@ -175,6 +175,25 @@ def _obtain_surveyed(
     return dataset, teacher, norms
 
 
+def kept_teacher(study: Study, display: Display) -> Teacher | None:
+    """The teacher of `study` as its file or the storage has it, with nothing measured; None where it is yet to be trained.
+
+    Of a recipe's teachers, trained on other images of the same dataset, any will do: they are of one size.
+    """
+    source = study.teacher
+    if source.path is not None:
+        return _from_path(source.path, source.published, display)[0]
+    assert source.recipe is not None
+    assert study.dataset is not None
+    storage = Storage(study.storage)
+    first, last = f"{study.dataset.name}-{source.recipe.arch}-", f"-{source.recipe.digest}.pt"
+    names = [name for name in storage.names("teachers") if name.startswith(first) and name.endswith(last)]
+    if not names:
+        return None
+    with storage.reading(storage.path(f"teachers/{names[0]}")) as path:
+        return Teacher.load(path)
+
+
 def _with_its_channels(dataset: Dataset, teacher: Teacher, display: Display) -> Dataset:
     """Grey images that were read in colour, for a teacher that takes one channel."""
     if teacher.channels != GREY or dataset.channels == GREY or not dataset.is_grey:

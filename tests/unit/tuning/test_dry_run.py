@@ -1,5 +1,7 @@
 """What a sweep would do, printed without doing it."""
 
+import itertools
+import json
 import os
 from typing import Any
 
@@ -7,14 +9,19 @@ import pytest
 import yaml
 
 from cpsc.errors import ConfigError
+from tuning.display import to_json
 from tuning.study.config import resolve_study
 from tuning.sweep import describe
+from tuning.sweep.dry_run import plan_figures
+from tuning.sweep.estimate import Estimate
 
 Raw = dict[str, Any]
 
 
 def cost(raw: Raw) -> list[str]:
-    return [line.removeprefix("# ") for line in describe(resolve_study(raw)).splitlines() if line.startswith("# ")]
+    """The comments behind the study."""
+    lines = reversed(describe(resolve_study(raw)).splitlines())
+    return [line.removeprefix("# ") for line in itertools.takewhile(lambda line: line.startswith("# "), lines)][::-1]
 
 
 def test_the_resolved_study_is_readable_yaml_with_every_choice_made(raw: Raw) -> None:
@@ -57,6 +64,7 @@ def test_the_cost_is_counted_in_trials_epochs_and_images(raw: Raw) -> None:
     assert lines == [
         "4 trials of up to 9 epochs, 1 at a time on this machine, 1 CPU and 0 GPU each",
         "one epoch: 3,200 synthetic images; all trials to the end: 36 epochs",
+        "sampler tpe draws at random before trial 10, so all 4 trials here",
         "ASHA may stop a trial after epoch 1, 3",
     ]
 
@@ -149,3 +157,46 @@ def test_what_comes_before_the_trials_is_said(raw: Raw) -> None:
     assert not [line for line in cost(raw | {"objective": "probe_agreement"}) if "examiners" in line]
     (line,) = [line for line in cost(raw | {"objective": "exam_score"}) if "examiners" in line]
     assert line == "before them 5 examiners of 3 epochs: first epochs of trials, which ASHA cannot stop within them"
+
+
+def test_what_differs_from_the_defaults_comes_first_with_what_gave_way(raw: Raw) -> None:
+    del raw["config"]["student"]["warmup_epochs"]
+    first, *lines = describe(resolve_study(raw)).splitlines()
+    assert first == "# what differs from the defaults, which are the published values of the method:"
+    assert "#   config.epochs 9 (default 600)" in lines
+    gave_way = "#   config.student.warmup_epochs 1 (default 10, which does not fit beside what the study says)"
+    assert lines.index(gave_way) < lines.index("name: small")
+
+
+ESTIMATE = Estimate(parts={"probe set": 30.0, "trials": 1170.0}, epoch_s=2.5, num_epochs=50.4, left_out=("this", "that"))
+
+
+def test_an_estimate_is_said_in_minutes_with_what_it_leaves_out(raw: Raw) -> None:
+    *_, about, left_out = describe(resolve_study(raw), ESTIMATE).splitlines()
+    assert about == "# about 20 minutes on this machine (probe set 0.5, trials 20): 2.5 s an epoch, of which about 50 are run"
+    assert left_out == "# left out: this; that"
+
+
+def test_a_script_is_told_the_same(raw: Raw) -> None:
+    raw |= {"storage": "s3://me:secret@bucket/x", "local": "runs", "search": {"num_trials": 4, "max_concurrent": 1}}
+    plan = json.loads(to_json(plan_figures(resolve_study(raw), ESTIMATE)))
+    assert plan["study"]["config"]["epochs"] == 9
+    assert {"path": "config.epochs", "value": 9, "default": 600, "gave_way": False} in plan["differences"]
+    assert plan["cost"] == {
+        "num_trials": 4,
+        "epochs": 9,
+        "at_a_time": 1,
+        "images_per_epoch": [281600, 281600],
+        "epochs_to_the_end": 36,
+        "rungs": [1, 3],
+    }
+    assert plan["estimate"]["minutes"] == 20
+    assert plan["estimate"]["left_out"] == ["this", "that"]
+    assert plan["remarks"][0].startswith("4 trials of up to 9 epochs")
+    assert "secret" not in str(plan)
+
+
+def test_a_search_too_short_to_learn_is_told_so(raw: Raw) -> None:
+    short = {"search": {"num_trials": 4}}
+    assert "sampler tpe draws at random before trial 10, so all 4 trials here" in cost(raw | short)
+    assert not [line for line in cost(raw | {"search": {"num_trials": 20}}) if "at random" in line]
