@@ -224,8 +224,7 @@ def sweep(
     loaded = load_study(study, set_)
     _check_address(address)
     if dry_run:
-        from tuning.sweep.dry_run import describe, plan_figures
-        from tuning.sweep.estimate import estimate_sweep
+        from tuning.sweep import describe, estimate_sweep, plan_figures
 
         estimate = estimate_sweep(loaded)
         typer.echo(to_json(plan_figures(loaded, estimate)) if json else describe(loaded, estimate))

@@ -58,7 +58,7 @@ def run(app: typer.Typer) -> NoReturn:
     """Run a verb of `app`; a mistake of the user is one line on stderr and exit status 2. CPSC_DEBUG=1 shows the traceback."""
     look_in([Path.cwd()])  # as python -m does by itself
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(standalone_mode=False, prog_name=app.info.name))  # for completion it is called so, however it was started
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)  # a sweep that has begun a launch says instead how it goes on
         sys.exit(INTERRUPTED)

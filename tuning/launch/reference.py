@@ -11,7 +11,7 @@ from tuning.launch.launch import open_launch
 from tuning.study import Study
 from tuning.study.config import load_study as load_study_file
 from tuning.study.names import NAME
-from tuning.study.packaged_studies import find_study, is_bare_name, nearest, packaged_files
+from tuning.study.packaged_studies import find_study, nearest, packaged_files
 from tuning.study.paths import folder_path
 from tuning.study.user_code import look_in
 from tuning.study.yaml_loader import load_yaml
@@ -27,15 +27,15 @@ def study_file(named: Path) -> Path:
     is written as a path of a file stays that path, there or not.
     """
     if _is_launch(named):
-        return named / STUDY_FILE
-    if _is_folder(named) and not is_bare_name(named):
-        raise ConfigError(f"{named}: is a folder, and no launch's{_launches_there(named)}")
+        return named.absolute() / STUDY_FILE
     by_name = Path(RUNS) / named
+    if _is_folder(named) and str(named) not in packaged_files() and not _is_launch(by_name):
+        raise ConfigError(f"{named}: is a folder, and no launch's{_launches_there(named)}")
     if str(named) != named.name or _is_file(named) or not _is_launch(by_name):
         return _file_or_packaged(named)
     if str(named) in packaged_files():
         raise ConfigError(f"{named}: is a packaged study, and a launch, too; write {by_name} if the launch is meant")
-    return by_name / STUDY_FILE
+    return by_name.absolute() / STUDY_FILE
 
 
 def launch_of(file: Path) -> str | None:
@@ -48,7 +48,7 @@ def load_study(file: Path, overrides: list[str] | None = None) -> Study:
     name = launch_of(file)
     if name is None:
         return load_study_file(file, overrides)
-    return open_launch(str(file.absolute().parent.parent), name, overrides or [])
+    return open_launch(str(file.parent.parent.absolute()), name, overrides or [])
 
 
 def find_launch(named: str, storage: str = RUNS) -> tuple[str, str]:
@@ -66,15 +66,15 @@ def find_launch(named: str, storage: str = RUNS) -> tuple[str, str]:
     if NAME.fullmatch(named) and not _is_launch(Path(named)) and not _is_file(Path(named)) and named not in packaged_files():
         return storage, named
     file = study_file(Path(named))
-    if (name := launch_of(file)) is not None:
-        return str(file.absolute().parent.parent), name
+    if (launch := launch_of(file)) is not None:
+        return str(file.absolute().parent.parent), launch
     look_in([file.parent])
     study = load_study_file(file)
-    folder = study.local if storage == RUNS else folder_path(storage, "--storage")
-    latest = latest_launch(study, folder)
+    runs = study.local if storage == RUNS else folder_path(storage, "--storage")
+    latest = latest_launch(study, runs)
     if latest is None:
-        raise ConfigError(f"{named}: study {study.name} has no launch in {folder}; begin one with: cpsc-tune sweep {named}")
-    return str(folder), latest.name
+        raise ConfigError(f"{named}: study {study.name} has no launch in {runs}; begin one with: cpsc-tune sweep {named}")
+    return str(runs), latest.name
 
 
 def find_trial_of_launch(named: str, storage: str = RUNS) -> tuple[str, str]:

@@ -41,7 +41,7 @@ def find_study(study: Path) -> Path:
     ConfigError where it is a bare name of neither. What is written as a path, with a suffix, stays that path, there or not.
     """
     name = str(study)
-    if not is_bare_name(study) or _is_there(study):
+    if not _NAME.fullmatch(name) or _is_there(study):
         return study
     packaged = packaged_files()
     if name not in packaged:
@@ -76,11 +76,6 @@ def _is_there(study: Path) -> bool:
         return study.exists() and not study.is_dir()
     except OSError:  # a name too long, a folder that must not be entered: said where the file is read
         return True
-
-
-def is_bare_name(study: Path) -> bool:
-    """Whether an argument is written as a packaged study's name is, and not as a file's path."""
-    return _NAME.fullmatch(str(study)) is not None
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:

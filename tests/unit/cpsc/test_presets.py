@@ -7,9 +7,9 @@ from cpsc.config import DistillConfig, GeneratorConfig
 from cpsc.errors import ConfigError
 from cpsc.methods import METHODS, config_class
 from cpsc.methods.cpsc import CpscConfig
-from cpsc.presets import preset
+from cpsc.presets import fitting, preset
 from cpsc.schedule import generator_lr, student_lr
-from tests.support.configs import config_of
+from tests.support.configs import config_of, laid
 
 
 def test_the_paper_preset_changes_nothing() -> None:
@@ -172,3 +172,46 @@ def test_the_schedules_have_the_published_number_of_student_steps(method: str, n
     epochs = changes.get("epochs", DistillConfig().epochs)
     schedule = dataclasses.asdict(DistillConfig().schedule) | changes.get("schedule", {})
     assert epochs * schedule["iterations"] * schedule["student_steps"] == student_steps
+
+
+@pytest.mark.parametrize(
+    ("method", "own", "changed"),
+    [
+        ("cpsc", {"epochs": 9}, {"student": {"warmup_epochs": 1}}),
+        ("cpsc", {"epochs": 9, "student": {"lr": 0.2}}, {"student": {"warmup_epochs": 1}}),
+        ("cpsc", {"epochs": 10}, {}),  # the published warm-up of ten fits, if barely: a run keeps its numbers
+        ("cpsc", {"epochs": 9, "student": {"warmup_epochs": 10}}, {}),  # said, and wrong
+        ("nayer", {"epochs": 20}, {"schedule": {"generator_warmup_epochs": 2}}),
+        ("nayer", {"epochs": 2}, {"schedule": {"generator_warmup_epochs": 1}}),
+        ("nayer", {"epochs": 1}, {"schedule": {"generator_warmup_epochs": 0}}),
+        ("nayer", {"epochs": 21}, {}),
+        ("cpsc", {"replay": {"kind": "images", "rehearsals": 2}}, {"replay": {"every_epochs": 0}}),
+        ("cmi", {"schedule": {"batch_size": 300}}, {"cmi": {"bank_size": 40_800}}),
+        ("cmi", {"schedule": {"batch_size": 50_000}}, {"cmi": {"bank_size": 50_000}}),
+        ("cmi", {"schedule": {"batch_size": 128}}, {}),
+    ],
+)
+def test_a_default_gives_way_where_it_would_be_refused_and_nowhere_else(
+    method: str, own: dict[str, Any], changed: dict[str, Any]
+) -> None:
+    under = preset(method=method, num_classes=10)
+    found = fitting(under, own, method=method)
+    expected = {key: dict(value) if isinstance(value, dict) else value for key, value in under.items()}
+    for section, values in changed.items():
+        expected[section] = {**expected.get(section, {}), **values}
+    assert found == expected
+    assert under == preset(method=method, num_classes=10), "the preset itself stays as it is"
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5, 19, 49])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_fits_a_short_run_of_which_only_its_length_is_said(method: str, epochs: int) -> None:
+    for name in METHODS[method].PRESETS:
+        own = {"method": method, "epochs": epochs}
+        config_of(laid(fitting(preset(name, method=method, num_classes=10), own, method=method), own), name=name)
+
+
+@pytest.mark.parametrize("wrong", ["many", True, -1, 2.5, None, [3]])
+def test_a_wrong_kind_of_value_is_left_to_whoever_refuses_it(wrong: object) -> None:
+    for own in ({"epochs": wrong}, {"student": wrong}, {"replay": {"rehearsals": wrong}}, {"schedule": {"batch_size": wrong}}):
+        assert fitting({}, own, method="cmi") == {}

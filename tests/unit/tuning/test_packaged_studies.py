@@ -85,7 +85,9 @@ def test_every_verb_of_a_study_takes_names(
 
 
 def test_a_comparison_takes_names(elsewhere: Path) -> None:
-    with pytest.raises(ConfigError, match="digts: neither a file nor a packaged study, did you mean digits"):
+    with pytest.raises(
+        ConfigError, match=r"digts: neither a file, nor a packaged study, nor a launch in .*runs, did you mean digits"
+    ):
         read_named(["digts", "digits"], [], Display(quiet=True))
     with pytest.raises(ConfigError, match="holds no MLflow store yet"):
         read_named(["digits@one", "digits@another"], [], Display(quiet=True))

@@ -1,0 +1,48 @@
+"""What `print` shows of a launch and of a sweep."""
+
+from pathlib import Path
+
+from tests.support.studies import tiny_study, write_study
+from tuning.outcome import Outcome
+from tuning.results import Launch, SweepSummary, TrialRecord
+from tuning.study import load_study
+
+
+def trial(number: int, outcome: Outcome | None, *scores: float) -> TrialRecord:
+    curves = {"probe_agreement": dict(enumerate(scores, start=1)), "probe_kl": dict.fromkeys(range(1, len(scores) + 1), 0.25)}
+    return TrialRecord(number=number, run_id=None, outcome=outcome, reason="", params={}, curves=curves)
+
+
+LAUNCH = Launch(
+    name="small-2",
+    run_id=None,
+    objective="probe_agreement",
+    epochs=9,
+    trials=[trial(4, Outcome.COMPLETED, 0.5, 0.75), trial(12, Outcome.PRUNED, 0.25)],
+)
+
+
+def test_a_launch_is_printed_as_a_table_and_sentences() -> None:
+    assert str(LAUNCH).splitlines() == [
+        "small-2: the best 2 of 2 trials",
+        "trial    outcome  epochs  probe agreement  probe KL  test accuracy",
+        "    4  completed       2          75.00 %    0.2500              -",
+        "   12     pruned       1          25.00 %    0.2500              -",
+        "2 trials done, 0 running, 3 epochs run, best 75.00 % (trial 4)",
+        "chosen without a real image: trial 4 at epoch 2, probe_agreement 75.00 %, probe KL 0.2500",
+    ]
+
+
+def test_a_summary_says_what_it_took_and_where_the_student_is(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path / "study.yaml", tiny_study()))
+    summary = SweepSummary(
+        study=study, launch=LAUNCH, model_uri="models:/small@champion", num_undelivered=0, elapsed_s=20.4, tracking_share=0.1
+    )
+    *above, took, where = str(summary).splitlines()
+    assert above == str(LAUNCH).splitlines()
+    assert (took, where) == ("the sweep took 20 s", "the chosen student is registered as models:/small@champion")
+    waiting = SweepSummary(study=study, launch=LAUNCH, model_uri=None, num_undelivered=7, elapsed_s=1, tracking_share=0)
+    assert str(waiting).splitlines()[-2:] == [
+        "no student is registered",
+        "7 records wait in the journal for the tracking server, a resume delivers them",
+    ]
