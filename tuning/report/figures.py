@@ -130,8 +130,8 @@ def blind_choice(launch: Launch) -> Chart:
         if (x := _blind(trial, launch)) is not None and (y := _accuracy(trial, launch)) is not None
     }
     for role, trials in by_role([trial for trial in launch.trials if trial.number in results], launch).items():
-        x, y = zip(*(results[trial.number] for trial in trials), strict=True)
-        figure.add_trace(points(trials, x, y, role))
+        scores, accuracies = zip(*(results[trial.number] for trial in trials), strict=True)
+        figure.add_trace(points(trials, scores, accuracies, role))
     figure.update_layout(xaxis_title=_words(launch.blind_metric), yaxis_title="test accuracy")
     figure.update_xaxes(tickformat=".0%")
     figure.update_yaxes(tickformat=".0%")
