@@ -24,6 +24,7 @@ from cpsc.metrics import predict
 from cpsc.mixing import Mixing
 from cpsc.models import build_model, check_image_size
 from cpsc.observation import BatchViews
+from cpsc.optimizers import with_own_settings
 from cpsc.phases import Phases
 from cpsc.probe import ProbeSet
 from cpsc.replay import AbstractReplay, GenerativeReplay, ImageReplay
@@ -42,7 +43,8 @@ class Distiller:
 
     `probe` and `examiners` are what data-free objectives are measured on; `test`, labelled real images, is recorded where it
     is given and steers nothing unless `objective` is ``test_accuracy``. A `measurement`, which runs may share, says all that
-    instead. The best epoch's student is kept beside the last. Same config, teacher, device and thread count: same numbers, also
+    instead. `run`: the digest of the run that this one takes over, as an examiner's images may be its own.
+    The best epoch's student is kept beside the last. Same config, teacher, device and thread count: same numbers, also
     across `state_dict` and back.
     """
 
@@ -57,6 +59,7 @@ class Distiller:
         device: torch.device | None = None,
         objective: str = "probe_agreement",
         measurement: Measurement | None = None,
+        run: str | None = None,
     ) -> None:
         if objective not in CURVES:
             raise ConfigError(f"objective {objective!r}: unknown, use one of {', '.join(CURVES)}")
@@ -73,7 +76,7 @@ class Distiller:
         self.epoch = 0
         self.answers: Tensor | None = None
         """The student's logits [N, C] on probe and examiners' images when it was last evaluated."""
-        self.run = run_digest(config)
+        self.run = run or run_digest(config)
         self.own_source = self._measurement.own_source(self.run)
         """Of the images that it is compared on those that it has made itself, as an examiner; see `cpsc.examiners.Exam`."""
         self._history = RunHistory(objective)
@@ -228,13 +231,26 @@ class Distiller:
         self.epoch = state["epoch"]
         self._history.load_state_dict(state)
 
-    def _load_parts(self, state: Mapping[str, Any]) -> None:
+    def take_over(self, state: Mapping[str, Any]) -> None:
+        """Continue from the `state` of a run whose loss weights, temperatures or rates are others, as this config has them.
+
+        The best epoch is chosen among those that follow. CheckpointError: see `load_state_dict`.
+        """
+        _check_entries(state)
+        self._load_parts(state["parts"], own_settings=True)
+        self.epoch = state["epoch"]
+        self._history.load_state_dict(state)
+        self._history.begin_anew()
+
+    def _load_parts(self, state: Mapping[str, Any], *, own_settings: bool = False) -> None:
+        """`own_settings`: of optimizers, whose state holds their rates, too."""
         parts = self._parts()
         if odd := parts.keys() ^ state.keys():
             raise CheckpointError(f"checkpoint and config disagree on parts: {', '.join(sorted(map(str, odd)))}")
         for name, part in parts.items():
             try:
-                part.load_state_dict(state[name])
+                own = own_settings and isinstance(part, torch.optim.Optimizer)
+                part.load_state_dict(with_own_settings(part, state[name]) if own else state[name])
             except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
                 reason = next(iter(str(error).splitlines()[-1:]), type(error).__name__).strip()
                 raise CheckpointError(f"checkpoint's {name} does not fit this config: {reason}") from error

@@ -18,6 +18,7 @@ class RunHistory:
         self._objective = objective
         self.epochs: list[Metrics] = []
         self._best_student: dict[str, Tensor] | None = None
+        self._since = 0
 
     @property
     def best_student(self) -> dict[str, Tensor]:
@@ -29,7 +30,7 @@ class RunHistory:
     @property
     def best_epoch(self) -> int:
         """From 1; the last where the objective is not measured; 0 before an epoch has been run to its end."""
-        if not self.epochs or self._objective not in self.epochs[-1]:
+        if len(self.epochs) == self._since or self._objective not in self.epochs[-1]:
             return len(self.epochs)
         return best_epoch(self._curve(self._objective), self._curve("probe_kl"))
 
@@ -54,12 +55,20 @@ class RunHistory:
                 running |= {f"{name}_late_mean": curve.second_half_mean, f"{name}_late_std": curve.second_half_std}
         return running
 
+    def begin_anew(self) -> None:
+        """Let the epochs so far have no part in the choice of the best one: they are of a run that this one was taken over from."""
+        self._since = len(self.epochs)
+
     def state_dict(self) -> dict[str, Any]:
-        return {"history": [dict(metrics) for metrics in self.epochs], "best_student": self._best_student}
+        epochs = [dict(metrics) for metrics in self.epochs]
+        return {"history": epochs, "chosen_after": self._since, "best_student": self._best_student}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.epochs = [dict(metrics) for metrics in state["history"]]
+        self._since = state.get("chosen_after", 0)  # absent where an earlier version wrote it
         self._best_student = state["best_student"]
 
     def _curve(self, name: str) -> dict[int, float]:
-        return {number: epoch[name] for number, epoch in enumerate(self.epochs, start=1) if name in epoch}
+        """Of the epochs that may be chosen."""
+        own = enumerate(self.epochs[self._since :], start=self._since + 1)
+        return {number: epoch[name] for number, epoch in own if name in epoch}

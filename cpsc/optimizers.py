@@ -4,7 +4,7 @@ Torch's optimisers import `torch._dynamo`, 3.5 s of CPU in every process, for no
 Nothing here compiles the step of an optimiser: these are the same methods without what is wrapped round them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from inspect import unwrap
 from typing import TYPE_CHECKING, Any
 
@@ -56,3 +56,9 @@ class AdamOnGiven(Adam):
         self._gradients = gradients
 
     step: Any = torch.no_grad()(_on_given(unwrap(torch.optim.Adam.step)))
+
+
+def with_own_settings(optimizer: Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The `state` of another optimizer of as many parameters, with the rates, momenta and decay that `optimizer` has itself."""
+    groups = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)
+    return {**state, "param_groups": [{**own, "params": saved["params"]} for own, saved in groups]}

@@ -26,6 +26,10 @@ MLFLOW_STATUS = {
 }
 
 
+WAITS = "waits"
+"""Of a result: the trial has come to where it waits for the others of its population, and goes on later."""
+
+
 LENGTH_PATH = "epochs"
 """Of a point that has a length of its own, as a finalist's may."""
 

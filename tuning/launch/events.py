@@ -72,6 +72,16 @@ class Rejected(_LaunchEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Compared(_LaunchEvent):
+    """All trials of a population that still run have reached `epoch`. `ranking`: their numbers, best first. What each of them takes
+    over of another follows upon it, and only then does any of them go on."""
+
+    kind = "compared"
+    epoch: int
+    ranking: Sequence[int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class LaunchEnd(_LaunchEvent):
     """A driver puts the launch down, with MLflow's word for how. `metrics` are empty where it died and another one says so."""
 
@@ -128,6 +138,16 @@ class CheckpointSaved(_TrialEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Exploited(_TrialEvent):
+    """The trial takes over the state that the trial `donor` had after `epoch`, and goes on with `point`."""
+
+    kind = "exploited"
+    epoch: int
+    donor: int
+    point: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Retry(_TrialEvent):
     """The trial failed after `epoch` and is begun again, for the `count`-th time."""
 
@@ -147,12 +167,12 @@ class TrialEnd(_TrialEvent):
     checkpoint: str | None
 
 
-LaunchEvent = LaunchStart | AttemptStart | Transferred | Rejected | LaunchEnd
-TrialEvent = Proposed | TrialStart | Epoch | CheckpointSaved | Retry | TrialEnd
+LaunchEvent = LaunchStart | AttemptStart | Transferred | Rejected | Compared | LaunchEnd
+TrialEvent = Proposed | TrialStart | Epoch | CheckpointSaved | Exploited | Retry | TrialEnd
 Event = LaunchEvent | TrialEvent
 
-_LAUNCH_KINDS = (LaunchStart, AttemptStart, Transferred, Rejected, LaunchEnd)
-_TRIAL_KINDS = (Proposed, TrialStart, Epoch, CheckpointSaved, Retry, TrialEnd)
+_LAUNCH_KINDS = (LaunchStart, AttemptStart, Transferred, Rejected, Compared, LaunchEnd)
+_TRIAL_KINDS = (Proposed, TrialStart, Epoch, CheckpointSaved, Exploited, Retry, TrialEnd)
 KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in (*_LAUNCH_KINDS, *_TRIAL_KINDS)}
 
 
@@ -179,6 +199,8 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     "enqueued": lambda value: value is None or _is_count(value),
     "epoch": _is_count,
     "count": _is_count,
+    "donor": _is_count,
+    "ranking": lambda value: isinstance(value, list | tuple) and all(map(_is_count, value)),
     "attempt": _is_count,
     "point": lambda value: isinstance(value, dict),
     "params": _are_texts,

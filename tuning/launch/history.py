@@ -9,8 +9,10 @@ from tuning.launch.clock import Clock
 from tuning.launch.events import (
     AttemptStart,
     CheckpointSaved,
+    Compared,
     Epoch,
     Event,
+    Exploited,
     LaunchEnd,
     LaunchEvent,
     LaunchStart,
@@ -23,12 +25,16 @@ from tuning.launch.events import (
     TrialStart,
 )
 from tuning.launch.journal import JOURNAL_FILE, WAY_OUT
+from tuning.lineage import Segment
 from tuning.outcome import Outcome
+
+RUNNING_BEST = "best_"
+"""Before an objective's name: its best so far."""
 
 
 @dataclass
 class TrialHistory:
-    """One trial so far. `values`: the search's metric by epoch; `checkpoints`: folders, oldest first.
+    """One trial so far. `values`: the search's metric by epoch; `checkpoints`: folders, oldest first, of its state as it goes on.
 
     `finalist_of`: the trial whose values it repeats under another seed; None of those that the search has proposed. `enqueued`:
     which of the points it is that people have added.
@@ -47,6 +53,12 @@ class TrialHistory:
     """Started in the latest attempt, and not ended."""
     was_retried: bool = False
     """Since it last started."""
+    scores: dict[int, float] = field(default_factory=dict)
+    """What `values` is the best of so far: the student of that very epoch."""
+    schedule: tuple[Segment, ...] = ()
+    """Along what its state goes back to, the values that each stretch was trained with; of one that took over none, its point."""
+    exploited_after: int = 0
+    """The last epoch after which it took over the state of another."""
 
     @property
     def last_epoch(self) -> int:
@@ -68,6 +80,10 @@ class LaunchHistory:
     """Points that were drawn and lie beyond the study's limits."""
     transferred: Transferred | None = None
     """What the search was told of earlier launches."""
+    compared: Compared | None = None
+    """The last time that a population was compared."""
+    scheduler: str = ""
+    """Who ends trials early, as the launch began; empty where an earlier version began it."""
     launch_id: str = ""
     num_attempts: int = 0
     is_over: bool = False
@@ -111,9 +127,23 @@ def _launch_fault(event: LaunchEvent, history: LaunchHistory) -> str | None:
             return "transferred stands twice, or after trials"
         case Rejected() if history.is_over or not attempts:
             return "rejected stands outside of an attempt, an attempt_start is missing"
+        case Compared():
+            return _comparison_fault(event, history)
         case LaunchEnd() if history.is_over:
             return "launch_end stands twice, an attempt_start is missing"
     return None
+
+
+def _comparison_fault(event: Compared, history: LaunchHistory) -> str | None:
+    if history.is_over or not history.num_attempts:
+        return "compared stands outside of an attempt, an attempt_start is missing"
+    if history.compared is not None and event.epoch <= history.compared.epoch:
+        return f"compared after epoch {event.epoch} follows upon {history.compared.epoch}"
+    for number in event.ranking:
+        trial = history.searched.get(number)
+        if trial is None or trial.is_over or trial.last_epoch != event.epoch:
+            return f"compared after epoch {event.epoch} names trial {number}, which does not stand there: lines are missing"
+    return "compared names a trial twice" if len(set(event.ranking)) < len(event.ranking) else None
 
 
 def _trial_fault(event: TrialEvent, history: LaunchHistory, metric: str) -> str | None:
@@ -139,6 +169,8 @@ def _trial_fault(event: TrialEvent, history: LaunchHistory, metric: str) -> str 
             return _checkpoint_fault(trial)
         case _ if trial.is_over:
             return f"{kind} of trial {number} stands after its end"
+        case Exploited():
+            return _exploit_fault(event, trial, history)
         case Retry(count=count) if count <= trial.num_retries:
             return f"retry {count} of trial {number} follows upon {trial.num_retries}"
     return None
@@ -164,10 +196,22 @@ def _epoch_fault(event: Epoch, trial: TrialHistory) -> str | None:
     return None if epoch == last + 1 else f"epoch {epoch} of trial {number} follows upon {last}: {_missing(last + 1, epoch - 1)}"
 
 
+def _exploit_fault(event: Exploited, trial: TrialHistory, history: LaunchHistory) -> str | None:
+    number, epoch, donor, compared = event.number, event.epoch, event.donor, history.compared
+    if compared is None or compared.epoch != epoch or not {number, donor} <= set(compared.ranking):
+        return f"trial {number} takes over trial {donor} after epoch {epoch}, but they were not compared there: lines are missing"
+    if donor == number or trial.exploited_after == epoch or history.trials[donor].exploited_after == epoch:
+        return f"trial {number} takes over trial {donor} after epoch {epoch}, which cannot be: one of them has changed there"
+    if {trial.last_epoch, history.trials[donor].last_epoch} != {epoch}:
+        return f"trial {number} takes over trial {donor} after epoch {epoch}, but one of them has gone on"
+    return None
+
+
 def _checkpoint_fault(trial: TrialHistory) -> str | None:
-    """One may come after the trial's end, written as that was noted; only a trial that went back repeats epochs unrecorded."""
+    """One may come after the trial's end, written as that was noted; only a trial that went back repeats epochs unrecorded, or that
+    another went back which it has taken over."""
     number, checkpoints, epochs = trial.number, len(trial.checkpoints) + 1, trial.last_epoch
-    if epochs and (checkpoints <= epochs or trial.num_starts > 1 or trial.num_retries):
+    if epochs and (checkpoints <= epochs or trial.num_starts > 1 or trial.num_retries or trial.exploited_after):
         return None
     return f"trial {number} has its checkpoint {checkpoints} after {epochs} epochs, an epoch is missing"
 
@@ -225,7 +269,7 @@ def replay_events(events: Iterable[Event], *, metric: str) -> LaunchHistory:
 def _take_in(event: Event, history: LaunchHistory, metric: str) -> None:
     match event:
         case LaunchStart(launch_id=launch_id):
-            history.launch_id = launch_id
+            history.launch_id, history.scheduler = launch_id, event.params.get("scheduler", "")
         case AttemptStart():
             history.num_attempts += 1
             history.is_over = False
@@ -235,13 +279,21 @@ def _take_in(event: Event, history: LaunchHistory, metric: str) -> None:
             history.transferred = event
         case Rejected():
             history.rejected.append(event)
+        case Compared():
+            history.compared = event
         case LaunchEnd():
             history.is_over = True
         case Proposed(number=number, point=point):
-            history.trials[number] = TrialHistory(number, point, event.finalist_of, event.enqueued)
+            schedule = (Segment(0, point),)
+            history.trials[number] = TrialHistory(number, point, event.finalist_of, event.enqueued, schedule=schedule)
+        case Exploited(number=number, epoch=epoch, donor=donor):
+            trial, other = history.trials[number], history.trials[donor]
+            trial.schedule = (*other.schedule, Segment(epoch, event.point))
+            trial.checkpoints, trial.exploited_after = list(other.checkpoints), epoch
         case Epoch(number=number, epoch=epoch, metrics=metrics):
             trial = history.trials[number]
             trial.values[epoch] = metrics[metric]
+            trial.scores[epoch] = metrics.get(metric.removeprefix(RUNNING_BEST), metrics[metric])
             if trial.finalist_of is None:
                 history.results.append((number, epoch, metrics[metric]))
         case _:

@@ -1,5 +1,6 @@
 """The checkpoints of a recorded trial that are still there: those in the study's storage, and the one that its run logged."""
 
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -112,12 +113,21 @@ def _logged(stack: ExitStack, trial: RecordedTrial, name: str) -> Iterator[Path]
 
 
 def _stored(stack: ExitStack, trial: RecordedTrial, study: Study) -> Iterator[Path]:
-    storage, name = Storage(study.storage), f"trial-{trial.number:03d}"
-    for attempt in storage.names(trial.launch):
-        for found in storage.names(f"{trial.launch}/{attempt}/{name}"):
+    storage = Storage(study.storage)
+    for folder in _folders(storage, trial):
+        for found in storage.names(folder):
             if found.startswith("checkpoint_"):
-                path = storage.path(f"{trial.launch}/{attempt}/{name}/{found}")
                 try:
-                    yield stack.enter_context(storage.reading(path))
+                    yield stack.enter_context(storage.reading(storage.path(f"{folder}/{found}")))
                 except CheckpointError:
                     continue
+
+
+def _folders(storage: Storage, trial: RecordedTrial) -> Iterator[str]:
+    """Of the trial in each attempt; of one of a population there are several."""
+    own = re.compile(rf"trial-{trial.number:03d}(-to-\d+)?")
+    for attempt in storage.names(trial.launch):
+        if attempt.startswith("attempt-"):
+            yield from (
+                f"{trial.launch}/{attempt}/{name}" for name in storage.names(f"{trial.launch}/{attempt}") if own.fullmatch(name)
+            )

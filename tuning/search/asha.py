@@ -92,14 +92,14 @@ def _by_number(trial: Any) -> Any:
 
 
 def build_scheduler(study: Study) -> ResumableAsha | FIFOScheduler:
-    """ASHA over epochs, or none."""
-    if study.prune.scheduler == "none":
+    """ASHA over epochs, or none: of a population the search lets trials wait."""
+    if study.prune.scheduler != "asha":
         return FIFOScheduler()
     return ResumableAsha(study.prune, epochs=study.config.epochs, metric=study.metric)
 
 
 def rungs_of(prune: PruneConfig, epochs: int) -> list[int]:
     """The epochs after which the scheduler of a study with trials of so many epochs may stop one."""
-    if prune.scheduler == "none" or prune.grace_epochs >= epochs:
+    if prune.scheduler != "asha" or prune.grace_epochs >= epochs:
         return []
     return ResumableAsha(prune, epochs=epochs, metric="").rungs

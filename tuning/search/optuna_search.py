@@ -151,17 +151,22 @@ class StudySearch(Searcher):
 
     def _go_on(self, trial_id: str, past: TrialHistory) -> dict[str, Any]:
         """With a trial of an earlier attempt."""
-        is_finalist = past.finalist_of is not None
-        trial = self._trials[trial_id] = self._ask(searched_part(past.point) if is_finalist else past.point)
         self._numbers[trial_id], self._last_epoch[trial_id] = past.number, past.last_epoch
-        if is_finalist:
+        if past.finalist_of is not None:
             self._is_finalist.add(trial_id)
-        else:
-            self._budget.num_proposed += 1
-            for epoch, value in past.values.items():
-                trial.report(value, epoch)
-        restore = past.checkpoints[-CHECKPOINTS_TO_TRY:][::-1]
+        self._trials[trial_id] = self._taken_up(past)
+        restore = to_restore(past)
         return {"number": past.number, "point": dict(past.point), "restore": restore, "finalist_of": past.finalist_of}
+
+    def _taken_up(self, past: TrialHistory) -> optuna.Trial:
+        """Optuna's trial of one of an earlier attempt, as far as it went."""
+        if past.finalist_of is not None:
+            return self._ask(searched_part(past.point))
+        trial = self._ask(past.point)
+        self._budget.num_proposed += 1
+        for epoch, value in past.values.items():
+            trial.report(value, epoch)
+        return trial
 
     def _suggest_finalist(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next run of a finalist; None while the search has not ended, `Searcher.FINISHED` where there is no more."""
@@ -181,11 +186,16 @@ class StudySearch(Searcher):
     def _propose(
         self, trial_id: str, point: dict[str, Any], *, finalist_of: int | None = None, enqueued: int | None = None
     ) -> dict[str, Any]:
-        number = self._numbers[trial_id] = self._next_number
+        number = self._numbers[trial_id] = self._numbered(point, finalist_of=finalist_of, enqueued=enqueued)
+        return {"number": number, "point": point, "restore": [], "finalist_of": finalist_of}
+
+    def _numbered(self, point: dict[str, Any], *, finalist_of: int | None = None, enqueued: int | None = None) -> int:
+        """The number of a new trial at `point`, which the journal knows from now on."""
+        number = self._next_number
         self._next_number += 1
         # Trials may start in another order; what is rebuilt must know of each, in the order of their numbers.
         self._journal.append(Proposed(time=time.time(), number=number, point=point, finalist_of=finalist_of, enqueued=enqueued))
-        return {"number": number, "point": point, "restore": [], "finalist_of": finalist_of}
+        return number
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         self._report(trial_id, result)
@@ -240,6 +250,11 @@ class StudySearch(Searcher):
         self.study.add_trial(trial)
 
 
+def to_restore(past: TrialHistory) -> list[str]:
+    """The checkpoints that a trial goes on from, the newest first."""
+    return past.checkpoints[-CHECKPOINTS_TO_TRY:][::-1]
+
+
 def has_work(study: Study, history: LaunchHistory) -> bool:
     """Whether a trial waits to be finished, the budget admits another, or a finalist is to be run."""
     unfinished = any(not trial.is_over for trial in history.trials.values())
@@ -254,14 +269,16 @@ def build_search(
     first: Sequence[dict[str, Any]],
     limits: Limits | None = None,
     enqueued: EnqueuedPoints | None = None,
+    *,
+    kind: Callable[..., StudySearch] = StudySearch,
 ) -> StudySearch:
     """The seeded searcher of `study`, as `history` has left it; it begins with `first`, and writes its proposals into `journal`.
 
-    It proposes no point beyond `limits`, and before all others those that are `enqueued` while it runs.
+    It proposes no point beyond `limits`, and before all others those that are `enqueued` while it runs. `kind`: what makes it.
     """
     search = study.search
     seed = search.seed + history.num_attempts  # an attempt must not draw the points of the one before again
-    return StudySearch(
+    return kind(
         epochs=study.config.epochs,
         budget=budget_of(study, history),
         history=history,

@@ -27,6 +27,7 @@ from tuning.study.fitting_sections import fitting_probe, fitting_recipe
 from tuning.study.names import check_fits, check_study_name
 from tuning.study.overrides import SCALE, apply_overrides, apply_scale, parse_assignments
 from tuning.study.paths import folder_path, from_folder, with_absolute_files
+from tuning.study.population import check_population
 from tuning.study.prior import PriorConfig
 from tuning.study.published_point import published_point
 from tuning.study.search_space import parse_space
@@ -106,11 +107,22 @@ class SearchConfig(_Section):
 
 
 class PruneConfig(_Section):
-    """Who ends poor trials early."""
+    """Who ends poor trials early, or has them go on from where a better one is."""
 
-    scheduler: Literal["asha", "none"] = "asha"
+    scheduler: Literal["asha", "pbt", "none"] = "asha"
     grace_epochs: int = Field(default=1, ge=1)
     reduction_factor: float = Field(default=3, ge=1.1, le=1000)
+    interval: int | None = Field(default=None, ge=1)
+    """This and all below of `pbt`, population based training: epochs between comparisons; default: a tenth of a trial's."""
+    quantile: float = Field(default=0.25, gt=0, le=0.5)
+    """The share of the population that takes over the state of others, and that of those that are taken over."""
+    resample: float = Field(default=0.25, ge=0, le=1)
+    """The probability with which a value is drawn anew; else it is multiplied by one of `factors`."""
+    factors: list[Annotated[float, Field(gt=0, le=1000)]] = Field(default=[0.8, 1.2], min_length=1)
+
+    def comparisons(self, epochs: int) -> range:
+        """The epochs after which a population is compared, where trials have so many."""
+        return range(interval := self.interval or max(1, epochs // 10), epochs, interval)
 
 
 class ResourceConfig(_Section):
@@ -319,6 +331,8 @@ def resolve_study(raw: Mapping[str, Any], *, fits_classes: bool = True) -> Study
     points = _parse_points(file, space, base)
     _check_epochs(space, base)
     check_finalists(file.search.finalists, space, base)
+    search = _parse_search(file.search, points)
+    check_population(file.prune, search, space, epochs=build_config(base, {}).epochs)
     storage = _parse_storage(file.storage)
     local = _local_folder(file.local, storage)
     check_fits(local, file.name)
@@ -333,7 +347,7 @@ def resolve_study(raw: Mapping[str, Any], *, fits_classes: bool = True) -> Study
         start=points,
         transfer=file.transfer,
         objective=file.objective,
-        search=_parse_search(file.search, points),
+        search=search,
         prune=file.prune,
         resources=file.resources,
         checkpoint=file.checkpoint,

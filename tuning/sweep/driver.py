@@ -23,8 +23,9 @@ from tuning.results.earlier import beginning_with, transferred
 from tuning.search import StudyMirror, mirroring
 from tuning.search.asha import ResumableAsha, build_scheduler
 from tuning.search.first_points import begins_with
-from tuning.search.optuna_search import build_search, has_work
+from tuning.search.optuna_search import has_work
 from tuning.search.optuna_space import to_optuna
+from tuning.search.population_search import check_population_goes_on, search_of
 from tuning.storage import Storage
 from tuning.study import Study
 from tuning.study.config import check_searchable
@@ -93,6 +94,7 @@ def resume_sweep(storage: str, name: str, display: Display, *, overrides: list[s
         remarks = journal.repair()
         history = replay_events(journal.events(), metric=study.metric)
         check_resumable(history, study.space)
+        check_population_goes_on(study, history)
         study = beginning_with(study, history.transferred)
         attempt = SweepDriver(study, display, address, session)
         for remark in (*remarks, *(f"{journal.path}: {text}" for text in history.remarks)):
@@ -214,7 +216,7 @@ class SweepDriver:
         )
         journal, limits = Journal(study.local / name), limits_of(study, assets.teacher)
         enqueued = EnqueuedPoints(study.local / name)
-        search = build_search(study, history, journal, begins_with(study, limits), limits, enqueued)
+        search = search_of(study, history, journal, begins_with(study, limits), limits, enqueued)
         with self._fit_nodes(name) as point:
             tuner = build_tuner(
                 study,

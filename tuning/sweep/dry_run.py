@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
+from tuning.display import percent
 from tuning.redaction import redact
 from tuning.results.earlier import beginning_with, transferred
 from tuning.search.asha import rungs_of
+from tuning.search.population import PopulationRules
 from tuning.study import Study, build_config
 from tuning.study.config import check_searchable
 from tuning.study.differences import Difference, differences
@@ -99,6 +101,7 @@ def _cost(study: Study) -> list[str]:
         *_examiners(study),
         *_sampler(study),
         f"ASHA may stop a trial after epoch {', '.join(map(str, rungs))}" if rungs else "no trial is stopped early",
+        *_population(study),
         *_transfer(study),
         *_limits(study),
         *_stop(study),
@@ -108,7 +111,7 @@ def _cost(study: Study) -> list[str]:
 
 def _sampler(study: Study) -> list[str]:
     """What a sampler makes of the study, where that is not known from its name."""
-    if study.search.sampler == "gp" and study.prune.scheduler != "none":
+    if study.search.sampler == "gp" and study.prune.scheduler == "asha":
         rest = "it learns of trials that run to their end alone, which ASHA leaves few of; prune.scheduler: none leaves all"
         return [f"sampler gp draws at random before {study.search.startup_trials} trials are completed, and {rest}"]
     if study.search.sampler == "tpe" and study.search.num_trials <= study.search.startup_trials:
@@ -139,6 +142,20 @@ def _examiners(study: Study) -> list[str]:
         return []
     count, epochs = study.examiners.count, study.examiners.num_epochs(study.config.epochs)
     return [f"before them {count} examiners of {epochs} epochs: first epochs of trials, which ASHA cannot stop within them"]
+
+
+def _population(study: Study) -> list[str]:
+    """Where trials take over others, and what may change then."""
+    rules = PopulationRules.of(study)
+    if rules is None:
+        return []
+    prune, size = study.prune, study.search.num_trials
+    count = rules.num_replaced(size)
+    epochs, factors = ", ".join(map(str, prune.comparisons(rules.epochs))), " or ".join(f"{by:g}" for by in prune.factors)
+    return [
+        f"after epoch {epochs} the {count} worst of the {size} trials take over the state of one of the {count} best and go on with "
+        f"other values of {', '.join(study.space)}: each times {factors}, or drawn anew ({percent(prune.resample)})"
+    ]
 
 
 def _transfer(study: Study) -> list[str]:

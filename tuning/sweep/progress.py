@@ -13,7 +13,7 @@ from tuning.outcome import Outcome, length_of, outcome_of
 from tuning.study.finalists import FinalistConfig
 from tuning.study.nested_keys import Point
 from tuning.study.search_space import REPEATED_PATH
-from tuning.sweep.recorder import last_line, number_of
+from tuning.sweep.recorder import last_line, number_of, waits
 
 
 class SweepProgress(Callback):
@@ -74,6 +74,8 @@ class SweepProgress(Callback):
             )
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        if waits(trial):
+            return
         self._end(trial, outcome_of(trial.last_result, epochs=length_of(_point(trial), self._epochs)))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

@@ -18,7 +18,7 @@ from ray.tune.experiment import Trial
 from cpsc.methods import effective_settings
 from tuning.launch import Journal, LaunchHistory
 from tuning.launch.events import CheckpointSaved, Epoch, Retry, TrialEnd, TrialEvent, TrialStart
-from tuning.outcome import Outcome, length_of, outcome_of
+from tuning.outcome import WAITS, Outcome, length_of, outcome_of
 from tuning.redaction import redact
 from tuning.study import build_config
 from tuning.study.base_config import BaseConfig
@@ -50,13 +50,17 @@ class Recorder(Callback):
         self._student_cost = student_cost
         self._last_epoch = {number: trial.last_epoch for number, trial in history.trials.items()}
         self._num_retries = {number: trial.num_retries for number, trial in history.trials.items()}
-        self._open: set[int] = set()
+        self._open: dict[int, str] = {}
+        """Of the trials that have started and not ended, by number, Ray's id of the Tune trial that runs them now, or ran last."""
         self.busy_s = 0.0
         self.stopped_by = ""
         """Why this recorder has ended the sweep before its time."""
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._begin(trial)
+        goes_on = self._open.get(number_of(trial), trial.trial_id) != trial.trial_id
+        self._open[number_of(trial)] = trial.trial_id
+        if not goes_on:
+            self._begin(trial)
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
         number, epoch = number_of(trial), int(result["epoch"])
@@ -78,6 +82,8 @@ class Recorder(Callback):
         self._append(Retry(**_when(trial), epoch=self._last_epoch.get(number, 0), count=self._num_retries[number]))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        if waits(trial):
+            return
         epochs = length_of(trial.config["point"], self._epochs)
         self._end(trial, outcome_of(trial.last_result, epochs=epochs), trial.last_result.get("reason", ""))
 
@@ -87,7 +93,7 @@ class Recorder(Callback):
             self._end(trial, Outcome.FAILED, reason or "the worker died")
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        for trial in trials:
+        for trial in reversed(trials):  # of those that ran one of ours, the last
             if number_of(trial) in self._open:
                 self._end(trial, Outcome.INTERRUPTED, "the sweep was interrupted")
 
@@ -101,7 +107,7 @@ class Recorder(Callback):
         return True
 
     def _begin(self, trial: Trial) -> None:
-        self._open.add(number_of(trial))
+        self._open[number_of(trial)] = trial.trial_id
         config = build_config(self._base, trial.config["point"])
         params = {**dict(flatten(to_plain(effective_settings(config)))), **self._student_cost(config.student.arch), **self._shared}
         self._append(
@@ -119,7 +125,7 @@ class Recorder(Callback):
         number = number_of(trial)
         if number not in self._open:
             self._begin(trial)  # its worker failed before it could start
-        self._open.discard(number)
+        del self._open[number]
         checkpoint = trial.checkpoint.path if trial.checkpoint else None
         epoch = self._last_epoch.get(number, 0)
         self._append(TrialEnd(**_when(trial), outcome=outcome, reason=redact(reason), epoch=epoch, checkpoint=checkpoint))
@@ -138,6 +144,11 @@ def _when(trial: Trial) -> dict[str, Any]:
 def number_of(trial: Trial) -> int:
     """A trial's number in its study, which no restart changes."""
     return int(trial.config["number"])
+
+
+def waits(trial: Trial) -> bool:
+    """Whether what Ray calls complete goes on as another Tune trial, once its population has been compared."""
+    return bool((trial.last_result or {}).get(WAITS))
 
 
 def is_disk_full(error: BaseException | str) -> bool:

@@ -13,6 +13,7 @@ from ray.tune.schedulers import FIFOScheduler
 from cpsc.errors import ConfigError
 from tuning.search.asha import ResumableAsha
 from tuning.search.optuna_search import StudySearch
+from tuning.search.population import PopulationRules
 from tuning.storage import Storage
 from tuning.study import Study
 from tuning.trial.context import TrialContext
@@ -46,7 +47,7 @@ def build_tuner(
         tune_config=tune.TuneConfig(
             search_alg=search,
             scheduler=scheduler,
-            num_samples=study.search.num_trials + (finalists.num_runs if (finalists := study.search.finalists) else 0),
+            num_samples=_num_tune_trials(study),
             max_concurrent_trials=max_concurrent,
             reuse_actors=True,
             trial_dirname_creator=_trial_folder,
@@ -82,6 +83,12 @@ def resources_of(study: Study, config: Mapping[str, Any]) -> tune.PlacementGroup
     return resource_dict_to_pg_factory({"cpu": cpus, "gpu": study.resources.gpus})
 
 
+def _num_tune_trials(study: Study) -> int:
+    """The most that Ray is given: a trial of a population is one from each comparison to the next."""
+    finalists, rules = study.search.finalists, PopulationRules.of(study)
+    return study.search.num_trials * (rules.num_segments if rules else 1) + (finalists.num_runs if finalists else 0)
+
+
 class _Silent(ProgressReporter):
     """Ray prints tables of its own unless given a reporter that does not."""
 
@@ -93,5 +100,6 @@ class _Silent(ProgressReporter):
 
 
 def _trial_folder(trial: Any) -> str:
-    """A trial's folder under the attempt's: its number alone, parameters stand in MLflow."""
-    return f"trial-{trial.config['number']:03d}"
+    """A trial's folder under the attempt's: its number alone, parameters stand in MLflow; of a population, how far it runs, too."""
+    until = trial.config.get("until")
+    return f"trial-{trial.config['number']:03d}" + (f"-to-{until:03d}" if until else "")

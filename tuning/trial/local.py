@@ -1,11 +1,12 @@
 """One trial in this process: the sweep's trainable without Ray, so that breakpoints, prints and profilers work."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from cpsc.errors import ConfigError, DivergedError
 from tuning.display import Display, percent
+from tuning.lineage import Segment
 from tuning.study import Study
 from tuning.study.config import searched_paths
 from tuning.study.overrides import parse_assignments
@@ -39,10 +40,12 @@ def run_trial(
     max_epochs: int | None = None,
     output: Path | None = None,
     force: bool = False,
+    schedule: Sequence[Segment] = (),
 ) -> list[dict[str, Any]]:
     """Run the trial that a sweep would run for `point` -> its results, epoch by epoch.
 
-    `output`: a folder for its checkpoint at the end. Raises DivergedError where the trial diverges.
+    `output`: a folder for its checkpoint at the end; `schedule`: of a trial of a population, instead of `point`. Raises
+    DivergedError where the trial diverges.
     """
     if output is not None and output.exists() and not output.is_dir():
         raise ConfigError(f"--output: {output} is a file, name a folder")
@@ -50,7 +53,7 @@ def run_trial(
     run = assets.fit(study)
     if run.has_examiners and assets.examiners is None:
         display.say("no examiners yet, a sweep trains them: this trial's students are chosen by the probe set alone")
-    trainable = local_trainable(trial_context(run, assets), point)
+    trainable = local_trainable(trial_context(run, assets), point, schedule)
     epochs = min(trainable.distiller.config.epochs, max_epochs or trainable.distiller.config.epochs)
     results = []
     try:

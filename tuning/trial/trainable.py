@@ -10,7 +10,7 @@ import ray
 import torch
 import yaml
 from ray.tune import Trainable
-from ray.tune.result import AUTO_RESULT_KEYS
+from ray.tune.result import AUTO_RESULT_KEYS, SHOULD_CHECKPOINT
 from torch import Tensor
 
 from cpsc import checkpoint
@@ -18,9 +18,12 @@ from cpsc.answers import AnswerLog
 from cpsc.device import resolve_device
 from cpsc.distiller import Distiller
 from cpsc.errors import CheckpointError, DivergedError
+from cpsc.examiners import run_digest
 from cpsc.gallery import Gallery
 from cpsc.measurement import Measurement
 from cpsc.pictures import save_grid
+from tuning.lineage import Segment
+from tuning.outcome import WAITS
 from tuning.study import build_config
 from tuning.study.nested_keys import Point
 from tuning.study.user_code import look_in
@@ -28,9 +31,20 @@ from tuning.study.yaml_loader import to_plain
 from tuning.trial.context import TrialContext
 from tuning.trial.environment import environment, to_tag
 from tuning.trial.examiners import TrainedEpoch, epoch_name
-from tuning.trial.files import ANSWERS_FILE, BEST_STUDENT_FILE, CONFIG_FILE, GALLERY_FILE, SAMPLES_FILE, STATE_FILE
+from tuning.trial.files import (
+    ANSWERS_FILE,
+    BEST_STUDENT_FILE,
+    CONFIG_FILE,
+    GALLERY_FILE,
+    SAMPLES_FILE,
+    SCHEDULE_FILE,
+    STATE_FILE,
+)
 from tuning.trial.resources import cap_gpu_memory
 from tuning.trial.system_metrics import machine_load
+
+SCHEDULED = "pbt/"
+"""Before the path of a parameter that may change while training: its value in an epoch."""
 
 
 class DistillTrainable(Trainable):
@@ -39,6 +53,10 @@ class DistillTrainable(Trainable):
     `point`: values by dotted path. `finalist_of`: the trial whose values a finalist's run repeats. `restore`: checkpoint folders of
     an earlier attempt, newest first; the first that can be read is continued from. A trial that diverges ends with the worst
     objective and is not retried; any other error is Ray's to retry.
+
+    A trial of a population also has ``schedule``, pairs of an epoch and the point that it is trained with behind it, and ``until``,
+    the epoch at which it waits for the others. It computes what its lineage has computed, from whichever of its checkpoints: those
+    of a trial that it has taken over are its own.
     """
 
     distiller: Distiller
@@ -70,21 +88,22 @@ class DistillTrainable(Trainable):
         self._start(config)
 
     def step(self) -> dict[str, Any]:
+        self._follow_schedule()
         try:
             metrics: dict[str, Any] = self._adopted_epoch() or dict(self.distiller.run_epoch())
         except DivergedError as error:
             # Never NaN: ASHA lets a NaN trial go on, and Optuna drops it instead of learning from it.
             worst = {self._context.objective: 0.0, f"best_{self._context.objective}": 0.0}
             end = {"epoch": self.distiller.epoch, "diverged": True, "reason": str(error), "done": True}
-            return worst | self._words() | end
-        done = self.distiller.epoch >= self.distiller.config.epochs
+            return worst | self._scheduled() | self._words() | end
+        is_over = self.distiller.epoch >= self.distiller.config.epochs
         # Here and not with a checkpoint: what a run has drawn must not hang on when it was saved.
         self._samples = self.distiller.sample_grid()
         self._gallery.add(self.distiller.epoch, self._samples[:, 0])
         assert self.distiller.answers is not None  # a study has a probe set
         self._answers.add(self.distiller.epoch, self.distiller.answers)
         load = machine_load(self._measurement.device)
-        return metrics | load | self._words() | {"diverged": False, "done": done}
+        return metrics | self._scheduled() | load | self._words() | {"diverged": False, **self._stop(is_over=is_over)}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         folder = Path(checkpoint_dir)
@@ -101,6 +120,9 @@ class DistillTrainable(Trainable):
         checkpoint.save(best, folder / BEST_STUDENT_FILE)
         self._answers.save(folder / ANSWERS_FILE)
         (folder / CONFIG_FILE).write_text(yaml.safe_dump(to_plain(asdict(self.distiller.config)), sort_keys=False))
+        if self._is_scheduled:
+            told = [{"after_epoch": segment.after, "values": to_plain(dict(segment.point))} for segment in self._schedule]
+            (folder / SCHEDULE_FILE).write_text(yaml.safe_dump(told, sort_keys=False))
         classes = self._context.teacher.class_names
         caption = f"images after epoch {self.distiller.epoch}, a row a class"
         save_grid(samples, folder / SAMPLES_FILE, caption=caption, rows=classes)
@@ -134,7 +156,7 @@ class DistillTrainable(Trainable):
     def _adopted_epoch(self) -> dict[str, Any] | None:
         """The next epoch, where the trial is an examiner that has trained it already; None where it is yet to be trained."""
         examiners = self._context.examiners
-        if examiners is None or self.distiller.run not in examiners.images.runs:
+        if examiners is None or self._segment > 0 or self.distiller.run not in examiners.images.runs:
             return None
         try:
             name = epoch_name(examiners.folder, self.distiller.run, self.distiller.epoch + 1)
@@ -142,6 +164,37 @@ class DistillTrainable(Trainable):
         except CheckpointError:
             return None  # it is further than examiners go, or the file is gone: the same numbers come of training it
         return dict(self.distiller.adopt_epoch(trained.parts, trained.metrics))
+
+    def _stop(self, *, is_over: bool) -> dict[str, bool]:
+        """Whether the trial ends here, or waits; either way a population needs its state."""
+        if self._until is None:
+            return {"done": is_over}
+        waits = not is_over and self.distiller.epoch >= self._until
+        return {"done": is_over or waits, WAITS: waits, SHOULD_CHECKPOINT: is_over or waits}
+
+    def _scheduled(self) -> dict[str, float]:
+        """The values of the epoch, where they may be others in the next."""
+        point = self._schedule[self._segment].point if self._is_scheduled else {}
+        return {f"{SCHEDULED}{path}": float(value) for path, value in point.items()}
+
+    def _segment_of(self, epoch: int) -> int:
+        """The place in the schedule of what `epoch`, from 1, is trained with."""
+        return max(index for index, segment in enumerate(self._schedule) if segment.after < max(1, epoch))
+
+    def _turn_to(self, epoch: Any) -> None:
+        """Be a run that a state after `epoch`, as a file has it, may belong to."""
+        due = self._segment_of(epoch) if type(epoch) is int else self._segment
+        if due != self._segment:
+            self._segment = due
+            self.distiller = self._new_distiller()
+
+    def _follow_schedule(self) -> None:
+        """Go on with the values of the next epoch, where they are others."""
+        due = self._segment_of(self.distiller.epoch + 1)
+        if due != self._segment:
+            state, self._segment = self.distiller.state_dict(), due
+            self.distiller = self._new_distiller()
+            self.distiller.take_over(state)
 
     def _words(self) -> dict[str, str]:
         """What an epoch says beside its numbers: what went wrong, where it ran, and what its student has right."""
@@ -162,7 +215,9 @@ class DistillTrainable(Trainable):
                 return
 
     def _start(self, config: Mapping[str, Any]) -> None:
-        self._point: Point = config["point"]
+        self._is_scheduled = "schedule" in config
+        self._schedule = [Segment(*pair) for pair in config.get("schedule", [[0, config["point"]]])]
+        self._until: int | None = config.get("until")
         self._note = ""
         self._build()
         self._earlier: list[str] = config.get("restore", [])
@@ -175,19 +230,26 @@ class DistillTrainable(Trainable):
         if (folder / ANSWERS_FILE).exists():
             self._answers.load(folder / ANSWERS_FILE)
         self._samples = None
+        self._turn_to(state.get("epoch"))
         self.distiller.load_state_dict(state | {"best_student": best["student"]})
 
     def _build(self) -> None:
-        context = self._context
         torch.set_num_threads(self._threads)
-        config = build_config(context.base, self._point)
         self._gallery = Gallery()
         self._samples = None
-        self.distiller = Distiller(config, context.teacher, objective=context.objective, measurement=self._measurement)
+        self._segment = 0
+        self.distiller = self._new_distiller()
         teacher, exam = self._measurement.teacher_answers, self._measurement.exam
         assert teacher is not None
         assert exam is not None
         self._answers = AnswerLog(teacher, exam.sources, weights=exam.weights, own=self.distiller.own_source, fading=exam.fading)
+
+    def _new_distiller(self) -> Distiller:
+        """A run of the values that the schedule has where the trial is."""
+        context = self._context
+        config = build_config(context.base, self._schedule[self._segment].point)
+        first = run_digest(build_config(context.base, self._schedule[0].point)) if self._segment else None
+        return Distiller(config, context.teacher, objective=context.objective, measurement=self._measurement, run=first)
 
 
 def node_name() -> str:
@@ -196,8 +258,11 @@ def node_name() -> str:
     return f"{socket.gethostname()} ({node})"
 
 
-def local_trainable(context: TrialContext, point: Point) -> DistillTrainable:
-    """The same trainable in this process, without Ray running: breakpoints, prints and profilers work in it."""
+def local_trainable(context: TrialContext, point: Point, schedule: Sequence[Segment] = ()) -> DistillTrainable:
+    """The same trainable in this process, without Ray running: breakpoints, prints and profilers work in it.
+
+    `schedule`: of a trial of a population, instead of `point`.
+    """
 
     class LocalTrainable(DistillTrainable):
         def setup(self, config: dict[str, Any], context: TrialContext | None = context) -> None:
@@ -207,7 +272,8 @@ def local_trainable(context: TrialContext, point: Point) -> DistillTrainable:
             """Ray would make a folder under the home directory; a local trial writes where it is told to."""
             self._logdir = "."
 
-    return LocalTrainable(config={"number": 0, "point": dict(point)})
+    scheduled = {"schedule": [[segment.after, dict(segment.point)] for segment in schedule]} if schedule else {}
+    return LocalTrainable(config={"number": 0, "point": dict(point), **scheduled})
 
 
 def loggable_metrics(result: Mapping[str, Any]) -> dict[str, float]:
