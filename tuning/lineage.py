@@ -49,3 +49,8 @@ def stretches(number: int, *, until: int, points: Mapping[int, Point], exploits:
 def schedule_of(lineage: Sequence[Stretch]) -> tuple[Segment, ...]:
     """The values along a lineage."""
     return tuple(Segment(stretch.after, stretch.point) for stretch in lineage)
+
+
+def lineage_words(lineage: Sequence[Stretch]) -> str:
+    """Which trials' epochs a state goes back to."""
+    return ", ".join(f"trial {stretch.number} in epochs {stretch.after + 1} to {stretch.until}" for stretch in lineage)

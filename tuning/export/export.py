@@ -30,6 +30,7 @@ from tuning.export.formats import (
     readme,
 )
 from tuning.outcome import Outcome
+from tuning.results.ancestry import with_lineage
 from tuning.results.checkpoints import best_student
 from tuning.results.from_mlflow import load_launch
 from tuning.results.front import COSTS, best_within
@@ -91,7 +92,7 @@ def export_student(
     uri = existing_store_uri(study)
     if at is not None:
         run_id = _run_within(uri, study.name, *at)
-    trial = find_trial(run_id or _champion_run(uri, study.name), [uri])
+    trial = with_lineage(find_trial(run_id or _champion_run(uri, study.name), [uri]))
     if trial.study_name != study.name:
         raise ConfigError(f"run {trial.run_id}: is of study {trial.study_name}, not of {study.name}; name that study's file")
     assets = prepare(study, display, force=True)
@@ -231,7 +232,12 @@ class StudentExport:
                 "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             },
             "verified": {"probe_images": len(self._pixels), "probe_agreement": self._agreement, "files": dict(written)},
-            "config": to_plain(dict(trial.settings)),
+            "config": to_plain({**trial.settings, **(trial.schedule[-1].point if trial.schedule else {})}),
+            **(
+                {"schedule": [[segment.after, to_plain(dict(segment.point))] for segment in trial.schedule]}
+                if trial.schedule
+                else {}
+            ),
         }
 
     def _summary(self) -> str:

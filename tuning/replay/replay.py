@@ -9,10 +9,12 @@ from typing import Any
 from cpsc.errors import ConfigError
 from cpsc.methods import effective_settings
 from tuning.display import Display
+from tuning.lineage import Segment, lineage_words
 from tuning.outcome import Outcome
 from tuning.replay.comparison import Comparison
 from tuning.replay.debugger import attach_debugger
 from tuning.replay.profiler import StepProfiler, check_trace_file
+from tuning.results.ancestry import with_lineage
 from tuning.results.checkpoints import KeptCheckpoint, check_wanted, kept_checkpoint
 from tuning.results.recorded_trial import RecordedTrial, find_trial, stores_of, study_of
 from tuning.study import Study, build_config
@@ -97,7 +99,7 @@ def replay_trial(
         check_trace_file(options.profile)
     if options.from_checkpoint is not None:
         check_wanted(options.from_checkpoint)
-    trial = find_trial(run_id, stores_of(storage, tracking))
+    trial = with_lineage(find_trial(run_id, stores_of(storage, tracking)))
     changes = Changes.parse(options.assignments, trial.point)
     study = study_of(trial, storage, changes.study)
     if STATISTICS in trial.facts.get(SWITCHED_OFF, ""):  # so that the file's value is not taken for a change
@@ -105,6 +107,8 @@ def replay_trial(
     trial = trial.knowing(parameter_paths(users_methods(study.source.get("config"), study.source.get("space"))))
     point = recorded_point(trial, study, display) | dict(changes.point)
     num_epochs = build_config(study.base, point).epochs
+    if trial.schedule:
+        display.say(f"{trial}: its state goes back to {lineage_words(trial.lineage)}, with the values of each")
     display.say(f"{trial}: {', '.join(f'{path} {format_value(value)}' for path, value in trial.point.items())}")
     with ExitStack() as stack:
         start = None
@@ -116,7 +120,7 @@ def replay_trial(
         context = trial_context(assets.fit(study), assets)
         if trial.is_finalist:
             context = replace(context, threads=context.finalist_threads or context.threads)
-        trainable = local_trainable(context, point)
+        trainable = local_trainable(context, point, scheduled(trial, point))
         stack.callback(trainable.stop)
         _report_surroundings(trial, trainable, assets, display)
         changed = changes.effective(trial.settings)
@@ -140,6 +144,12 @@ def recorded_point(trial: RecordedTrial, study: Study, display: Display) -> dict
         values = ", ".join(f"{path} {given[path]}" for path in sorted(unsaid))
         display.say(f"not recorded, so this version's values are used: {values}")
     return point
+
+
+def scheduled(trial: RecordedTrial, point: Mapping[str, Any]) -> list[Segment]:
+    """The values along the trial's lineage, with what `point` has otherwise than the trial began with laid over each."""
+    changed = {path: value for path, value in point.items() if path not in trial.point or value != trial.point[path]}
+    return [Segment(segment.after, {**segment.point, **changed}) for segment in trial.schedule]
 
 
 def last_epoch(trial: RecordedTrial, *, first: int, num_epochs: int, wanted: int | None, is_extended: bool = False) -> int:

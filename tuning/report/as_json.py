@@ -21,6 +21,7 @@ def launch_figures(launch: Launch) -> dict[str, Any]:
         "run_id": launch.run_id,
         "objective": launch.objective,
         "chosen": None if chosen is None else chosen.number,
+        "lineage": [stretch._asdict() for stretch in launch.lineage_of(chosen)] if chosen else [],
         "ties": [trial.number for trial in launch.ties],
         "finalists": [_finalist(finalist, launch) for finalist in launch.finalists],
         "front": [_front_student(student) for student in front_of(launch)],

@@ -131,10 +131,24 @@ def _chosen_lines(launch: Launch, chosen: TrialRecord, searched: Sequence[str]) 
         lines.append(f"its agreement on images that had no part in the choice: {percent(held_out)}")
     if values:
         lines.append(f"its parameters: {values}")
+    lines += _lineage_lines(launch, chosen)
     accuracy = chosen.at_best("test_accuracy", objective)
     if accuracy is not None:
         lines.append(f"its test accuracy: {percent(accuracy)}")
     return lines
+
+
+def _lineage_lines(launch: Launch, trial: TrialRecord) -> list[str]:
+    """Of a trial of a population: these parameters are those of its last epochs alone."""
+    lineage = launch.lineage_of(trial)
+    if not lineage:
+        return []
+    told = [
+        f"  epochs {stretch.after + 1} to {stretch.until} as trial {stretch.number}: "
+        + ", ".join(f"{path} {_format_value(str(value))}" for path, value in stretch.point.items())
+        for stretch in lineage
+    ]
+    return ["they changed while it trained, for it took over the state of others:", *told]
 
 
 def _leaderboard(launch: Launch) -> Table:

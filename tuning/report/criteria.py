@@ -90,7 +90,9 @@ def _run_of(client: MlflowClient, trial: TrialRecord) -> _Run | None:
     answers = _fetch(client, trial)
     if answers is None:
         return None
-    accuracy = trial.curves["test_accuracy"]
+    # What a trial of a population measured before it took over another is not of the students whose answers it has.
+    since = trial.exploits[-1].epoch if trial.exploits else 0
+    accuracy = {epoch: value for epoch, value in trial.curves["test_accuracy"].items() if epoch > since}
     kept = [index for index, epoch in enumerate(answers.epochs) if epoch in accuracy]
     if not kept:
         return None

@@ -128,6 +128,5 @@ def _folders(storage: Storage, trial: RecordedTrial) -> Iterator[str]:
     own = re.compile(rf"trial-{trial.number:03d}(-to-\d+)?")
     for attempt in storage.names(trial.launch):
         if attempt.startswith("attempt-"):
-            yield from (
-                f"{trial.launch}/{attempt}/{name}" for name in storage.names(f"{trial.launch}/{attempt}") if own.fullmatch(name)
-            )
+            folder = f"{trial.launch}/{attempt}"
+            yield from (f"{folder}/{name}" for name in storage.names(folder) if own.fullmatch(name))

@@ -8,11 +8,12 @@ from cpsc.errors import ConfigError
 from cpsc.ground import Ground
 from cpsc.marks import Marks
 from tuning.launch import Journal
-from tuning.launch.events import AttemptStart, Epoch, Event, LaunchEnd, LaunchStart, TrialEnd, TrialStart
+from tuning.launch.events import AttemptStart, Epoch, Event, Exploited, LaunchEnd, LaunchStart, TrialEnd, TrialStart
+from tuning.lineage import Exploit
 from tuning.redaction import redact
 from tuning.results.choice import ranked
 from tuning.results.model import Launch
-from tuning.results.trial_record import CURVES, UNTRAINED, TrialRecord, latencies_in
+from tuning.results.trial_record import CURVES, UNTRAINED, TrialRecord, latencies_in, with_exploits
 
 
 def launch_from_journal(events: Iterable[Event], name: str, *, curves: Sequence[str] = (*CURVES, UNTRAINED)) -> Launch:
@@ -25,6 +26,7 @@ def launch_from_journal(events: Iterable[Event], name: str, *, curves: Sequence[
     ends: dict[int, TrialEnd] = {}
     marks: dict[int, str] = {}
     finalists_of: dict[int, int | None] = {}
+    exploits: dict[int, list[Exploit]] = {}
     for event in events:
         match event:
             case LaunchStart():
@@ -39,6 +41,8 @@ def launch_from_journal(events: Iterable[Event], name: str, *, curves: Sequence[
                 for curve in curves:
                     if curve in metrics:
                         values[number][curve][epoch] = metrics[curve]
+            case Exploited(number=number, epoch=epoch):
+                exploits.setdefault(number, []).append(Exploit(epoch, event.donor, event.point))
             case TrialEnd(number=number):
                 ends[number] = event
             case AttemptStart():
@@ -65,7 +69,7 @@ def launch_from_journal(events: Iterable[Event], name: str, *, curves: Sequence[
         run_id=None,
         objective=objective,
         epochs=int(settings["epochs"]),
-        trials=ranked(trials, objective),
+        trials=ranked([with_exploits(trial, exploits.get(trial.number, ())) for trial in trials], objective),
         latencies_ms=latencies_in(settings),
         launch_id=launch_id,
         settings=settings,

@@ -14,8 +14,9 @@ from tuning.outcome import Outcome
 from tuning.redaction import redact
 from tuning.results.choice import ranked
 from tuning.results.model import Launch
-from tuning.results.trial_record import CURVES, UNTRAINED, TrialRecord, TrialTimeline, latencies_in
+from tuning.results.trial_record import CURVES, UNTRAINED, TrialRecord, TrialTimeline, latencies_in, with_exploits
 from tuning.study.names import NAME
+from tuning.tracking.exploit_tags import exploits_in
 from tuning.tracking.run_lookup import all_runs, one_each
 from tuning.tracking.tags import (
     FINALIST_TAG,
@@ -93,7 +94,7 @@ def _read_trial(client: MlflowClient, run: Run, names: Sequence[str] | None) -> 
     )
     histories = {name: client.get_metric_history(run.info.run_id, name) if name in metrics else [] for name in wanted}
     retries = client.get_metric_history(run.info.run_id, RETRIES_METRIC) if RETRIES_METRIC in metrics else []
-    return TrialRecord(
+    trial = TrialRecord(
         number=int(tags[NUMBER_TAG]),
         run_id=run.info.run_id,
         outcome=outcome,
@@ -111,3 +112,4 @@ def _read_trial(client: MlflowClient, run: Run, names: Sequence[str] | None) -> 
             retried=[point.timestamp / 1000 for point in retries],
         ),
     )
+    return with_exploits(trial, exploits_in(tags))

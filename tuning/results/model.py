@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cpsc.ground import Ground
+from tuning.lineage import Stretch, stretches
 from tuning.outcome import RUNNING, Outcome, length_of, trials_since_gain
 from tuning.results.choice import Finalist, finalists_of, ties_of
 from tuning.results.trial_record import TrialRecord
@@ -58,6 +59,14 @@ class Launch:
     def length_of(self, trial: TrialRecord) -> int:
         """Epochs that `trial` has if nothing ends it before."""
         return length_of(trial.point, self.epochs)
+
+    def lineage_of(self, trial: TrialRecord) -> Sequence[Stretch]:
+        """Which trials' epochs the state of `trial` goes back to; none where it has taken over no other's."""
+        if not trial.exploits:
+            return []
+        points = {other.number: other.first_point if other.exploits else other.point for other in self.trials}
+        exploits = {other.number: other.exploits for other in self.trials}
+        return stretches(trial.number, until=trial.num_epochs, points=points, exploits=exploits)
 
     @property
     def accuracy_metric(self) -> str:

@@ -18,6 +18,7 @@ from tuning.launch import Journal
 from tuning.launch.events import LaunchStart
 from tuning.launch.folder import STUDY_FILE
 from tuning.launch.launch import open_launch
+from tuning.lineage import Segment, Stretch
 from tuning.outcome import Outcome
 from tuning.redaction import reason, redact
 from tuning.sqlite import sqlite_uri
@@ -75,6 +76,10 @@ class RecordedTrial:
     curves: Mapping[str, Mapping[int, float]]
     environment: Mapping[str, str] | None
     is_finalist: bool
+    lineage: Sequence[Stretch] = ()
+    """Of a trial of a population, whose epochs its state goes back to, see `tuning.results.ancestry`."""
+    schedule: Sequence[Segment] = ()
+    """The values along it; `point` and `settings` are those that the trial itself began with."""
 
     @property
     def last_epoch(self) -> int:

@@ -1,12 +1,13 @@
 """A trial as it was recorded: what it ran with, its curves, its result."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cpsc.marks import Marks
 from cpsc.selection import best_epoch
 from tuning.launch.events import LATENCY
+from tuning.lineage import Exploit
 from tuning.outcome import RUNNING, Outcome
 
 CURVES = ("exam_score", "held_out_agreement", "probe_overlap", "probe_agreement", "probe_kl", "test_accuracy")
@@ -32,8 +33,9 @@ class TrialTimeline:
 class TrialRecord:
     """One trial as it was recorded. `curves`: by metric, the value at each epoch; `run_id`: None if read from a journal.
 
-    `point`: the values that the search chose, by dotted path; `params`: all, and facts, as texts. `finalist_of`: the trial whose
-    values a finalist's run repeats under another seed; None of those that the search has proposed.
+    `point`: the values that the search chose, by dotted path; `params`: all, and facts, as texts; of a population's trial those that it
+    has ended with. `finalist_of`: the trial whose values a finalist's run repeats under another seed; None of those that the search
+    has proposed.
     """
 
     number: int
@@ -47,6 +49,10 @@ class TrialRecord:
     marks: Marks | None = None
     """What the student of its best epoch has right; None where that was not recorded."""
     finalist_of: int | None = None
+    exploits: Sequence[Exploit] = ()
+    """What it has taken over of other trials of its population, in their order. What it was before is no part of its result."""
+    first_point: Mapping[str, Any] = field(default_factory=dict)
+    """What it began with, where it has taken over others."""
 
     @property
     def ending(self) -> str:
@@ -75,7 +81,8 @@ class TrialRecord:
 
     def best_epoch(self, objective: str) -> int | None:
         """The epoch whose student is the trial's result; None where it has none."""
-        curve = self.curves.get(objective, {})
+        since = self.exploits[-1].epoch if self.exploits else 0
+        curve = {epoch: value for epoch, value in self.curves.get(objective, {}).items() if epoch > since}
         if not curve or self.outcome is Outcome.DIVERGED:
             return None
         return best_epoch(curve, self.curves.get("probe_kl", {}))
@@ -98,3 +105,12 @@ def number_in(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+def with_exploits(trial: TrialRecord, exploits: Sequence[Exploit]) -> TrialRecord:
+    """`trial` as it has gone on after `exploits`, its point and params as it began."""
+    if not exploits:
+        return trial
+    point = dict(exploits[-1].point)
+    params = {**trial.params, **{path: str(value) for path, value in point.items()}}
+    return replace(trial, point=point, params=params, exploits=tuple(exploits), first_point=trial.point)

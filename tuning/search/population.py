@@ -1,7 +1,7 @@
 """Population based training as a function of a launch's history: who takes over whom, and with which values it goes on.
 
-Jaderberg et al. 2017 (arXiv:1711.09846), with truncation selection (sec. 4.1.1) and in step (app. A.1): a population is compared when
-all of it has reached the same epoch. So what comes of it depends on scores, and not on who was faster, nor on who was killed.
+Jaderberg et al. 2017 (arXiv:1711.09846), with truncation selection (sec. 4.1.1) and in step: a population is compared when all of
+it has reached the same epoch. So what comes of it depends on scores, and not on who was faster, nor on who was killed.
 """
 
 import math
@@ -84,7 +84,7 @@ def exploits(ranked: Sequence[int], points: Mapping[int, Point], epoch: int, rul
 
 
 def explored(point: Point, rules: PopulationRules, rng: random.Random) -> dict[str, Any]:
-    """A point near `point`: each value drawn anew with probability `resample`, else moved by a factor, or to the next of a choice."""
+    """A point near `point`: each value drawn anew with probability `resample`, else times a factor, or the next of a choice."""
     return {
         path: _drawn(domain, rng) if rng.random() < rules.prune.resample else _moved(value, domain, rules, rng)
         for path, value in point.items()

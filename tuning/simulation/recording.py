@@ -34,6 +34,11 @@ def _check(launch: Launch, searched: Sequence[TrialRecord], whole: Sequence[Tria
             f"launch {launch.name}: trial {pruned[0]} was pruned, and a record needs whole curves; "
             "run the study anew with: --set prune.scheduler=none"
         )
+    if any(trial.exploits for trial in searched):
+        raise ConfigError(
+            f"launch {launch.name}: its trials took over each other's state, so no curve is of one point; "
+            "run the study anew with: --set prune.scheduler=none"
+        )
     if not whole:
         raise ConfigError(f"launch {launch.name}: no trial has ended yet, let its sweep run on")
 

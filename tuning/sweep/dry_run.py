@@ -153,8 +153,8 @@ def _population(study: Study) -> list[str]:
     count = rules.num_replaced(size)
     epochs, factors = ", ".join(map(str, prune.comparisons(rules.epochs))), " or ".join(f"{by:g}" for by in prune.factors)
     return [
-        f"after epoch {epochs} the {count} worst of the {size} trials take over the state of one of the {count} best and go on with "
-        f"other values of {', '.join(study.space)}: each times {factors}, or drawn anew ({percent(prune.resample)})"
+        f"after epoch {epochs} the {count} worst of the {size} trials take over the state of one of the {count} best and go on "
+        f"with other values of {', '.join(study.space)}: each times {factors}, or drawn anew ({percent(prune.resample)})"
     ]
 
 

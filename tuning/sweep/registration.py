@@ -131,7 +131,7 @@ class Registry:
     def _log_params(self, model_id: str, champion: Champion) -> None:
         """Those of the trial. A model's parameters are set once: what it has is not sent again."""
         known = self._client.get_logged_model(model_id).params or {}
-        missing = [(key, value) for key, value in champion.run.data.params.items() if key not in known]
+        missing = [(key, value) for key, value in champion.params.items() if key not in known]
         for start in range(0, len(missing), PARAMS_AT_ONCE):
             self._client.log_model_params(model_id, dict(missing[start : start + PARAMS_AT_ONCE]))
 

@@ -19,9 +19,10 @@ from cpsc.deploy import DeployedStudent, build_deployed
 from cpsc.ground import Finding
 from cpsc.teacher import Teacher
 from tuning.process_settings import log_levels
+from tuning.tracking.exploit_tags import exploits_in
 from tuning.tracking.tags import DIGEST_TAG, DOUBT_TAG, LAUNCH_TAG, MAX_TAG, NUMBER_TAG, SOUND
 from tuning.trial import Assets
-from tuning.trial.files import BEST_STUDENT_FILE
+from tuning.trial.files import BEST_STUDENT_FILE, SCHEDULE_FILE
 
 ALIAS = "champion"
 EXAMPLE_IMAGES = 2
@@ -92,6 +93,13 @@ class Champion:
                 pip_requirements=["torch"],
             )
 
+    @property
+    def params(self) -> dict[str, str]:
+        """Those of its trial; where that has taken over others of its population, with the values that it ended with."""
+        exploits = exploits_in(self.run.data.tags)
+        last = {path: str(value) for path, value in exploits[-1].point.items()} if exploits else {}
+        return {**self.run.data.params, **last}
+
     def how_to_use(self) -> str:
         """What the registry says of all of the study's students."""
         teacher, side = self.teacher, self.teacher.image_size
@@ -105,7 +113,8 @@ class Champion:
     def origin(self) -> str:
         """What the registry says of this one, and why it is in doubt, where it is."""
         of_epoch = f" after epoch {self.saved['epoch']}" if "epoch" in self.saved else ""  # earlier versions did not save it
-        origin = f"The student of {self.run.info.run_name}{of_epoch}, launch {self.run.data.tags[LAUNCH_TAG]}."
+        changed = f" Its values changed while it trained, see {SCHEDULE_FILE} of that run." if exploits_in(self.run.data.tags) else ""
+        origin = f"The student of {self.run.info.run_name}{of_epoch}, launch {self.run.data.tags[LAUNCH_TAG]}.{changed}"
         return "\n\n".join([origin, *(f"**In doubt:** {finding}." for finding in self.doubts)])
 
     def labels(self) -> dict[str, str]:

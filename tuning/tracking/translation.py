@@ -13,8 +13,10 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from tuning.launch.events import (
     AttemptStart,
     CheckpointSaved,
+    Compared,
     Epoch,
     Event,
+    Exploited,
     LaunchEnd,
     LaunchStart,
     Proposed,
@@ -30,6 +32,7 @@ from tuning.storage import Storage
 from tuning.study import Study
 from tuning.study.search_space import REPEATED_PATH
 from tuning.tracking.client import FAILURES, storing_artifacts
+from tuning.tracking.exploit_tags import exploit_tag
 from tuning.tracking.inputs import dataset_inputs
 from tuning.tracking.refusal import is_refusal
 from tuning.tracking.retry import Patience
@@ -48,7 +51,15 @@ from tuning.tracking.tags import (
     RUNNING,
 )
 from tuning.tracking.ui_view import VIEW_TAG, view_tag
-from tuning.trial.files import ANSWERS_FILE, BEST_STUDENT_FILE, CONFIG_FILE, GALLERY_FILE, SAMPLES_FILE, STATE_FILE
+from tuning.trial.files import (
+    ANSWERS_FILE,
+    BEST_STUDENT_FILE,
+    CONFIG_FILE,
+    GALLERY_FILE,
+    SAMPLES_FILE,
+    SCHEDULE_FILE,
+    STATE_FILE,
+)
 
 VALUES_IN_NAME = 3
 METRICS_AT_ONCE = 1000
@@ -59,9 +70,9 @@ NOTE = (
     "After `cpsc-tune report` a page with figures lies under *Artifacts*, in `report/report.html`."
 )
 ARTIFACTS = {
-    "last_and_best": (STATE_FILE, BEST_STUDENT_FILE, SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE, ANSWERS_FILE),
-    "best": (BEST_STUDENT_FILE, SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE, ANSWERS_FILE),
-    "none": (SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE, ANSWERS_FILE),
+    "last_and_best": (STATE_FILE, BEST_STUDENT_FILE, SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE, SCHEDULE_FILE, ANSWERS_FILE),
+    "best": (BEST_STUDENT_FILE, SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE, SCHEDULE_FILE, ANSWERS_FILE),
+    "none": (SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE, SCHEDULE_FILE, ANSWERS_FILE),
 }
 ARTIFACT_FOLDERS = {STATE_FILE: "checkpoint", BEST_STUDENT_FILE: "checkpoint"}
 
@@ -112,13 +123,15 @@ class Translator:
                 self._trial_start(event, batch)
             case Epoch():
                 self._epoch(event, batch)
+            case Exploited():
+                batch.tags |= exploit_tag(event)
             case Retry(time=time, epoch=epoch, count=count):
                 batch.metrics.append(Metric(RETRIES_METRIC, count, _milliseconds(time), epoch))
             case TrialEnd():
                 self._trial_end(event, batch)
             case LaunchEnd():
                 self._launch_end(event, batch)
-            case Proposed() | Rejected() | Transferred() | CheckpointSaved():
+            case Proposed() | Rejected() | Transferred() | Compared() | CheckpointSaved():
                 pass  # a trial is shown once it starts, its files go with its end
 
     def attempt(self, event: Event, call: Callable[..., Any], *arguments: Any) -> None:

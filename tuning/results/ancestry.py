@@ -1,0 +1,58 @@
+"""A recorded trial of a population as what it is: the end of a lineage, of which other trials' runs hold the beginning."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from mlflow.entities import Run
+
+from tuning.lineage import Stretch, schedule_of, stretches
+from tuning.results.recorded_trial import RecordedTrial
+from tuning.tracking.exploit_tags import exploits_in
+from tuning.tracking.run_lookup import all_runs, one_each
+from tuning.tracking.tags import KIND_TAG, NUMBER_TAG, PARENT_TAG, POINT_TAG, RETRIES_METRIC
+from tuning.trial.trainable import SCHEDULED
+
+Curves = Mapping[str, Mapping[int, float]]
+
+
+def with_lineage(trial: RecordedTrial) -> RecordedTrial:
+    """`trial` with its schedule, and with the curves along its lineage: what it measured before it took over another is no part of it.
+
+    One that is of no population comes back as it is.
+    """
+    if not any(name.startswith(SCHEDULED) for name in trial.curves):
+        return trial
+    runs = _population(trial)
+    lineage = stretches(
+        trial.number,
+        until=trial.last_epoch,
+        points={number: json.loads(run.data.tags[POINT_TAG]) for number, run in runs.items()},
+        exploits={number: exploits_in(run.data.tags) for number, run in runs.items()},
+    )
+    return replace(trial, lineage=lineage, schedule=schedule_of(lineage), curves=_joined(trial, lineage, runs))
+
+
+def _population(trial: RecordedTrial) -> dict[int, Run]:
+    """The runs of the launch's trials, by number."""
+    experiment = trial.client.get_run(trial.run_id).info.experiment_id
+    query = f"tags.{KIND_TAG} = 'trial' AND tags.`{PARENT_TAG}` = '{trial.parent_id}'"
+    found = one_each(all_runs(trial.client, [experiment], query))
+    return {int(run.data.tags[NUMBER_TAG]): run for run in found}
+
+
+def _joined(trial: RecordedTrial, lineage: Sequence[Stretch], runs: Mapping[int, Run]) -> Curves:
+    joined: dict[str, dict[int, float]] = {}
+    for stretch in lineage:
+        curves = trial.curves if stretch.number == trial.number else dict(_curves(trial, runs[stretch.number]))
+        for name, curve in curves.items():
+            part = {epoch: value for epoch, value in curve.items() if stretch.after < epoch <= stretch.until}
+            joined.setdefault(name, {}).update(part)
+    return {name: curve for name, curve in joined.items() if curve}
+
+
+def _curves(trial: RecordedTrial, run: Run) -> Iterator[tuple[str, dict[int, float]]]:
+    for name in run.data.metrics:
+        if name != RETRIES_METRIC:
+            history = trial.client.get_metric_history(run.info.run_id, name)
+            yield name, {point.step: point.value for point in history}
