@@ -232,13 +232,16 @@ class StudentExport:
                 "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             },
             "verified": {"probe_images": len(self._pixels), "probe_agreement": self._agreement, "files": dict(written)},
-            "config": to_plain({**trial.settings, **(trial.schedule[-1].point if trial.schedule else {})}),
-            **(
-                {"schedule": [[segment.after, to_plain(dict(segment.point))] for segment in trial.schedule]}
-                if trial.schedule
-                else {}
-            ),
+            **self._values(),
         }
+
+    def _values(self) -> dict[str, Any]:
+        """What the student was trained with; of a trial of a population also what it was trained with behind which epoch."""
+        settings, schedule = dict(self._trial.settings), self._trial.schedule
+        if not schedule:
+            return {"config": to_plain(settings)}
+        told = [[segment.after, to_plain(dict(segment.point))] for segment in schedule]
+        return {"config": to_plain({**settings, **schedule[-1].point}), "schedule": told}
 
     def _summary(self) -> str:
         trial = self._trial

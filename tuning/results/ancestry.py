@@ -17,7 +17,7 @@ Curves = Mapping[str, Mapping[int, float]]
 
 
 def with_lineage(trial: RecordedTrial) -> RecordedTrial:
-    """`trial` with its schedule, and with the curves along its lineage: what it measured before it took over another is no part of it.
+    """`trial` with its schedule and the curves along its lineage: what it was before it took over another is no part of it.
 
     One that is of no population comes back as it is.
     """

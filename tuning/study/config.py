@@ -27,7 +27,7 @@ from tuning.study.fitting_sections import fitting_probe, fitting_recipe
 from tuning.study.names import check_fits, check_study_name
 from tuning.study.overrides import SCALE, apply_overrides, apply_scale, parse_assignments
 from tuning.study.paths import folder_path, from_folder, with_absolute_files
-from tuning.study.population import check_population
+from tuning.study.population import POPULATION, PopulationConfig, check_population
 from tuning.study.prior import PriorConfig
 from tuning.study.published_point import published_point
 from tuning.study.search_space import parse_space
@@ -106,23 +106,12 @@ class SearchConfig(_Section):
         return (self.prior or PriorConfig()).deviation
 
 
-class PruneConfig(_Section):
-    """Who ends poor trials early, or has them go on from where a better one is."""
+class PruneConfig(PopulationConfig):
+    """Who ends poor trials early, or, as `pbt`, lets them go on from where a better one is."""
 
     scheduler: Literal["asha", "pbt", "none"] = "asha"
     grace_epochs: int = Field(default=1, ge=1)
     reduction_factor: float = Field(default=3, ge=1.1, le=1000)
-    interval: int | None = Field(default=None, ge=1)
-    """This and all below of `pbt`, population based training: epochs between comparisons; default: a tenth of a trial's."""
-    quantile: float = Field(default=0.25, gt=0, le=0.5)
-    """The share of the population that takes over the state of others, and that of those that are taken over."""
-    resample: float = Field(default=0.25, ge=0, le=1)
-    """The probability with which a value is drawn anew; else it is multiplied by one of `factors`."""
-    factors: list[Annotated[float, Field(gt=0, le=1000)]] = Field(default=[0.8, 1.2], min_length=1)
-
-    def comparisons(self, epochs: int) -> range:
-        """The epochs after which a population is compared, where trials have so many."""
-        return range(interval := self.interval or max(1, epochs // 10), epochs, interval)
 
 
 class ResourceConfig(_Section):
@@ -332,7 +321,7 @@ def resolve_study(raw: Mapping[str, Any], *, fits_classes: bool = True) -> Study
     _check_epochs(space, base)
     check_finalists(file.search.finalists, space, base)
     search = _parse_search(file.search, points)
-    check_population(file.prune, search, space, epochs=build_config(base, {}).epochs)
+    _check_prune(file.prune, search, space, epochs=build_config(base, {}).epochs)
     storage = _parse_storage(file.storage)
     local = _local_folder(file.local, storage)
     check_fits(local, file.name)
@@ -478,6 +467,23 @@ def _check_epochs(space: Mapping[str, Distribution], base: BaseConfig) -> None:
     if len(set(epochs.values())) > 1:
         found = ", ".join(f"{method} {number}" for method, number in epochs.items())
         raise ConfigError(f"space.method: trials must be of the same number of epochs, set config.epochs for all ({found})")
+
+
+def _check_prune(prune: PruneConfig, search: SearchConfig, space: Mapping[str, Distribution], *, epochs: int) -> None:
+    """Raise ConfigError where a population is asked for that cannot be, or settings of one are there without it."""
+    if prune.scheduler != POPULATION:
+        if prune.changed:
+            rule = f"only scheduler {POPULATION} has it, got scheduler {prune.scheduler}; leave it out"
+            raise ConfigError(f"prune.{prune.changed[0]}: {rule}")
+        return
+    without = {
+        "search.finalists": search.finalists,
+        "search.time_budget_s": search.time_budget_s,
+        "search.epoch_budget": search.epoch_budget,
+        "search.stop.trials_without_gain": search.stop.trials_without_gain,
+        "search.stop.terminator": search.stop.terminator,
+    }
+    check_population(prune, space, size=search.num_trials, epochs=epochs, without=without)
 
 
 def _parse_points(file: StudyFile, space: Mapping[str, Distribution], base: BaseConfig) -> list[dict[str, Any]]:
