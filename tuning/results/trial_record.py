@@ -34,8 +34,8 @@ class TrialRecord:
     """One trial as it was recorded. `curves`: by metric, the value at each epoch; `run_id`: None if read from a journal.
 
     `point`: the values that the search chose, by dotted path; `params`: all, and facts, as texts; where it took over others, those
-    that it has ended with. `finalist_of`: the trial whose values a finalist's run repeats under another seed; None of those that the
-    search has proposed.
+    that it has ended with. `finalist_of`: the trial whose values a finalist's run repeats under another seed; None of those that
+    the search has proposed.
     """
 
     number: int

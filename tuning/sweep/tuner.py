@@ -16,6 +16,7 @@ from tuning.search.optuna_search import StudySearch
 from tuning.search.population import PopulationRules
 from tuning.storage import Storage
 from tuning.study import Study
+from tuning.sweep.old_segments import OldSegments, folder_name
 from tuning.trial.context import TrialContext
 from tuning.trial.trainable import DistillTrainable
 
@@ -50,13 +51,13 @@ def build_tuner(
             num_samples=_num_tune_trials(study),
             max_concurrent_trials=max_concurrent,
             reuse_actors=True,
-            trial_dirname_creator=_trial_folder,
+            trial_dirname_creator=folder_name,
         ),
         run_config=tune.RunConfig(
             name=attempt,
             storage_path=storage.path(launch),
             storage_filesystem=None if storage.is_local else storage.filesystem,
-            callbacks=list(callbacks),
+            callbacks=[*callbacks, OldSegments(storage, folder)],
             checkpoint_config=tune.CheckpointConfig(
                 num_to_keep=CHECKPOINTS_KEPT, checkpoint_frequency=study.checkpoint.every_epochs
             ),
@@ -97,9 +98,3 @@ class _Silent(ProgressReporter):
 
     def report(self, trials: list[Any], done: bool, *sys_info: Any) -> None:
         return None
-
-
-def _trial_folder(trial: Any) -> str:
-    """A trial's folder under the attempt's: its number alone, parameters stand in MLflow; of a population, how far it runs, too."""
-    until = trial.config.get("until")
-    return f"trial-{trial.config['number']:03d}" + (f"-to-{until:03d}" if until else "")
