@@ -194,6 +194,19 @@ def _prior(value: Any) -> Change:
     return _put("search", {"sampler": "prior", "prior": value})
 
 
+def _population(prune: dict[str, Any], **search: Any) -> Change:
+    """The study's trials as a population, with these settings."""
+    return _both(_put("prune", {"scheduler": "pbt"} | prune), _put("search", {"num_trials": 4} | search))
+
+
+def _both(first: Change, second: Change) -> Change:
+    def change(study: Study) -> None:
+        first(study)
+        second(study)
+
+    return change
+
+
 def _drop(path: str) -> Change:
     def change(study: Study) -> None:
         *sections, key = path.split("/")
@@ -286,6 +299,21 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "seed beyond 32 bits": (_put("search/seed", 2**40), "search.seed: "),
     "factor without end": (_put("prune/reduction_factor", INFINITY), "prune.reduction_factor: "),
     "grace beyond the end": (_put("prune/grace_epochs", 99), "prune.grace_epochs: must be <= config.epochs"),
+    "population of one": (_population({}, num_trials=1), "search.num_trials: is the size of the population, must be >= 2"),
+    "population that is never compared": (_population({"interval": 3}), "prune.interval: must be < config.epochs (3)"),
+    "population of which more than half is replaced": (_population({"quantile": 0.6}), "prune.quantile: "),
+    "factor of a population below 0": (_population({"factors": [-1.0]}), "prune.factors"),
+    "population with finalists": (_population({}, finalists={}), "search.finalists: must be left out with prune.scheduler pbt"),
+    "population with a budget of epochs": (_population({}, epoch_budget=9), "search.epoch_budget: must be left out with prune."),
+    "interval without a population": (_put("prune/interval", 1), "prune.interval: only scheduler pbt has it, got scheduler asha"),
+    "network that changes while it trains": (
+        _both(_population({}), _put("space/student.arch", {"choice": ["wrn_10_1", "wrn_16_1"]})),
+        "space.student.arch: cannot change while a trial trains",
+    ),
+    "weight of a population that may be 0": (
+        _both(_population({}), _put("space/weights.label", {"uniform": [0, 1]})),
+        "space.weights.label: uniform(0, 1) must lie above 0 with prune.scheduler pbt",
+    ),
     "GPUs that are not there": (_put("resources/gpus", 64), "resources.gpus: 64 asked for"),
     "GPUs that are no number": (_put("resources/gpus", NAN), "resources.gpus: "),
     "processors that are not there": (_put("resources/cpus", 4096), "resources.cpus: 4096 asked for"),

@@ -12,6 +12,7 @@ from tuning.search.population import PopulationRules
 from tuning.study import Study, build_config
 from tuning.study.config import check_searchable
 from tuning.study.differences import Difference, differences
+from tuning.study.population import POPULATION
 from tuning.study.published_point import METHOD_PATH, published_by_method
 from tuning.study.validation import format_value
 from tuning.study.yaml_loader import dump_yaml, to_plain
@@ -141,7 +142,8 @@ def _examiners(study: Study) -> list[str]:
     if not study.has_examiners:
         return []
     count, epochs = study.examiners.count, study.examiners.num_epochs(study.config.epochs)
-    return [f"before them {count} examiners of {epochs} epochs: first epochs of trials, which ASHA cannot stop within them"]
+    spared = "" if study.prune.scheduler == POPULATION else ", which ASHA cannot stop within them"
+    return [f"before them {count} examiners of {epochs} epochs: first epochs of trials{spared}"]
 
 
 def _population(study: Study) -> list[str]:

@@ -15,7 +15,7 @@ SEGMENTS_KEPT = 2
 
 
 class OldSegments(Callback):
-    """Deletes what a trial's earlier Tune trials of this attempt have saved; `attempt`: the folder of their folders in `storage`."""
+    """Deletes what a trial's earlier Tune trials of this attempt have saved; `attempt`: where in `storage` their folders are."""
 
     def __init__(self, storage: Storage, attempt: str) -> None:
         self._storage, self._attempt = storage, attempt

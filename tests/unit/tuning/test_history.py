@@ -1,6 +1,7 @@
 """A launch's journal, folded into one record a trial."""
 
 import json
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,8 @@ SOUND: list[Record] = [{"kind": "launch_start"}, {"kind": "attempt_start"}, star
 """Lines 1, 2, 4, 5 and 6 of a journal; the third proposes the trial."""
 TRANSFERRED: Record = {"kind": "transferred", "points": [{"student.lr": 0.3}], "scores": [0.5], "sources": ["digits"]}
 REJECTED: Record = {"kind": "rejected", "excess": {"student.macs": 0.5}}
+COMPARED: Record = {"kind": "compared", "epoch": 1, "ranking": [0, 1]}
+EXPLOITED: Record = {"kind": "exploited", "number": 1, "epoch": 1, "donor": 0, "point": {"student.lr": 0.3}}
 
 
 @pytest.mark.parametrize(
@@ -219,7 +222,8 @@ FIELDS = [(kind, field.name) for kind, cls in KINDS.items() for field in fields(
 def test_an_event_that_lacks_a_field_is_refused_unless_earlier_versions_did_not_write_it(kind: str, field: str) -> None:
     rest = ({"kind": "checkpoint", "number": 0, "path": "a"}, {"kind": "retry", "number": 0}, SOUND[-1], {"kind": "launch_end"})
     first, second, *others, _ = SOUND
-    written = complete(first, TRANSFERRED, second, REJECTED, *others, *rest)
+    taken = (start(1), epoch(1, 1, 0.4), COMPARED, EXPLOITED, end(1, "failed"))
+    written = complete(first, TRANSFERRED, second, REJECTED, *others, *taken, *rest)
     records = [to_record(from_record(record)) for record in written]
     assert replay(records).remarks == []
     del next(record for record in records if record["kind"] == kind)[field]
@@ -277,6 +281,36 @@ def test_what_sweeps_write_is_taken(events: list[Record]) -> None:
 )
 def test_what_is_odd_and_changes_no_number_is_remarked_on(events: list[Record], remark: str) -> None:
     assert folded(*events).remarks == [remark]
+
+
+STOOD: list[Record] = [*STARTED, start(0), epoch(0, 1, 0.5), CHECKPOINT, start(1), epoch(1, 1, 0.4)]
+"""Two trials that have come to where they are compared."""
+
+
+def test_a_trial_that_took_over_another_goes_on_from_its_checkpoints_with_the_values_of_both() -> None:
+    trial = folded(*STOOD, COMPARED, EXPLOITED, epoch(1, 2, 0.6)).trials[1]
+    assert trial.schedule == ((0, {"student.lr": 0.1}), (1, {"student.lr": 0.3}))
+    assert (trial.checkpoints, trial.exploited_after, trial.scores) == (["a"], 1, {1: 0.4, 2: 0.6})
+
+
+@pytest.mark.parametrize(
+    ("events", "fault"),
+    [
+        ([*STARTED, start(0), epoch(0, 1, 0.5), COMPARED], "names trial 1, which does not stand there: lines are missing"),
+        ([*STOOD, epoch(0, 2, 0.5), COMPARED], "names trial 0, which does not stand there"),
+        ([*STOOD, end(1, "failed"), COMPARED], "names trial 1, which does not stand there"),
+        ([*STOOD, COMPARED, COMPARED], "compared after epoch 1 follows upon 1"),
+        ([*STOOD, COMPARED | {"ranking": [0, 0]}], "compared names a trial twice"),
+        ([*STOOD, {"kind": "launch_end", "status": "KILLED"}, COMPARED], "compared stands outside of an attempt"),
+        ([*STOOD, EXPLOITED], "trial 1 takes over trial 0 after epoch 1, but they were not compared there"),
+        ([*STOOD, COMPARED, EXPLOITED | {"donor": 1}], "which cannot be: one of them has changed there"),
+        ([*STOOD, COMPARED, EXPLOITED, EXPLOITED], "which cannot be: one of them has changed there"),
+        ([*STOOD, COMPARED, epoch(0, 2, 0.5), EXPLOITED], "but one of them has gone on"),
+    ],
+)
+def test_a_comparison_or_what_comes_of_it_in_the_wrong_place_is_refused(events: list[Record], fault: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(fault)):
+        folded(*events)
 
 
 @pytest.mark.parametrize(
