@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,12 @@ from tests.support.killing import (
 from tests.support.malformed import cases, run_catalogue
 from tests.support.servers import differences, mlflow_server
 from tests.support.studies import write_study
-from tuning.launch import Journal, LaunchHistory, replay_events
-from tuning.launch.events import Epoch, LaunchEnd
+from tuning.launch import Journal, LaunchHistory, TrialHistory, replay_events
+from tuning.launch.events import Epoch, Exploited, LaunchEnd
 from tuning.outcome import Outcome
 from tuning.search.asha import ResumableAsha, build_scheduler
 from tuning.study import Study, load_study
+from tuning.study.population import POPULATION
 
 METRIC = "best_probe_agreement"
 
@@ -74,11 +75,12 @@ class Bench:
         for number, trial in history.trials.items():
             if not trial.is_over:
                 wrong.append(f"trial {number} is not over")
-            undisturbed = self.undisturbed(study, trial.point)
+            undisturbed = self.undisturbed(study, trial)
             for metric, curve in curves.get(number, {}).items():
+                own = slice(trial.exploited_after, len(curve))
                 if [epoch for epoch, _ in curve] != list(range(1, trial.last_epoch + 1)):
                     wrong.append(f"trial {number} {metric}: epochs {[epoch for epoch, _ in curve]} of {trial.last_epoch}")
-                elif [value for _, value in curve] != undisturbed[metric][: len(curve)]:
+                elif [value for _, value in curve][own] != undisturbed[metric][own]:
                     wrong.append(f"trial {number} {metric}: differs from the undisturbed trial")
         scheduler = build_scheduler(study)
         if not isinstance(scheduler, ResumableAsha):
@@ -89,26 +91,41 @@ class Bench:
             wrong.append("ASHA, shown all results in their order, prunes other trials")
         return wrong
 
-    def undisturbed(self, study: Study, point: dict[str, Any]) -> dict[str, list[float]]:
-        key = repr(sorted(point.items()))
+    def undisturbed(self, study: Study, trial: TrialHistory) -> dict[str, list[float]]:
+        schedule = trial.schedule if study.prune.scheduler == POPULATION else ()
+        key = repr([(segment.after, sorted(segment.point.items())) for segment in trial.schedule])
         if key not in self.alone:
-            self.alone[key] = repeat_alone(study, point, epochs=study.config.epochs)
+            self.alone[key] = repeat_alone(study, trial.point, epochs=study.config.epochs, schedule=schedule)
         return self.alone[key]
+
+    def exploits(self, name: str) -> list[tuple[int, int, int, Mapping[str, Any]]]:
+        """What the trials of a population took over."""
+        events = Journal(self.launch_folder(name)).events()
+        return [(event.epoch, event.number, event.donor, event.point) for event in events if isinstance(event, Exploited)]
 
 
 def driver_killed(bench: Bench, rounds: int) -> str:
     """SIGKILL of the driver at a random moment between its first record and the end of an undisturbed run."""
-    bench.study_file("calm")
-    driver = start("sweep", bench.folder / "calm.yaml", cwd=bench.folder)
-    wait_for_epochs(bench.launch_folder("calm"), 1, driver)
+    return _driver_killed(bench, rounds, "driver")
+
+
+def population_killed(bench: Bench, rounds: int) -> str:
+    """The same of population based training, which must also make the decisions of the undisturbed run."""
+    return _driver_killed(bench, rounds, "population", prune={"scheduler": "pbt", "interval": 2, "quantile": 0.34})
+
+
+def _driver_killed(bench: Bench, rounds: int, kind: str, **changes: Any) -> str:
+    calm = f"{kind}-calm"
+    driver = start("sweep", bench.study_file(calm, **changes), cwd=bench.folder)
+    wait_for_epochs(bench.launch_folder(calm), 1, driver)
     if driver.wait(300):
         raise RuntimeError((bench.folder / "driver.log").read_text()[-2000:])
-    times = [event.time for event in Journal(bench.launch_folder("calm")).events() if not isinstance(event, LaunchEnd)]
+    times = [event.time for event in Journal(bench.launch_folder(calm)).events() if not isinstance(event, LaunchEnd)]
     length_s = times[-1] - next(iter(times))
-    failures = [f"calm: {line}" for line in bench.verify("calm")]
+    failures = [f"{calm}: {line}" for line in bench.verify(calm)]
     for index in range(rounds):
-        name = f"driver{index}"
-        driver = start("sweep", bench.study_file(name), cwd=bench.folder)
+        name = f"{kind}{index}"
+        driver = start("sweep", bench.study_file(name, **changes), cwd=bench.folder)
         wait_for_record(bench.launch_folder(name), driver)
         time.sleep(bench.rng.uniform(0, length_s))
         before = count_epochs(bench.launch_folder(name))
@@ -118,6 +135,7 @@ def driver_killed(bench: Bench, rounds: int) -> str:
             failures.append(f"{name}: resume failed")
             continue
         wrong = bench.verify(name)
+        wrong += [] if bench.exploits(name) == bench.exploits(calm) else ["trials took over others than in the undisturbed launch"]
         failures += [f"{name}: {line}" for line in wrong]
         print(f"  {name}: killed after {before} epochs, {'; '.join(wrong) or 'whole'}", flush=True)
     return _verdict(rounds, failures)
@@ -312,6 +330,7 @@ def _verdict(rounds: int, failures: list[str]) -> str:
 
 ROWS: dict[str, Callable[[Bench, int], str]] = {
     "driver": driver_killed,
+    "population": population_killed,
     "worker": worker_killed,
     "node": node_killed,
     "away": tracking_away,

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tests.support.studies import ROOT, tiny_study
 from tuning.display import Display
 from tuning.launch import Journal
 from tuning.launch.events import Epoch
+from tuning.lineage import Segment
 from tuning.replay.comparison import is_of_the_moment
 from tuning.study import Study
 from tuning.trial.local import run_trial
@@ -95,11 +96,13 @@ def statuses(storage: Path, study: str = "tiny") -> dict[str, str]:
     return {run.info.run_name: run.info.status for run in client.search_runs([experiment.experiment_id])}
 
 
-def repeat_alone(study: Study, point: dict[str, Any], *, epochs: int) -> dict[str, list[float]]:
-    """The same trial undisturbed, in this process: its values by metric."""
+def repeat_alone(
+    study: Study, point: Mapping[str, Any], *, epochs: int, schedule: Sequence[Segment] = ()
+) -> dict[str, list[float]]:
+    """The same trial undisturbed, in this process: its values by metric; of a population, along its lineage."""
     threads = torch.get_num_threads()
     try:
-        results = run_trial(study, point, Display(quiet=True), max_epochs=epochs)
+        results = run_trial(study, dict(point), Display(quiet=True), max_epochs=epochs, schedule=schedule)
     finally:
         torch.set_num_threads(threads)
     names = {name for result in results for name in result}  # some are measured in the last epoch only
