@@ -350,7 +350,8 @@ def main() -> None:
         bench = Bench(Path(folder), random.Random(options.seed))
         table = ["| test | result | seconds |", "|---|---|---|"]
         for row in options.rows:
-            rounds = {"driver": options.rounds, "worker": options.rounds, "node": min(3, options.rounds)}.get(row, 1)
+            rounds = {"driver": options.rounds, "worker": options.rounds, "population": min(10, options.rounds)}.get(row, 1)
+            rounds = min(3, options.rounds) if row == "node" else rounds
             started = time.monotonic()
             result = ROWS[row](bench, rounds)
             table.append(f"| {row} | {result} | {time.monotonic() - started:.0f} |")

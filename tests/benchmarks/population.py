@@ -57,9 +57,7 @@ def main() -> None:
             cells = [f"{one.test_accuracy:.2%}, {one.regret:.2%}, {one.epochs}, {one.seconds:.0f} s" for one in both]
             print(f"| {seed} | {' | '.join(cells)} |", flush=True)
             better.append(both[0].test_accuracy - both[1].test_accuracy)
-    print(
-        f"test accuracy of the population's choice above ASHA's, in the mean over seeds: {100 * statistics.fmean(better):.2f} points"
-    )
+    print(f"test accuracy of the population's choice above ASHA's, mean over seeds: {100 * statistics.fmean(better):.2f} points")
 
 
 if __name__ == "__main__":

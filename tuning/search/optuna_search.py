@@ -277,7 +277,8 @@ def build_search(
     It proposes no point beyond `limits`, and before all others those that are `enqueued` while it runs. `kind`: what makes it.
     """
     search = study.search
-    seed = search.seed + history.num_attempts  # an attempt must not draw the points of the one before again
+    has_drawn = history.trials or history.rejected
+    seed = search.seed + (history.num_attempts if has_drawn else 0)  # an attempt must not draw the points of the one before again
     return kind(
         epochs=study.config.epochs,
         budget=budget_of(study, history),
