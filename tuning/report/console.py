@@ -145,7 +145,7 @@ def _lineage_lines(launch: Launch, trial: TrialRecord) -> list[str]:
         return []
     told = [
         f"  epochs {stretch.after + 1} to {stretch.until} as trial {stretch.number}: "
-        + ", ".join(f"{path} {_format_value(str(value))}" for path, value in stretch.point.items())
+        + ", ".join(f"{path} {short_value(str(value))}" for path, value in stretch.point.items())
         for stretch in lineage
     ]
     return ["they changed while it trained, for it took over the state of others:", *told]

@@ -113,7 +113,9 @@ class Champion:
     def origin(self) -> str:
         """What the registry says of this one, and why it is in doubt, where it is."""
         of_epoch = f" after epoch {self.saved['epoch']}" if "epoch" in self.saved else ""  # earlier versions did not save it
-        changed = f" Its values changed while it trained, see {SCHEDULE_FILE} of that run." if exploits_in(self.run.data.tags) else ""
+        changed = (
+            f" Its values changed while it trained, see {SCHEDULE_FILE} of that run." if exploits_in(self.run.data.tags) else ""
+        )
         origin = f"The student of {self.run.info.run_name}{of_epoch}, launch {self.run.data.tags[LAUNCH_TAG]}.{changed}"
         return "\n\n".join([origin, *(f"**In doubt:** {finding}." for finding in self.doubts)])
 
