@@ -67,6 +67,7 @@ def sweep_figures(summary: SweepSummary) -> dict[str, Any]:
         "model_uri": summary.model_uri,
         "undelivered": summary.num_undelivered,
         "elapsed_s": summary.elapsed_s,
+        "earlier_s": summary.earlier_s,
         "tracking_share": summary.tracking_share,
     }
     return launch_figures(summary.launch) | own

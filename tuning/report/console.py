@@ -100,10 +100,14 @@ def summary_lines(launch: Launch, searched: Sequence[str]) -> list[str]:
 
 
 def _epochs_line(launch: Launch) -> str:
-    if not launch.is_over or not launch.epochs_unpruned:
-        return f"epochs: {launch.epochs_run} run so far"  # of how many is not known before pruning has had its say
-    share = launch.epochs_run / launch.epochs_unpruned
-    return f"epochs: {launch.epochs_run} run of the {launch.epochs_unpruned} that all trials to the end take ({percent(share)})"
+    """What pruning has left to run: of the trials that are over, for of others nobody knows it yet."""
+    over = [trial for trial in launch.trials if trial.is_over]
+    run, unpruned = sum(trial.num_epochs for trial in over), sum(map(launch.length_of, over))
+    share = percent(run / unpruned if unpruned else 0.0)
+    if launch.is_over and not launch.open_trials:
+        return f"epochs: {run} run of the {unpruned} that all trials to the end take ({share})"
+    saved = f"; {run} of the {unpruned} of the {len(over)} trials that are over ({share})" if over else ""
+    return f"epochs: {launch.epochs_run} run so far{saved}"
 
 
 def doubt_lines(launch: Launch) -> list[str]:

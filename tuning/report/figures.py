@@ -194,7 +194,7 @@ def timeline(launch: Launch) -> Chart:
     figure = go.Figure(layout=LAYOUT)
     lanes = assign_lanes(launch.trials)
     for ending in reversed(ORDER):
-        trials = [trial for trial in launch.trials if trial.number in lanes and trial.ending == ending]
+        trials = [trial for trial in launch.trials if trial.number in lanes and trial.state == ending]
         if trials:
             figure.add_trace(_bars(trials, lanes, ending))
     for name, symbol, moments in (

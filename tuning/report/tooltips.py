@@ -20,7 +20,7 @@ def tooltip(trial: TrialRecord, launch: Launch, paths: Sequence[str]) -> str:
     """Lines for Plotly: how the trial ended, what it reached, and its values of `paths`."""
     chosen = ", chosen" if trial is launch.chosen else ""
     return "<br>".join(
-        [f"<b>trial {trial.number}</b>: {trial.ending}{chosen}", *_results(trial, launch), *_values(trial, paths), *_reason(trial)]
+        [f"<b>trial {trial.number}</b>: {trial.state}{chosen}", *_results(trial, launch), *_values(trial, paths), *_reason(trial)]
     )
 
 

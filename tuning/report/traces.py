@@ -28,7 +28,7 @@ SIZES = {CHOSEN: 14, Outcome.PRUNED.value: 8}
 
 def role_of(trial: TrialRecord, launch: Launch) -> str:
     """Its role in the palette: how it ended, or that it is the chosen one."""
-    return CHOSEN if trial is launch.chosen else trial.ending
+    return CHOSEN if trial is launch.chosen else trial.state
 
 
 def by_role(trials: Sequence[TrialRecord], launch: Launch) -> dict[str, list[TrialRecord]]:

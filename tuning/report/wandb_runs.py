@@ -122,7 +122,7 @@ def run_id(launch: Launch, number: int | None) -> str:
 
 
 def _write_trial(open_run: _RunOpener, trial: TrialRecord, row: Row, client: MlflowClient) -> None:
-    outcome = trial.outcome.value if trial.outcome else "running"
+    outcome = trial.state
     about: dict[str, Any] = {
         "name": run_name(trial.number, trial.point, trial.finalist_of),
         "job_type": "trial" if trial.finalist_of is None else "finalist",

@@ -28,6 +28,7 @@ from tuning.tracking.tags import (
     OUTCOME_TAG,
     PARENT_TAG,
     POINT_TAG,
+    REASON_TAG,
     RETRIES_METRIC,
     RUNNING,
 )
@@ -35,6 +36,8 @@ from tuning.tracking.tags import (
 COST_CURVES = ("epoch_s", "replay_bytes")
 READERS = 4
 """Threads that ask a tracking server at a time."""
+WITHOUT_REASON = (None, Outcome.COMPLETED, Outcome.PRUNED)
+"""Earlier versions left such trials that of an interruption before."""
 
 
 Track = Callable[[Iterable[TrialRecord], int], Iterable[TrialRecord]]
@@ -98,7 +101,7 @@ def _read_trial(client: MlflowClient, run: Run, names: Sequence[str] | None) -> 
         number=int(tags[NUMBER_TAG]),
         run_id=run.info.run_id,
         outcome=outcome,
-        reason=redact(tags.get("reason", "")),
+        reason=redact(tags.get(REASON_TAG, "")) if outcome not in WITHOUT_REASON else "",
         params=run.data.params,
         marks=Marks.parse(tags.get(MARKS_TAG, "")),
         curves={name: {point.step: point.value for point in history} for name, history in histories.items()},

@@ -31,7 +31,7 @@ def row(trial: TrialRecord, launch: Launch) -> list[str]:
     kl = trial.at_best("probe_kl", objective)
     return [
         trial_label(trial, launch),
-        trial.ending,
+        trial.state,
         str(trial.num_epochs),
         percent(trial.at_best(launch.blind_metric, objective)),
         "-" if kl is None else f"{kl:.4f}",
@@ -59,8 +59,9 @@ def choice_line(launch: Launch) -> str:
 
 def progress_line(launch: Launch) -> str:
     """How far a launch has come that may be under way."""
-    running = sum(trial.outcome is None for trial in launch.trials)
+    over = sum(trial.is_over for trial in launch.trials)
+    states = [f"{over} trials done", *(f"{count} {state}" for state, count in ({"running": 0} | launch.open_trials).items())]
     chosen = launch.chosen
     best = "no result yet" if chosen is None else f"best {percent(chosen.at_best(launch.objective, launch.objective))}"
     whose = "" if chosen is None else f" (trial {chosen.number})"
-    return f"{len(launch.trials) - running} trials done, {running} running, {launch.epochs_run} epochs run, {best}{whose}"
+    return f"{', '.join(states)}, {launch.epochs_run} epochs run, {best}{whose}"

@@ -1,5 +1,6 @@
 """A launch as results: its trials, the blind choice, and how good that was."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -125,16 +126,22 @@ class Launch:
         return not self.is_open and not self.count(None)
 
     def counts_in_words(self) -> str:
-        """How many trials there are, and how they ended: ``3 trials: 1 completed, 2 running``."""
-        endings = {**{outcome.value: self.count(outcome) for outcome in Outcome}, RUNNING: self.count(None)}
-        found = ", ".join(f"{count} {ending}" for ending, count in endings.items() if count)
-        return f"{len(self.trials)} trial{'' if len(self.trials) == 1 else 's'}" + (f": {found}" if found else "")
+        """How many trials there are, and how they ended: ``3 trials so far: 1 completed, 2 running``."""
+        counts = {**{outcome.value: self.count(outcome) for outcome in Outcome}, RUNNING: self.count(None)}
+        found = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        so_far = " so far" if self.open_trials else ""
+        return f"{len(self.trials)} trial{'' if len(self.trials) == 1 else 's'}{so_far}" + (f": {found}" if found else "")
 
     def __str__(self) -> str:
         """What `print` shows."""
         from tuning.results.text import launch_text
 
         return launch_text(self)
+
+    @property
+    def open_trials(self) -> Mapping[str, int]:
+        """How many trials run, and how many wait for a resume, by that word; none of a launch that has ended by itself."""
+        return Counter(trial.state for trial in self.trials if not trial.is_over)
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""

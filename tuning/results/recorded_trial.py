@@ -42,6 +42,7 @@ from tuning.tracking.tags import (
     OUTCOME_TAG,
     PARENT_TAG,
     POINT_TAG,
+    REASON_TAG,
     RETRIES_METRIC,
     RUNNING,
 )
@@ -181,7 +182,7 @@ def read_trial(client: MlflowClient, run: Run) -> RecordedTrial:
             launch_id=tags[LAUNCH_ID_TAG],
             number=int(tags[NUMBER_TAG]),
             outcome=None if outcome == RUNNING else Outcome(outcome),
-            reason=redact(tags.get("reason", "")),
+            reason=redact(tags.get(REASON_TAG, "")),
             point=json.loads(tags[POINT_TAG]),
             settings={path: _value(text) for path, text in params.items() if path in paths},
             facts={path: text for path, text in params.items() if path not in paths},

@@ -55,15 +55,20 @@ class TrialRecord:
     """What it began with, where it has taken over others."""
 
     @property
-    def ending(self) -> str:
-        """Its outcome in a word, *running* where it has none yet."""
-        return self.outcome.value if self.outcome else RUNNING
-
-    @property
     def cost(self) -> tuple[float, float]:
         """Multiply-adds and parameters of its student; none where that is not recorded."""
         macs, parameters = (number_in(self.params.get(f"student.{name}", "")) for name in ("macs", "parameters"))
         return macs or 0.0, parameters or 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Ended for good: it neither runs nor waits for a resume."""
+        return self.outcome not in (None, Outcome.INTERRUPTED)
+
+    @property
+    def state(self) -> str:
+        """Its outcome, or that it runs, in a word."""
+        return self.outcome.value if self.outcome else RUNNING
 
     @property
     def num_epochs(self) -> int:

@@ -8,6 +8,8 @@ RETRIES_METRIC = "retries"
 """How often a trial was begun again after a failure, each time with its moment. Of the cluster, not of the trial's numbers."""
 RUNNING = "running"
 """Outcome tag of a trial that has none yet."""
+REASON_TAG = "reason"
+"""Why a trial has ended before its last epoch; empty where it went on."""
 MARKS_TAG, MAX_MARKS = "marks", 5000
 """What the student of a trial's best epoch has right, and the longest text that MLflow takes."""
 MAX_TAG = 500

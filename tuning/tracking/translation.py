@@ -47,6 +47,7 @@ from tuning.tracking.tags import (
     OUTCOME_TAG,
     PARENT_TAG,
     POINT_TAG,
+    REASON_TAG,
     RETRIES_METRIC,
     RUNNING,
 )
@@ -69,6 +70,8 @@ NOTE = (
     "One launch of a study; its trials are nested under it. The experiment's saved view *Trials* lists them, best first. "
     "After `cpsc-tune report` a page with figures lies under *Artifacts*, in `report/report.html`."
 )
+NO_REASON = ""
+"""What takes the place of one that is no longer true: to delete a tag a second time would be an error."""
 ARTIFACTS = {
     "last_and_best": (STATE_FILE, BEST_STUDENT_FILE, SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE, SCHEDULE_FILE, ANSWERS_FILE),
     "best": (BEST_STUDENT_FILE, SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE, SCHEDULE_FILE, ANSWERS_FILE),
@@ -101,6 +104,7 @@ class Translator:
         self._storage = Storage(study.storage)
         self._tags: dict[str, dict[str, str]] = {}
         self._ends: dict[str, tuple[str, int]] = {}
+        self._begun: set[int] = set()
 
     def tell(self, events: Sequence[Event]) -> None:
         """Tell MLflow of `events`, all of one run. MlflowException where one is refused: the rest may have arrived or not."""
@@ -187,6 +191,7 @@ class Translator:
         tags |= {OUTCOME_TAG: RUNNING, POINT_TAG: json.dumps(event.point), "ray.trial_id": event.ray_trial_id}
         if event.finalist_of is not None:
             tags[FINALIST_TAG] = str(event.finalist_of)
+        self._begun.add(number)
         is_new = self._runs.make(number, run_name(number, event.point, event.finalist_of), tags, start_ms=_milliseconds(event.time))
         self._log_inputs(event)
         if is_new:
@@ -195,7 +200,10 @@ class Translator:
         # It goes on after an interruption or a failure, or the answer to its making was lost.
         run_id = self._runs.run_id(number)
         self._reopen(run_id)
-        logged = self._ask(self._runs.client.get_run, run_id).data.params | batch.params
+        known = self._ask(self._runs.client.get_run, run_id).data
+        logged = known.params | batch.params
+        if known.tags.get(REASON_TAG):
+            batch.tags[REASON_TAG] = NO_REASON
         # A param can be set once; a resume may have raised the number of epochs.
         changed = {key: value for key, value in event.params.items() if logged.get(key, value) != value}
         batch.tags |= {OUTCOME_TAG: RUNNING} | {f"resumed.{key}": value for key, value in changed.items()}
@@ -216,9 +224,15 @@ class Translator:
         batch.tags[OUTCOME_TAG] = event.outcome.value
         if event.outcome is Outcome.PRUNED:
             batch.tags |= {"pruned": "true", "pruned_at_epoch": str(event.epoch)}
-        if event.reason:
-            batch.tags["reason"] = event.reason[:MAX_TAG]
+        if event.reason or self._has_reason(event.number):
+            batch.tags[REASON_TAG] = event.reason[:MAX_TAG]
         self._close_run(event, batch, MLFLOW_STATUS[event.outcome], alone=alone)
+
+    def _has_reason(self, number: int) -> bool:
+        """Whether the trial has one, of an interruption after which it was not begun again: it had come to its end before."""
+        if number in self._begun:
+            return False
+        return bool(self._ask(self._runs.client.get_run, self._runs.run_id(number)).data.tags.get(REASON_TAG))
 
     def _launch_end(self, event: LaunchEnd, batch: _Batch) -> None:
         alone = batch == _Batch()

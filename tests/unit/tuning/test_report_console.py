@@ -114,7 +114,19 @@ def test_the_leaderboard_shows_the_ten_best_and_says_of_how_many() -> None:
     trials = [record(number, {1: 0.9}, kl={}, accuracy={}, outcome=None) for number in range(12)]
     text = printed(make(*trials), [])
     assert "small: the best 10 of 12 trials" in text
-    assert sum("running" in line for line in text.splitlines()) == 10
+    assert sum("│   running │" in line for line in text.splitlines()) == 10
+
+
+def test_while_a_sweep_runs_only_what_is_over_is_compared_with_what_it_might_have_run() -> None:
+    ended = [record(number, {1: 0.9, 2: 0.9}, kl={}, accuracy={}, outcome=Outcome.COMPLETED) for number in range(2)]
+    pruned = record(2, {1: 0.1}, kl={}, accuracy={}, outcome=Outcome.PRUNED)
+    running = record(3, {1: 0.2}, kl={}, accuracy={}, outcome=None)
+    waiting = record(4, {1: 0.3}, kl={}, accuracy={}, outcome=Outcome.INTERRUPTED)
+    assert summary_lines(make(*ended, pruned, running, waiting), [])[:2] == [
+        "5 trials so far: 2 completed, 1 pruned, 1 interrupted, 1 running",
+        "epochs: 7 run so far; 5 of the 12 of the 3 trials that are over (41.67 %)",
+    ]
+    assert summary_lines(make(running), [])[:2] == ["1 trial so far: 1 running", "epochs: 1 run so far"]
 
 
 @pytest.mark.parametrize("name", ["[bold]x[/]", "a[1]"])

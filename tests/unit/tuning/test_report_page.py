@@ -171,7 +171,7 @@ def test_a_sweep_under_way_without_labels_has_a_page_too(tmp_path: Path) -> None
     page = ParsedPage(write_report(study, found, [], client, tmp_path / "page", QUIET).page.read_text())
     assert "still under way, latest result 2026-" in page.root.all("p", class_="subtitle")[0].text
     (lead,) = page.root.all("p", class_="lead")
-    assert "2 trials: 1 completed, 1 running of 16 planned" in lead.text
+    assert "2 trials so far: 1 completed, 1 running of 16 planned" in lead.text
     assert "Chosen so far:" in lead.text
     assert "wait for 1 running trial" in lead.text
     assert "The blind choice" not in page.headings
@@ -269,7 +269,7 @@ def test_tables_can_be_sorted_and_filtered(page: ParsedPage, launch: Launch) -> 
         assert all(heading.all("button", type="button") and heading["aria-sort"] == "none" for heading in headings)
         assert len(table.all("th", scope="row")) == len(table.all("tr")) - 1
     leaderboard = page.section("Leaderboard")
-    assert [option.text for option in leaderboard.all("option")][1:] == list(dict.fromkeys(t.ending for t in launch.trials))
+    assert [option.text for option in leaderboard.all("option")][1:] == list(dict.fromkeys(t.state for t in launch.trials))
     assert leaderboard.all("input", type="search")
     score = next(cell for cell in leaderboard.all("td") if "%" in cell.text)
     assert float(score["data-value"]) == pytest.approx(float(score.text.split()[0]) / 100, abs=1e-4)
@@ -296,7 +296,7 @@ def test_points_tell_their_trials_parameters(page: ParsedPage, launch: Launch) -
     told = page.embedded("tooltips")
     for trial in launch.trials:
         assert f"student.lr {float(trial.params['student.lr']):.3g}" in told[str(trial.number)]
-        assert trial.ending in told[str(trial.number)]
+        assert trial.state in told[str(trial.number)]
     for title in ("Best so far", "Curves: test accuracy", "Slices", "Parallel coordinates", "Timeline", "The blind choice"):
         for chart in page.charts(title):
             named = [trace for trace in chart["data"] if "customdata" in trace]

@@ -490,6 +490,46 @@ def test_a_param_that_a_resume_changed_becomes_a_tag(study: Study, journal: Jour
     assert curve(study, trial)[-1] == (3, 3.0)
 
 
+INTERRUPTED = {"outcome": Outcome.INTERRUPTED, "reason": "the sweep was interrupted", "epoch": 2}
+
+
+def test_a_trial_that_went_on_after_an_interruption_has_no_reason(study: Study, journal: Journal) -> None:
+    journal.append(now(AttemptStart, attempt=1))
+    journal.append(now(TrialStart, number=0, point={}, params={}, ray_trial_id="b"))
+    journal.append(now(TrialEnd, number=0, **INTERRUPTED))
+    deliver(journal, study)
+    assert runs(study)["trial-000"].data.tags["reason"] == "the sweep was interrupted"
+    journal.append(now(AttemptStart, attempt=2))
+    journal.append(now(TrialStart, number=0, point={}, params={}, ray_trial_id="c"))
+    deliver(journal, study)
+    assert runs(study)["trial-000"].data.tags["reason"] == ""
+    journal.append(now(TrialEnd, number=0, outcome=Outcome.PRUNED, epoch=2))
+    deliver(journal, study)
+    assert runs(study)["trial-000"].data.tags["reason"] == ""
+
+
+def test_a_trial_that_had_ended_before_its_driver_was_missed_has_no_reason(study: Study, journal: Journal) -> None:
+    journal.append(now(TrialEnd, number=0, **INTERRUPTED))
+    journal.append(now(LaunchEnd, status="KILLED", metrics={}))
+    deliver(journal, study)
+    journal.append(now(TrialEnd, number=0, outcome=Outcome.COMPLETED, epoch=2))
+    deliver(journal, study)
+    trial = runs(study)["trial-000"]
+    assert (trial.data.tags["reason"], trial.data.tags["outcome"]) == ("", "completed")
+
+
+@pytest.mark.parametrize(("outcome", "reason"), [("pruned", ""), ("interrupted", "the sweep was interrupted")])
+def test_a_reason_that_an_earlier_version_left_behind_is_not_shown(
+    study: Study, journal: Journal, outcome: str, reason: str
+) -> None:
+    deliver(journal, study)
+    trial = runs(study)["trial-000"].info.run_id
+    for tag, text in (("reason", "the sweep was interrupted"), ("outcome", outcome)):
+        client(study).set_tag(trial, tag, text)
+    found = load_launch(client(study), study.name)
+    assert {trial.number: trial.reason for trial in found.trials} == {0: reason, 1: ""}
+
+
 def test_a_deleted_experiment_is_named_before_the_sweep_and_waited_for_in_it(
     study: Study, journal: Journal, caplog: pytest.LogCaptureFixture
 ) -> None:
