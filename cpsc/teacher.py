@@ -284,14 +284,18 @@ def train_teacher(
     device: torch.device,
     *,
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
+    on_batch: Callable[[float], None] = lambda epochs: None,
 ) -> Teacher:
-    """Train on the dataset's training part, measure on its test part; `on_epoch(epoch, mean loss)` for progress."""
+    """Train on the dataset's training part, measure on its test part.
+
+    `on_epoch(epoch, mean loss)` and `on_batch(epochs so far, with the part of this one)` for progress.
+    """
     check_trainable(dataset)
     check_image_size(recipe.arch, dataset.image_size)
     with seeded_init(recipe.seed, "teacher"):
         network = build_model(recipe.arch, num_classes=dataset.num_classes, channels=dataset.channels)
     place(network, device)
-    for epoch, loss in _train(network, recipe, dataset, device):
+    for epoch, loss in _train(network, recipe, dataset, device, on_batch):
         on_epoch(epoch, loss)
     return Teacher(
         arch=recipe.arch,
@@ -305,7 +309,9 @@ def train_teacher(
     )
 
 
-def _train(network: nn.Module, recipe: TeacherRecipe, dataset: Dataset, device: torch.device) -> Iterator[tuple[int, float]]:
+def _train(
+    network: nn.Module, recipe: TeacherRecipe, dataset: Dataset, device: torch.device, on_batch: Callable[[float], None]
+) -> Iterator[tuple[int, float]]:
     """Train `network` in place -> each epoch, from 1, with its mean loss, once it is over."""
     schedule = recipe.as_schedule()
     optimizer = _new_optimizer(recipe, network)
@@ -317,8 +323,9 @@ def _train(network: nn.Module, recipe: TeacherRecipe, dataset: Dataset, device: 
     rng = stream(recipe.seed, "teacher/batches", device)
     for epoch in range(1, recipe.epochs + 1):
         optimizer.param_groups[0]["lr"] = student_lr(schedule, epoch=epoch, epochs=recipe.epochs)
-        losses = []
-        for batch in _shuffled_batches(len(labels), recipe.batch_size, rng):
+        losses: list[Tensor] = []
+        batches = _shuffled_batches(len(labels), recipe.batch_size, rng)
+        for batch in batches:
             x = augment(images[batch], crop_padding=dataset.crop_padding, flip=dataset.flip, rng=rng)
             x = dataset.normalisation.normalise(x).contiguous(memory_format=torch.channels_last)
             with computing():
@@ -328,6 +335,7 @@ def _train(network: nn.Module, recipe: TeacherRecipe, dataset: Dataset, device: 
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())
+            on_batch(epoch - 1 + len(losses) / len(batches))
         yield epoch, torch.stack(losses).mean().item()
 
 

@@ -86,6 +86,8 @@ class StudySearch(Searcher):
         self._finalists_of = finalists
         self._finalists: list[FinalistRun] | None = None
         self._is_finalist: set[str] = set()
+        self.has_ended = False
+        """Whether it proposes nothing more but finalists."""
         self._unfinished = deque(trial for _, trial in sorted(history.trials.items()) if not trial.is_over)
         for _, trial in sorted(history.trials.items()):
             if trial.is_over:
@@ -97,11 +99,17 @@ class StudySearch(Searcher):
         if self._unfinished:
             return self._go_on(trial_id, self._unfinished.popleft())
         if self._budget.is_spent or self._is_terminated():
+            self.has_ended = True
             return self._suggest_finalist(trial_id)
         self._budget.num_proposed += 1
         trial, enqueued = self._draw_within_limits()
         self._trials[trial_id] = trial
         return self._propose(trial_id, dict(trial.params), enqueued=enqueued)
+
+    @property
+    def finalists_left(self) -> int | None:
+        """Runs of finalists that are not proposed yet; None while they are not known."""
+        return 0 if self._finalists_of is None else None if self._finalists is None else len(self._finalists)
 
     @property
     def ended_early(self) -> str:

@@ -30,6 +30,7 @@ from tuning.storage import Storage
 from tuning.study import Study
 from tuning.study.config import check_searchable
 from tuning.sweep.examiners import forget_epochs, with_examiners
+from tuning.sweep.forecast import Forecast, plan_of
 from tuning.sweep.launch_record import launch_start, open_writer, shared_params
 from tuning.sweep.preflight import check_nodes
 from tuning.sweep.progress import SweepProgress
@@ -206,17 +207,12 @@ class SweepDriver:
     ) -> bool:
         """Run the trials until none is left; whether they were interrupted."""
         study, storage = self._study, Storage(self._study.storage)
-        progress = SweepProgress(
-            history,
-            num_trials=study.search.num_trials,
-            epochs=study.config.epochs,
-            metric=study.metric,
-            quiet=self._display.quiet,
-            finalists=study.search.finalists,
-        )
         journal, limits = Journal(study.local / name), limits_of(study, assets.teacher)
         enqueued = EnqueuedPoints(study.local / name)
         search = search_of(study, history, journal, begins_with(study, limits), limits, enqueued)
+        forecast = Forecast(plan_of(study, history))
+        forecast.hear(journal.events(), study.config.epochs)
+        progress = SweepProgress(history, forecast, metric=study.metric, quiet=self._display.quiet, search=search)
         with self._fit_nodes(name) as point:
             tuner = build_tuner(
                 study,

@@ -15,7 +15,7 @@ from cpsc.measurement import InceptionReference
 from cpsc.norms import NormSurvey
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
 from cpsc.published import PublishedConfig, load_teacher
-from cpsc.teacher import Teacher, check_trainable, measure, train_teacher
+from cpsc.teacher import Teacher, TeacherRecipe, check_trainable, measure, train_teacher
 from tuning.display import Display, percent
 from tuning.redaction import redact
 from tuning.storage import Storage
@@ -268,14 +268,24 @@ def _from_recipe(
     if not storage.exists(name):
         check_trainable(dataset)
         before_making()
-        with display.bar(f"teacher {recipe.arch}", recipe.epochs) as advance:
-            teacher = train_teacher(
-                recipe, dataset, device, on_epoch=lambda epoch, loss: advance(epoch, f"epoch {epoch} loss {loss:.4f}")
-            )
+        teacher = _trained(recipe, dataset, device, display)
         with storage.writing(name) as path:
             teacher.save(path)
     with storage.reading(storage.path(name)) as path:
         return Teacher.load(path), f"{storage}/{name}"
+
+
+def _trained(recipe: TeacherRecipe, dataset: Dataset, device: torch.device, display: Display) -> Teacher:
+    """With a bar that moves with every batch and says how the last epoch went."""
+    state = ""
+    with display.bar(f"teacher {recipe.arch}", recipe.epochs) as advance:
+
+        def on_epoch(epoch: int, loss: float) -> None:
+            nonlocal state
+            state = f"epoch {epoch} loss {loss:.4f}"
+            advance(epoch, state)
+
+        return train_teacher(recipe, dataset, device, on_epoch=on_epoch, on_batch=lambda epochs: advance(epochs, state))
 
 
 def _from_path(text: str, published: PublishedConfig | None, display: Display) -> tuple[Teacher, str]:

@@ -59,6 +59,25 @@ def test_steps_that_jump_over_a_mark_are_said_once() -> None:
     assert [line.split(",")[0] for line in screen.getvalue().splitlines()[:-1]] == ["work: 60/100", "work: 90/100"]
 
 
+def test_a_log_says_that_work_goes_on_which_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "HEARTBEAT_S", 0.0)
+    shown, screen = display()
+    with shown.bar("work", 100) as advance:
+        advance(0, "")
+        advance(2, "")
+    first, second = screen.getvalue().splitlines()[:2]
+    assert first == "work: 0/100, time left not known yet"
+    assert second.startswith("work: 2/100, about ")
+
+
+def test_what_was_done_before_is_not_done_again() -> None:
+    shown, screen = display()
+    with shown.bar("work", 100, done=60) as advance:
+        for done in range(61, 101):
+            advance(done, "well")
+    assert [line.split(",")[0] for line in screen.getvalue().splitlines()] == ["work: 85/100", "work: done in 0 s"]
+
+
 def test_on_a_terminal_a_bar_shows_title_share_and_state() -> None:
     shown, screen = display(terminal=True)
     with shown.bar("work", 4) as advance:

@@ -8,14 +8,31 @@ from ray.tune.experiment import Trial
 
 from tuning.launch import LaunchHistory, TrialHistory
 from tuning.outcome import Outcome
-from tuning.study.finalists import FinalistConfig
+from tuning.sweep import progress as module
+from tuning.sweep.forecast import Forecast, Plan
 from tuning.sweep.progress import SweepProgress
 
 METRIC = "best_probe_agreement"
 
 
-def started(history: LaunchHistory | None = None, *, num_trials: int = 4, quiet: bool = False) -> SweepProgress:
-    progress = SweepProgress(history or LaunchHistory(), num_trials=num_trials, epochs=9, metric=METRIC, quiet=quiet)
+class Ended:
+    """A search that proposes nothing more, and so many runs of finalists."""
+
+    has_ended = True
+
+    def __init__(self, finalists_left: int) -> None:
+        self.finalists_left = finalists_left
+
+
+def started(
+    history: LaunchHistory | None = None, *, plan: Plan | None = None, quiet: bool = False, search: Ended | None = None
+) -> SweepProgress:
+    """As a driver has it: the forecast knows the trials that earlier attempts began."""
+    history, forecast = history or LaunchHistory(), Forecast(plan or Plan(num_trials=4, epochs=9))
+    for number, trial in history.trials.items():
+        forecast.start(number, 0.0, length=9, is_finalist=trial.finalist_of is not None)
+        forecast.end(number, 0.0, is_over=trial.is_over)
+    progress = SweepProgress(history, forecast, metric=METRIC, quiet=quiet, search=search)
     progress.setup()
     return progress
 
@@ -82,13 +99,30 @@ def test_a_trial_keeps_its_number_whatever_the_order_of_starting(capsys: pytest.
     assert capsys.readouterr().err.startswith("trial   7 failed")
 
 
-def test_running_trials_count_by_the_part_they_have_done() -> None:
+def test_a_log_says_that_the_sweep_goes_on_where_no_trial_ends(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "LOOK_EVERY_S", 0.0)
     progress = started()
-    running, finished = new_trials(progress, 2)
-    report(progress, finished, 0.5, 1)
-    progress.on_trial_complete(0, [], finished)
-    report(progress, running, 0.5, 3)
-    assert progress._trials_worth() == pytest.approx(1 + 3 / 9)
+    new_trial(progress)
+    progress.on_step_end(0, [])
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(module, "HEARTBEAT_S", 0.0)
+    progress.on_step_end(0, [])
+    assert capsys.readouterr().err.startswith("sweep: 0/4 done, 1 running, 0 pruned, no result yet, ")
+
+
+def test_more_trials_than_the_budget_has_are_all_counted() -> None:
+    over = {number: TrialHistory(number, {}, values={9: 0.5}, outcome=Outcome.COMPLETED) for number in range(6)}
+    progress = started(LaunchHistory(trials=over))
+    new_trial(progress, number=6)
+    assert progress._state().startswith("6/7 done, 1 running")
+
+
+def test_a_search_that_has_ended_counts_what_is_there_and_the_finalists_it_has_yet_to_run() -> None:
+    progress = started(plan=Plan(num_trials=9, epochs=9, finalists=6, finalist_epochs=9), search=Ended(2))
+    new_trials(progress, 3)
+    assert progress._state().startswith("0/5 done, 3 running")
 
 
 def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,18 +193,13 @@ def test_a_resumed_sweep_counts_what_the_attempts_before_have_ended(capsys: pyte
     assert line.startswith("trial   2 completed after epoch   9 at 90.00 % | 3/4 done, 0 running, 1 pruned, best 90.00 % (trial 2)")
 
 
-def test_finalists_count_by_their_length_and_say_whose_values_they_have(capsys: pytest.CaptureFixture[str]) -> None:
+def test_finalists_say_whose_values_they_have(capsys: pytest.CaptureFixture[str]) -> None:
     searched = TrialHistory(0, {}, values={9: 0.8}, outcome=Outcome.COMPLETED)
-    finalists = FinalistConfig(top=1, seeds=2, epochs=18)
-    progress = SweepProgress(
-        LaunchHistory(trials={0: searched}), num_trials=1, epochs=9, metric=METRIC, quiet=False, finalists=finalists
-    )
-    progress.setup()
+    plan = Plan(num_trials=1, epochs=9, finalists=2, finalist_epochs=18)
+    progress = started(LaunchHistory(trials={0: searched}), plan=plan)
     config = {"number": 1, "point": {"seed": 1, "epochs": 18}, "finalist_of": 0}
     trial = Trial("distill", config=config, stub=True)
     progress.on_trial_start(0, [trial], trial)
-    report(progress, trial, 0.7, 9)
-    assert progress._trials_worth() == 2.0, "half of twice a trial's length"
     report(progress, trial, 0.7, 18)
     progress.on_trial_complete(0, [], trial)
     line = capsys.readouterr().err

@@ -1,0 +1,190 @@
+"""How near the estimate of the time left comes to the truth, at moments of sweeps that are over.
+
+``python -m tests.benchmarks.time_left JOURNAL ...`` plays recorded launches again, event by event, and asks at parts of each
+attempt's time; ``--simulated N`` adds N sweeps of the digits study on curves that are known at every point, pruned by the real
+ASHA, on a machine that is idle, busy throughout, and busy now and then. Nothing is trained.
+"""
+
+import argparse
+import itertools
+import random
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.support.curves import curves_at
+from tuning.launch import Journal
+from tuning.launch.events import AttemptStart, Event, LaunchEnd, LaunchStart, Proposed, TrialEnd
+from tuning.search.asha import rungs_of
+from tuning.simulation.record import SECONDS, RecordedCurves
+from tuning.simulation.sweep import simulate_sweep
+from tuning.study import Study, load_study
+from tuning.study.config import PruneConfig
+from tuning.study.nested_keys import Point
+from tuning.study.yaml_loader import load_yaml
+from tuning.sweep.forecast import Forecast, Plan
+
+STUDY = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
+PARTS = (0.1, 0.25, 0.5, 0.75)
+WITHIN = 1.5
+"""An estimate this many times too long or too short is one that one can plan by."""
+BUSY = 2.0
+"""How much longer everything takes while the machine has other work."""
+SHORTEST_S = 60.0
+"""Attempts below it are left out: nobody plans by them."""
+Warp = Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One drive of a launch to the end of its study: its events, with those before it, and when it began and its last trial ended."""
+
+    name: str
+    events: Sequence[Event]
+    plan: Plan
+    begun: float
+    ended: float
+
+
+def attempts_of(events: Sequence[Event], name: str, plan: Plan) -> Iterator[Attempt]:
+    """Those that came to the end of the study."""
+    begun = 0.0
+    for index, event in enumerate(events):
+        if isinstance(event, AttemptStart):
+            begun = event.time
+        if isinstance(event, LaunchEnd) and event.status == "FINISHED":
+            so_far = events[: index + 1]
+            ended = max((one.time for one in so_far if isinstance(one, TrialEnd)), default=begun)
+            searched = sum(isinstance(one, Proposed) and one.finalist_of is None for one in so_far)
+            if ended - begun >= SHORTEST_S:
+                own = [one for one in so_far if one.time >= begun]
+                yield Attempt(name, so_far, replace(plan, num_trials=searched, **finalists_in(own, plan.epochs)), begun, ended)
+
+
+def finalists_in(events: Sequence[Event], epochs: int) -> dict[str, int]:
+    """How many runs of finalists there were, and how long they are."""
+    lengths = [
+        event.point.get("epochs", epochs) for event in events if isinstance(event, Proposed) and event.finalist_of is not None
+    ]
+    return {"finalists": len(lengths), "finalist_epochs": max(lengths, default=epochs)}
+
+
+def plan_of(events: Sequence[Event]) -> Plan:
+    """What the launch's study asks for, without budgets: how many trials there were is told by its events."""
+    start = next(event for event in events if isinstance(event, LaunchStart))
+    study, epochs = load_yaml(start.study), int(start.params["epochs"])
+    prune = PruneConfig(**study.get("prune", {}))
+    return Plan(0, epochs, rungs_of(prune, epochs), prune.reduction_factor)
+
+
+def estimates(attempt: Attempt) -> dict[float, float | None]:
+    """By part of the attempt's time, how many times too long the estimate is; None where there is none."""
+    forecast, found, waiting = Forecast(attempt.plan), {}, list(attempt.events)
+    for part in PARTS:
+        now = attempt.begun + part * (attempt.ended - attempt.begun)
+        past = [event for event in waiting if event.time <= now]
+        waiting = waiting[len(past) :]
+        forecast.hear(past, attempt.plan.epochs)
+        left = forecast.left(now)
+        found[part] = None if left.seconds is None else left.seconds / (attempt.ended - now)
+    return found
+
+
+def recorded(journal: Path) -> Iterator[Attempt]:
+    """The attempts of the launch of that journal."""
+    events = list(Journal(journal.parent).events())
+    yield from attempts_of(events, journal.parent.name, plan_of(events))
+
+
+def simulated(seed: int, warp: Warp, name: str, *settings: str) -> Iterator[Attempt]:
+    """A sweep of the digits study whose trials differ in what an epoch takes, and whose clock `warp` turns into that of a machine."""
+    study = load_study(STUDY, [f"search.seed={seed}", *settings])
+    draws = random.Random(seed)
+
+    def answer(point: Point) -> RecordedCurves:
+        curves, usual = curves_at(study, point), 20.0 * draws.lognormvariate(0.0, 0.2)
+        seconds = [usual * draws.lognormvariate(0.0, 0.1) for _ in curves.values[SECONDS]]
+        return replace(curves, values={**curves.values, SECONDS: seconds})
+
+    events = [replace(event, time=warp(event.time)) for event in simulate_sweep(study, answer, workers=2)]
+    yield from attempts_of(events, name, plan_of_study(study))
+
+
+def plan_of_study(study: Study) -> Plan:
+    """The same of a study."""
+    epochs, prune = study.config.epochs, study.prune
+    return Plan(study.search.num_trials, epochs, rungs_of(prune, epochs), prune.reduction_factor)
+
+
+def idle(seed: int) -> Warp:
+    """A machine without other work."""
+    del seed
+    return lambda time: time
+
+
+def busy(seed: int) -> Warp:
+    """One with other work all the time."""
+    del seed
+    return lambda time: BUSY * time
+
+
+def busy_now_and_then(seed: int) -> Warp:
+    """One whose other work comes and goes, a minute or several at a time."""
+    draws = random.Random(seed)
+    marks = list(itertools.accumulate((draws.uniform(60, 300) for _ in range(200)), initial=0.0))
+
+    def warp(time: float) -> float:
+        passed = [min(time, end) - begin for begin, end in itertools.pairwise(marks) if begin < time]
+        return sum(length * (BUSY if index % 2 else 1.0) for index, length in enumerate(passed))
+
+    return warp
+
+
+SEARCHES = {
+    "16 random trials": ["search.sampler=random"],
+    "40 random trials": ["search.sampler=random", "search.num_trials=40"],
+    "16 trials of TPE": [],
+}
+"""On these curves TPE's later trials are ever better, so that pruning lets ever more of them live."""
+MACHINES = {"idle": idle, "busy": busy, "busy now and then": busy_now_and_then}
+
+
+def is_within(ratio: float | None) -> bool:
+    """Whether one can plan by it."""
+    return ratio is not None and 1 / WITHIN <= ratio <= WITHIN
+
+
+def show(group: str, found: Sequence[dict[float, float | None]]) -> None:
+    """A line a group: at each part how many are within, and the median of how far off they are."""
+    cells = []
+    for part in PARTS:
+        ratios = [one[part] for one in found]
+        known = [ratio for ratio in ratios if ratio]
+        middle = f"{statistics.median(known):.2f}" if known else "-"
+        cells.append(f"{100 * part:.0f} %: {sum(map(is_within, ratios))} of {len(ratios)}, median {middle}")
+    print(f"{group}: " + "; ".join(cells), flush=True)
+
+
+def main() -> None:
+    """Print what each recorded attempt gave, and a line a group."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("journals", nargs="*", type=Path)
+    parser.add_argument("--simulated", type=int, default=0, metavar="N")
+    options = parser.parse_args()
+    groups: dict[str, list[dict[float, float | None]]] = defaultdict(list)
+    for attempt in itertools.chain.from_iterable(map(recorded, options.journals)):
+        found = estimates(attempt)
+        words = ", ".join(f"{100 * part:.0f} % {'-' if ratio is None else f'{ratio:.2f}'}" for part, ratio in found.items())
+        print(f"{attempt.name}, {attempt.ended - attempt.begun:.0f} s: {words}")
+        groups["recorded"].append(found)
+    for (machine, warp), (search, settings) in itertools.product(MACHINES.items(), SEARCHES.items()):
+        for seed in range(options.simulated):
+            groups[f"{search}, {machine}"] += map(estimates, simulated(seed, warp(seed), machine, *settings))
+    for group, found in groups.items():
+        show(group, found)
+
+
+if __name__ == "__main__":
+    main()
