@@ -270,6 +270,17 @@ def enqueue(
 
 
 @app.command()
+def finish(
+    name: Annotated[str, typer.Argument(help="The launch: its folder's name under the storage root.")],
+    storage: Annotated[str, typer.Option(help="The folder with its records, or the URI of the study's storage.")] = "runs",
+) -> None:
+    """End a launch early, also while it runs, with the best so far: what runs goes on to its end, nothing new is begun."""
+    from tuning.sweep.finish import finish_launch
+
+    typer.echo(finish_launch(storage, name))
+
+
+@app.command()
 def report(
     study: StudyPath,
     set_: Overrides = None,

@@ -8,6 +8,7 @@ from typing import Annotated, Any, NoReturn, cast
 import typer
 
 from cpsc.errors import CpscError
+from tuning.interruption import InterruptedSweepError
 from tuning.redaction import redact
 from tuning.study.user_code import look_in
 
@@ -64,20 +65,22 @@ def run(app: typer.Typer) -> NoReturn:
         sys.exit(INTERRUPTED)
     except ArgumentError as error:
         _refuse(argument_message(error, app))
+    except InterruptedSweepError as error:
+        _refuse(str(error), status=INTERRUPTED if error.by_signal else USAGE_ERROR)
     except CpscError as error:
         if os.environ.get("CPSC_DEBUG") or "--debug" in sys.argv:
             raise
         _refuse(str(error))
 
 
-def _refuse(message: str) -> NoReturn:
+def _refuse(message: str, *, status: int = USAGE_ERROR) -> NoReturn:
     """Exit with `message` as one line in which nothing that a file or an argument holds can steer the terminal."""
     line = " ".join(part.strip() for part in redact(message).splitlines() if part.strip())
     line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
     if len(line) > MAX_LINE:
         line = f"{line[: MAX_LINE // 2]} ... {line[-MAX_LINE // 2 :]}"
-    print(f"error: {line}", file=sys.stderr)
-    sys.exit(USAGE_ERROR)
+    print(line if status == INTERRUPTED else f"error: {line}", file=sys.stderr)
+    sys.exit(status)
 
 
 def argument_message(error: Any, app: typer.Typer) -> str:

@@ -39,7 +39,7 @@ Warp = Callable[[float], float]
 
 @dataclass(frozen=True)
 class Attempt:
-    """One drive of a launch to the end of its study: its events, with those before it, and when it began and its last trial ended."""
+    """One drive of a launch to the end of its study: its events and those before it; when it began and its last trial ended."""
 
     name: str
     events: Sequence[Event]
@@ -99,7 +99,7 @@ def recorded(journal: Path) -> Iterator[Attempt]:
 
 
 def simulated(seed: int, warp: Warp, name: str, *settings: str) -> Iterator[Attempt]:
-    """A sweep of the digits study whose trials differ in what an epoch takes, and whose clock `warp` turns into that of a machine."""
+    """A sweep of the digits study, whose trials differ in what an epoch takes; `warp` makes of its time that of a machine."""
     study = load_study(STUDY, [f"search.seed={seed}", *settings])
     draws = random.Random(seed)
 

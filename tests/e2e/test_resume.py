@@ -96,7 +96,7 @@ def test_sigterm_and_ctrl_c_end_in_order_and_can_be_resumed(killed: Path) -> Non
     folder = killed / "runs" / "second"
     wait_for_record(folder, driver)  # Ray is begun, and takes seconds; its own handler would end the process with status 15
     time.sleep(1)
-    assert end(driver, signal.SIGTERM) == 2
+    assert end(driver, signal.SIGTERM) == 130
     assert count_epochs(folder) == 0
     assert "go on with: cpsc-tune resume second" in (killed / "driver.log").read_text()
     assert [event.status for event in Journal(folder).events() if isinstance(event, LaunchEnd)] == ["KILLED"]
@@ -105,7 +105,9 @@ def test_sigterm_and_ctrl_c_end_in_order_and_can_be_resumed(killed: Path) -> Non
     wait_for_epochs(folder, 3, driver)
     with pytest.raises(ConfigError, match="another process is running this launch"):
         resume_sweep(str(killed / "runs"), "second", Display(quiet=True), overrides=[])
-    assert end(driver, signal.SIGINT) != 0
+    assert end(driver, signal.SIGINT) == 130
+    assert (killed / "driver.log").read_text().count("stopping: trials go on from their last epoch") == 1
+    assert "second: 0 trials done in" in (killed / "driver.log").read_text()
     assert (killed / "driver.log").read_text().count("go on with: cpsc-tune resume second") == 2
     assert "RUNNING" not in statuses(killed / "runs", "second").values()
     assert statuses(killed / "runs", "second")["second"] == "KILLED"

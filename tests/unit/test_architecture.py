@@ -35,7 +35,7 @@ CPSC_LAYERS = (
 """Families of `cpsc`, lowest first: each imports only what lies in lower layers."""
 
 TUNING_LAYERS = (
-    {"outcome", "lineage", "redaction", "sqlite", "file_lock", "process_settings", "time_left"},
+    {"outcome", "lineage", "redaction", "sqlite", "file_lock", "process_settings", "time_left", "interruption"},
     {"display", "storage"},
     {"study"},
     {"cluster", "launch", "trial"},

@@ -17,6 +17,7 @@ from cpsc.errors import ConfigError
 from cpsc.processors import num_processors
 from tuning.cluster.address import authenticating_as, authentication_mode
 from tuning.cluster.ray_compat import no_sigterm_handler_of_ray, on_loopback_only
+from tuning.interruption import is_main_thread
 from tuning.process_settings import environment_kept, log_levels, unless_set, variables
 from tuning.redaction import reason
 
@@ -134,11 +135,6 @@ def _way_out(error: Exception) -> str:
     if Path(file).is_relative_to(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()):
         return "; its files lie there: name a folder that can be written by RAY_TMPDIR"
     return "; where that is about its token: name a file that can be written by RAY_AUTH_TOKEN_PATH"
-
-
-def is_main_thread() -> bool:
-    """Whether signals can be handled here."""
-    return threading.current_thread() is threading.main_thread()
 
 
 @contextmanager

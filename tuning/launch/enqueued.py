@@ -1,6 +1,7 @@
 """Points that people add to a launch while it runs, in a file of their own: the journal is its driver's alone."""
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,37 +10,54 @@ from typing import Any
 from cpsc.errors import ConfigError
 from tuning.launch.journal import append_whole
 
+logger = logging.getLogger(__name__)
+
 ENQUEUED_FILE = "enqueued.jsonl"
 
 
 class EnqueuedPoints:
-    """JSON lines in the folder of a launch, one per point; a point's place in the file is its name. Lines are never taken out."""
+    """JSON lines in the folder of a launch, one per point; a point's place in the file is its name. Lines are never taken out.
+
+    A line that is no point, as where somebody was cut off or has edited the file, is passed over, with one warning.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / ENQUEUED_FILE
+        self._told: set[int] = set()
 
     def add(self, point: Mapping[str, Any]) -> None:
         """Put `point` at the end, whole or not at all. ConfigError where it cannot be written."""
         line = (json.dumps(point) + "\n").encode()
         try:
-            with self.path.open("ab", buffering=0) as handle:
+            with self.path.open("a+b", buffering=0) as handle:
+                append_whole(handle, b"" if self._ends_whole() else b"\n")
                 append_whole(handle, line)
                 os.fsync(handle.fileno())
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be written ({error.strerror}), make its folder writable") from error
 
-    def after(self, count: int) -> list[dict[str, Any]]:
-        """All but the first `count` points, in their order; ConfigError, with the line's number, where a line is none."""
+    def after(self, count: int) -> list[tuple[int, dict[str, Any]]]:
+        """The points behind the first `count` lines, each with its place, in their order."""
         if not self.path.exists():
             return []
-        lines = self.path.read_text(encoding="utf-8").split("\n")[:-1]  # one without its end is being written
-        return [self._parse(number, line) for number, line in enumerate(lines[count:], start=count + 1)]
+        lines = self.path.read_bytes().split(b"\n")[:-1]  # one without its end is being written
+        found = [(place, self._parse(place, line)) for place, line in enumerate(lines[count:], start=count)]
+        return [(place, point) for place, point in found if point is not None]
 
-    def _parse(self, number: int, line: str) -> dict[str, Any]:
+    def _ends_whole(self) -> bool:
+        """Whether what is added begins a line: an earlier one may have been cut off."""
+        content = self.path.read_bytes()
+        return not content or content.endswith(b"\n")
+
+    def _parse(self, place: int, line: bytes) -> dict[str, Any] | None:
+        """The point in `line`; None where it is none."""
         try:
             point = json.loads(line)
-        except ValueError as error:
-            raise ConfigError(f"{self.path} line {number}: not a point ({str(error)[:80]}), take the line out") from error
-        if not isinstance(point, dict):
-            raise ConfigError(f"{self.path} line {number}: not a point but a {type(point).__name__}, take the line out")
-        return point
+        except (ValueError, RecursionError):
+            point = None
+        if isinstance(point, dict):
+            return point
+        if place not in self._told and line.strip():
+            self._told.add(place)
+            logger.warning("%s line %d: not a point, it is passed over", self.path, place + 1)
+        return None

@@ -82,6 +82,14 @@ class Compared(_LaunchEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FinishAsked(_LaunchEvent):
+    """Somebody has asked for the end of the search, whose budget was `num_trials`: it counts as used up, until it is another."""
+
+    kind = "finish_asked"
+    num_trials: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class LaunchEnd(_LaunchEvent):
     """A driver puts the launch down, with MLflow's word for how. `metrics` are empty where it died and another one says so."""
 
@@ -167,11 +175,11 @@ class TrialEnd(_TrialEvent):
     checkpoint: str | None
 
 
-LaunchEvent = LaunchStart | AttemptStart | Transferred | Rejected | Compared | LaunchEnd
+LaunchEvent = LaunchStart | AttemptStart | Transferred | Rejected | Compared | FinishAsked | LaunchEnd
 TrialEvent = Proposed | TrialStart | Epoch | CheckpointSaved | Exploited | Retry | TrialEnd
 Event = LaunchEvent | TrialEvent
 
-_LAUNCH_KINDS = (LaunchStart, AttemptStart, Transferred, Rejected, Compared, LaunchEnd)
+_LAUNCH_KINDS = (LaunchStart, AttemptStart, Transferred, Rejected, Compared, FinishAsked, LaunchEnd)
 _TRIAL_KINDS = (Proposed, TrialStart, Epoch, CheckpointSaved, Exploited, Retry, TrialEnd)
 KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in (*_LAUNCH_KINDS, *_TRIAL_KINDS)}
 
@@ -195,6 +203,7 @@ def _are_texts(value: Any) -> bool:
 _RULES: dict[str, Callable[[Any], bool]] = {
     "time": _is_number,
     "number": _is_count,
+    "num_trials": _is_count,
     "finalist_of": lambda value: value is None or _is_count(value),
     "enqueued": lambda value: value is None or _is_count(value),
     "epoch": _is_count,

@@ -13,6 +13,7 @@ from tuning.launch.events import (
     Epoch,
     Event,
     Exploited,
+    FinishAsked,
     LaunchEnd,
     LaunchEvent,
     LaunchStart,
@@ -84,6 +85,8 @@ class LaunchHistory:
     """The last time that a population was compared."""
     scheduler: str = ""
     """Who ends trials early, as the launch began; empty where an earlier version began it."""
+    finished_budget: int | None = None
+    """The budget of trials that somebody has asked not to use up; None: nobody has."""
     launch_id: str = ""
     num_attempts: int = 0
     is_over: bool = False
@@ -101,9 +104,9 @@ class LaunchHistory:
 
     @property
     def num_enqueued(self) -> int:
-        """So many of the points that people have added were proposed, or rejected."""
+        """Of the points that people have added, the place behind the last that was proposed, or rejected."""
         taken = [trial.enqueued for trial in self.trials.values()] + [rejected.enqueued for rejected in self.rejected]
-        return sum(which is not None for which in taken)
+        return max((which + 1 for which in taken if which is not None), default=0)
 
     @property
     def searched(self) -> dict[int, TrialHistory]:
@@ -129,6 +132,8 @@ def _launch_fault(event: LaunchEvent, history: LaunchHistory) -> str | None:
             return "rejected stands outside of an attempt, an attempt_start is missing"
         case Compared():
             return _comparison_fault(event, history)
+        case FinishAsked() if history.is_over or not attempts:
+            return "finish_asked stands outside of an attempt, an attempt_start is missing"
         case LaunchEnd() if history.is_over:
             return "launch_end stands twice, an attempt_start is missing"
     return None
@@ -281,6 +286,8 @@ def _take_in(event: Event, history: LaunchHistory, metric: str) -> None:
             history.rejected.append(event)
         case Compared():
             history.compared = event
+        case FinishAsked(num_trials=num_trials):
+            history.finished_budget = num_trials
         case LaunchEnd():
             history.is_over = True
         case Proposed(number=number, point=point):

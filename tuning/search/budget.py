@@ -59,8 +59,9 @@ class Budget:
 def budget_of(study: Study, history: LaunchHistory) -> Budget:
     """That of `study`, as `history` has used it. Only trials that are over count as proposed: the others are taken up again."""
     search, searched = study.search, history.searched
+    is_finished = history.finished_budget == search.num_trials
     return Budget(
-        num_trials=search.num_trials,
+        num_trials=len(searched) if is_finished else search.num_trials,
         epochs=search.epoch_budget,
         time_s=search.time_budget_s,
         trials_without_gain=search.stop.trials_without_gain,

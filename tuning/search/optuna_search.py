@@ -13,7 +13,8 @@ from ray.tune.search import Searcher
 
 from tuning.launch import EventLog, LaunchHistory, TrialHistory, replay_events
 from tuning.launch.enqueued import EnqueuedPoints
-from tuning.launch.events import Proposed, Rejected, Transferred
+from tuning.launch.events import FinishAsked, Proposed, Rejected, Transferred
+from tuning.launch.finish import FinishRequest
 from tuning.outcome import Outcome, outcome_of
 from tuning.search.budget import Budget, budget_of
 from tuning.search.drawing import draw
@@ -62,6 +63,7 @@ class StudySearch(Searcher):
         limits: Limits | None = None,
         enqueued: EnqueuedPoints | None = None,
         advisor: Advisor | None = None,
+        finish: FinishRequest | None = None,
     ) -> None:
         super().__init__(metric=metric, mode="max")
         self.study = optuna.create_study(
@@ -76,6 +78,9 @@ class StudySearch(Searcher):
         self._journal = journal
         self._epochs = epochs
         self._budget = budget
+        self._study_trials = budget.num_trials
+        self._finish = finish
+        self._is_finished = False
         self._terminator = terminator
         self._limits = limits
         self._enqueued = enqueued
@@ -98,6 +103,7 @@ class StudySearch(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._unfinished:
             return self._go_on(trial_id, self._unfinished.popleft())
+        self._look_for_finish()
         if self._budget.is_spent or self._is_terminated():
             self.has_ended = True
             return self._suggest_finalist(trial_id)
@@ -114,11 +120,21 @@ class StudySearch(Searcher):
     @property
     def ended_early(self) -> str:
         """Why nothing more was proposed, where the budgets would have had it; empty where they are used up."""
+        if self._is_finished:
+            return "it was asked to finish"
         if self._budget.num_proposed >= self._budget.num_trials:
             return ""
         if self._budget.has_stalled:
             return f"the last {self._budget.trials_since_gain} trials were no better than the best before them"
         return "Optuna's terminator sees nothing left to gain" if self._is_terminated() else ""
+
+    def _look_for_finish(self) -> None:
+        """Take the budget for used up where somebody has asked for that."""
+        if self._finish is not None and self._finish.is_made:
+            self._journal.append(FinishAsked(time=time.time(), num_trials=self._study_trials))
+            self._finish.take()
+            self._is_finished = True
+            self._budget.num_trials = self._budget.num_proposed
 
     def _is_terminated(self) -> bool:
         return self._terminator is not None and self._terminator.ends(self.study)
@@ -136,8 +152,9 @@ class StudySearch(Searcher):
     def _next_listed(self) -> tuple[Point | None, int | None]:
         """What comes before anything that Optuna draws: points that people have added, those that the study begins with, advice."""
         if self._enqueued is not None and (added := self._enqueued.after(self._num_enqueued)):
-            self._num_enqueued += 1
-            return added[0], self._num_enqueued - 1
+            place, point = added[0]
+            self._num_enqueued = place + 1
+            return point, place
         if self._start:
             return self._start.popleft(), None
         return (self._advisor.point(self.study, self._next_number) if self._advisor else None), None
@@ -277,12 +294,14 @@ def build_search(
     first: Sequence[dict[str, Any]],
     limits: Limits | None = None,
     enqueued: EnqueuedPoints | None = None,
+    finish: FinishRequest | None = None,
     *,
     kind: Callable[..., StudySearch] = StudySearch,
 ) -> StudySearch:
     """The seeded searcher of `study`, as `history` has left it; it begins with `first`, and writes its proposals into `journal`.
 
-    It proposes no point beyond `limits`, and before all others those that are `enqueued` while it runs. `kind`: what makes it.
+    It proposes no point beyond `limits`, before all others those that are `enqueued` while it runs, and none once a `finish` is
+    asked for. `kind`: what makes it.
     """
     search = study.search
     has_drawn = history.trials or history.rejected
@@ -302,6 +321,7 @@ def build_search(
         limits=limits,
         enqueued=enqueued,
         advisor=_advisor(study, history.transferred, seed),
+        finish=finish,
     )
 
 

@@ -13,6 +13,7 @@ from cpsc.errors import ConfigError
 from tuning.launch import EventLog, LaunchHistory, TrialHistory, replay_events
 from tuning.launch.enqueued import EnqueuedPoints
 from tuning.launch.events import Compared, Exploited
+from tuning.launch.finish import FinishRequest
 from tuning.outcome import WAITS
 from tuning.search.optuna_search import StudySearch, build_search, to_restore
 from tuning.search.population import PopulationRules, due_exploits, ranking
@@ -116,11 +117,12 @@ def search_of(
     first: Sequence[dict[str, Any]],
     limits: Limits | None = None,
     enqueued: EnqueuedPoints | None = None,
+    finish: FinishRequest | None = None,
 ) -> StudySearch:
     """The searcher that `study` asks for, see `build_search`."""
     rules = PopulationRules.of(study)
     kind = StudySearch if rules is None else functools.partial(PopulationSearch, rules=rules)
-    return build_search(study, history, journal, first, limits, enqueued, kind=kind)
+    return build_search(study, history, journal, first, limits, enqueued, finish, kind=kind)
 
 
 def check_population_goes_on(study: Study, history: LaunchHistory) -> None:

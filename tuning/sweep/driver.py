@@ -9,14 +9,15 @@ from typing import Protocol
 
 from ray.tune.schedulers import FIFOScheduler
 
-from cpsc.errors import CpscError
 from tuning.cluster.address import authentication_mode
 from tuning.cluster.ray_compat import without_snapshots
 from tuning.cluster.session import RaySession, terminating_like_ctrl_c
 from tuning.display import Display
+from tuning.interruption import InterruptedSweepError, answering_ctrl_c
 from tuning.launch import DriverLock, Journal, JournalError, LaunchHistory, replay_events
 from tuning.launch.enqueued import EnqueuedPoints
 from tuning.launch.events import AttemptStart, LaunchEnd
+from tuning.launch.finish import FinishRequest
 from tuning.launch.launch import check_resumable, new_launch, open_launch, resume_command
 from tuning.results import SweepSummary, launch_from_journal
 from tuning.results.earlier import beginning_with, transferred
@@ -31,10 +32,11 @@ from tuning.study import Study
 from tuning.study.config import check_searchable
 from tuning.sweep.examiners import forget_epochs, with_examiners
 from tuning.sweep.forecast import Forecast, plan_of
+from tuning.sweep.going_on import going_on
 from tuning.sweep.launch_record import launch_start, open_writer, shared_params
 from tuning.sweep.preflight import check_nodes
 from tuning.sweep.progress import SweepProgress
-from tuning.sweep.recorder import Recorder, is_disk_full
+from tuning.sweep.recorder import INTERRUPTED, Recorder, is_disk_full
 from tuning.sweep.recovery import close_finished_trials
 from tuning.sweep.registration import register_result
 from tuning.sweep.transfer import read_sources
@@ -54,10 +56,6 @@ class _Tracker(Protocol):
     """Whoever records the sweep, and how long that has taken it so far."""
 
     busy_s: float
-
-
-class InterruptedSweepError(CpscError):
-    """The sweep was stopped from outside and can be resumed."""
 
 
 def check_sweep(study: Study, address: str | None) -> None:
@@ -98,6 +96,7 @@ def resume_sweep(storage: str, name: str, display: Display, *, overrides: list[s
         check_population_goes_on(study, history)
         study = beginning_with(study, history.transferred)
         attempt = SweepDriver(study, display, address, session)
+        display.say(going_on(study, name, history))
         for remark in (*remarks, *(f"{journal.path}: {text}" for text in history.remarks)):
             display.say(remark)
         # The launch has accepted its teacher.
@@ -140,15 +139,16 @@ class SweepDriver:
                     self._session.stop()  # delivery and registration may take their time, and need nothing of it
             except KeyboardInterrupt:  # while Ray starts or stops: while trials run Tune handles it
                 interrupted = True
+                recorder.leave()
             except BaseException as error:
                 with contextlib.suppress(JournalError):  # where it is the journal that fails, it cannot say so
-                    self._record_end(journal, "FAILED", trackers)
+                    self._record_end(journal, "FAILED", trackers, history)
                 if is_disk_full(error):
-                    raise self._interruption(name, str(error)) from error
+                    raise self._interruption(name, str(error), by_signal=False) from error
                 raise
-            share = self._record_end(journal, "KILLED" if interrupted else "FINISHED", trackers)
+            share = self._record_end(journal, "KILLED" if interrupted else "FINISHED", trackers, history)
         if interrupted:
-            raise self._interruption(name, recorder.stopped_by or "the sweep was interrupted")
+            raise self._interruption(name, recorder.stopped_by or INTERRUPTED, by_signal=not recorder.stopped_by)
         forget_epochs(study, assets)
         launch, say = launch_from_journal(journal.events(), name), self._display.say
         return SweepSummary(
@@ -172,16 +172,16 @@ class SweepDriver:
             student_cost=functools.partial(student_cost, assets.teacher),
         )
 
-    def _record_end(self, journal: Journal, status: str, trackers: Sequence[_Tracker]) -> float:
-        """The attempt's last event -> the share of its time that tracking took."""
+    def _record_end(self, journal: Journal, status: str, trackers: Sequence[_Tracker], history: LaunchHistory) -> float:
+        """The attempt's last event, with what all attempts together took -> the share of its time that tracking took."""
         elapsed_s = self._elapsed_s()
         share = sum(tracker.busy_s for tracker in trackers) / elapsed_s
-        metrics = {"elapsed_s": elapsed_s, "tracking_share": share}
+        metrics = {"elapsed_s": history.elapsed_s + elapsed_s, "tracking_share": share}
         journal.append(LaunchEnd(time=time.time(), status=status, metrics=metrics))
         return share
 
-    def _interruption(self, name: str, reason: str) -> InterruptedSweepError:
-        return InterruptedSweepError(f"{reason}; go on with: {resume_command(self._study, name)}")
+    def _interruption(self, name: str, reason: str, *, by_signal: bool) -> InterruptedSweepError:
+        return InterruptedSweepError(f"{reason}; go on with: {resume_command(self._study, name)}", by_signal=by_signal)
 
     @contextlib.contextmanager
     def _fit_nodes(self, name: str) -> Iterator[StorageHandshake | None]:
@@ -208,12 +208,14 @@ class SweepDriver:
         """Run the trials until none is left; whether they were interrupted."""
         study, storage = self._study, Storage(self._study.storage)
         journal, limits = Journal(study.local / name), limits_of(study, assets.teacher)
-        enqueued = EnqueuedPoints(study.local / name)
-        search = search_of(study, history, journal, begins_with(study, limits), limits, enqueued)
+        enqueued, finish = EnqueuedPoints(study.local / name), FinishRequest(study.local / name)
+        search = search_of(study, history, journal, begins_with(study, limits), limits, enqueued, finish)
         forecast = Forecast(plan_of(study, history))
         forecast.hear(journal.events(), study.config.epochs)
-        progress = SweepProgress(history, forecast, metric=study.metric, quiet=self._display.quiet, search=search)
-        with self._fit_nodes(name) as point:
+        with self._fit_nodes(name) as point, answering_ctrl_c(functools.partial(self._answer, recorder)) as ctrl_c:
+            progress = SweepProgress(
+                history, forecast, metric=study.metric, quiet=self._display.quiet, search=search, ctrl_c=ctrl_c
+            )
             tuner = build_tuner(
                 study,
                 trial_context(study, assets, point),
@@ -236,6 +238,11 @@ class SweepDriver:
         if search.ended_early and not progress.interrupted:
             self._display.say(f"the search ended before its budget was used up: {search.ended_early}")
         return progress.interrupted
+
+    def _answer(self, recorder: Recorder, text: str) -> None:
+        """What Ctrl-C is told, unless it is the recorder that ends the sweep."""
+        if not recorder.stopped_by:
+            self._display.say(text)
 
     def _elapsed_s(self) -> float:
         return time.monotonic() - self._started

@@ -38,7 +38,9 @@ def _check_budget(study: Study, name: str, history: LaunchHistory) -> None:
     budget, num_proposed = budget_of(study, history), len(history.searched)
     if not budget.is_used_up_by(num_proposed):
         return
-    if num_proposed >= budget.num_trials:
+    if num_proposed < study.search.num_trials and history.finished_budget is not None:
+        why, change = "was asked to finish; go on all the same", f"--num-trials {study.search.num_trials + 1}"
+    elif num_proposed >= budget.num_trials:
         why, change = f"has proposed all {num_proposed} trials of its budget; extend it", f"--num-trials {num_proposed + 1}"
     elif budget.has_stalled:
         why, change = "has ended for want of gain; go on all the same", "--set search.stop.trials_without_gain=null"

@@ -15,6 +15,7 @@ from tuning.launch import LaunchHistory
 from tuning.launch.events import AttemptStart, Epoch, Event, LaunchEnd, TrialEnd, TrialStart
 from tuning.outcome import Outcome, length_of
 from tuning.search.asha import rungs_of
+from tuning.search.budget import budget_of
 from tuning.search.finalists import runs_to_propose
 from tuning.study import Study
 from tuning.time_left import in_words, words_left
@@ -294,14 +295,14 @@ class Forecast:
 
 
 def plan_of(study: Study, history: LaunchHistory) -> Plan:
-    """What is left to do of `study` after `history`. Which finalists a search will have that goes on nobody knows: as many as lack."""
+    """What is left to do of `study` after `history`. Which finalists a search that goes on will have is not known: what lacks now."""
     search, epochs, finalists = study.search, study.config.epochs, study.search.finalists
     lacking = 0
     if finalists is not None:
         over = sum(trial.is_over for trial in history.searched.values())
         lacking = finalists.num_runs if over < finalists.top else len(runs_to_propose(study, history))
     return Plan(
-        num_trials=max(search.num_trials, len(history.searched)),
+        num_trials=max(budget_of(study, history).num_trials, len(history.searched)),
         epochs=epochs,
         rungs=rungs_of(study.prune, epochs),
         reduction_factor=study.prune.reduction_factor,

@@ -8,6 +8,7 @@ from ray.tune.experiment import Trial
 from rich.console import Console
 
 from tuning.display import HEARTBEAT_S, bar_columns, percent
+from tuning.interruption import CtrlC
 from tuning.launch import LaunchHistory
 from tuning.outcome import Outcome, length_of, outcome_of
 from tuning.study.nested_keys import Point
@@ -34,12 +35,20 @@ class SweepProgress(Callback):
     """A live bar on a terminal; elsewhere a line a finished trial, and one now and then where none finishes. Decides nothing.
 
     `forecast` has heard of what earlier attempts did, and hears of this one's trials from here. `search`: None where it tells
-    nothing of its end.
+    nothing of its end. `ctrl_c` listens from the experiment's beginning on, when Tune has its own handler in place.
     """
 
     def __init__(
-        self, history: LaunchHistory, forecast: Forecast, *, metric: str, quiet: bool, search: Search | None = None
+        self,
+        history: LaunchHistory,
+        forecast: Forecast,
+        *,
+        metric: str,
+        quiet: bool,
+        search: Search | None = None,
+        ctrl_c: CtrlC | None = None,
     ) -> None:
+        self._ctrl_c = ctrl_c
         self._forecast, self._metric, self._quiet, self._search = forecast, metric, quiet, search
         self._epochs = forecast.plan.epochs
         # Of a large study the bar must not count all trials at each result.
@@ -56,6 +65,8 @@ class SweepProgress(Callback):
     def setup(self, stop: Any = None, num_samples: int | None = None, total_num_samples: int | None = None, **info: Any) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._said = time.time()
+        if self._ctrl_c is not None:
+            self._ctrl_c.listen()
         if self._console.is_terminal and not self._quiet:
             self._bar = bar_columns(self._console)
             self._task = self._bar.add_task("sweep", total=1.0, state="starting", left=lambda: str(self._left))
@@ -95,7 +106,8 @@ class SweepProgress(Callback):
         self._end(trial, Outcome.FAILED)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        self.interrupted = any(number_of(trial) not in self._ended for trial in trials)
+        noted = self._ctrl_c is not None and self._ctrl_c.noted  # between two trials none is left open
+        self.interrupted = noted or any(number_of(trial) not in self._ended for trial in trials)
         self.close()
 
     def close(self) -> None:
@@ -140,10 +152,8 @@ class SweepProgress(Callback):
         return f"{done}/{self._forecast.num_trials} done, {running} running, {pruned} pruned, {best}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if key not in ("_bar", "_console", "_search")} | {
-            "_bar": None,
-            "_search": None,
-        }
+        own = {key: value for key, value in vars(self).items() if key != "_console"}
+        return own | dict.fromkeys(("_bar", "_search", "_ctrl_c"))
 
 
 def _point(trial: Trial) -> Point:

@@ -27,6 +27,8 @@ from tuning.study.yaml_loader import to_plain
 from tuning.trial.handshake import UnfitNodeError
 from tuning.trial.trainable import loggable_metrics
 
+INTERRUPTED = "the sweep was interrupted"
+
 
 class Recorder(Callback):
     """Writes the journal of a launch's trials, by their numbers. An epoch that `history` holds is not written again."""
@@ -95,7 +97,15 @@ class Recorder(Callback):
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         for trial in reversed(trials):  # of those that ran one of ours, the last
             if number_of(trial) in self._open:
-                self._end(trial, Outcome.INTERRUPTED, "the sweep was interrupted")
+                self._end(trial, Outcome.INTERRUPTED, INTERRUPTED)
+
+    def leave(self) -> None:
+        """End what is still open, where Tune was not let to: nothing stays running in the records."""
+        for number in sorted(self._open):
+            epoch = self._last_epoch.get(number, 0)
+            about = {"outcome": Outcome.INTERRUPTED, "reason": INTERRUPTED, "epoch": epoch, "checkpoint": None}
+            self._append(TrialEnd(time=time.time(), number=number, **about))
+        self._open.clear()
 
     def _stop_if_hopeless(self, reason: str) -> bool:
         """End the sweep as Ctrl-C does where every other trial would fail for the same reason."""

@@ -17,6 +17,7 @@ from tuning.launch.events import (
     Epoch,
     Event,
     Exploited,
+    FinishAsked,
     LaunchEnd,
     LaunchStart,
     Proposed,
@@ -135,7 +136,7 @@ class Translator:
                 self._trial_end(event, batch)
             case LaunchEnd():
                 self._launch_end(event, batch)
-            case Proposed() | Rejected() | Transferred() | Compared() | CheckpointSaved():
+            case Proposed() | Rejected() | Transferred() | Compared() | FinishAsked() | CheckpointSaved():
                 pass  # a trial is shown once it starts, its files go with its end
 
     def attempt(self, event: Event, call: Callable[..., Any], *arguments: Any) -> None:

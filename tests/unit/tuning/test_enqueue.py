@@ -94,7 +94,7 @@ def test_what_is_left_out_is_as_in_the_studys_config(raw: Raw, write: Write, tmp
     with new_launch(study, made(LaunchStart, params={"objective": study.objective, "epochs": "9"})) as name:
         pass
     enqueue_point(str(study.local), name, {RATE: 0.05})
-    (point,) = EnqueuedPoints(study.local / name).after(0)
+    ((_, point),) = EnqueuedPoints(study.local / name).after(0)
     assert point.keys() == study.space.keys()
     assert point["schedule.student_steps"] == study.config.schedule.student_steps
 
@@ -158,16 +158,30 @@ def test_a_grid_takes_no_point(raw: Raw, write: Write, tmp_path: Path) -> None:
         enqueue_point(str(study.local), name, {RATE: 0.1})
 
 
-def test_a_line_that_is_no_point_is_told_by_its_number_and_one_being_written_waits(tmp_path: Path) -> None:
+def test_a_line_that_is_no_point_is_passed_over_with_one_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     points = EnqueuedPoints(tmp_path)
     points.add({RATE: 0.1})
-    with points.path.open("a") as file:
-        file.write('{"student.lr": 0.')
-    assert points.after(0) == [{RATE: 0.1}]
-    with points.path.open("a") as file:
-        file.write("\n")
-    with pytest.raises(ConfigError, match=r"enqueued.jsonl line 2: not a point"):
-        points.after(1)
+    with points.path.open("ab") as file:
+        file.write(b'{"student.lr": 0.')
+    assert points.after(0) == [(0, {RATE: 0.1})]
+    assert caplog.messages == [], "it may be being written"
+    points.add({RATE: 0.2})
+    for _ in range(2):
+        assert points.after(1) == [(2, {RATE: 0.2})]
+    assert caplog.messages == [f"{points.path} line 2: not a point, it is passed over"]
+
+
+@pytest.mark.parametrize("line", [b"[1]", b"7", b"\xff\xfe", b"[" * 100_000, b"{'a': 1}"])
+def test_whatever_a_line_holds_the_rest_is_proposed(study: Study, launch: str, line: bytes) -> None:
+    search = searching(study, launch)
+    with EnqueuedPoints(study.local / launch).path.open("ab") as file:
+        file.write(line + b"\n")
+    enqueue_point(str(study.local), launch, {RATE: 0.111})
+    assert [proposed(search, name) for name in "ab"] == [0.111, 0.25]
+    told = [event.enqueued for event in Journal(study.local / launch).events() if isinstance(event, Proposed)]
+    assert told == [1, None]
+    again = replay_events(Journal(study.local / launch).events(), metric=study.metric)
+    assert EnqueuedPoints(study.local / launch).after(again.num_enqueued) == [], "what was proposed is not proposed again"
 
 
 def test_the_verb(study: Study, launch: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,6 +163,7 @@ def test_a_clock_that_runs_backwards_is_remarked_on() -> None:
 SOUND: list[Record] = [{"kind": "launch_start"}, {"kind": "attempt_start"}, start(0), epoch(0, 1, 0.5), end(0, "pruned")]
 """Lines 1, 2, 4, 5 and 6 of a journal; the third proposes the trial."""
 TRANSFERRED: Record = {"kind": "transferred", "points": [{"student.lr": 0.3}], "scores": [0.5], "sources": ["digits"]}
+FINISH: Record = {"kind": "finish_asked", "num_trials": 9}
 REJECTED: Record = {"kind": "rejected", "excess": {"student.macs": 0.5}}
 COMPARED: Record = {"kind": "compared", "epoch": 1, "ranking": [0, 1]}
 EXPLOITED: Record = {"kind": "exploited", "number": 1, "epoch": 1, "donor": 0, "point": {"student.lr": 0.3}}
@@ -193,6 +194,7 @@ EXPLOITED: Record = {"kind": "exploited", "number": 1, "epoch": 1, "donor": 0, "
         (6, {"outcome": "won"}, "trial_end has no valid outcome"),
         (6, {"outcome": ["pruned"]}, "trial_end has no valid outcome"),
         (6, {"checkpoint": 3}, "trial_end has no valid checkpoint"),
+        (2, {"kind": "finish_asked", "num_trials": 9}, "finish_asked stands outside of an attempt"),
     ],
 )
 def test_an_event_that_no_sweep_writes_is_refused_by_its_line(line: int, changes: Record, fault: str, tmp_path: Path) -> None:
@@ -220,7 +222,13 @@ FIELDS = [(kind, field.name) for kind, cls in KINDS.items() for field in fields(
 
 @pytest.mark.parametrize(("kind", "field"), FIELDS)
 def test_an_event_that_lacks_a_field_is_refused_unless_earlier_versions_did_not_write_it(kind: str, field: str) -> None:
-    rest = ({"kind": "checkpoint", "number": 0, "path": "a"}, {"kind": "retry", "number": 0}, SOUND[-1], {"kind": "launch_end"})
+    rest = (
+        {"kind": "checkpoint", "number": 0, "path": "a"},
+        {"kind": "retry", "number": 0},
+        SOUND[-1],
+        FINISH,
+        {"kind": "launch_end"},
+    )
     first, second, *others, _ = SOUND
     taken = (start(1), epoch(1, 1, 0.4), COMPARED, EXPLOITED, end(1, "failed"))
     written = complete(first, TRANSFERRED, second, REJECTED, *others, *taken, *rest)

@@ -1,0 +1,27 @@
+"""Finish: a launch that ends early with what it has found, as if the budget of its search were used up."""
+
+from cpsc.errors import ConfigError
+from tuning.file_lock import FileLock
+from tuning.launch import Journal, replay_events
+from tuning.launch.finish import FinishRequest
+from tuning.launch.journal import LOCK_NAME
+from tuning.launch.launch import check_resumable, open_launch, resume_command
+from tuning.search.optuna_search import has_work
+
+
+def finish_launch(storage: str, name: str) -> str:
+    """Ask that the launch `name` under `storage` propose nothing more -> what becomes of it, in words.
+
+    Trials that run go on to their end, where pruning does not end them; then finalists are run and the best student is registered.
+    ConfigError where there is nothing left to finish.
+    """
+    study = open_launch(storage, name, [])
+    history = replay_events(Journal(study.local / name).events(), metric=study.metric)
+    check_resumable(history, study.space)
+    if not has_work(study, history):
+        raise ConfigError(f"launch {name!r}: has ended, its search proposes nothing more; see what it found by: cpsc-tune report")
+    FinishRequest(study.local / name).make()
+    ends = f"{name}: no trial is begun any more; what runs goes on to its end, then the best student is registered"
+    if FileLock(study.local / name / LOCK_NAME).is_held():
+        return ends
+    return f"{ends}, by: {resume_command(study, name)}"
