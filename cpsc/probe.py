@@ -4,16 +4,15 @@ DeepInversion (Yin et al. 2020, arXiv:1912.08795) without its student: class-bal
 statistics, total variation and jitter. No trial ever trains on these images.
 """
 
-import itertools
+import functools
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cpsc import checkpoint
 from cpsc.config import (
@@ -28,7 +27,7 @@ from cpsc.device import autocast, resolve_precision
 from cpsc.digests import recipe_digest
 from cpsc.errors import CheckpointError
 from cpsc.kinds import of_stated_kinds
-from cpsc.loop import Phase, run_epoch
+from cpsc.loop import Phase, TermLog, run_phase
 from cpsc.methods import Terms
 from cpsc.methods.adi import Adi
 from cpsc.metrics import accuracy, predict
@@ -146,77 +145,134 @@ def _check_made_from(teacher: Teacher, probe: ProbeSet, path: Path) -> None:
         raise CheckpointError(f"{path}: not a probe set, its {odd[0]} are not what this teacher's would be")
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnfinishedProbe:
+    """A probe set in the making, between two steps. `done`: steps of all batches so far; `turn`, `streams`: for the next one."""
+
+    done: int
+    turn: Mapping[str, Any]
+    streams: Mapping[str, Tensor]
+    maker: str
+    """Whose it is: teacher, recipe and kind of device."""
+
+    def save(self, path: Path) -> None:
+        """Write atomically."""
+        checkpoint.save({"version": PROBE_VERSION, **vars(self)}, path)
+
+    @classmethod
+    def load(cls, path: Path, teacher: Teacher, config: ProbeConfig, device: torch.device) -> "UnfinishedProbe":
+        """CheckpointError where it is missing, corrupt, or another's."""
+        payload = checkpoint.load(path, kind="unfinished probe set", needs=list(cls.__dataclass_fields__))
+        checkpoint.check_version(payload, PROBE_VERSION, path=path, kind="unfinished probe set")
+        found = cls(**{name: payload[name] for name in cls.__dataclass_fields__})
+        if found.maker != _maker(teacher, config, device):
+            raise CheckpointError(f"{path}: of another teacher, recipe or device")
+        return found
+
+
+def _maker(teacher: Teacher, config: ProbeConfig, device: torch.device) -> str:
+    return f"{teacher.digest} {config.digest} {device.type}"
+
+
 def synthesise(
     teacher: Teacher,
     config: ProbeConfig,
     device: torch.device,
     *,
     on_step: Callable[[int, int], None] = lambda done, total: None,
+    begun: UnfinishedProbe | None = None,
+    keep: Callable[[Callable[[], UnfinishedProbe]], None] = lambda state: None,
 ) -> ProbeSet:
     """Invert `teacher` into `config.num_images` images with balanced labels; `on_step(done, total)` for progress.
 
-    Batches of the method ADI without its student, each run as that method's generator turn. Raises DivergedError where the
+    Batches of the method ADI without its student, each run as that method's generator turn. `keep` is called before each step with
+    a function that gives the state; from such a state, `begun`, the same images come, bit for bit. Raises DivergedError where the
     inversion leaves what is finite.
     """
-    settings = _as_adi(config)
-    precision = resolve_precision(config.precision, device)
-    network = teacher.build(device, precision=precision)
-    streams = RandomStreams(derive_seed(config.seed, "probe"), device)
-    synthesis = InvertedBatches(settings, teacher, streams, device)
-    method = Adi(settings, teacher=network, student=network)
-    total, done = config.num_images // config.batch_size * config.steps, itertools.count(1)
-    phase = _inversion(
-        synthesis, method, network, config, device, cast=autocast(precision, device), on_step=lambda: on_step(next(done), total)
-    )
-    run_epoch(
-        [phase],
-        iterations=config.num_images // config.batch_size,
-        check_each_iteration=True,
-        diverged_above=settings.diverged_above,
-    )
-    images, labels = synthesis.finished()
-    return ProbeSet(
-        images=images.cpu(),
-        labels=labels.cpu(),
-        teacher_digest=teacher.digest,
-        teacher_accuracy=accuracy(predict(teacher.build(device), teacher.normalisation.normalise(images)), labels),
-    )
+    inversion = _Inversion(teacher, config, device, on_step=on_step, keep=keep)
+    return inversion.run(begun)
 
 
-def _inversion(
-    synthesis: InvertedBatches,
-    method: Adi,
-    network: nn.Module,
-    config: ProbeConfig,
-    device: torch.device,
-    *,
-    cast: Callable[[], AbstractContextManager[object]],
-    on_step: Callable[[], None],
-) -> Phase:
-    """The generator turn of `method` in which a batch of images is inverted out of `network`, at a rate that falls to nothing."""
-    recorder = StatisticsRecorder(network, weight="probe.batch_statistics") if method.needs_statistics else None
-    views = BatchViews(network, network, method, recorder=recorder)
+class _Inversion:
+    """The making of a probe set, batch by batch, from its beginning or from the middle of a batch."""
 
-    def terms() -> Terms:
-        with cast():
-            return method.generator_terms(views.generator_view(synthesis.batch()))
+    def __init__(
+        self,
+        teacher: Teacher,
+        config: ProbeConfig,
+        device: torch.device,
+        *,
+        on_step: Callable[[int, int], None],
+        keep: Callable[[Callable[[], UnfinishedProbe]], None],
+    ) -> None:
+        self._teacher, self._config, self._device = teacher, config, device
+        self._on_step, self._keep = on_step, keep
+        self._settings = _as_adi(config)
+        precision = resolve_precision(config.precision, device)
+        network = teacher.build(device, precision=precision)
+        self._cast = autocast(precision, device)
+        self._streams = RandomStreams(derive_seed(config.seed, "probe"), device)
+        self._synthesis = InvertedBatches(self._settings, teacher, self._streams, device)
+        self._method = Adi(self._settings, teacher=network, student=network)
+        recorder = StatisticsRecorder(network, weight="probe.batch_statistics") if self._method.needs_statistics else None
+        self._views = BatchViews(network, network, self._method, recorder=recorder)
+        self._log = TermLog("probe set", self._method.generator_weights, diverged_above=self._settings.diverged_above)
+        self._total, self._done = config.num_images // config.batch_size * config.steps, 0
 
-    def on_loss(loss: Tensor) -> None:
-        synthesis.on_loss(loss)
-        on_step()
+    def run(self, begun: UnfinishedProbe | None) -> ProbeSet:
+        """All batches, from `begun` on."""
+        if begun is not None:
+            self._done = begun.done
+        while self._done < self._total:
+            run_phase(self._turn(begun), self._log)
+            self._log.raise_if_diverged()
+            begun = None
+        images, labels = self._synthesis.finished()
+        seen = self._teacher.normalisation.normalise(images)
+        return ProbeSet(
+            images=images.cpu(),
+            labels=labels.cpu(),
+            teacher_digest=self._teacher.digest,
+            teacher_accuracy=accuracy(predict(self._teacher.build(self._device), seen), labels),
+        )
 
-    return Phase(
-        name="probe set",
-        steps=config.steps,
-        modules=synthesis.modules,
-        terms=terms,
-        weights=method.generator_weights,
-        optimizers=synthesis.optimizers,
-        scaler=torch.amp.GradScaler(device.type, enabled=False),
-        begin=synthesis.begin,
-        on_loss=on_loss,
-        end=synthesis.end,
-    )
+    def _turn(self, begun: UnfinishedProbe | None) -> Phase:
+        """The generator turn in which a batch is inverted, or the rest of it, at a rate that falls to nothing."""
+        return Phase(
+            name="probe set",
+            steps=self._config.steps - self._done % self._config.steps,
+            modules=self._synthesis.modules,
+            terms=self._terms,
+            weights=self._method.generator_weights,
+            optimizers=self._synthesis.optimizers,
+            scaler=torch.amp.GradScaler(self._device.type, enabled=False),
+            begin=self._synthesis.begin if begun is None else functools.partial(self._go_on, begun),
+            on_loss=self._on_loss,
+            end=self._synthesis.end,
+        )
+
+    def _terms(self) -> Terms:
+        self._keep(self._state)
+        with self._cast():
+            return self._method.generator_terms(self._views.generator_view(self._synthesis.batch()))
+
+    def _on_loss(self, loss: Tensor) -> None:
+        self._synthesis.on_loss(loss)
+        self._done += 1
+        self._on_step(self._done, self._total)
+
+    def _state(self) -> UnfinishedProbe:
+        self._log.raise_if_diverged()  # what has diverged must not be gone on with
+        return UnfinishedProbe(
+            done=self._done,
+            turn=self._synthesis.turn_state(),
+            streams=self._streams.state_dict(),
+            maker=_maker(self._teacher, self._config, self._device),
+        )
+
+    def _go_on(self, begun: UnfinishedProbe) -> None:
+        self._synthesis.load_turn_state(begun.turn)
+        self._streams.load_state_dict(begun.streams)
 
 
 def _as_adi(config: ProbeConfig) -> DistillConfig:

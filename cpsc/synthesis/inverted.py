@@ -4,7 +4,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -94,6 +94,31 @@ class AbstractInversion(AbstractSynthesis):
         self._pool.add(self._teacher.normalisation.to_pixels(images, truncate=truncate))
         self._made_for.append(self._labels)
         self._order = []
+
+    def turn_state(self) -> dict[str, Any]:
+        """All of the turn that is under way, between two of its steps, and of what earlier ones have made."""
+        return {
+            "makers": [module.state_dict() for module in self._makers],
+            "optimizer": self._optimizer.state_dict(),
+            "labels": self._labels,
+            "lowest": self._lowest,
+            "kept": self._kept,
+            "num_losses": self._num_losses,
+            "pool": self._pool.state_dict(),
+            "made_for": list(self._made_for),
+        }
+
+    def load_turn_state(self, state: Mapping[str, Any]) -> None:
+        """Go on in the middle of that turn, in the place of `begin`."""
+        self.begin()
+        for module, saved in zip(self._makers, state["makers"], strict=True):
+            module.load_state_dict(saved)
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._labels, self._lowest = state["labels"].to(self._device), state["lowest"].to(self._device)
+        self._kept = None if state["kept"] is None else state["kept"].to(self._device)
+        self._num_losses = state["num_losses"]
+        self._pool.load_state_dict(state["pool"])
+        self._made_for = [labels.to(self._device) for labels in state["made_for"]]
 
     def finished(self) -> tuple[Tensor, Tensor]:
         """All images since this was built, uint8 [N, K, H, W], and the classes they were made for, [N]."""
@@ -213,6 +238,10 @@ class InvertedBatches(AbstractInversion):
     def end(self) -> None:
         self._clip()
         super().end()
+
+    def load_turn_state(self, state: Mapping[str, Any]) -> None:
+        super().load_turn_state(state)
+        self._is_noise = self._num_losses == 0
 
     def _restart(self) -> None:
         self._holder[0].data.normal_(generator=self._latent_rng)

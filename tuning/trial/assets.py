@@ -13,7 +13,7 @@ from cpsc.frechet import load_inception
 from cpsc.ground import Ground
 from cpsc.measurement import InceptionReference
 from cpsc.norms import NormSurvey
-from cpsc.probe import ProbeConfig, ProbeSet, synthesise
+from cpsc.probe import ProbeConfig, ProbeSet
 from cpsc.published import PublishedConfig, load_teacher
 from cpsc.teacher import Teacher, TeacherRecipe, check_trainable, measure, train_teacher
 from tuning.display import Display, percent
@@ -26,6 +26,7 @@ from tuning.study.teacher_fit import check_images, check_students, fitted, surve
 from tuning.trial.examiners import Examiners, kept_examiners
 from tuning.trial.ground import settle_ground
 from tuning.trial.limits import check_limits, within_limits
+from tuning.trial.making_probe import make_probe
 from tuning.trial.network_check import check_above_chance, settle_network
 from tuning.trial.resources import study_device
 
@@ -233,10 +234,7 @@ def obtain_probe(
     name = probe_name(teacher, config, storage)
     if not storage.exists(name):
         before_making()
-        with display.bar("probe set", config.num_images // config.batch_size * config.steps) as advance:
-            probe = synthesise(teacher, config, device, on_step=lambda done, total: advance(done, f"step {done} of {total}"))
-        with storage.writing(name) as path:
-            probe.save(path)
+        make_probe(teacher, config, storage, name, device, display)
     with storage.reading(storage.path(name)) as path:
         probe = ProbeSet.load(path, teacher=teacher)
     display.say(

@@ -1,4 +1,6 @@
+import itertools
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from cpsc import probe as probe_module
 from cpsc.errors import CheckpointError, ConfigError
 from cpsc.metrics import accuracy, predict
 from cpsc.models import Output
-from cpsc.probe import ProbeConfig, ProbeSet, synthesise
+from cpsc.probe import ProbeConfig, ProbeSet, UnfinishedProbe, synthesise
 from cpsc.rng import RandomStreams, derive_seed
 from cpsc.teacher import TeacherRecipe, train_teacher
 
@@ -41,6 +43,34 @@ def test_the_teachers_accuracy_is_that_on_the_stored_pixels(teacher) -> None:
     probe = synthesise(teacher, SMALL, CPU)
     logits = predict(teacher.build(CPU), teacher.normalisation.normalise(probe.images))
     assert probe.teacher_accuracy == accuracy(logits, probe.labels)
+
+
+@pytest.mark.parametrize("step", [0, 3, 5, 7, 9])
+def test_one_that_was_interrupted_goes_on_to_the_same_images_bit_for_bit(step: int, teacher, tmp_path: Path) -> None:
+    """In the middle of the first batch, between the two, in the middle of the second."""
+    path, seen, whole = tmp_path / "unfinished.pt", itertools.count(), synthesise(teacher, SMALL, CPU)
+
+    def keep(state: Callable[[], UnfinishedProbe]) -> None:
+        if next(seen) == step:
+            state().save(path)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        synthesise(teacher, SMALL, CPU, keep=keep)
+    told: list[int] = []
+    begun = UnfinishedProbe.load(path, teacher, SMALL, CPU)
+    after = synthesise(teacher, SMALL, CPU, begun=begun, on_step=lambda done, total: told.append(done))
+    assert told == list(range(step + 1, 11))
+    assert torch.equal(after.images, whole.images)
+    assert torch.equal(after.labels, whole.labels)
+    assert after.teacher_accuracy == whole.teacher_accuracy
+
+
+def test_what_another_has_begun_is_not_gone_on_with(teacher, tmp_path: Path) -> None:
+    path = tmp_path / "unfinished.pt"
+    synthesise(teacher, SMALL, CPU, keep=lambda state: None if path.exists() else state().save(path))
+    with pytest.raises(CheckpointError, match="of another teacher, recipe or device"):
+        UnfinishedProbe.load(path, teacher, replace(SMALL, seed=1), CPU)
 
 
 @pytest.mark.slow
