@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from tuning.display import percent
+from tuning.outcome import RUNNING
 from tuning.results.model import Launch
 from tuning.results.trial_record import TrialRecord
 
@@ -60,7 +61,7 @@ def choice_line(launch: Launch) -> str:
 def progress_line(launch: Launch) -> str:
     """How far a launch has come that may be under way."""
     over = sum(trial.is_over for trial in launch.trials)
-    states = [f"{over} trials done", *(f"{count} {state}" for state, count in ({"running": 0} | launch.open_trials).items())]
+    states = [f"{over} trials done", *(f"{count} {state}" for state, count in {RUNNING: 0, **launch.open_trials}.items())]
     chosen = launch.chosen
     best = "no result yet" if chosen is None else f"best {percent(chosen.at_best(launch.objective, launch.objective))}"
     whose = "" if chosen is None else f" (trial {chosen.number})"

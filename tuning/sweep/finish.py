@@ -7,6 +7,7 @@ from tuning.launch.finish import FinishRequest
 from tuning.launch.journal import LOCK_NAME
 from tuning.launch.launch import check_resumable, open_launch, resume_command
 from tuning.search.optuna_search import has_work
+from tuning.study.population import POPULATION
 
 
 def finish_launch(storage: str, name: str) -> str:
@@ -18,6 +19,8 @@ def finish_launch(storage: str, name: str) -> str:
     study = open_launch(storage, name, [])
     history = replay_events(Journal(study.local / name).events(), metric=study.metric)
     check_resumable(history, study.space)
+    if study.prune.scheduler == POPULATION:
+        raise ConfigError(f"launch {name!r}: is a population, whose trials all run to their end; interrupt it by Ctrl-C")
     if not has_work(study, history):
         raise ConfigError(f"launch {name!r}: has ended, its search proposes nothing more; see what it found by: cpsc-tune report")
     FinishRequest(study.local / name).make()

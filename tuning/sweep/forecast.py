@@ -295,7 +295,7 @@ class Forecast:
 
 
 def plan_of(study: Study, history: LaunchHistory) -> Plan:
-    """What is left to do of `study` after `history`. Which finalists a search will have is not known: as many as lack now."""
+    """What is left to do of `study` after `history`, with the finalists that it lacks now: those to come nobody knows."""
     search, epochs, finalists = study.search, study.config.epochs, study.search.finalists
     lacking = 0
     if finalists is not None:

@@ -102,9 +102,16 @@ class Recorder(Callback):
     def leave(self) -> None:
         """End what is still open, where Tune was not let to: nothing stays running in the records."""
         for number in sorted(self._open):
-            epoch = self._last_epoch.get(number, 0)
-            about = {"outcome": Outcome.INTERRUPTED, "reason": INTERRUPTED, "epoch": epoch, "checkpoint": None}
-            self._append(TrialEnd(time=time.time(), number=number, **about))
+            self._append(
+                TrialEnd(
+                    time=time.time(),
+                    number=number,
+                    outcome=Outcome.INTERRUPTED,
+                    reason=INTERRUPTED,
+                    epoch=self._last_epoch.get(number, 0),
+                    checkpoint=None,
+                )
+            )
         self._open.clear()
 
     def _stop_if_hopeless(self, reason: str) -> bool:
