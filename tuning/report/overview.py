@@ -120,17 +120,17 @@ def _steps(study: Study, launch: Launch) -> Iterator[str]:
     if launch.trials and bad >= MANY * len(launch.trials):
         yield f"see under Troubles why {bad} of {len(launch.trials)} trials diverged or failed"
     if launch.count(Outcome.INTERRUPTED):
-        yield f"go on with the interrupted trials, {resume_command(study, launch.name)}"
+        yield f"go on with the interrupted trials: `{resume_command(study, launch.name)}`"
     if launch.chosen is None:
         return
     again = resume_command(study, launch.name)
     if at_edge := values_at_edges(study, launch.chosen):
         yield f"widen the range of {' and '.join(at_edge[:2])}, at whose edge the chosen value lies"
     if not launch.finalists and study.search.sampler != "grid":
-        yield f"see what is luck by running the best points under new seeds: {again} --set 'search.finalists={{top: 3, seeds: 3}}'"
+        yield f"see what is luck by running the best under new seeds: `{again} --set 'search.finalists={{top: 3, seeds: 3}}'`"
     if study.search.sampler != "grid" and _came_late(launch):
-        yield f"search on, for the best came late: {again} --num-trials {2 * len(launch.searched)}"
-    yield "take the student with cpsc-tune export"
+        yield f"search on, for the best came late: `{again} --num-trials {2 * len(launch.searched)}`"
+    yield "take the student with `cpsc-tune export`"
 
 
 def _came_late(launch: Launch) -> bool:

@@ -118,7 +118,7 @@ def write_page(path: Path, page: Page) -> None:
     environment = Environment(
         loader=PackageLoader("tuning.report", "."), autoescape=select_autoescape(["html.j2"]), undefined=StrictUndefined
     )
-    environment.filters |= {"figure": _drawn, "data_uri": _data_uri, "slug": _slug, "symbol": _symbol}
+    environment.filters |= {"figure": _drawn, "data_uri": _data_uri, "slug": _slug, "symbol": _symbol, "coded": _coded}
     text = environment.get_template(TEMPLATE).render(
         title=page.title,
         subtitle=page.subtitle,
@@ -151,6 +151,12 @@ def _json(content: Any) -> Markup:
 
 def _data_uri(picture: Picture) -> str:
     return f"data:image/png;base64,{base64.b64encode(picture.content).decode()}"
+
+
+def _coded(text: str) -> Markup:
+    """`text` with what stands between backticks as code, and no line's end before a percent sign."""
+    parts = text.replace(" %", "\N{NO-BREAK SPACE}%").split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts))
 
 
 def _slug(title: str) -> str:

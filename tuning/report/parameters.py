@@ -36,6 +36,9 @@ MAX_TICKS = 5
 BEST_SHARE = 0.25
 """Of the completed trials those whose lines stand out."""
 
+FADED = 0.7
+"""Opacity of the other lines."""
+
 Space = Mapping[str, Distribution]
 
 
@@ -198,7 +201,7 @@ def _lines(trials: Sequence[TrialRecord], heights: Sequence[Sequence[float | Non
         hovertemplate=TOLD,
         mode="lines+markers",
         name=f"{role}, best quarter" if stands_out and role != CHOSEN else role,
-        opacity=1 if stands_out else 0.55,
+        opacity=1 if stands_out else FADED,
         line={"color": colour(role), "width": 3 if role == CHOSEN else 1.5 if stands_out else 1},
         marker={"size": 3},
     )

@@ -96,6 +96,12 @@ def test_the_paragraph_has_its_four_parts(study: Study) -> None:
     assert "search.finalists={top: 3, seeds: 3}" in found["What next"]
 
 
+def test_commands_in_the_paragraph_are_code_and_nothing_else_is(tmp_path: Path) -> None:
+    write_page(tmp_path / "page.html", Page("A page", "", [], lead=[("Next", "try `<b> 5 %` and `more`; 6 %")]))
+    page = ParsedPage((tmp_path / "page.html").read_text())
+    assert [code.text for code in page.root.all("code")] == ["<b> 5\N{NO-BREAK SPACE}%", "more"]
+
+
 def test_while_it_runs_the_paragraph_says_so_and_counts_what_there_is(study: Study) -> None:
     found = dict(overview(study, launch(trial(0, 0.5), trial(1, outcome=None), is_open=True)))
     assert list(found) == ["Searched", "Chosen so far", "How sure", "What next"]
