@@ -1,6 +1,5 @@
 """The command line: studies by path or name, and few flags; every knob stands in the study file."""
 
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -454,6 +453,7 @@ def ui(
     """Open MLflow's UI, on this machine only, on the store that the study's sweeps write."""
     from tuning.launch.reference import load_study
     from tuning.tracking.client import existing_store_uri
+    from tuning.tracking.ui_server import serve_ui
     from tuning.tracking.ui_view import first_page
 
     loaded = load_study(study, set_)
@@ -461,11 +461,7 @@ def ui(
     if loaded.tracking.uri:
         typer.echo(f"the study's tracking server has its own UI: {redact(uri)}")
         return
-    typer.echo(f"http://127.0.0.1:{port}/{first_page(uri, loaded.name)} shows {uri}; stop it with Ctrl-C")
-    server = ["--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
-    # One worker: its reader is one, and each of the four by default imports all of MLflow first.
-    command = [sys.executable, "-m", "mlflow", "ui", *server, "--workers", "1"]
-    os.execv(sys.executable, command)
+    raise typer.Exit(serve_ui(uri, port, first_page(uri, loaded.name), typer.echo))
 
 
 @app.command(name="list")

@@ -20,7 +20,8 @@ from tuning.outcome import Outcome
 from tuning.study import Study, build_config
 from tuning.study.nested_keys import flatten
 from tuning.study.yaml_loader import to_plain
-from tuning.tracking import MlflowWriter, delivering
+from tuning.sweep.launch_record import open_writer
+from tuning.tracking import delivering
 from tuning.trial.files import ANSWERS_FILE, GALLERY_FILE, SAMPLES_FILE
 
 BEGUN = 1_790_000_000.0
@@ -52,7 +53,7 @@ def made_store(study: Study, *, num_trials: int, epochs: int, labels: bool = Tru
             journal.append(event)
     if is_over:
         journal.append(made(LaunchEnd, time=BEGUN + num_trials * epochs * EPOCH_S, status="FINISHED", metrics={"elapsed_s": 100.0}))
-    with delivering(MlflowWriter(journal, study, study.name, LAUNCH_ID)):
+    with delivering(open_writer(study, study.name, LAUNCH_ID)):
         pass
 
 
@@ -64,15 +65,15 @@ def _trial(study: Study, number: int, epochs: int, *, labels: bool, running: boo
     params = {key: str(value) for key, value in flatten(to_plain(asdict(build_config(study.base, point))))}
     outcome = OUTCOMES[number % len(OUTCOMES)]
     last = epochs if outcome == "completed" else max(1, epochs // 3)
-    now, best = (number // 2) * epochs * EPOCH_S, 0.0
+    now, best, best_epoch = (number // 2) * epochs * EPOCH_S, 0.0, 0
     yield made(Proposed, time=BEGUN + now, number=number, point=point)
     yield made(TrialStart, time=BEGUN + now, number=number, point=point, params=params, ray_trial_id=f"r{number}")
     for epoch in range(1, last + 1):
         now += EPOCH_S
         agreement = (0.95 - 0.3 * (number > 0) * draws.random()) * (1 - math.exp(-3 * epoch / epochs))
-        best = max(best, agreement)
+        best, best_epoch = max((best, best_epoch), (agreement, epoch))
         metrics = dict.fromkeys((study.objective, "held_out_agreement", "probe_agreement", "probe_overlap"), agreement)
-        metrics |= {study.metric: best, "probe_kl": 1 - agreement, "epoch_s": EPOCH_S}
+        metrics |= {study.metric: best, "best_epoch": best_epoch, "probe_kl": 1 - agreement, "epoch_s": EPOCH_S}
         metrics |= {"replay_bytes": 0.0, "epoch": float(epoch)} | {
             f"student/{name}": draws.random() for name in ("kl", "l2", "label")
         }

@@ -4,8 +4,8 @@
 """
 
 from tuning.results.choice import Finalist
-from tuning.results.from_journal import launch_from_journal
+from tuning.results.from_journal import JournalReading, launch_from_journal
 from tuning.results.model import Launch, SweepSummary
 from tuning.results.trial_record import TrialRecord
 
-__all__ = ["Finalist", "Launch", "SweepSummary", "TrialRecord", "launch_from_journal"]
+__all__ = ["Finalist", "JournalReading", "Launch", "SweepSummary", "TrialRecord", "launch_from_journal"]

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from cpsc.errors import ConfigError
 from cpsc.ground import Ground
@@ -16,66 +15,84 @@ from tuning.results.model import Launch
 from tuning.results.trial_record import CURVES, UNTRAINED, TrialRecord, latencies_in, with_exploits
 
 
-def launch_from_journal(events: Iterable[Event], name: str, *, curves: Sequence[str] = (*CURVES, UNTRAINED)) -> Launch:
-    """The launch that the journal of `name` tells of, with these `curves`: as `load_launch` once all of it has been delivered."""
-    settings: Mapping[str, str] = {}
-    launch_id, is_open = "", False
-    values: dict[int, dict[str, dict[int, float]]] = {}
-    params: dict[int, Mapping[str, str]] = {}
-    points: dict[int, Mapping[str, Any]] = {}
-    ends: dict[int, TrialEnd] = {}
-    marks: dict[int, str] = {}
-    finalists_of: dict[int, int | None] = {}
-    exploits: dict[int, list[Exploit]] = {}
-    for event in events:
+class JournalReading:
+    """The launch `name` as far as it has been told of it: every event from the first on, each once. It keeps these `curves`."""
+
+    def __init__(self, name: str, *, curves: Sequence[str] = (*CURVES, UNTRAINED)) -> None:
+        self._name = name
+        self._curves = curves
+        self._settings: Mapping[str, str] = {}
+        self._launch_id = ""
+        self._is_open = False
+        self._starts: dict[int, TrialStart] = {}
+        self._values: dict[int, dict[str, dict[int, float]]] = {}
+        self._ends: dict[int, TrialEnd] = {}
+        self._marks: dict[int, str] = {}
+        self._exploits: dict[int, list[Exploit]] = {}
+
+    def tell(self, event: Event) -> None:
+        """Take note of what `event` says of trials and their results."""
         match event:
             case LaunchStart():
-                settings, launch_id = event.params, event.launch_id
+                self._settings, self._launch_id = event.params, event.launch_id
+            case AttemptStart() | LaunchEnd():
+                self._is_open = isinstance(event, AttemptStart)
             case TrialStart(number=number):
-                params[number], points[number], finalists_of[number] = event.params, event.point, event.finalist_of
-                values.setdefault(number, {curve: {} for curve in curves})
-                ends.pop(number, None)
-            case Epoch(number=number, epoch=epoch, metrics=metrics):
-                if metrics.get("best_epoch") == epoch:
-                    marks[number] = event.marks
-                for curve in curves:
-                    if curve in metrics:
-                        values[number][curve][epoch] = metrics[curve]
+                self._starts[number] = event
+                self._values.setdefault(number, {curve: {} for curve in self._curves})
+                self._ends.pop(number, None)
+            case Epoch(number=number) if number in self._starts:
+                self._take_results(event)
             case Exploited(number=number, epoch=epoch):
-                exploits.setdefault(number, []).append(Exploit(epoch, event.donor, event.point))
+                self._exploits.setdefault(number, []).append(Exploit(epoch, event.donor, event.point))
             case TrialEnd(number=number):
-                ends[number] = event
-            case AttemptStart():
-                is_open = True
-            case LaunchEnd():
-                is_open = False
-    trials = [
-        TrialRecord(
+                self._ends[number] = event
+
+    def _take_results(self, event: Epoch) -> None:
+        if event.metrics.get("best_epoch") == event.epoch:
+            self._marks[event.number] = event.marks
+        for curve in self._curves:
+            if curve in event.metrics:
+                self._values[event.number][curve][event.epoch] = event.metrics[curve]
+
+    def launch(self) -> Launch:
+        """All of it so far, the trials that have started ranked."""
+        objective = self._settings["objective"]
+        return Launch(
+            name=self._name,
+            run_id=None,
+            objective=objective,
+            epochs=int(self._settings["epochs"]),
+            trials=ranked(map(self._trial, self._starts), objective),
+            latencies_ms=latencies_in(self._settings),
+            launch_id=self._launch_id,
+            settings=self._settings,
+            is_open=self._is_open,
+            ground=Ground.from_params(self._settings),
+        )
+
+    def _trial(self, number: int) -> TrialRecord:
+        start, end = self._starts[number], self._ends.get(number)
+        trial = TrialRecord(
             number=number,
             run_id=None,
-            outcome=ends[number].outcome if number in ends else None,
-            reason=redact(ends[number].reason) if number in ends else "",
-            params=params[number],
-            point=points[number],
-            marks=Marks.parse(marks.get(number, "")),
-            curves=values[number],
-            finalist_of=finalists_of[number],
+            outcome=end.outcome if end else None,
+            reason=redact(end.reason) if end else "",
+            params=start.params,
+            point=start.point,
+            marks=Marks.parse(self._marks.get(number, "")),
+            curves=self._values[number],
+            finalist_of=start.finalist_of,
         )
-        for number in params
-    ]
-    objective = settings["objective"]
-    return Launch(
-        name=name,
-        run_id=None,
-        objective=objective,
-        epochs=int(settings["epochs"]),
-        trials=ranked([with_exploits(trial, exploits.get(trial.number, ())) for trial in trials], objective),
-        latencies_ms=latencies_in(settings),
-        launch_id=launch_id,
-        settings=settings,
-        is_open=is_open,
-        ground=Ground.from_params(settings),
-    )
+        return with_exploits(trial, self._exploits.get(number, ()))
+
+
+def launch_from_journal(events: Iterable[Event], name: str, *, curves: Sequence[str] = (*CURVES, UNTRAINED)) -> Launch:
+    """The launch that the journal of `name` tells of, with these `curves`: as `load_launch` once all of it has been delivered."""
+    reading = JournalReading(name, curves=curves)
+    for event in events:
+        reading.tell(event)
+    return reading.launch()
 
 
 def chosen_trial(folder: Path) -> str:

@@ -14,6 +14,7 @@ from tuning.study.config import Study
 from tuning.study.teacher_fit import SWITCHED_OFF
 from tuning.study.user_code import code_folders
 from tuning.study.yaml_loader import dump_yaml, to_plain
+from tuning.sweep.launch_notes import LaunchNotes
 from tuning.tracking.delivery import MlflowWriter
 from tuning.tracking.inputs import inputs_of
 from tuning.trial.assets import Assets
@@ -71,4 +72,5 @@ def shared_params(assets: Assets) -> dict[str, Any]:
 def open_writer(study: Study, name: str, launch_id: str) -> MlflowWriter:
     """The thread that delivers the journal of the launch `name`, once it is started."""
     journal = Journal(study.local / name)
-    return MlflowWriter(journal, study, name, launch_id, JournalBackup(journal, records_copy(study), name))
+    copy = JournalBackup(journal, records_copy(study), name)
+    return MlflowWriter(journal, study, name, launch_id, copy, LaunchNotes(journal, study, name))

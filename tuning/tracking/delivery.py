@@ -14,6 +14,7 @@ from tuning.launch.journal import pause_after
 from tuning.launch.journal_backup import JournalBackup
 from tuning.study import Study
 from tuning.tracking.client import FAILURES, using_mlflow
+from tuning.tracking.notes import Notes
 from tuning.tracking.refusal import is_refusal
 from tuning.tracking.retry import PATIENCE_S, RETRY_S, Patience
 from tuning.tracking.run_lookup import ForgottenError, LaunchRuns
@@ -35,13 +36,21 @@ class MlflowWriter(threading.Thread):
     asked again by itself, so that one failure in ten costs a tenth more and not all that was told since the last one.
     """
 
-    def __init__(self, journal: Journal, study: Study, launch: str, launch_id: str, copy: JournalBackup | None = None) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        study: Study,
+        launch: str,
+        launch_id: str,
+        copy: JournalBackup | None = None,
+        notes: Notes | None = None,
+    ) -> None:
         super().__init__(name="mlflow-writer", daemon=True)
         self._journal = journal
         self._copy = copy or JournalBackup(journal, None, launch)
         self._patience = Patience(about="tracking is away, metrics are kept and delivered later")
         self._runs = LaunchRuns(study, launch, launch_id, self._patience)
-        self._translator = Translator(study, self._runs, self._patience, self._record_refusal)
+        self._translator = Translator(study, self._runs, self._patience, self._record_refusal, notes)
         self._closing = threading.Event()
         self._warned: set[tuple[str, int | None]] = set()
         self._failure: Exception | None = None
@@ -110,6 +119,7 @@ class MlflowWriter(threading.Thread):
         try:
             for group in _by_run(events):
                 self._deliver_group(group)
+            self._translator.describe(events)
         finally:
             self.busy_s += time.perf_counter() - started - (self._patience.waited_s - waited_s)
 

@@ -35,9 +35,11 @@ from tuning.study.search_space import REPEATED_PATH
 from tuning.tracking.client import FAILURES, storing_artifacts
 from tuning.tracking.exploit_tags import exploit_tag
 from tuning.tracking.inputs import dataset_inputs
+from tuning.tracking.notes import NOTE_TAG, Notes
 from tuning.tracking.refusal import is_refusal
 from tuning.tracking.retry import Patience
 from tuning.tracking.run_lookup import ForgottenError, LaunchRuns
+from tuning.tracking.shown_figures import EPOCHS_TAG, no_figures, shown_figures
 from tuning.tracking.tags import (
     FINALIST_TAG,
     KIND_TAG,
@@ -63,14 +65,9 @@ from tuning.trial.files import (
     STATE_FILE,
 )
 
-VALUES_IN_NAME = 3
+WORDS_IN_NAME, MAX_WORD = 2, 12
 METRICS_AT_ONCE = 1000
 """MLflow's limit for one request; a client that sends more makes several, and repeats them all where one fails."""
-NOTE_TAG = "mlflow.note.content"
-NOTE = (
-    "One launch of a study; its trials are nested under it. The experiment's saved view *Trials* lists them, best first. "
-    "After `cpsc-tune report` a page with figures lies under *Artifacts*, in `report/report.html`."
-)
 NO_REASON = ""
 """What takes the place of one that is no longer true: to delete a tag a second time would be an error."""
 ARTIFACTS = {
@@ -94,14 +91,22 @@ class Translator:
     """Tells MLflow of events, in their order; telling one again changes nothing.
 
     `patience` repeats every request until it is answered. What is refused for good is raised, or passed to `on_refusal` with
-    the event and the reason where the rest of the event can do without it.
+    the event and the reason where the rest of the event can do without it. `notes` describes what MLflow is told of.
     """
 
-    def __init__(self, study: Study, runs: LaunchRuns, patience: Patience, on_refusal: Callable[[Event, str], None]) -> None:
+    def __init__(
+        self,
+        study: Study,
+        runs: LaunchRuns,
+        patience: Patience,
+        on_refusal: Callable[[Event, str], None],
+        notes: Notes | None = None,
+    ) -> None:
         self._study = study
         self._runs = runs
         self._patience = patience
         self._record_refusal = on_refusal
+        self._notes = notes
         self._storage = Storage(study.storage)
         self._tags: dict[str, dict[str, str]] = {}
         self._ends: dict[str, tuple[str, int]] = {}
@@ -117,6 +122,21 @@ class Translator:
         except FAILURES:
             self._tags.clear()  # some may have been set
             raise
+
+    def describe(self, events: Sequence[Event]) -> None:
+        """Bring the descriptions of study and launch in line with the journal, where `events`, just told, have changed them."""
+        kinds = set(map(type, events))
+        if self._notes is None or not kinds & {AttemptStart, TrialEnd, LaunchEnd}:
+            return
+        launch, client = self._runs.run_id(), self._runs.client
+        self.attempt(events[-1], self._ask, client.set_tag, launch, NOTE_TAG, self._notes.launch())
+        if kinds & {AttemptStart, LaunchEnd}:  # the study's is of what does not change with every trial
+            experiment_id = self._ask(self._runs.experiment_id)
+            self.attempt(events[-1], self._ask, client.set_experiment_tag, experiment_id, NOTE_TAG, self._notes.study())
+
+    def _note(self, number: int) -> dict[str, str]:
+        """The tag that describes a trial."""
+        return {} if self._notes is None else {NOTE_TAG: self._notes.trial(number)}
 
     def _translate(self, event: Event, batch: _Batch) -> None:
         match event:
@@ -179,7 +199,7 @@ class Translator:
 
     def _launch_start(self, event: LaunchStart, batch: _Batch) -> None:
         experiment_id = self._ask(self._runs.open_experiment)
-        self._runs.make(None, self._runs.launch, {KIND_TAG: "launch", NOTE_TAG: NOTE}, start_ms=_milliseconds(event.time))
+        self._runs.make(None, self._runs.launch, {KIND_TAG: "launch"}, start_ms=_milliseconds(event.time))
         self._log_inputs(event)
         batch.params |= event.params
         view = (experiment_id, VIEW_TAG, view_tag(self._study))
@@ -193,7 +213,8 @@ class Translator:
         if event.finalist_of is not None:
             tags[FINALIST_TAG] = str(event.finalist_of)
         self._begun.add(number)
-        is_new = self._runs.make(number, run_name(number, event.point, event.finalist_of), tags, start_ms=_milliseconds(event.time))
+        note, name = self._note(number), run_name(number, event.point, event.finalist_of)
+        is_new = self._runs.make(number, name, tags | note, start_ms=_milliseconds(event.time))
         self._log_inputs(event)
         if is_new:
             batch.params |= event.params
@@ -207,7 +228,7 @@ class Translator:
             batch.tags[REASON_TAG] = NO_REASON
         # A param can be set once; a resume may have raised the number of epochs.
         changed = {key: value for key, value in event.params.items() if logged.get(key, value) != value}
-        batch.tags |= {OUTCOME_TAG: RUNNING} | {f"resumed.{key}": value for key, value in changed.items()}
+        batch.tags |= {OUTCOME_TAG: RUNNING} | note | {f"resumed.{key}": value for key, value in changed.items()}
         batch.params |= {key: value for key, value in event.params.items() if key not in logged}
 
     def _epoch(self, event: Epoch, batch: _Batch) -> None:
@@ -215,14 +236,17 @@ class Translator:
         batch.metrics += [Metric(name, value, timestamp, event.epoch) for name, value in event.metrics.items()]
         words = {"note": event.note, "node": event.node, "environment": event.environment}
         batch.tags |= {key: text[:MAX_TAG] for key, text in words.items() if text}
-        if event.metrics.get("best_epoch") == event.epoch and 0 < len(event.marks) <= MAX_MARKS:
-            batch.tags[MARKS_TAG] = event.marks
+        if event.metrics.get("best_epoch") == event.epoch:
+            batch.tags |= shown_figures(event.metrics, self._study.objective)
+            batch.tags |= {MARKS_TAG: event.marks} if 0 < len(event.marks) <= MAX_MARKS else {}
 
     def _trial_end(self, event: TrialEnd, batch: _Batch) -> None:
         if event.checkpoint:
             self._log_checkpoint(event, event.checkpoint)
         alone = batch == _Batch()
-        batch.tags[OUTCOME_TAG] = event.outcome.value
+        batch.tags |= {OUTCOME_TAG: event.outcome.value, EPOCHS_TAG: str(event.epoch)} | self._note(event.number)
+        if event.outcome is Outcome.DIVERGED:
+            batch.tags |= no_figures(self._study.objective)
         if event.outcome is Outcome.PRUNED:
             batch.tags |= {"pruned": "true", "pruned_at_epoch": str(event.epoch)}
         if event.reason or self._has_reason(event.number):
@@ -286,15 +310,14 @@ class Translator:
 
 
 def run_name(number: int, point: Mapping[str, Any], finalist_of: int | None = None) -> str:
-    """What a table of runs calls a trial: its number, and the first of its searched values; of a finalist, whose they are."""
+    """What tables and legends call a trial: its number, and what of its searched values is a word; of a finalist, whose they are.
+
+    Its numbers have columns of their own; of a longer name a table shows the beginning.
+    """
     if finalist_of is not None:
-        return f"trial-{number:03d} finalist of trial-{finalist_of:03d}, seed={point[REPEATED_PATH]}"
-    shown = [f"{path.rpartition('.')[2]}={_format_value(value)}" for path, value in itertools.islice(point.items(), VALUES_IN_NAME)]
-    return " ".join([f"trial-{number:03d}", *shown])
-
-
-def _format_value(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+        return f"trial-{number:03d} of {finalist_of}, seed {point[REPEATED_PATH]}"
+    words = [value for value in point.values() if isinstance(value, str) and len(value) <= MAX_WORD]
+    return " ".join([f"trial-{number:03d}", *itertools.islice(words, WORDS_IN_NAME)])
 
 
 def _milliseconds(time: float) -> int:

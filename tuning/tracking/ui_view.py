@@ -14,12 +14,19 @@ from mlflow import MlflowClient
 
 from tuning.study import Study
 from tuning.tracking.client import reading_store, using_mlflow
+from tuning.tracking.shown_figures import EPOCHS_TAG, shown_names
+from tuning.tracking.tags import LAUNCH_TAG, OUTCOME_TAG
 
 LOCAL_UI = "http://127.0.0.1:5000"
 """Where `cpsc-tune ui` shows a store on this machine, unless it is told another port."""
 VIEW_KEY = "cpsc-trials"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
-COLUMNS = ("tags.`outcome`", "metrics.`{best}`", "metrics.`probe_kl`", "metrics.`test_accuracy`", "metrics.`best_epoch`")
+WORKFLOW = "machine_learning"
+"""Of the two in which MLflow's UI shows an experiment: the other is for chats with language models, and the first to be shown."""
+NAME_COLUMN, CREATED_COLUMN, DURATION_COLUMN = "attributes.`Run Name`", "runDateAndNestInfo", "duration"
+"""As the UI calls those that are always there."""
+PIXELS_A_LETTER, PADDING, MIN_WIDTH, MAX_WIDTH = 7, 26, 84, 150
+WIDTHS = {NAME_COLUMN: 170, CREATED_COLUMN: 130, DURATION_COLUMN: 84}
 MAX_PARAMETERS = 8
 """Columns of searched parameters: the first of the study's."""
 RUNS_SHOWN = 20
@@ -41,14 +48,31 @@ def view_tag(study: Study) -> str:
 
 @using_mlflow()
 def first_page(uri: str, study: str) -> str:
-    """Where the UI of the store at `uri` shows the view, after the server's address; empty where it has no such study."""
+    """Where the UI of the store at `uri` shows the view, after the server's address; its list of experiments where it has no such
+    study.
+    """
     with reading_store(uri):
         experiment = MlflowClient(tracking_uri=uri).get_experiment_by_name(study)
-    return f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey={VIEW_KEY}" if experiment else ""
+    place = f"/{experiment.experiment_id}/runs?viewStateShareKey={VIEW_KEY}&" if experiment else "?"
+    return f"#/experiments{place}workflowType={WORKFLOW}"
+
+
+def _columns(study: Study, parameters: Sequence[str]) -> list[str]:
+    """Outcome and result, as people write them, the searched values, the launch, and what the rows are ordered by."""
+    figures = [OUTCOME_TAG, EPOCHS_TAG, *shown_names(study.objective).values()]
+    shown = [*(f"tags.`{name}`" for name in figures), *(f"params.`{path}`" for path in parameters)]
+    return [*shown, f"tags.`{LAUNCH_TAG}`", f"metrics.`{study.metric}`"]
+
+
+def _width(column: str) -> int:
+    """In pixels: its whole heading, where that is not too long."""
+    heading = column.partition("`")[2].rstrip("`")
+    return min(max(MIN_WIDTH, PIXELS_A_LETTER * len(heading) + PADDING), MAX_WIDTH)
 
 
 def _state(study: Study) -> dict[str, Any]:
     parameters = list(study.space)[:MAX_PARAMETERS]
+    columns = _columns(study, parameters)
     return {
         "searchFilter": "tags.kind = 'trial'",
         "orderByKey": f"metrics.`{study.metric}`",
@@ -57,9 +81,9 @@ def _state(study: Study) -> dict[str, Any]:
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": [column.format(best=study.metric) for column in COLUMNS] + [f"params.`{path}`" for path in parameters],
-        "columnOrder": [],
-        "columnWidths": {},
+        "selectedColumns": columns,
+        "columnOrder": [NAME_COLUMN, CREATED_COLUMN, *columns, DURATION_COLUMN],
+        "columnWidths": {column: _width(column) for column in columns} | WIDTHS,
         "runsHiddenMode": "FIRST_20_RUNS",
         "viewMaximized": False,
         "runListHidden": False,

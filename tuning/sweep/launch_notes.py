@@ -1,0 +1,184 @@
+"""Descriptions of a study, a launch and its trials for MLflow's UI: what was searched, what was found, how to go on.
+
+They say what the journal says when they are asked for. Of a driver that was killed nobody knows more until the next sweep or a
+resume records its end, so that what has not ended is told with its moment.
+"""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from tuning.display import percent
+from tuning.launch import Journal
+from tuning.launch.events import AttemptStart, LaunchEnd
+from tuning.launch.folder import STUDY_FILE
+from tuning.launch.launch import resume_command
+from tuning.outcome import Outcome
+from tuning.redaction import redact
+from tuning.results import JournalReading, Launch, TrialRecord
+from tuning.results.leaderboard import choice_line, headings, row
+from tuning.study import Study
+from tuning.study.published_point import METHOD_PATH
+
+ROWS = 5
+MAX_PARAMETERS = 20
+MAX_NOTE = 4500
+"""Letters: MLflow takes 5000 in a tag, earlier servers and the database's bytes included."""
+ENDS = {"FINISHED": "Finished", "KILLED": "Interrupted", "FAILED": "Failed"}
+"""MLflow's words for how a driver put the launch down, and ours."""
+PURPOSE = "A search for the hyperparameters with which a student is best distilled from its teacher, without the teacher's data."
+CHOICES = {
+    "exam_score": "by what teacher and student answer on synthetic images: the probe set, and those that examiners have made",
+    "probe_overlap": "by what the probabilities of teacher and student have in common on the synthetic images of the probe set",
+    "probe_agreement": "by how often student and teacher agree on the synthetic images of the probe set",
+    "test_accuracy": "by accuracy on labelled test images",
+}
+
+
+class LaunchNotes:
+    """Those of the launch `name` of `study`, from its `journal`, of which each event is read once."""
+
+    def __init__(self, journal: Journal, study: Study, name: str) -> None:
+        self._journal = journal
+        self._study = study
+        self._name = name
+        self._reading = JournalReading(name)
+        self._position = 0
+        self._state, self._moment = "Running", 0.0
+
+    def study(self) -> str:
+        """What is searched, what the launch has found of it, and how to go on."""
+        launch = self._read()
+        space = {path: str(domain) for path, domain in self._study.space.items()}
+        found = f"**Found** by launch `{self._name}`. {self._progress(launch)}. {self._choice(launch)}"
+        how = f"Method {_methods(self._study)}, {_length(self._study)}. Chosen {CHOICES[self._study.objective]}."
+        table = _table(("parameter", "drawn from"), space.items())
+        return _note([PURPOSE, f"**Searched.** {how}", table, found, self._ways(launch)])
+
+    def launch(self) -> str:
+        """How far the launch has come, its best trials, and how to go on."""
+        launch = self._read()
+        rows = [row(trial, launch) for trial in launch.trials[:ROWS] if trial.best_epoch(launch.objective) is not None]
+        table = _table(headings(launch), rows) if rows else ""
+        page = "After `cpsc-tune report` a page with figures lies under *Artifacts*, in `report/report.html`."
+        searched = f"A launch of `{self._study.name}`, which searches {', '.join(f'`{path}`' for path in self._study.space)}."
+        return _note([f"**{self._progress(launch)}.**", searched, table, self._choice(launch), self._ways(launch), page])
+
+    def trial(self, number: int) -> str:
+        """What the trial tries, how it ended, and how to run it again; empty where it has not started."""
+        launch = self._read()
+        trial = next((trial for trial in launch.trials if trial.number == number), None)
+        return "" if trial is None else _note(self._of(trial, launch))
+
+    def _of(self, trial: TrialRecord, launch: Launch) -> list[str]:
+        whose = "a point of the search" if trial.finalist_of is None else f"the values of trial {trial.finalist_of} once more"
+        values = {path: _format(value) for path, value in trial.point.items()}
+        again = shlex.join(["cpsc-tune", "replay", f"{self._name}:{trial.number}", "--storage", str(self._study.local)])
+        return [
+            f"Trial {trial.number} of launch `{self._name}`: {whose}.",
+            _ending(trial, launch.length_of(trial)),
+            _result(trial, launch),
+            _table(("parameter", "value"), values.items()),
+            "Its curves are under *Model metrics*, what its generator made and its checkpoints under *Artifacts*."
+            + (f" `{again}` runs it again and compares." if trial.outcome else ""),
+        ]
+
+    def _read(self) -> Launch:
+        for event, position in self._journal.since(self._position):
+            self._reading.tell(event)
+            self._position, self._moment = position, event.time
+            match event:
+                case AttemptStart():
+                    self._state = "Running"
+                case LaunchEnd(status=status):
+                    self._state = ENDS.get(status, status)
+        return self._reading.launch()
+
+    def _progress(self, launch: Launch) -> str:
+        moment = datetime.fromtimestamp(self._moment, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        counts = [f"{launch.count(outcome)} {outcome.value}" for outcome in Outcome if launch.count(outcome)]
+        running = sum(trial.outcome is None for trial in launch.trials)
+        done = ", ".join([*counts, *([f"{running} under way"] if running else [])]) or "none has ended"
+        return f"{self._state}, as of {moment}: {len(launch.trials)} trials begun, {done}, {launch.epochs_run} epochs run"
+
+    def _choice(self, launch: Launch) -> str:
+        """In a sentence, the student that is chosen, or would be if the launch ended now."""
+        line = choice_line(launch).replace("_", " ")
+        accuracy = launch.chosen.at_best("test_accuracy", launch.objective) if launch.chosen else None
+        labels = "" if accuracy is None else f"; its test accuracy {percent(accuracy)}"
+        begin = line if self._state == "Finished" else f"so far {line}"
+        return f"{begin[0].upper()}{begin[1:]}{labels}."
+
+    def _ways(self, launch: Launch) -> str:
+        """Commands that go on from here."""
+        resume, num_trials = resume_command(self._study, self._name), 2 * self._study.search.num_trials
+        file = shlex.quote(str(self._study.local / self._name / STUDY_FILE))
+        ways = [f"`{resume} --num-trials {num_trials}` adds trials"] if self._state == "Finished" else []
+        if self._state != "Finished":
+            ways.append(f"`{resume}` goes on where it was, once its process has ended")
+        ways.append(f"`cpsc-tune report {file}` prints what was found and writes a page")
+        if launch.chosen is not None and self._state == "Finished":
+            ways.append(f"`cpsc-tune export {file} --output student` writes the chosen student for use elsewhere")
+        return "\n".join(["**Go on**", "", *(f"- {way}" for way in ways)])
+
+
+def _methods(study: Study) -> str:
+    domain = study.space.get(METHOD_PATH)
+    return ", ".join(f"`{name}`" for name in (domain.arguments if domain else (study.config.method,)))
+
+
+def _length(study: Study) -> str:
+    pruning = "" if study.prune.scheduler == "none" else f", poor ones ended early by {study.prune.scheduler.upper()}"
+    return f"{study.search.num_trials} trials of up to {study.config.epochs} epochs, sampler `{study.search.sampler}`{pruning}"
+
+
+def _ending(trial: TrialRecord, length: int) -> str:
+    """What became of the `trial`, which has so many epochs if nothing ends it before."""
+    at, reason = f"after epoch {trial.num_epochs} of {length}", f": {_plain(trial.reason)}" if trial.reason else ""
+    match trial.outcome:
+        case None:
+            return "**Begun**; how it ended is written here once it has."
+        case Outcome.COMPLETED:
+            return f"**Completed**, all {length} epochs."
+        case Outcome.PRUNED:
+            return f"**Pruned** {at}: others were better there."
+        case Outcome.DIVERGED:
+            return f"**Diverged** {at}{reason}. The search is told that this is a bad point."
+        case Outcome.FAILED:
+            return f"**Failed** {at}{reason}. That says nothing of its values."
+        case Outcome.INTERRUPTED:
+            return f"**Interrupted** {at}{reason}. A resume goes on with it."
+
+
+def _result(trial: TrialRecord, launch: Launch) -> str:
+    """Its figures; empty where it has none, or not for good."""
+    epoch = trial.best_epoch(launch.objective)
+    if epoch is None or trial.outcome is None:
+        return ""
+    cells = zip(headings(launch)[3:], row(trial, launch)[3:], strict=True)
+    return f"Best at epoch {epoch}: {', '.join(f'{name} {cell}' for name, cell in cells if cell != '-')}."
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Markdown; of long ones the first rows."""
+    lines = [_line(cells) for cells in rows]
+    more = [f"| and {len(lines) - MAX_PARAMETERS} more |"] if len(lines) > MAX_PARAMETERS else []
+    return "\n".join([_line(head), "|" + "---|" * len(head), *lines[:MAX_PARAMETERS], *more]) if lines else ""
+
+
+def _line(cells: Iterable[Any]) -> str:
+    return f"| {' | '.join(_plain(str(cell)) for cell in cells)} |"
+
+
+def _plain(text: str) -> str:
+    """`text` in one line, with nothing that would end a table's cell."""
+    return " ".join(text.replace("|", "/").split())
+
+
+def _format(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _note(parts: Iterable[str]) -> str:
+    return redact("\n\n".join(part for part in parts if part))[:MAX_NOTE]

@@ -1,0 +1,31 @@
+"""A trial's result as people write it. MLflow's table prints a metric with all its digits, and its last value: these are tags, of
+the epoch whose student is the trial's result, under the headings that the report's leaderboard has.
+"""
+
+from collections.abc import Mapping
+
+from tuning.display import percent
+
+NONE = "-"
+EPOCHS_TAG = "epochs"
+
+
+def shown_names(objective: str) -> dict[str, str]:
+    """By metric the tag that shows it: the blind score, the probe set's KL divergence, the test accuracy where there are labels."""
+    blind = "probe_agreement" if objective == "test_accuracy" else objective
+    return {metric: metric.replace("_", " ").replace("kl", "KL") for metric in (blind, "probe_kl", "test_accuracy")}
+
+
+def shown_figures(metrics: Mapping[str, float], objective: str) -> dict[str, str]:
+    """The tags of those that are among `metrics`, an epoch's."""
+    known = {metric: name for metric, name in shown_names(objective).items() if metric in metrics}
+    return {name: _format(metric, metrics[metric]) for metric, name in known.items()}
+
+
+def no_figures(objective: str) -> dict[str, str]:
+    """The tags of a trial without a result."""
+    return dict.fromkeys(shown_names(objective).values(), NONE)
+
+
+def _format(metric: str, value: float) -> str:
+    return f"{value:.4f}" if metric == "probe_kl" else percent(value)
