@@ -6,12 +6,22 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 UNLIMITED_V2 = "max"
+BUSY = 1.0
+"""A machine's load at which whoever computes there must wait for a processor."""
 
 
 def num_processors(*, root: Path = Path("/")) -> int:
     """Whole ones, at least 1. `root`: where ``/proc`` and ``/sys`` lie."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([allowed, *map(math.floor, _quotas(root))]))
+
+
+def load_per_processor() -> float:
+    """Processes that have wanted one of the machine's processors in the last minute, for each; 0 where the system does not say.
+
+    Of the machine's, not of those that this process may use: the load of others is counted for all of them.
+    """
+    return os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 0.0
 
 
 def _quotas(root: Path) -> Iterator[float]:

@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 
 from cpsc.errors import ConfigError, CpscError
-from cpsc.presets import DEFAULT_METHOD
 from tuning.command_line import (
     ArgumentError,
     AsJson,
@@ -26,7 +25,6 @@ from tuning.command_line import (
 )
 from tuning.display import Display, to_json
 from tuning.redaction import redact
-from tuning.study.user_code import look_in
 
 if TYPE_CHECKING:
     from tuning.init import Ask
@@ -103,7 +101,7 @@ def options(context: typer.Context, debug: Debug = False, version: Version = Fal
 def init(
     file: Annotated[Path, typer.Argument(metavar="TEACHER", help="A teacher's weights: what torch.save wrote, or safetensors.")],
     output: Annotated[Path | None, typer.Option(help="The study file to write; default: beside TEACHER, called as it is.")] = None,
-    method: Annotated[str, typer.Option(help="How to distil; `studies` lists the methods.")] = DEFAULT_METHOD,
+    method: Annotated[str | None, typer.Option(help="How to distil; default: cpsc.")] = None,
     student: Annotated[
         str | None, typer.Option(help="The student's network, e.g. wrn_16_1; default: one smaller than the teacher.")
     ] = None,
@@ -123,7 +121,9 @@ def init(
     ] = False,
 ) -> None:
     """Look at a teacher's weights, ask what they do not say, and write a study file that fits them and this machine."""
+    from cpsc.presets import DEFAULT_METHOD
     from tuning.init import parse_constants, write_first_study
+    from tuning.study.user_code import look_in
 
     said = {
         "weights": weights,
@@ -137,7 +137,15 @@ def init(
     look_in([(output or file).parent])
     given = {name: value for name, value in said.items() if value is not None}
     written = write_first_study(
-        file, output, given, _ask(), Display(quiet=quiet), method=method, student=student, minutes=minutes, force=force
+        file,
+        output,
+        given,
+        _ask(),
+        Display(quiet=quiet),
+        method=method or DEFAULT_METHOD,
+        student=student,
+        minutes=minutes,
+        force=force,
     )
     if not quiet:
         typer.echo(written.summary)

@@ -9,13 +9,14 @@ import typer
 
 from cpsc.errors import CpscError
 from tuning.interruption import InterruptedSweepError
+from tuning.process_settings import variables, yielding_threads
 from tuning.redaction import redact
-from tuning.study.user_code import look_in
 
 
 def _study_file(study: Path | None) -> Path | None:
     """The file that the argument means, beside which the network of its teacher, or its method, may be written."""
     from tuning.launch.reference import study_file
+    from tuning.study.user_code import look_in
 
     if study is None:
         return None
@@ -57,9 +58,11 @@ ArgumentError = cast(type[Exception], next(kind for kind in typer.BadParameter._
 
 def run(app: typer.Typer) -> NoReturn:
     """Run a verb of `app`; a mistake of the user is one line on stderr and exit status 2. CPSC_DEBUG=1 shows the traceback."""
-    look_in([Path.cwd()])  # as python -m does by itself
     try:
-        sys.exit(app(standalone_mode=False, prog_name=app.info.name))  # for completion it is called so, however it was started
+        with variables(yielding_threads()):  # before anything has imported PyTorch
+            _look_here()
+            # For completion it is called by its name, however it was started.
+            sys.exit(app(standalone_mode=False, prog_name=app.info.name))
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)  # a sweep that has begun a launch says instead how it goes on
         sys.exit(INTERRUPTED)
@@ -71,6 +74,13 @@ def run(app: typer.Typer) -> NoReturn:
         if os.environ.get("CPSC_DEBUG") or "--debug" in sys.argv:
             raise
         _refuse(str(error))
+
+
+def _look_here() -> None:
+    """A user's own classes are also found in the current folder, as by ``python -m``."""
+    from tuning.study.user_code import look_in
+
+    look_in([Path.cwd()])
 
 
 def _refuse(message: str, *, status: int = USAGE_ERROR) -> NoReturn:

@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from cpsc.processors import BUSY, load_per_processor
+
 
 @contextmanager
 def variables(values: Mapping[str, str]) -> Iterator[None]:
@@ -38,6 +40,14 @@ def _restore(before: Mapping[str, str | None]) -> None:
 def unless_set(values: Mapping[str, str]) -> dict[str, str]:
     """Those of `values` that the user has not set."""
     return {name: value for name, value in values.items() if name not in os.environ}
+
+
+def yielding_threads() -> dict[str, str]:
+    """Variables by which threads that compute together sleep while they wait for each other, where the machine is busy.
+
+    Elsewhere none: waking takes time. It changes no number. OpenMP reads them as it is loaded, with PyTorch.
+    """
+    return unless_set({"OMP_WAIT_POLICY": "passive"}) if load_per_processor() >= BUSY else {}
 
 
 @contextmanager

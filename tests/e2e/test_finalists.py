@@ -81,7 +81,7 @@ def test_journal_and_mlflow_tell_the_same_choice_by_the_mean(swept) -> None:
     assert figures["chosen"] == chosen.best.number
     assert [finalist["finalist_of"] for finalist in figures["finalists"]] == [finalist.of for finalist in launch.finalists]
     best = client.get_run(chosen.best.run_id or "")
-    assert best.info.run_name.startswith(f"trial-{chosen.best.number:03d} finalist of trial-{chosen.of:03d}, seed=")
+    assert best.info.run_name.startswith(f"trial-{chosen.best.number:03d} of {chosen.of}, seed ")
     assert best.data.tags["finalist_of"] == str(chosen.of)
     assert client.get_model_version_by_alias("tiny", "champion").run_id == best.info.run_id
 

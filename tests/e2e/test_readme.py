@@ -80,19 +80,20 @@ def as_module(words: list[str]) -> list[str]:
     return [sys.executable, "-m", "tuning", *words[1:]]
 
 
-def serve_until_healthy(words: list[str], cwd: Path) -> None:
+def served_address(words: list[str], cwd: Path) -> str:
+    """Where a server says that it is, once it is there; it is ended again."""
     with (cwd / "server.log").open("wb") as log:
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         server = subprocess.Popen(words, cwd=cwd, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
         deadline = time.monotonic() + 90
         while server.poll() is None and time.monotonic() < deadline:
-            try:
+            address = (cwd / "server.log").read_text().splitlines()[-1:]
+            if address and address[0].startswith("http://127.0.0.1:5000/#/experiments/"):
                 with urllib.request.urlopen("http://127.0.0.1:5000/health") as answer:
                     assert answer.status == 200
-                    return
-            except OSError:
-                time.sleep(0.3)
+                return address[0]
+            time.sleep(0.3)
         pytest.fail((cwd / "server.log").read_text())
     finally:
         os.killpg(server.pid, signal.SIGTERM)
@@ -121,8 +122,7 @@ def run_command(command: str, cwd: Path) -> str:
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         return done.stdout or "ran"
     if words[1] == "ui":
-        serve_until_healthy(as_module(words), cwd)
-        return ""
+        return served_address(as_module(words), cwd)
     words = [FEWER.get(word, word) for word in words]
     words = made_small(words) if words[1] in VERBS_OF_A_STUDY else words
     # `make sweep`, the first, is a process as a user starts it; for those after it ten seconds of imports each would prove no more.

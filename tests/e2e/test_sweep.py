@@ -66,8 +66,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
 def test_every_trial_is_a_run_nested_under_the_launch(swept: Swept) -> None:
     trials = swept.trials()
     names = [run.info.run_name for run in trials]
-    assert names[0] == "trial-000 contrast_temperature=0.07 l2=1"
-    assert [name.split()[0] for name in names] == ["trial-000", "trial-001", "trial-002", "trial-003"]
+    assert names == ["trial-000", "trial-001", "trial-002", "trial-003"]
     parents = {run.data.tags["mlflow.parentRunId"] for run in trials}
     (parent,) = parents
     launch = swept.client.get_run(parent)

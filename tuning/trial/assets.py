@@ -23,6 +23,7 @@ from tuning.study import Study, TeacherSource
 from tuning.study.class_count import check_class_count
 from tuning.study.paths import folder_path
 from tuning.study.teacher_fit import check_images, check_students, fitted, survey_teacher, switched_off
+from tuning.trial.busy_machine import busy_remark
 from tuning.trial.examiners import Examiners, kept_examiners
 from tuning.trial.ground import settle_ground
 from tuning.trial.limits import check_limits, within_limits
@@ -234,6 +235,7 @@ def obtain_probe(
     name = probe_name(teacher, config, storage)
     if not storage.exists(name):
         before_making()
+        _say_if_busy(device, display)
         make_probe(teacher, config, storage, name, device, display)
     with storage.reading(storage.path(name)) as path:
         probe = ProbeSet.load(path, teacher=teacher)
@@ -266,6 +268,7 @@ def _from_recipe(
     if not storage.exists(name):
         check_trainable(dataset)
         before_making()
+        _say_if_busy(device, display)
         teacher = _trained(recipe, dataset, device, display)
         with storage.writing(name) as path:
             teacher.save(path)
@@ -296,3 +299,8 @@ def _from_path(text: str, published: PublishedConfig | None, display: Display) -
     storage = Storage(f"{folder}?{query}" if query else folder)
     with storage.reading(storage.path(name)) as path:
         return load_teacher(path, published, say=display.say), redact(text)
+
+
+def _say_if_busy(device: torch.device, display: Display) -> None:
+    if device.type == "cpu" and (remark := busy_remark(torch.get_num_threads())):
+        display.say(remark)

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from tuning.process_settings import environment_kept, log_levels, unless_set, variables
+from tuning.process_settings import environment_kept, log_levels, unless_set, variables, yielding_threads
 from tuning.tracking.client import using_mlflow
+from tuning.trial.busy_machine import busy_remark
 
 
 def test_variables_are_as_before_after_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,6 +34,33 @@ def test_whatever_a_library_sets_is_taken_back(monkeypatch: pytest.MonkeyPatch) 
 def test_what_the_user_has_set_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CPSC_KEPT", "mine")
     assert unless_set({"CPSC_KEPT": "theirs", "CPSC_NEW": "1"}) == {"CPSC_NEW": "1"}
+
+
+def test_threads_yield_on_a_busy_machine_alone_and_only_where_the_user_has_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    processors = os.cpu_count() or 1
+    for load, expected in ((0.9 * processors, {}), (1.1 * processors, {"OMP_WAIT_POLICY": "passive"})):
+        monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, 0.0, 0.0))
+        assert yielding_threads() == expected
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert yielding_threads() == {}
+
+
+@pytest.mark.slow
+def test_the_command_line_can_say_how_threads_wait_for_nothing_it_begins_with_has_loaded_them() -> None:
+    code = "import sys, tuning.cli; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+def test_a_long_computation_on_several_threads_is_preceded_by_a_remark_where_the_machine_is_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (3.0 * (os.cpu_count() or 1), 0.0, 0.0))
+    assert "3.0 processes for each" in busy_remark(2)
+    assert "OMP_NUM_THREADS=1" in busy_remark(2)
+    assert busy_remark(1) == ""
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+    assert busy_remark(2) == ""
 
 
 def test_log_levels_are_as_before_after_the_block() -> None:

@@ -12,8 +12,10 @@ from mlflow import MlflowClient
 from cpsc.errors import ConfigError
 from tests.support.made_sweep import made_store
 from tuning.results.from_mlflow import load_launch
+from tuning.results.leaderboard import headings, row
 from tuning.study import Study, load_study
 from tuning.tracking import store_uri
+from tuning.tracking.notes import NOTE_TAG
 from tuning.tracking.ui_view import VIEW_TAG, first_page, view_tag
 
 pytestmark = pytest.mark.slow  # views are made in an MLflow store
@@ -38,17 +40,43 @@ def test_the_experiment_carries_the_view_and_the_ui_opens_on_it(study: Study) ->
     experiment = MlflowClient(store_uri(study)).get_experiment_by_name(study.name)
     assert experiment.tags[VIEW_TAG] == view_tag(study)
     page = first_page(store_uri(study), study.name)
-    assert page == f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=cpsc-trials"
-    assert first_page(store_uri(study), "another") == ""
+    assert page == f"#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=cpsc-trials&workflowType=machine_learning"
+    assert first_page(store_uri(study), "another") == "#/experiments?workflowType=machine_learning"
 
 
 def test_every_column_and_most_charts_are_of_something_that_trials_record(study: Study) -> None:
     launch = load_launch(MlflowClient(store_uri(study)), study.name, curves=None)
     run = MlflowClient(store_uri(study)).get_run(launch.trials[0].run_id)
     known = {f"metrics.`{name}`" for name in run.data.metrics} | {f"params.`{name}`" for name in run.data.params}
+    known |= {f"tags.`{name}`" for name in run.data.tags}
     columns = state(view_tag(study))["selectedColumns"]
-    assert set(columns) - known == {"tags.`outcome`", "metrics.`best_epoch`"}  # the latter is not in a sweep that was never run
+    assert set(columns) <= known
     assert {f"params.`{path}`" for path in list(study.space)[:8]} <= set(columns)
+
+
+def test_the_result_is_shown_as_the_report_shows_it(study: Study) -> None:
+    launch = load_launch(MlflowClient(store_uri(study)), study.name)
+    shown = dict(zip([name if name == "probe KL" else name.lower() for name in headings(launch)], row(launch.trials[0], launch)))
+    tags = MlflowClient(store_uri(study)).get_run(launch.trials[0].run_id).data.tags
+    assert {name: tags[name] for name in shown if name != "trial"} == {
+        name: text for name, text in shown.items() if name != "trial"
+    }
+
+
+def test_columns_stand_in_the_order_of_the_selection_and_have_a_width(study: Study) -> None:
+    found = state(view_tag(study))
+    assert [column for column in found["columnOrder"] if column in found["selectedColumns"]] == found["selectedColumns"]
+    assert found["columnWidths"].keys() == set(found["columnOrder"])
+
+
+def test_study_launch_and_trials_are_described(study: Study) -> None:
+    client = MlflowClient(store_uri(study))
+    launch = load_launch(client, study.name)
+    described = [client.get_experiment_by_name(study.name), client.get_run(launch.run_id).data]
+    assert all("**Go on**" in thing.tags[NOTE_TAG] and "Finished" in thing.tags[NOTE_TAG] for thing in described)
+    for trial in launch.trials:
+        note = client.get_run(trial.run_id).data.tags[NOTE_TAG]
+        assert f"**{trial.outcome.value.capitalize()}**" in note
 
 
 def test_every_chart_stands_in_a_section_and_has_a_name_of_its_own(study: Study) -> None:
