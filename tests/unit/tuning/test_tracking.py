@@ -174,9 +174,8 @@ def test_what_a_trial_did_since_the_last_delivery_is_one_batch(
     deliver(journal, study)
     check_all_there(study)
     trials = [runs(study)[name].info.run_id for name in ("trial-000", "trial-001")]
-    assert [batch for batch in seen if batch[0] in trials] == [
-        (run_id, {1, 2}, {"epochs"}, {"outcome", "epochs"}) for run_id in trials
-    ]
+    told = ({1, 2}, {"epochs"}, {"outcome", "epochs"})
+    assert [batch for batch in seen if batch[0] in trials] == [(run_id, *told) for run_id in trials]
 
 
 def test_a_tag_that_a_run_has_is_not_sent_again_unless_its_arrival_is_in_doubt(

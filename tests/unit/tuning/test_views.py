@@ -56,11 +56,10 @@ def test_every_column_and_most_charts_are_of_something_that_trials_record(study:
 
 def test_the_result_is_shown_as_the_report_shows_it(study: Study) -> None:
     launch = load_launch(MlflowClient(store_uri(study)), study.name)
-    shown = dict(zip([name if name == "probe KL" else name.lower() for name in headings(launch)], row(launch.trials[0], launch)))
+    shown = dict(zip(headings(launch), row(launch.trials[0], launch), strict=True))
     tags = MlflowClient(store_uri(study)).get_run(launch.trials[0].run_id).data.tags
-    assert {name: tags[name] for name in shown if name != "trial"} == {
-        name: text for name, text in shown.items() if name != "trial"
-    }
+    assert tags["number"] == shown.pop("trial")
+    assert {name: tags[name] for name in shown} == shown
 
 
 def test_columns_stand_in_the_order_of_the_selection_and_have_a_width(study: Study) -> None:
