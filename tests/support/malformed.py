@@ -792,7 +792,7 @@ def _bare_weights(*words: str) -> Write:
 
     def write(folder: Path) -> list[str]:
         torch.save(dict(sound_teacher().state), folder / "bare.pt")
-        torch.save({"layer.weight": torch.zeros(2, 3)}, folder / "unknown.pt")
+        torch.save({"layer.weight": torch.zeros(2, 3, 3, 3), "scores.weight": torch.zeros(2, 2)}, folder / "unknown.pt")
         return [*words, "--quiet"]
 
     return write

@@ -121,7 +121,7 @@ def _dry_run(study: Study) -> None:
 
 def _beside(teacher: Path) -> Path:
     """The study file beside the weights, called as they are, and never those themselves."""
-    return teacher.parent / f"{teacher.stem or 'study'}{'-study' if teacher.suffix in SUFFIXES else ''}{SUFFIXES[0]}"
+    return teacher.parent / f"{teacher.stem or 'teacher'}{'-study' if teacher.suffix in SUFFIXES else ''}{SUFFIXES[0]}"
 
 
 def _name_of(output: Path) -> str:
