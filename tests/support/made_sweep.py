@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from cpsc.answers import AnswerLog
+from cpsc.ground import Ground
 from cpsc.pictures import save_grid
 from tests.support.events import made
 from tuning.launch import Journal
@@ -32,7 +33,9 @@ CLASSES = ("zero", "<script>alert(1)</script>", *map(str, range(2, 10)))
 OUTCOMES = ("completed", "pruned", "completed", "pruned", "diverged", "completed", "pruned", "failed", "completed", "pruned")
 
 
-def made_store(study: Study, *, num_trials: int, epochs: int, labels: bool = True, is_over: bool = True) -> None:
+def made_store(
+    study: Study, *, num_trials: int, epochs: int, labels: bool = True, is_over: bool = True, ground: Ground | None = None
+) -> None:
     """Fill the study's store with a launch of its own name, two trials at a time.
 
     Of ten trials four run to their end, one diverges, one fails after a retry and the others are pruned. Trial 0 is the
@@ -44,6 +47,7 @@ def made_store(study: Study, *, num_trials: int, epochs: int, labels: bool = Tru
     (folder / STUDY_FILE).write_text(text)
     journal = Journal(folder)
     settings = {"objective": study.objective, "epochs": str(epochs), "sampler": study.search.sampler}
+    settings |= ground.to_params() if ground else {}
     journal.append(made(LaunchStart, time=BEGUN + 0.0, launch_id=LAUNCH_ID, params=settings, study=text))
     journal.append(made(AttemptStart, time=BEGUN + 0.0, attempt=0))
     checkpoint = _checkpoint(folder / "checkpoint", epochs)

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from pyarrow import parquet
 
 from cpsc.errors import ConfigError
+from cpsc.ground import Ground
 from cpsc.marks import Marks
 from tests.support.made_sweep import CLASSES, EPOCH_S, made_store
 from tests.support.page import ParsedPage
@@ -178,6 +179,33 @@ def test_a_sweep_under_way_without_labels_has_a_page_too(tmp_path: Path) -> None
     assert [row["outcome"] for row in page.table("Leaderboard")] == ["completed", "running"]
     row = parquet.read_table(tmp_path / "page" / "trials.parquet").to_pylist()[1]
     assert (row["outcome"], row["ended"], row["test_accuracy"], row["accuracy_metric"]) == (None, None, None, "exam_score")
+
+
+def test_what_puts_a_launch_in_doubt_stands_first_on_its_page(tmp_path: Path) -> None:
+    study = load_study(STUDY, [f"storage={tmp_path / 'runs'}"])
+    thin = Ground(
+        num_images=500,
+        num_classes=10,
+        label_rate=0.2,
+        confidence=0.5,
+        margin=1.0,
+        largest_class=0.2,
+        num_unasked=0,
+        num_lost=0,
+        finite=1.0,
+        variety=80.0,
+        at_bounds=0.1,
+        untouched_norms=0.0,
+        num_test=0,
+        teacher_accuracy=None,
+    )
+    made_store(study, num_trials=2, epochs=EPOCHS, labels=False, ground=thin)
+    client, launch = read_launch(study, None, QUIET)
+    assert launch.ground == thin, "from MLflow's records alone"
+    write_report(study, launch, [], client, tmp_path / "report", QUIET)
+    text = (tmp_path / "report" / "report.html").read_text()
+    assert ParsedPage(text).headings[:2] == ["In doubt", "What it found"]
+    assert "the teacher gives 20.0 % of 500 probe images the class they were made for" in text
 
 
 Written = Callable[[Launch], ParsedPage]
