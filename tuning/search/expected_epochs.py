@@ -20,11 +20,15 @@ def expected_epochs(num_trials: int, *, epochs: int, rungs: Sequence[int], reduc
 
 
 def _going_on(coming: float, factor: float) -> float:
-    """How many of those that come to a rung one after another go on from it.
-
-    The k-th is compared with the quantile, between order statistics, of k - 1 numbers drawn as it is: it is no worse with
-    probability (1 + (k - 2) / factor) / k.
-    """
+    """How many of those that come to a rung one after another go on from it."""
     whole = int(coming)
-    chances = [1.0 if place == 1 else (1.0 + (place - 2) / factor) / place for place in range(1, whole + 2)]
+    chances = [chance_to_go_on(before, factor) for before in range(whole + 1)]
     return sum(chances[:whole]) + (coming - whole) * chances[whole]
+
+
+def chance_to_go_on(before: int, factor: float) -> float:
+    """Of a trial that comes to a rung after `before` others that are like it.
+
+    It is compared with the interpolated quantile 1 - 1/factor of theirs.
+    """
+    return 1.0 if before == 0 else (1.0 + (before - 1) / factor) / (before + 1)

@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +20,7 @@ from tuning.study import Study, build_config
 from tuning.study.teacher_fit import fitted, survey_teacher
 from tuning.trial.assets import kept_teacher, probe_name
 from tuning.trial.resources import concurrency, study_device
-from tuning.trial.step_times import time_probe_step, time_steps, time_teacher_step, untrained_teacher
+from tuning.trial.step_times import threads, time_probe_step, time_steps, time_teacher_step, untrained_teacher
 
 WITHIN_S = 2.0
 """What measuring steps of trials may take, where they are long."""
@@ -110,7 +109,7 @@ def _estimate(study: Study) -> Estimate:
         parts[PROBE] = steps * time_probe_step(study.probe, teacher, device, within_s=ONCE_WITHIN_S)
     kinds = _kinds(study)
     measured = kinds[:: -(-len(kinds) // MOST_KINDS)]
-    with _threads(study.resources.cpus):
+    with threads(study.resources.cpus):
         runs = [_epoch_times(config, study, teacher, device, within_s=WITHIN_S / len(measured)) for config in measured]
     num_epochs = _num_epochs(study)
     parts[TRIALS] = _trials_s(study, runs, num_epochs)
@@ -217,17 +216,6 @@ def _left_out(study: Study, *, num_kinds: int, num_measured: int, is_trained: bo
         yield "an early end for want of gain"
     if not is_trained:
         yield "reading the dataset"
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """As many as a trial has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def spoken_minutes(seconds: float) -> str:

@@ -16,6 +16,7 @@ from tuning.launch.events import AttemptStart, Epoch, Event, LaunchEnd, TrialEnd
 from tuning.outcome import Outcome, length_of
 from tuning.search.asha import rungs_of
 from tuning.search.budget import budget_of
+from tuning.search.expected_epochs import chance_to_go_on
 from tuning.search.finalists import runs_to_propose
 from tuning.study import Study
 from tuning.time_left import in_words, words_left
@@ -83,18 +84,14 @@ class Rung:
 
     def judge(self, *, passed: bool) -> None:
         """Take in what became of a trial."""
-        self._expected += self._alike(self.judged)
+        self._expected += chance_to_go_on(self.judged, self._factor)
         self.judged += 1
         self.passed += passed
 
     def share(self, judged: int) -> float:
         """Of trials that are judged there after `judged` others, how many go on."""
         correction = (self.passed + PRIOR_TRIALS) / (self._expected + PRIOR_TRIALS)
-        return min(1.0, correction * self._alike(judged))
-
-    def _alike(self, judged: int) -> float:
-        """Chance of a place above the interpolated quantile of so many values before."""
-        return 1.0 if judged == 0 else (judged - 1 + self._factor) / (self._factor * (judged + 1))
+        return min(1.0, correction * chance_to_go_on(judged, self._factor))
 
 
 class Forecast:

@@ -5,7 +5,8 @@ The weights do not matter for that: a network that is not trained stands for a t
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -104,6 +105,17 @@ def time_probe_step(config: ProbeConfig, teacher: Teacher, device: torch.device,
         return ((ends[-1] - ends[0]) / (len(ends) - 1),)
 
     return _scaled(config.batch_size, times_of, within_s=within_s)[0]
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """As many as a trial has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Clock:

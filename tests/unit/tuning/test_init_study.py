@@ -14,12 +14,12 @@ from cpsc.teacher import Teacher
 from tests.support.malformed import sound_teacher
 from tuning.display import Display
 from tuning.init.beginnings import beginnings, scale_for
-from tuning.init.budget import LADDER, Pace, fitting_budget, measure_pace, resources_here, share_run
+from tuning.init.budget import LADDER, Pace, fitting_budget, measure_pace, resources_here
 from tuning.init.first_study import _checked, write_first_study
 from tuning.init.identifying import Identified, identify
 from tuning.init.study_text import Plan, path_from, spoken_time, study_text
 from tuning.study import Study, load_study
-from tuning.study.config import PruneConfig, ResourceConfig
+from tuning.study.config import ResourceConfig
 from tuning.study.packaged_studies import packaged_files
 from tuning.study.teacher_fit import STATISTICS
 
@@ -158,13 +158,6 @@ def test_a_trial_gets_its_part_of_the_machine(processors: int, gpus: int, cpus: 
     assert resources_here() == ResourceConfig(cpus=cpus, gpus=1 if gpus else 0)
 
 
-@pytest.mark.parametrize(
-    ("grace_epochs", "epochs", "share"), [(1, 9, (1 + 2 / 3 + 6 / 9) / 9), (2, 6, (2 + 4 / 3) / 6), (3, 3, 1.0)]
-)
-def test_the_share_of_epochs_that_asha_leaves(grace_epochs: int, epochs: int, share: float) -> None:
-    assert share_run(PruneConfig(grace_epochs=grace_epochs, reduction_factor=3), epochs) == pytest.approx(share)
-
-
 def test_a_faster_machine_and_more_minutes_give_a_larger_budget(tmp_path: Path) -> None:
     study = study_of(plan_of(teacher_of("wrn_10_1"), tmp_path))
 
@@ -174,7 +167,7 @@ def test_a_faster_machine_and_more_minutes_give_a_larger_budget(tmp_path: Path) 
         return budget.num_trials, budget.epochs
 
     assert trials(0.1, 60) == (32, 18)
-    assert trials(30, 15) == (16, 14)
+    assert trials(30, 15) == (12, 9)
     assert trials(1000, 10) == (8, 4)
     assert trials(1000, 10, at_a_time=8) == (16, 4)
 
