@@ -1,6 +1,6 @@
 """Descriptions of a study, a launch and its trials for MLflow's UI: what was searched, what was found, how to go on.
 
-They say what the journal says when they are asked for. Of a driver that was killed nobody knows more until the next sweep or a
+The UI shows their first lines, which are what was found; the rest unfolds. They say what the journal says when they are asked for. Of a driver that was killed nobody knows more until the next sweep or a
 resume records its end, so that what has not ended is told with its moment.
 """
 
@@ -51,10 +51,10 @@ class LaunchNotes:
         """What is searched, what the launch has found of it, and how to go on."""
         launch = self._read()
         space = {path: str(domain) for path, domain in self._study.space.items()}
-        found = f"**Found** by launch `{self._name}`. {self._progress(launch)}. {self._choice(launch)}"
+        found = f"{self._choice(launch)} Launch `{self._name}`. {self._progress(launch)}."
         how = f"Method {_methods(self._study)}, {_length(self._study)}. Chosen {CHOICES[self._study.objective]}."
         table = _table(("parameter", "drawn from"), space.items())
-        return _note([PURPOSE, f"**Searched.** {how}", table, found, self._ways(launch)])
+        return _note([found, f"**Searched.** {PURPOSE} {how}", table, self._ways(launch)])
 
     def launch(self) -> str:
         """How far the launch has come, its best trials, and how to go on."""
@@ -63,7 +63,7 @@ class LaunchNotes:
         table = _table(headings(launch), rows) if rows else ""
         page = "After `cpsc-tune report` a page with figures lies under *Artifacts*, in `report/report.html`."
         searched = f"A launch of `{self._study.name}`, which searches {', '.join(f'`{path}`' for path in self._study.space)}."
-        return _note([f"**{self._progress(launch)}.**", searched, table, self._choice(launch), self._ways(launch), page])
+        return _note([f"**{self._progress(launch)}.**", self._choice(launch), table, self._ways(launch), searched, page])
 
     def trial(self, number: int) -> str:
         """What the trial tries, how it ended, and how to run it again; empty where it has not started."""
