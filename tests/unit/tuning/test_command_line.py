@@ -1,14 +1,17 @@
 """What the command line says of itself, and to a shell and to scripts: help, version, completion, lists, plans."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 
 from tests.support.command_line import call_cli
 from tests.support.events import made
-from tests.support.studies import tiny_study, write_study
+from tests.support.studies import ROOT, tiny_study, write_study
+from tuning import cli
 from tuning.launch import Journal
 from tuning.launch.events import AttemptStart, LaunchEnd, LaunchStart
 from tuning.launch.folder import STUDY_FILE
@@ -31,6 +34,12 @@ def test_without_a_verb_it_shows_the_verbs(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == call_cli("--help", cwd=tmp_path).stdout
     assert "sweep" in done.stdout
+
+
+def test_every_verb_has_a_row_on_its_page() -> None:
+    page = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    rows = {verb for line in page.splitlines() if line.startswith("| `") for verb in re.findall(r"`([\w-]+)`", line.split("|")[1])}
+    assert rows >= set(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
 
 
 def test_it_says_its_version(tmp_path: Path) -> None:
