@@ -249,10 +249,10 @@ class Distiller:
             raise CheckpointError(f"checkpoint and config disagree on parts: {', '.join(sorted(map(str, odd)))}")
         for name, part in parts.items():
             try:
-                saved = state[name]
                 if own_settings and isinstance(part, torch.optim.Optimizer):
-                    saved = with_own_settings(part, saved)
-                part.load_state_dict(saved)
+                    part.load_state_dict(with_own_settings(part, state[name]))
+                else:
+                    part.load_state_dict(state[name])
             except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
                 reason = next(iter(str(error).splitlines()[-1:]), type(error).__name__).strip()
                 raise CheckpointError(f"checkpoint's {name} does not fit this config: {reason}") from error

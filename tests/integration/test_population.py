@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.population import LENGTH, Population, rest_of
 from tuning.launch.events import Compared, Epoch, Exploited
+from tuning.lineage import Segment
 from tuning.outcome import Outcome
 from tuning.replay.comparison import is_of_the_moment
 from tuning.trial.trainable import local_trainable, loggable_metrics
@@ -23,6 +24,12 @@ def told(population: Population) -> dict[str, Any]:
         "compared": [(event.epoch, tuple(event.ranking)) for event in events if isinstance(event, Compared)],
         "exploited": [(event.number, event.epoch, event.donor, event.point) for event in events if isinstance(event, Exploited)],
     }
+
+
+def measured(result: dict[str, Any]) -> dict[str, float]:
+    """What an epoch says of itself, and not of those before it, nor of its values."""
+    found = lasting(loggable_metrics(result))
+    return {name: value for name, value in found.items() if "best" not in name and not name.startswith("pbt/")}
 
 
 def lasting(metrics: Any) -> dict[str, float]:
@@ -93,3 +100,17 @@ def test_a_donor_whose_checkpoint_is_lost_is_trained_anew_and_nothing_changes(ca
     epochs = told(killed)["epochs"]
     assert told(killed)["exploited"] == told(calm)["exploited"]
     assert epochs == told(calm)["epochs"]
+
+
+@pytest.mark.parametrize(
+    "path", ["weights.adversarial", "distillation_temperature", "contrast_temperature", "student.lr", "generator.lr"]
+)
+def test_a_value_that_changes_while_training_counts_from_the_next_epoch_on(path: str, calm: Population) -> None:
+    point = {path: 0.05}
+    plain = local_trainable(calm.context, point)
+    changed = local_trainable(calm.context, point, [Segment(0, point), Segment(1, {path: 0.2})])
+    kept = local_trainable(calm.context, point, [Segment(0, point), Segment(1, point)])
+    without, switched, same = ([trial.step() for _ in range(2)] for trial in (plain, changed, kept))
+    assert measured(without[0]) == measured(switched[0]) == measured(same[0])
+    assert measured(without[1]) == measured(same[1]) != measured(switched[1])
+    assert switched[1][f"pbt/{path}"] == 0.2

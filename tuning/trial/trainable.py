@@ -64,6 +64,8 @@ class DistillTrainable(Trainable):
     """The place in the schedule of what it trains with now."""
     _samples: Tensor | None
     """As they are made after the latest epoch that ran here."""
+    _segment: int
+    """Where in its schedule the trial is."""
 
     def setup(self, config: dict[str, Any], context: TrialContext | None = None) -> None:
         assert context is not None  # tune.with_parameters and run_locally both pass it
