@@ -60,8 +60,6 @@ class DistillTrainable(Trainable):
     """
 
     distiller: Distiller
-    _segment: int
-    """The place in the schedule of what it trains with now."""
     _samples: Tensor | None
     """As they are made after the latest epoch that ran here."""
     _segment: int
