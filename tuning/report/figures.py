@@ -153,8 +153,9 @@ def fronts(students: Sequence[FrontStudent], objective: str) -> Chart:
     shown = [cost for cost in COSTS if any(cost in student.costs for student in students)]
     figure = make_subplots(cols=len(shown), shared_yaxes=True, horizontal_spacing=0.03)
     for column, cost in enumerate(shown, start=1):
-        placed = sorted((student for student in students if cost in student.costs), key=lambda student: student.costs[cost])
-        figure.add_trace(_front_line([student for student in placed if cost in student.on], cost), row=1, col=column)
+        placed = [student for student in students if cost in student.costs]
+        front = sorted((student for student in placed if cost in student.on), key=lambda student: student.costs[cost])
+        figure.add_trace(_front_line(front, cost), row=1, col=column)
         figure.add_trace(_front_points(placed, cost), row=1, col=column)
         figure.update_xaxes(title=COSTS[cost], type="log", row=1, col=column)
     figure.update_layout(LAYOUT | {"showlegend": False})
