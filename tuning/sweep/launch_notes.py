@@ -1,7 +1,8 @@
 """Descriptions of a study, a launch and its trials for MLflow's UI: what was searched, what was found, how to go on.
 
-The UI shows their first lines, which are what was found; the rest unfolds. They say what the journal says when they are asked for. Of a driver that was killed nobody knows more until the next sweep or a
-resume records its end, so that what has not ended is told with its moment.
+The UI shows their first lines, which are what was found; the rest unfolds. They say what the journal says when they are asked for.
+Of a driver that was killed nobody knows more until the next sweep or a resume records its end, so that what has not ended is told
+with its moment.
 """
 
 import shlex
