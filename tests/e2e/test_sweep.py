@@ -151,7 +151,9 @@ def test_the_registry_says_what_a_model_takes_where_it_comes_from_and_what_it_is
     version = swept.client.get_model_version_by_alias("tiny", "champion")
     run = swept.client.get_run(version.run_id)
     best_epoch = int(run.data.metrics["best_epoch"])
-    assert version.description == f"The student of {run.info.run_name} after epoch {best_epoch}, launch tiny."
+    assert version.description.startswith(f"The student of {run.info.run_name} after epoch {best_epoch}, launch tiny.\n")
+    assert f"test accuracy {100 * float(version.tags['test_accuracy']):.2f} %" in version.description
+    assert f"--run {version.run_id}" in version.description
     assert (version.tags["launch"], version.tags["trial"], version.tags["arch"]) == ("tiny", run.data.tags["number"], "wrn_10_1")
     curves = {name: swept.client.get_metric_history(version.run_id, name) for name in ("probe_agreement", "test_accuracy")}
     for name, curve in curves.items():

@@ -20,12 +20,15 @@ from cpsc.ground import Finding
 from cpsc.teacher import Teacher
 from tuning.process_settings import log_levels
 from tuning.tracking.exploit_tags import exploits_in
+from tuning.tracking.shown_figures import shown_value
 from tuning.tracking.tags import DIGEST_TAG, DOUBT_TAG, LAUNCH_TAG, MAX_TAG, NUMBER_TAG, SOUND
 from tuning.trial import Assets
 from tuning.trial.files import BEST_STUDENT_FILE, SCHEDULE_FILE
 
 ALIAS = "champion"
 EXAMPLE_IMAGES = 2
+SHOWN = ("exam_score", "held_out_agreement", "probe_overlap", "probe_agreement", "probe_kl", "test_accuracy")
+"""What the registry says in a version's description; all that was measured stands in its tags."""
 MODEL_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """What MLflow answers where there is no such model, and where the model has no such alias."""
 
@@ -117,7 +120,16 @@ class Champion:
             f" Its values changed while it trained, see {SCHEDULE_FILE} of that run." if exploits_in(self.run.data.tags) else ""
         )
         origin = f"The student of {self.run.info.run_name}{of_epoch}, launch {self.run.data.tags[LAUNCH_TAG]}.{changed}"
-        return "\n\n".join([origin, *(f"**In doubt:** {finding}." for finding in self.doubts)])
+        measured = self.saved.get("measured", {})
+        figures = [f"{metric.replace('_', ' ')} {shown_value(metric, measured[metric])}" for metric in SHOWN if metric in measured]
+        paragraphs = [
+            origin,
+            *([f"Measured: {', '.join(figures)}."] if figures else []),
+            *(f"**In doubt:** {finding}." for finding in self.doubts),
+            f"`cpsc-tune export STUDY --run {self.run.info.run_id} --output student` writes it as files that need neither "
+            "MLflow nor this package.",
+        ]
+        return "\n\n".join(paragraphs)
 
     def labels(self) -> dict[str, str]:
         """What a person tells versions apart by: `launch`, `trial`, `arch`, and what was measured of this student."""

@@ -19,7 +19,7 @@ def shown_names(objective: str) -> dict[str, str]:
 def shown_figures(metrics: Mapping[str, float], objective: str) -> dict[str, str]:
     """The tags of those that are among `metrics`, an epoch's."""
     known = {metric: name for metric, name in shown_names(objective).items() if metric in metrics}
-    return {name: _format(metric, metrics[metric]) for metric, name in known.items()}
+    return {name: shown_value(metric, metrics[metric]) for metric, name in known.items()}
 
 
 def no_figures(objective: str) -> dict[str, str]:
@@ -27,5 +27,6 @@ def no_figures(objective: str) -> dict[str, str]:
     return dict.fromkeys(shown_names(objective).values(), NONE)
 
 
-def _format(metric: str, value: float) -> str:
+def shown_value(metric: str, value: float) -> str:
+    """A share in percent; a divergence is none."""
     return f"{value:.4f}" if metric == "probe_kl" else percent(value)
