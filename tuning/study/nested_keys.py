@@ -34,9 +34,9 @@ def copy_nested(nested: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Both mappings level by level; where they disagree, `over` wins."""
+    """Both mappings level by level, as a copy of either; where they disagree, `over` wins."""
     merged = copy_nested(under)
     for key, value in over.items():
         below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
+        merged[key] = merge(below if isinstance(below, dict) else {}, value) if isinstance(value, Mapping) else value
     return merged

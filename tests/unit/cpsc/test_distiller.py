@@ -347,6 +347,7 @@ def test_an_epoch_reports_every_weighted_term_and_the_measurements(config, teach
     curves = {f"{name}{suffix}" for name in ("probe_overlap", "probe_agreement", "test_accuracy") for suffix in SUFFIXES}
     assert metrics.keys() == terms | curves | TIMINGS | {
         "epoch",
+        "untrained_agreement",
         "student_lr",
         "generator_lr",
         "generator_label_agreement",

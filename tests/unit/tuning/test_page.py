@@ -105,7 +105,7 @@ def test_commands_in_the_paragraph_are_code_and_nothing_else_is(tmp_path: Path) 
 def test_while_it_runs_the_paragraph_says_so_and_counts_what_there_is(study: Study) -> None:
     found = dict(overview(study, launch(trial(0, 0.5), trial(1, outcome=None), is_open=True)))
     assert list(found) == ["Searched", "Chosen so far", "How sure", "What next"]
-    assert "2 trials: 1 completed, 1 running of 16 planned; 1 epoch run. The search is still under way." in found["Searched"]
+    assert "2 trials so far: 1 completed, 1 running of 16 planned; 1 epoch run. The search is still under way." in found["Searched"]
     assert found["What next"] == "wait for 1 running trial, then make this page again."
 
 

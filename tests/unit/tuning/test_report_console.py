@@ -114,7 +114,7 @@ def test_the_leaderboard_shows_the_ten_best_and_says_of_how_many() -> None:
     trials = [record(number, {1: 0.9}, kl={}, accuracy={}, outcome=None) for number in range(12)]
     text = printed(make(*trials), [])
     assert "small: the best 10 of 12 trials" in text
-    assert sum("│   running │" in line for line in text.splitlines()) == 10
+    assert sum("running │" in line for line in text.splitlines()) == 10
 
 
 def test_while_a_sweep_runs_only_what_is_over_is_compared_with_what_it_might_have_run() -> None:

@@ -260,8 +260,11 @@ def test_an_unfinished_trial_is_continued_though_the_budget_is_spent(raw: Raw) -
 
 def test_a_resumed_search_does_not_draw_the_points_of_the_attempt_before_again(raw: Raw) -> None:
     study = resolve_study(raw | {"search": {"sampler": "random"}})
-    first = propose(new_search(study), "a")["point"]
-    assert propose(new_search(study, LaunchHistory(num_attempts=1)), "a")["point"] != first
+    search = new_search(study)
+    first, second = (propose(search, name)["point"] for name in "ab")
+    resumed = new_search(study, history_of(past(0, {1: 0.5}, Outcome.PRUNED)))
+    assert propose(resumed, "b")["point"] not in (first, second)
+    assert propose(new_search(study, LaunchHistory(num_attempts=1)), "a")["point"] == first, "nothing was drawn before"
 
 
 def new_trial(number: int) -> Trial:

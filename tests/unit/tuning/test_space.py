@@ -74,7 +74,10 @@ def test_flatten_and_set_path_undo_each_other() -> None:
 def test_merge_goes_level_by_level_and_changes_neither_side() -> None:
     under, over = {"a": {"x": 1, "y": 2}, "b": 1}, {"a": {"y": 3}, "b": {"z": 4}}
     kept = copy.deepcopy((under, over))
-    assert merge(under, over) == {"a": {"x": 1, "y": 3}, "b": {"z": 4}}
+    merged = merge(under, over)
+    assert merged == {"a": {"x": 1, "y": 3}, "b": {"z": 4}}
+    merged["b"]["z"] = 5
+    assert over["b"] == {"z": 4}, "a level that only one side has is a copy, too"
     assert (under, over) == kept
 
 

@@ -682,12 +682,12 @@ def test_no_password_is_left_of_an_error_that_is_cut(
     assert SECRET not in caplog.text
 
 
-def test_a_trials_run_is_called_by_its_number_and_first_values(study: Study, journal: Journal) -> None:
+def test_a_trials_run_is_called_by_its_number_and_the_words_of_its_values(study: Study, journal: Journal) -> None:
     point = {"weights.l2": 0.123456, "method": "cpsc", "student.lr": 1e-05, "generator.lr": 1.0}
     journal.append(now(Proposed, number=2, point=point))
     journal.append(now(TrialStart, number=2, point=point, params={}, ray_trial_id="a"))
     deliver(journal, study)
-    assert "trial-002 l2=0.123 method=cpsc lr=1e-05" in runs(study)
+    assert "trial-002 cpsc" in runs(study)
 
 
 def test_inputs_are_listed_once_however_often_they_are_told(study: Study, journal: Journal) -> None:
