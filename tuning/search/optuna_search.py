@@ -78,14 +78,11 @@ class StudySearch(Searcher):
         self._journal = journal
         self._epochs = epochs
         self._budget = budget
-        self._study_trials = budget.num_trials
-        self._finish = finish
-        self._is_finished = False
+        self._finish, self._is_finished, self._study_trials = finish, False, budget.num_trials
         self._terminator = terminator
         self._limits = limits
-        self._enqueued = enqueued
         self._advisor = advisor
-        self._num_enqueued = history.num_enqueued
+        self._enqueued, self._num_enqueued = enqueued, history.num_enqueued
         self._start = deque(start[sum(trial.enqueued is None for trial in history.searched.values()) :])
         self._last_epoch: dict[str, int] = {}
         self._finalists_of = finalists

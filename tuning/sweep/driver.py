@@ -237,7 +237,11 @@ class SweepDriver:
                 remove_ray_state(storage, name)
         if search.ended_early and not progress.interrupted:
             self._display.say(f"the search ended before its budget was used up: {search.ended_early}")
-        return progress.interrupted
+        return progress.interrupted or (not search.has_ended and self._has_work_left(journal))
+
+    def _has_work_left(self, journal: Journal) -> bool:
+        """After a signal that came before anybody listened, say: nothing is open then, and nothing was done."""
+        return has_work(self._study, replay_events(journal.events(), metric=self._study.metric))
 
     def _answer(self, recorder: Recorder, text: str) -> None:
         """What Ctrl-C is told, unless it is the recorder that ends the sweep."""
