@@ -20,7 +20,7 @@ from cpsc.ground import Finding
 from cpsc.teacher import Teacher
 from tuning.process_settings import log_levels
 from tuning.tracking.exploit_tags import exploits_in
-from tuning.tracking.shown_figures import shown_value
+from tuning.tracking.shown_figures import shown_name, shown_value
 from tuning.tracking.tags import DIGEST_TAG, DOUBT_TAG, LAUNCH_TAG, MAX_TAG, NUMBER_TAG, SOUND
 from tuning.trial import Assets
 from tuning.trial.files import BEST_STUDENT_FILE, SCHEDULE_FILE
@@ -121,7 +121,7 @@ class Champion:
         )
         origin = f"The student of {self.run.info.run_name}{of_epoch}, launch {self.run.data.tags[LAUNCH_TAG]}.{changed}"
         measured = self.saved.get("measured", {})
-        figures = [f"{metric.replace('_', ' ')} {shown_value(metric, measured[metric])}" for metric in SHOWN if metric in measured]
+        figures = [f"{shown_name(metric)} {shown_value(metric, measured[metric])}" for metric in SHOWN if metric in measured]
         paragraphs = [
             origin,
             *([f"Measured: {', '.join(figures)}."] if figures else []),

@@ -13,7 +13,12 @@ EPOCHS_TAG = "epochs"
 def shown_names(objective: str) -> dict[str, str]:
     """By metric the tag that shows it: the blind score, the probe set's KL divergence, the test accuracy where there are labels."""
     blind = "probe_agreement" if objective == "test_accuracy" else objective
-    return {metric: metric.replace("_", " ").replace("kl", "KL") for metric in (blind, "probe_kl", "test_accuracy")}
+    return {metric: shown_name(metric) for metric in (blind, "probe_kl", "test_accuracy")}
+
+
+def shown_name(metric: str) -> str:
+    """As the report heads its column."""
+    return metric.replace("_", " ").replace("kl", "KL")
 
 
 def shown_figures(metrics: Mapping[str, float], objective: str) -> dict[str, str]:

@@ -163,7 +163,8 @@ def test_the_champion_is_registered_whole_and_registering_it_again_changes_nothi
         assert register(client, tmp_path, assets, trained=trained) == "models:/tiny@champion"
     check_once(client)
     assert client.get_model_version_by_alias("tiny", ALIAS).last_updated_timestamp == version.last_updated_timestamp
-    assert version.description == "The student of trial-003 after epoch 1, launch tiny."
+    assert version.description.startswith("The student of trial-003 after epoch 1, launch tiny.\n\nMeasured: probe KL 0.5000.\n\n")
+    assert f"--run {version.run_id} --output student" in version.description
     assert (version.tags["trial"], version.tags["probe_kl"], len(version.tags[DIGEST_TAG])) == ("3", "0.5000", 64)
     champion = Champion.load("tiny", client.get_run(run_id(client)), tmp_path / "checkpoint-1", assets)
     with tracking_at(client.tracking_uri):
