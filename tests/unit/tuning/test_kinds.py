@@ -6,7 +6,7 @@ import math
 import types
 import typing
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel
@@ -81,8 +81,9 @@ def wrong_values(hint: Any) -> list[Any]:
         return [value for value in wrong_values(kind) if all(repr(value) in found for found in wrong_too)]
     if typing.get_origin(kind) is Literal:
         return [*OTHERS[str], *missing]
-    if typing.get_origin(kind) is tuple:
-        (item, _) = typing.get_args(kind)
+    if typing.get_origin(kind) in (tuple, list):
+        item, *_ = typing.get_args(kind)
+        item = typing.get_args(item)[0] if typing.get_origin(item) is Annotated else item
         return [[value] for value in [*OTHERS[item], None]] + [True, 1, "1", *missing]
     return [*OTHERS[kind], *missing] if kind in OTHERS else []
 
