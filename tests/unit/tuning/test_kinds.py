@@ -92,7 +92,7 @@ LEAVES = [
     (path, hint, setting)
     for root, (kind, setting) in ROOTS.items()
     for path, hint in leaves(kind, root.strip())
-    if not (root == "" and path in ("config", "space", "start", "scale", "transfer", "prune.factors"))
+    if not (root == "" and path in ("config", "space", "start", "scale", "transfer"))
 ]
 
 
