@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 
 from tests.support.command_line import call_cli
 from tests.support.killing import end, repeat_alone, slow_study, start
+from tests.support.page import ParsedPage
 from tests.support.studies import write_study
 from tuning.launch import Journal, replay_events
 from tuning.launch.events import Proposed
@@ -91,5 +92,5 @@ def test_the_report_shows_them(swept) -> None:
     done = call_cli("report", study, cwd=study.parent)
     assert done.returncode == 0, done.stderr
     assert "tiny: 2 finalists, mean ± deviation over 2 seeds" in done.stdout
-    page = next(study.parent.rglob("report.html")).read_text()
-    assert "<h2>Finalists</h2>" in page
+    page = ParsedPage(next(study.parent.rglob("report.html")).read_text())
+    assert "Finalists" in page.headings

@@ -6,6 +6,7 @@ Examiners, whose training is most of a sweep as small as these, are left to the 
 """
 
 import io
+import itertools
 import os
 import re
 import shlex
@@ -46,7 +47,7 @@ SMALL = {
 }
 FEWER_POINTS = {"space.seed": "{choice: [0, 1]}", "space.method": "{choice: [cpsc, adi]}"}
 """Of the grid, which runs all that it has."""
-FEWER = {"20": "4", "8": "1"}
+FEWER = {("--num-trials", "20"): "4", ("--from-checkpoint", "8"): "1"}
 """Trials that a resume extends a study to, and the epoch that a replay goes on from, in the README and here."""
 OF_OWN_TEACHERS = {f"search_spaces/own_teacher/{name}.yaml" for name in ("study", "teacher", "mine")}
 """Studies of a weights file, which is not trained."""
@@ -123,7 +124,7 @@ def run_command(command: str, cwd: Path) -> str:
         return done.stdout or "ran"
     if words[1] == "ui":
         return served_address(as_module(words), cwd)
-    words = [FEWER.get(word, word) for word in words]
+    words = [words[0], *(FEWER.get(pair, pair[1]) for pair in itertools.pairwise(words))]
     words = made_small(words) if words[1] in VERBS_OF_A_STUDY else words
     # `make sweep`, the first, is a process as a user starts it; for those after it ten seconds of imports each would prove no more.
     done = run(as_module(words), cwd) if command.startswith("make") else call_cli(*words[1:], cwd=cwd)

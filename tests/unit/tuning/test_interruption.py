@@ -43,7 +43,7 @@ def test_it_is_answered_at_once_and_the_work_hears_it_too() -> None:
 def test_a_second_one_is_what_the_work_makes_of_it() -> None:
     """Tune puts the handler back that there was before, which ends the work there and then."""
     with answering_ctrl_c(lambda text: None) as ctrl_c:
-        original = signal.getsignal(signal.SIGINT)
+        original = signal.default_int_handler  # whatever a test before this one has left
         signal.signal(signal.SIGINT, lambda signum, frame: signal.signal(signal.SIGINT, original))
         ctrl_c.listen()
         press_ctrl_c()
