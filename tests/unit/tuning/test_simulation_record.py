@@ -8,6 +8,7 @@ import pytest
 from cpsc.errors import ConfigError
 from tests.support.curves import curves_at, drawn_record
 from tests.support.events import made
+from tests.support.studies import ROOT
 from tuning.launch import Journal
 from tuning.launch.events import LaunchStart, TrialEnd
 from tuning.launch.launch import new_launch
@@ -17,7 +18,7 @@ from tuning.simulation.lookup import CurveLookup
 from tuning.simulation.record import SECONDS, Record, RecordedCurves
 from tuning.simulation.recording import record_launch
 from tuning.simulation.sweep import simulate_sweep
-from tuning.study import Study
+from tuning.study import Study, load_study
 from tuning.study.config import resolve_study
 from tuning.study.nested_keys import Point
 
@@ -104,3 +105,11 @@ def test_a_launch_that_has_pruned_is_no_record(raw: Raw, tmp_path: Path) -> None
 def test_settings_that_differ_are_named(raw: Raw, study: Study) -> None:
     other = resolve_study(raw | {"config": raw["config"] | {"examiners": {"epochs": 3}}})
     assert differences(other, drawn_record(study, 3)) == ["examiners.epochs"]
+
+
+def test_the_record_in_the_repository_is_one_of_the_digits_study() -> None:
+    study = load_study(ROOT / "search_spaces" / "digits.yaml")
+    record = Record.load(ROOT / "tests" / "recorded" / "digits.parquet")
+    check_fit(study, record)
+    assert len(record.trials) == 200
+    assert differences(study, record) == []
