@@ -17,7 +17,7 @@ ui: .venv/installed ## MLflow's UI on what the sweep wrote
 test: .venv/installed-dev lint ## what must pass before a change lands
 	$(BIN)/python -m pytest $(TWO_FILES_AT_A_TIME) -m "not long"
 
-test-all: .venv/installed-dev lint ## the same, and tests of a minute and more: a cluster, S3, PostgreSQL, a server and a disk that fail, compiled networks
+test-all: .venv/installed-dev lint ## the same, and tests of a minute and more: a cluster, S3, PostgreSQL, a server and a disk that fail, compiled networks, the notebooks
 	$(BIN)/python -m pytest $(TWO_FILES_AT_A_TIME)
 
 test-fast: .venv/installed-dev ## while you work: the unit tests that start no process and are brief
