@@ -55,15 +55,16 @@ class JournalReading:
             if curve in event.metrics:
                 self._values[event.number][curve][event.epoch] = event.metrics[curve]
 
-    def launch(self) -> Launch:
-        """All of it so far, the trials that have started ranked."""
+    def launch(self, *, only: int | None = None) -> Launch:
+        """All of it so far, the trials that have started ranked; or with the trial `only` alone, if that has started."""
         objective = self._settings["objective"]
+        numbers = self._starts if only is None else [only] if only in self._starts else []
         return Launch(
             name=self._name,
             run_id=None,
             objective=objective,
             epochs=int(self._settings["epochs"]),
-            trials=ranked(map(self._trial, self._starts), objective),
+            trials=ranked(map(self._trial, numbers), objective),
             latencies_ms=latencies_in(self._settings),
             launch_id=self._launch_id,
             settings=self._settings,

@@ -18,6 +18,7 @@ from tuning.launch.launch import resume_command
 from tuning.outcome import Outcome
 from tuning.redaction import redact
 from tuning.results import JournalReading, Launch, TrialRecord
+from tuning.results.launch_list import STATES
 from tuning.results.leaderboard import choice_line, headings, row
 from tuning.study import Study
 from tuning.study.published_point import METHOD_PATH
@@ -26,8 +27,6 @@ ROWS = 5
 MAX_PARAMETERS = 20
 MAX_NOTE = 4500
 """Letters: MLflow takes 5000 in a tag, earlier servers and the database's bytes included."""
-ENDS = {"FINISHED": "Finished", "KILLED": "Interrupted", "FAILED": "Failed"}
-"""MLflow's words for how a driver put the launch down, and ours."""
 PURPOSE = "A search for the hyperparameters with which a student is best distilled from its teacher, without the teacher's data."
 CHOICES = {
     "exam_score": "by what teacher and student answer on synthetic images: the probe set, and those that examiners have made",
@@ -68,9 +67,8 @@ class LaunchNotes:
 
     def trial(self, number: int) -> str:
         """What the trial tries, how it ended, and how to run it again; empty where it has not started."""
-        launch = self._read()
-        trial = next((trial for trial in launch.trials if trial.number == number), None)
-        return "" if trial is None else _note(self._of(trial, launch))
+        launch = self._read(only=number)  # there is a note at each start and end: the others must not be ranked for it
+        return _note(self._of(launch.trials[0], launch)) if launch.trials else ""
 
     def _of(self, trial: TrialRecord, launch: Launch) -> list[str]:
         whose = "a point of the search" if trial.finalist_of is None else f"the values of trial {trial.finalist_of} once more"
@@ -85,7 +83,7 @@ class LaunchNotes:
             + (f" `{again}` runs it again and compares." if trial.outcome else ""),
         ]
 
-    def _read(self) -> Launch:
+    def _read(self, *, only: int | None = None) -> Launch:
         for event, position in self._journal.since(self._position):
             self._reading.tell(event)
             self._position, self._moment = position, event.time
@@ -93,13 +91,13 @@ class LaunchNotes:
                 case AttemptStart():
                     self._state = "Running"
                 case LaunchEnd(status=status):
-                    self._state = ENDS.get(status, status)
-        return self._reading.launch()
+                    self._state = STATES.get(status, status).capitalize()
+        return self._reading.launch(only=only)
 
     def _progress(self, launch: Launch) -> str:
         moment = datetime.fromtimestamp(self._moment, UTC).strftime("%Y-%m-%d %H:%M UTC")
         counts = [f"{launch.count(outcome)} {outcome.value}" for outcome in Outcome if launch.count(outcome)]
-        running = sum(trial.outcome is None for trial in launch.trials)
+        running = launch.count(None)
         done = ", ".join([*counts, *([f"{running} under way"] if running else [])]) or "none has ended"
         return f"{self._state}, as of {moment}: {len(launch.trials)} trials begun, {done}, {launch.epochs_run} epochs run"
 

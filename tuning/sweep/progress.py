@@ -17,7 +17,8 @@ from tuning.sweep.forecast import Forecast, TimeLeft
 from tuning.sweep.recorder import last_line, number_of, waits
 
 LOOK_EVERY_S = 1.0
-"""So often the time left is estimated anew: it shrinks while an epoch goes on."""
+"""So often the time left is estimated anew, for it shrinks while an epoch goes on. Not at each result: of a large study those come
+faster than the rest of it can be played."""
 
 
 class Search(Protocol):
@@ -131,10 +132,11 @@ class SweepProgress(Callback):
             self._say(f"{ended} | {self._state()}, {self._left}")
 
     def _refresh(self) -> None:
-        self._looked = now = time.time()
+        now = time.time()
         if self._search is not None and self._search.has_ended:
             self._forecast.end_search(finalists=self._search.finalists_left)
-        self._left = self._forecast.left(now)
+        if now - self._looked >= LOOK_EVERY_S or not self._under_way:  # what is said last is what is left then
+            self._looked, self._left = now, self._forecast.left(now)
         if self._bar is not None:
             share = self._forecast.share_done(now, self._left.seconds)
             self._bar.update(self._task, completed=share, state=self._state())
