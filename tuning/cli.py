@@ -481,7 +481,7 @@ def list_launches(
     json: AsJson = False,
 ) -> None:
     """List launches: their state, trials done, best result, and when they were last heard of."""
-    from tuning.results.overview import find_overviews, overview_figures, overview_table
+    from tuning.results.launch_list import find_overviews, overview_figures, overview_table
 
     found = find_overviews(storage, study)
     typer.echo(to_json([overview_figures(overview) for overview in found]) if json else overview_table(found))

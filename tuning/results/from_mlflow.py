@@ -10,7 +10,7 @@ from mlflow.entities import Run, RunStatus
 from cpsc.errors import ConfigError
 from cpsc.ground import Ground
 from cpsc.marks import Marks
-from tuning.outcome import Outcome
+from tuning.outcome import RUNNING, Outcome
 from tuning.redaction import redact
 from tuning.results.choice import ranked
 from tuning.results.model import Launch
@@ -30,7 +30,6 @@ from tuning.tracking.tags import (
     POINT_TAG,
     REASON_TAG,
     RETRIES_METRIC,
-    RUNNING,
 )
 
 COST_CURVES = ("epoch_s", "replay_bytes")

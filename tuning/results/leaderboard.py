@@ -6,6 +6,7 @@ from tuning.display import percent
 from tuning.outcome import RUNNING
 from tuning.results.model import Launch
 from tuning.results.trial_record import TrialRecord
+from tuning.shown_figures import shown_names, shown_value
 
 ROWS = 10
 TIE = " ="
@@ -23,21 +24,13 @@ def title(launch: Launch) -> str:
 
 def headings(launch: Launch) -> list[str]:
     """Of the columns of `row`."""
-    return ["trial", "outcome", "epochs", launch.blind_metric.replace("_", " "), "probe KL", "test accuracy"]
+    return ["trial", "outcome", "epochs", *shown_names(launch.objective).values()]
 
 
 def row(trial: TrialRecord, launch: Launch) -> list[str]:
     """The trial's cells."""
-    objective = launch.objective
-    kl = trial.at_best("probe_kl", objective)
-    return [
-        trial_label(trial, launch),
-        trial.state,
-        str(trial.num_epochs),
-        percent(trial.at_best(launch.blind_metric, objective)),
-        "-" if kl is None else f"{kl:.4f}",
-        percent(trial.at_best("test_accuracy", objective)),
-    ]
+    figures = [shown_value(metric, trial.at_best(metric, launch.objective)) for metric in shown_names(launch.objective)]
+    return [trial_label(trial, launch), trial.state, str(trial.num_epochs), *figures]
 
 
 def trial_label(trial: TrialRecord, launch: Launch) -> str:

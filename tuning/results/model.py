@@ -113,7 +113,7 @@ class Launch:
     def trials_since_gain(self) -> int:
         """How many of the search's trials, proposed after its best, have ended and are no better."""
         scores = {trial.number: trial.at_best(self.objective, self.objective) for trial in self.searched}
-        ended = [trial.number for trial in self.searched if trial.outcome not in (None, Outcome.INTERRUPTED)]
+        ended = [trial.number for trial in self.searched if trial.is_over]
         return trials_since_gain({number: score for number, score in scores.items() if score is not None}, ended)
 
     def count(self, outcome: Outcome | None) -> int:

@@ -19,7 +19,7 @@ from tuning.launch.events import LaunchStart
 from tuning.launch.folder import STUDY_FILE
 from tuning.launch.launch import open_launch
 from tuning.lineage import Segment, Stretch
-from tuning.outcome import Outcome
+from tuning.outcome import RUNNING, Outcome
 from tuning.redaction import reason, redact
 from tuning.sqlite import sqlite_uri
 from tuning.storage import Storage
@@ -44,7 +44,6 @@ from tuning.tracking.tags import (
     POINT_TAG,
     REASON_TAG,
     RETRIES_METRIC,
-    RUNNING,
 )
 from tuning.trial.environment import ENVIRONMENT_TAG, from_tag
 
@@ -104,7 +103,7 @@ class RecordedTrial:
         return replace(self, settings={**self.settings, **brought}, facts=facts)
 
     def __str__(self) -> str:
-        ended = self.outcome.value if self.outcome else "running"
+        ended = self.outcome.value if self.outcome else RUNNING
         epochs = f"{self.last_epoch} epoch{'' if self.last_epoch == 1 else 's'}"
         return f"trial {self.number} of launch {self.launch} ({ended}, {epochs})"
 

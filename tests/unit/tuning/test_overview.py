@@ -10,7 +10,7 @@ from tuning.launch import DriverLock, Journal
 from tuning.launch.events import AttemptStart, Epoch, LaunchEnd, LaunchStart, Proposed, TrialEnd, TrialStart
 from tuning.launch.folder import STUDY_FILE
 from tuning.outcome import Outcome
-from tuning.results.overview import find_overviews, overview_figures, overview_table, overviews
+from tuning.results.launch_list import find_overviews, overview_figures, overview_table, overviews
 
 PARAMS = {"objective": "probe_agreement", "epochs": "2", "num_trials": "4"}
 

@@ -15,13 +15,13 @@ from tuning.launch.events import AttemptStart, Event, LaunchEnd, LaunchStart
 from tuning.launch.folder import launches_in
 from tuning.launch.journal import JOURNAL_FILE, LOCK_NAME
 from tuning.launch.reference import RUNS, launch_of, load_study, study_file
-from tuning.outcome import Outcome
+from tuning.outcome import RUNNING
 from tuning.results.from_journal import launch_from_journal
 from tuning.storage import Storage
 from tuning.study.paths import folder_path
 from tuning.study.yaml_loader import load_yaml
 
-RUNNING, DEAD, UNREADABLE = "running", "dead", "unreadable"
+DEAD, UNREADABLE = "dead", "unreadable"
 STATES = {"FINISHED": "finished", "KILLED": "interrupted", "FAILED": "failed"}
 """By MLflow's word for how a driver has put a launch down."""
 GO_ON = ("interrupted", DEAD, "failed")
@@ -76,14 +76,13 @@ def overview_of(name: str, events: Sequence[Event], *, is_driven: bool) -> Launc
     """The launch `name` by the `events` of its journal. ConfigError where they are not those of a launch."""
     launch = launch_from_journal(events, name)
     start = next(event for event in events if isinstance(event, LaunchStart))
-    ended = [trial for trial in launch.searched if trial.outcome not in (None, Outcome.INTERRUPTED)]
     chosen = launch.chosen
     return LaunchOverview(
         launch=name,
         study=_study_name(start),
         state=RUNNING if is_driven else _last_state(events),
-        num_done=len(ended),
-        num_running=sum(trial.outcome is None for trial in launch.trials) if is_driven else 0,
+        num_done=sum(trial.is_over for trial in launch.searched),
+        num_running=launch.count(None) if is_driven else 0,
         num_trials=int(start.params.get("num_trials", 0)),
         objective=launch.objective,
         best=None if chosen is None else chosen.at_best(launch.objective, launch.objective),
