@@ -16,7 +16,8 @@ from ray.tune.schedulers import FIFOScheduler
 from tests.support.trials import make_context
 from tuning.launch import Journal, LaunchHistory, replay_events
 from tuning.launch.events import AttemptStart, Event, LaunchStart, Proposed
-from tuning.search.population_search import search_of
+from tuning.search.optuna_search import build_search
+from tuning.search.population_search import search_kind
 from tuning.storage import Storage
 from tuning.study import Study
 from tuning.study.config import resolve_study
@@ -101,7 +102,7 @@ class Population:
         attempt = history.num_attempts
         journal.append(AttemptStart(time=0.0, attempt=attempt))
         recorder = Recorder(journal, history, self.study.base, epochs=LENGTH, shared={})
-        search = search_of(self.study, history, journal, self.study.start)
+        search = build_search(self.study, history, journal, self.study.start, kind=search_kind(self.study))
         running: dict[str, tuple[Any, DistillTrainable]] = {}
         for index in range(10**6):
             while len(running) < slots and isinstance(config := search.suggest(f"{attempt}-{index}-{len(running)}"), dict):

@@ -7,12 +7,30 @@ import torch
 from torch import Tensor
 
 from cpsc.data.dataset import Normalisation
+from cpsc.ground import Ground
 from cpsc.models import build_model
 from cpsc.probe import ProbeSet
 from cpsc.rng import seeded_init, stream
 from cpsc.teacher import Teacher
 
 State = dict[str, Tensor]
+SOUND = Ground(
+    num_images=500,
+    num_classes=10,
+    label_rate=0.99,
+    confidence=0.96,
+    margin=4.0,
+    largest_class=0.11,
+    num_unasked=0,
+    num_lost=0,
+    finite=1.0,
+    variety=80.0,
+    at_bounds=0.2,
+    untouched_norms=0.0,
+    num_test=500,
+    teacher_accuracy=0.99,
+)
+"""Of a good teacher and its probe set."""
 
 
 def _with_state(ruin: Callable[[Teacher, State], None]) -> Callable[[Teacher], Teacher]:

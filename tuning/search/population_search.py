@@ -3,23 +3,20 @@
 import functools
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import optuna
 from ray.tune.search import Searcher
 
 from cpsc.errors import ConfigError
-from tuning.launch import EventLog, LaunchHistory, TrialHistory, replay_events
-from tuning.launch.enqueued import EnqueuedPoints
+from tuning.launch import LaunchHistory, TrialHistory, replay_events
 from tuning.launch.events import Compared, Exploited
-from tuning.launch.finish import FinishRequest
 from tuning.outcome import WAITS
-from tuning.search.optuna_search import StudySearch, build_search, to_restore
+from tuning.search.optuna_search import StudySearch, to_restore
 from tuning.search.population import PopulationRules, due_exploits, ranking
 from tuning.study import Study
 from tuning.study.population import POPULATION
-from tuning.trial.limits import Limits
 
 
 class PopulationSearch(StudySearch):
@@ -110,19 +107,10 @@ class PopulationSearch(StudySearch):
         return replay_events(self._journal.events(), metric=self.metric)
 
 
-def search_of(
-    study: Study,
-    history: LaunchHistory,
-    journal: EventLog,
-    first: Sequence[dict[str, Any]],
-    limits: Limits | None = None,
-    enqueued: EnqueuedPoints | None = None,
-    finish: FinishRequest | None = None,
-) -> StudySearch:
-    """The searcher that `study` asks for, see `build_search`."""
+def search_kind(study: Study) -> Callable[..., StudySearch]:
+    """What makes the searcher that `study` asks for, see `build_search`."""
     rules = PopulationRules.of(study)
-    kind = StudySearch if rules is None else functools.partial(PopulationSearch, rules=rules)
-    return build_search(study, history, journal, first, limits, enqueued, finish, kind=kind)
+    return StudySearch if rules is None else functools.partial(PopulationSearch, rules=rules)
 
 
 def check_population_goes_on(study: Study, history: LaunchHistory) -> None:

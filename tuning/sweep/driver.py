@@ -24,9 +24,9 @@ from tuning.results.earlier import beginning_with, transferred
 from tuning.search import StudyMirror, mirroring
 from tuning.search.asha import ResumableAsha, build_scheduler
 from tuning.search.first_points import begins_with
-from tuning.search.optuna_search import has_work
+from tuning.search.optuna_search import build_search, has_work
 from tuning.search.optuna_space import to_optuna
-from tuning.search.population_search import check_population_goes_on, search_of
+from tuning.search.population_search import check_population_goes_on, search_kind
 from tuning.storage import Storage
 from tuning.study import Study
 from tuning.study.config import check_searchable
@@ -209,7 +209,8 @@ class SweepDriver:
         study, storage = self._study, Storage(self._study.storage)
         journal, limits = Journal(study.local / name), limits_of(study, assets.teacher)
         enqueued, finish = EnqueuedPoints(study.local / name), FinishRequest(study.local / name)
-        search = search_of(study, history, journal, begins_with(study, limits), limits, enqueued, finish)
+        first, kind = begins_with(study, limits), search_kind(study)
+        search = build_search(study, history, journal, first, limits, enqueued, finish, kind=kind)
         forecast = Forecast(plan_of(study, history))
         forecast.hear(journal.events(), study.config.epochs)
         with self._fit_nodes(name) as point, answering_ctrl_c(functools.partial(self._answer, recorder)) as ctrl_c:

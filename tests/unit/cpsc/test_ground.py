@@ -12,31 +12,15 @@ from cpsc.ground import DOUBT, Ground, findings, is_surely_above, is_surely_belo
 from cpsc.ground_survey import survey_ground, variety
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
 from cpsc.teacher import Teacher, TeacherRecipe, train_teacher
-from tests.support.ruined import PROBES, TEACHERS
+from tests.support.ruined import PROBES, SOUND, TEACHERS
 
 CPU = torch.device("cpu")
 CONFIG = ProbeConfig(num_images=100, batch_size=100, steps=60, batch_statistics=0.1, precision="fp32")
-SOUND: dict[str, Any] = {
-    "num_images": 500,
-    "num_classes": 10,
-    "label_rate": 0.99,
-    "confidence": 0.96,
-    "margin": 4.0,
-    "largest_class": 0.11,
-    "num_unasked": 0,
-    "num_lost": 0,
-    "finite": 1.0,
-    "variety": 80.0,
-    "at_bounds": 0.2,
-    "untouched_norms": 0.0,
-    "num_test": 500,
-    "teacher_accuracy": 0.99,
-}
 
 
 def found(**changes: Any) -> dict[str, bool]:
     """What is found against a ground that is sound but for `changes`, and whether it is fatal."""
-    return {finding.name: finding.is_fatal for finding in findings(Ground(**SOUND | changes))}
+    return {finding.name: finding.is_fatal for finding in findings(replace(SOUND, **changes))}
 
 
 def test_nothing_is_said_of_sound_ground() -> None:
@@ -78,7 +62,7 @@ def test_each_figure_has_its_floor(changes: dict[str, Any], expected: dict[str, 
 
 
 def test_a_finding_is_a_line_that_says_figure_floor_meaning_and_what_to_try() -> None:
-    (finding,) = findings(Ground(**SOUND | {"label_rate": 0.2, "num_classes": 5}))
+    (finding,) = findings(replace(SOUND, label_rate=0.2, num_classes=5))
     assert str(finding) == (
         "the teacher gives 20.0 % of 500 probe images the class they were made for (floor 36.0 %, good from 68.0 %, guessing "
         "gives 20.0 %): it does not recognise its own probe set, and agreement there says nothing; try more probe.steps, another "
@@ -92,7 +76,7 @@ def test_the_fatal_ones_come_first() -> None:
 
 def test_a_ground_comes_back_out_of_a_record() -> None:
     for changes in ({}, {"teacher_accuracy": None, "num_test": 0}):
-        ground = Ground(**SOUND | changes)
+        ground = replace(SOUND, **changes)
         assert Ground.from_params({"epochs": "9"} | ground.to_params()) == ground
     assert Ground.from_params({"epochs": "9", "teacher.digest": "abc"}) is None, "an earlier version wrote none"
     assert Ground.from_params(ground.to_params() | {"ground.margin": "?"}) is None

@@ -10,6 +10,7 @@ from rich.console import Console
 from cpsc.ground import Ground
 from cpsc.marks import Marks
 from tests.support.events import made
+from tests.support.ruined import SOUND
 from tuning.launch.events import Epoch, LaunchStart, TrialEnd, TrialStart
 from tuning.outcome import Outcome
 from tuning.report.as_json import launch_figures
@@ -17,23 +18,6 @@ from tuning.report.console import print_report
 from tuning.results import Launch, TrialRecord, launch_from_journal
 from tuning.results.html import launch_html
 from tuning.results.in_doubt import in_doubt
-
-GROUND = Ground(
-    num_images=500,
-    num_classes=10,
-    label_rate=0.99,
-    confidence=0.96,
-    margin=4.0,
-    largest_class=0.11,
-    num_unasked=0,
-    num_lost=0,
-    finite=1.0,
-    variety=80.0,
-    at_bounds=0.2,
-    untouched_norms=0.0,
-    num_test=500,
-    teacher_accuracy=0.99,
-)
 
 
 def trial(number: int, agreement: float, *, right: int = 0, **curves: float) -> TrialRecord:
@@ -49,7 +33,7 @@ def trial(number: int, agreement: float, *, right: int = 0, **curves: float) -> 
     )
 
 
-def launch_of(*trials: TrialRecord, ground: Ground | None = GROUND) -> Launch:
+def launch_of(*trials: TrialRecord, ground: Ground | None = SOUND) -> Launch:
     return Launch(name="small", run_id=None, objective="probe_agreement", epochs=1, trials=trials, ground=ground)
 
 
@@ -76,8 +60,8 @@ def test_a_champion_that_has_learned_nothing_is_told(chosen: TrialRecord, said: 
 
 
 def test_a_student_that_always_says_what_the_teacher_mostly_says_is_at_chance() -> None:
-    assert names(launch_of(trial(0, 0.45), ground=replace(GROUND, largest_class=0.45))) == ["champion_at_chance"]
-    assert names(launch_of(trial(0, 0.45), ground=replace(GROUND, largest_class=0.30))) == []
+    assert names(launch_of(trial(0, 0.45), ground=replace(SOUND, largest_class=0.45))) == ["champion_at_chance"]
+    assert names(launch_of(trial(0, 0.45), ground=replace(SOUND, largest_class=0.30))) == []
 
 
 def test_trials_none_of_which_is_told_from_the_best_are_no_choice() -> None:
@@ -89,8 +73,8 @@ def test_trials_none_of_which_is_told_from_the_best_are_no_choice() -> None:
 
 
 def test_what_the_probe_set_said_before_is_said_again() -> None:
-    assert names(launch_of(trial(0, 0.62), ground=replace(GROUND, label_rate=0.2))) == ["label_rate"]
-    assert names(launch_of(ground=replace(GROUND, label_rate=0.2))) == ["label_rate"], "also before there is a result"
+    assert names(launch_of(trial(0, 0.62), ground=replace(SOUND, label_rate=0.2))) == ["label_rate"]
+    assert names(launch_of(ground=replace(SOUND, label_rate=0.2))) == ["label_rate"], "also before there is a result"
 
 
 def test_of_a_launch_that_an_earlier_version_recorded_nothing_is_made_up() -> None:
@@ -98,7 +82,7 @@ def test_of_a_launch_that_an_earlier_version_recorded_nothing_is_made_up() -> No
 
 
 def test_a_journal_holds_all_that_is_needed() -> None:
-    params = {"objective": "probe_agreement", "epochs": "2"} | replace(GROUND, at_bounds=0.7).to_params()
+    params = {"objective": "probe_agreement", "epochs": "2"} | replace(SOUND, at_bounds=0.7).to_params()
     metrics: list[dict[str, Any]] = [{"probe_agreement": 0.1, "untrained_agreement": 0.1}, {"probe_agreement": 0.12}]
     events = [
         made(LaunchStart, time=0.0, launch_id="one", params=params, study=""),

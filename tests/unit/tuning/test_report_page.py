@@ -15,10 +15,10 @@ from mlflow import MlflowClient
 from pyarrow import parquet
 
 from cpsc.errors import ConfigError
-from cpsc.ground import Ground
 from cpsc.marks import Marks
 from tests.support.made_sweep import CLASSES, EPOCH_S, made_store
 from tests.support.page import ParsedPage
+from tests.support.ruined import SOUND
 from tuning.display import Display, to_json
 from tuning.outcome import Outcome
 from tuning.report import read_criteria, read_launch, read_named, write_report
@@ -183,22 +183,8 @@ def test_a_sweep_under_way_without_labels_has_a_page_too(tmp_path: Path) -> None
 
 def test_what_puts_a_launch_in_doubt_stands_first_on_its_page(tmp_path: Path) -> None:
     study = load_study(STUDY, [f"storage={tmp_path / 'runs'}"])
-    thin = Ground(
-        num_images=500,
-        num_classes=10,
-        label_rate=0.2,
-        confidence=0.5,
-        margin=1.0,
-        largest_class=0.2,
-        num_unasked=0,
-        num_lost=0,
-        finite=1.0,
-        variety=80.0,
-        at_bounds=0.1,
-        untouched_norms=0.0,
-        num_test=0,
-        teacher_accuracy=None,
-    )
+    told = {"label_rate": 0.2, "confidence": 0.5, "margin": 1.0, "largest_class": 0.2, "at_bounds": 0.1}
+    thin = replace(SOUND, **told, num_test=0, teacher_accuracy=None)
     made_store(study, num_trials=2, epochs=EPOCHS, labels=False, ground=thin)
     client, launch = read_launch(study, None, QUIET)
     assert launch.ground == thin, "from MLflow's records alone"
