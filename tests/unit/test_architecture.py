@@ -37,7 +37,7 @@ CPSC_LAYERS = (
 TUNING_LAYERS = (
     {"outcome", "lineage", "redaction", "sqlite", "file_lock", "process_settings", "time_left", "interruption"},
     {"display", "storage"},
-    {"study"},
+    {"study", "shown_figures"},
     {"cluster", "launch", "trial"},
     {"search"},
     {"tracking"},

@@ -1,6 +1,5 @@
 """Settings that a first study begins with: those of the packaged studies, the scale that is nearest to the teacher's images."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ from cpsc.methods import METHODS
 from cpsc.models import check_arch, check_image_size
 from cpsc.norms import NormSurvey
 from cpsc.teacher import Teacher
+from tuning.study.near_misses import meant
 from tuning.study.nested_keys import merge
 from tuning.study.packaged_studies import FOLDER, SCALES
 from tuning.study.teacher_fit import STATISTICS
@@ -32,8 +32,8 @@ Content = dict[str, Any]
 def check_known_method(method: str) -> None:
     """Raise ConfigError unless `method` is one of ours, whose study there is to begin with."""
     if method not in METHODS:
-        close = difflib.get_close_matches(method[:40], METHODS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(METHODS)}"
+        guess = meant(method[:40], METHODS)
+        hint = f"did you mean {guess}?" if guess else f"use one of {', '.join(METHODS)}"
         raise ConfigError(f"--method: {method[:40]!r} is unknown, {hint}")
 
 

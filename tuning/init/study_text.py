@@ -64,8 +64,8 @@ def _head(plan: Plan) -> Iterable[str]:
     yield f"# What it would do: cpsc-tune sweep {file} --dry-run. Run it: cpsc-tune sweep {file}{forced}"
     if plan.pace is not None and plan.budget is not None:
         yield (
-            f"# About {spoken_time(plan.budget.seconds)} on this machine, busy as it was: {plan.pace.epoch_s:.2g} s an epoch, "
-            f"{plan.at_a_time} trials run at a time, most of them are stopped early."
+            f"# About {spoken_time(plan.budget.seconds)} on this machine if nothing else keeps it busy: {plan.pace.epoch_s:.2g} s "
+            f"an epoch, {plan.at_a_time} trials run at a time, most of them are stopped early."
         )
     yield f"name: {dump_inline(plan.name)}"
 

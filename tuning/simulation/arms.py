@@ -1,6 +1,5 @@
 """Arms of a comparison: a sampler, how trials are ended early, what is known before, and when the search ends."""
 
-import difflib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from cpsc.errors import ConfigError
 from tuning.simulation.best_after import BestAfter
 from tuning.study import Study, load_study
+from tuning.study.near_misses import meant
 
 NONE, ASHA = "none", "asha"
 TRANSFER, MISLED = "transfer", "misled"
@@ -115,5 +115,5 @@ class Arm:
 
 
 def _hint(part: str) -> str:
-    close = difflib.get_close_matches(part, (ASHA, NONE, "1-epoch", TRANSFER, MISLED, "stop-10"), n=1)
-    return f"did you mean {close[0]}?" if close else f"name {RULE}"
+    guess = meant(part, (ASHA, NONE, "1-epoch", TRANSFER, MISLED, "stop-10"))
+    return f"did you mean {guess}?" if guess else f"name {RULE}"

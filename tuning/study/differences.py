@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from cpsc.examiners import ExaminerConfig
+from cpsc.presets import DEFAULT_METHOD
 from cpsc.probe import ProbeConfig
 from cpsc.teacher import TeacherRecipe
 from tuning.study.base_config import BaseConfig, build_config
@@ -40,8 +41,8 @@ def _of_runs(study: Study) -> Iterator[Difference]:
     base, config = study.base, study.config
     published = BaseConfig(own={"method": config.method}, preset=base.preset, num_classes=base.num_classes)
     said = dict(flatten({**base.own, **base.by_method.get(config.method, {})}))
-    if config.method != build_config(BaseConfig(own={}), {}).method:
-        yield Difference("config.method", config.method, build_config(BaseConfig(own={}), {}).method)
+    if config.method != DEFAULT_METHOD:
+        yield Difference("config.method", config.method, DEFAULT_METHOD)
     for path, value, default in _changed(asdict(config), asdict(build_config(published, {}))):
         if path not in study.space:
             yield Difference(f"config.{path}", value, default, gave_way=path not in said)

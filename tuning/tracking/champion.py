@@ -19,8 +19,8 @@ from cpsc.deploy import DeployedStudent, build_deployed
 from cpsc.ground import Finding
 from cpsc.teacher import Teacher
 from tuning.process_settings import log_levels
+from tuning.shown_figures import shown_name, shown_value
 from tuning.tracking.exploit_tags import exploits_in
-from tuning.tracking.shown_figures import shown_name, shown_value
 from tuning.tracking.tags import DIGEST_TAG, DOUBT_TAG, LAUNCH_TAG, MAX_TAG, NUMBER_TAG, SOUND
 from tuning.trial import Assets
 from tuning.trial.files import BEST_STUDENT_FILE, SCHEDULE_FILE

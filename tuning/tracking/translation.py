@@ -27,8 +27,9 @@ from tuning.launch.events import (
     TrialEnd,
     TrialStart,
 )
-from tuning.outcome import MLFLOW_STATUS, Outcome
+from tuning.outcome import MLFLOW_STATUS, RUNNING, Outcome
 from tuning.redaction import reason
+from tuning.shown_figures import EPOCHS_TAG, no_figures, shown_figures
 from tuning.storage import Storage
 from tuning.study import Study
 from tuning.study.search_space import REPEATED_PATH
@@ -39,7 +40,6 @@ from tuning.tracking.notes import NOTE_TAG, Notes
 from tuning.tracking.refusal import is_refusal
 from tuning.tracking.retry import Patience
 from tuning.tracking.run_lookup import ForgottenError, LaunchRuns
-from tuning.tracking.shown_figures import EPOCHS_TAG, no_figures, shown_figures
 from tuning.tracking.tags import (
     FINALIST_TAG,
     KIND_TAG,
@@ -52,7 +52,6 @@ from tuning.tracking.tags import (
     POINT_TAG,
     REASON_TAG,
     RETRIES_METRIC,
-    RUNNING,
 )
 from tuning.tracking.ui_view import VIEW_TAG, view_tag
 from tuning.trial.files import (
@@ -70,11 +69,8 @@ METRICS_AT_ONCE = 1000
 """MLflow's limit for one request; a client that sends more makes several, and repeats them all where one fails."""
 NO_REASON = ""
 """What takes the place of one that is no longer true: to delete a tag a second time would be an error."""
-ARTIFACTS = {
-    "last_and_best": (STATE_FILE, BEST_STUDENT_FILE, SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE, SCHEDULE_FILE, ANSWERS_FILE),
-    "best": (BEST_STUDENT_FILE, SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE, SCHEDULE_FILE, ANSWERS_FILE),
-    "none": (SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE, SCHEDULE_FILE, ANSWERS_FILE),
-}
+ALWAYS = (SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE, SCHEDULE_FILE, ANSWERS_FILE)
+ARTIFACTS = {"last_and_best": (STATE_FILE, BEST_STUDENT_FILE, *ALWAYS), "best": (BEST_STUDENT_FILE, *ALWAYS), "none": ALWAYS}
 ARTIFACT_FOLDERS = {STATE_FILE: "checkpoint", BEST_STUDENT_FILE: "checkpoint"}
 
 

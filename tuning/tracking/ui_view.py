@@ -12,9 +12,9 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from tuning.shown_figures import EPOCHS_TAG, shown_names
 from tuning.study import Study
 from tuning.tracking.client import reading_store, using_mlflow
-from tuning.tracking.shown_figures import EPOCHS_TAG, shown_names
 from tuning.tracking.tags import LAUNCH_TAG, OUTCOME_TAG
 
 LOCAL_UI = "http://127.0.0.1:5000"

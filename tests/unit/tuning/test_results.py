@@ -10,14 +10,14 @@ from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
 from cpsc.errors import ConfigError
 from cpsc.marks import Marks
-from tuning.outcome import Outcome
+from tuning.outcome import RUNNING, Outcome
 from tuning.results import Launch, TrialRecord
 from tuning.results.choice import ranked
 from tuning.results.from_mlflow import load_launch
 from tuning.study.config import resolve_study
 from tuning.sweep.transfer import read_sources
 from tuning.tracking.run_lookup import one_each
-from tuning.tracking.tags import KIND_TAG, LAUNCH_ID_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG, RUNNING
+from tuning.tracking.tags import KIND_TAG, LAUNCH_ID_TAG, LAUNCH_TAG, NUMBER_TAG, OUTCOME_TAG
 
 pytestmark = pytest.mark.slow  # whole sweeps are read from MLflow stores
 Curve = dict[int, float]

@@ -1,5 +1,6 @@
-"""A trial's result as people write it. MLflow's table prints a metric with all its digits, and its last value: these are tags, of
-the epoch whose student is the trial's result, under the headings that the report's leaderboard has.
+"""A trial's result as people write it, with one heading for leaderboard, MLflow and registry.
+
+MLflow's table prints a metric with all its digits, and its last value: there the result is in tags, those of the best epoch.
 """
 
 from collections.abc import Mapping
@@ -32,6 +33,8 @@ def no_figures(objective: str) -> dict[str, str]:
     return dict.fromkeys(shown_names(objective).values(), NONE)
 
 
-def shown_value(metric: str, value: float) -> str:
-    """A share in percent; a divergence is none."""
+def shown_value(metric: str, value: float | None) -> str:
+    """A share in percent; a divergence is none; a dash where there is nothing."""
+    if value is None:
+        return NONE
     return f"{value:.4f}" if metric == "probe_kl" else percent(value)
