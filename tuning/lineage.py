@@ -33,6 +33,12 @@ class Stretch(NamedTuple):
     until: int
     point: Point
 
+    @property
+    def epochs(self) -> str:
+        """Which they are, in words."""
+        first = self.after + 1
+        return f"epoch {first}" if first == self.until else f"epochs {first} to {self.until}"
+
 
 def stretches(number: int, *, until: int, points: Mapping[int, Point], exploits: Mapping[int, Sequence[Exploit]]) -> list[Stretch]:
     """What the state of the trial `number` after the epoch `until` goes back to, the first epochs first.
@@ -53,4 +59,4 @@ def schedule_of(lineage: Sequence[Stretch]) -> tuple[Segment, ...]:
 
 def lineage_words(lineage: Sequence[Stretch]) -> str:
     """Which trials' epochs a state goes back to."""
-    return ", ".join(f"trial {stretch.number} in epochs {stretch.after + 1} to {stretch.until}" for stretch in lineage)
+    return ", ".join(f"trial {stretch.number} in {stretch.epochs}" for stretch in lineage)

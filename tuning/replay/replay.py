@@ -109,7 +109,8 @@ def replay_trial(
     num_epochs = build_config(study.base, point).epochs
     if trial.schedule:
         display.say(f"{trial}: its state goes back to {lineage_words(trial.lineage)}, with the values of each")
-    display.say(f"{trial}: {', '.join(f'{path} {format_value(value)}' for path, value in trial.point.items())}")
+    began = "began with " if trial.schedule else ""
+    display.say(f"{trial}: {began}{', '.join(f'{path} {format_value(value)}' for path, value in trial.point.items())}")
     with ExitStack() as stack:
         start = None
         if options.from_checkpoint is not None:

@@ -148,7 +148,7 @@ def _lineage_lines(launch: Launch, trial: TrialRecord) -> list[str]:
     if not lineage:
         return []
     told = [
-        f"  epochs {stretch.after + 1} to {stretch.until} as trial {stretch.number}: "
+        f"  {stretch.epochs} as trial {stretch.number}: "
         + ", ".join(f"{path} {short_value(str(value))}" for path, value in stretch.point.items())
         for stretch in lineage
     ]

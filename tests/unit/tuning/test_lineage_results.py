@@ -53,7 +53,7 @@ def test_the_report_tells_the_lineage_of_the_chosen_student_and_the_values_along
     assert lines[lines.index("its parameters: student.lr 0.12") + 1 :][:3] == [
         "they changed while it trained, for it took over the state of others:",
         "  epochs 1 to 2 as trial 0: student.lr 0.1",
-        "  epochs 3 to 3 as trial 1: student.lr 0.12",
+        "  epoch 3 as trial 1: student.lr 0.12",
     ]
     assert launch_figures(launch())["lineage"] == [
         {"number": 0, "after": 0, "until": 2, "point": {RATE: 0.1}},
