@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 Point = Mapping[str, Any]
+SCHEDULED = "pbt/"
+"""Before the path of a parameter that may change while training: its value in an epoch."""
 
 
 class Segment(NamedTuple):

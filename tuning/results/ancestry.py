@@ -6,12 +6,11 @@ from dataclasses import replace
 
 from mlflow.entities import Run
 
-from tuning.lineage import Stretch, schedule_of, stretches
+from tuning.lineage import SCHEDULED, Stretch, schedule_of, stretches
 from tuning.results.recorded_trial import RecordedTrial
 from tuning.tracking.exploit_tags import exploits_in
 from tuning.tracking.run_lookup import all_runs, one_each
 from tuning.tracking.tags import KIND_TAG, NUMBER_TAG, PARENT_TAG, POINT_TAG, RETRIES_METRIC
-from tuning.trial.trainable import SCHEDULED
 
 Curves = Mapping[str, Mapping[int, float]]
 

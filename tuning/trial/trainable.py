@@ -22,7 +22,7 @@ from cpsc.examiners import run_digest
 from cpsc.gallery import Gallery
 from cpsc.measurement import Measurement
 from cpsc.pictures import save_grid
-from tuning.lineage import Segment
+from tuning.lineage import SCHEDULED, Segment
 from tuning.outcome import WAITS
 from tuning.study import build_config
 from tuning.study.nested_keys import Point
@@ -42,9 +42,6 @@ from tuning.trial.files import (
 )
 from tuning.trial.resources import cap_gpu_memory
 from tuning.trial.system_metrics import machine_load
-
-SCHEDULED = "pbt/"
-"""Before the path of a parameter that may change while training: its value in an epoch."""
 
 
 class DistillTrainable(Trainable):
