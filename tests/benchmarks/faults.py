@@ -53,7 +53,7 @@ class Bench:
 
     folder: Path
     rng: random.Random
-    alone: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    alone: dict[str, dict[str, list[tuple[int, float]]]] = field(default_factory=dict)
 
     def study_file(self, name: str, **changes: Any) -> Path:
         study = slow_study(self.folder) | {"name": name} | changes
@@ -77,10 +77,10 @@ class Bench:
                 wrong.append(f"trial {number} is not over")
             undisturbed = self.undisturbed(study, trial)
             for metric, curve in curves.get(number, {}).items():
-                own = slice(trial.exploited_after, len(curve))
-                if [epoch for epoch, _ in curve] != list(range(1, trial.last_epoch + 1)):
+                expected = [(epoch, value) for epoch, value in undisturbed[metric] if epoch <= trial.last_epoch]
+                if [epoch for epoch, _ in curve] != [epoch for epoch, _ in expected]:
                     wrong.append(f"trial {number} {metric}: epochs {[epoch for epoch, _ in curve]} of {trial.last_epoch}")
-                elif [value for _, value in curve][own] != undisturbed[metric][own]:
+                elif _after(trial.exploited_after, curve) != _after(trial.exploited_after, expected):
                     wrong.append(f"trial {number} {metric}: differs from the undisturbed trial")
         scheduler = build_scheduler(study)
         if not isinstance(scheduler, ResumableAsha):
@@ -91,7 +91,7 @@ class Bench:
             wrong.append("ASHA, shown all results in their order, prunes other trials")
         return wrong
 
-    def undisturbed(self, study: Study, trial: TrialHistory) -> dict[str, list[float]]:
+    def undisturbed(self, study: Study, trial: TrialHistory) -> dict[str, list[tuple[int, float]]]:
         schedule = trial.schedule if study.prune.scheduler == POPULATION else ()
         key = repr([(segment.after, sorted(segment.point.items())) for segment in trial.schedule])
         if key not in self.alone:
@@ -102,6 +102,10 @@ class Bench:
         """What the trials of a population took over."""
         events = Journal(self.launch_folder(name)).events()
         return [(event.epoch, event.number, event.donor, event.point) for event in events if isinstance(event, Exploited)]
+
+
+def _after(epoch: int, curve: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    return [point for point in curve if point[0] > epoch]
 
 
 def driver_killed(bench: Bench, rounds: int) -> str:

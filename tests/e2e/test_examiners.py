@@ -99,7 +99,7 @@ def test_trials_that_are_examiners_have_the_numbers_of_a_trial_alone(swept) -> N
     _, launch = recorded(study)
     trial = next(trial for trial in launch.trials if trial.number == 0)
     alone = repeat_alone(study, trial.point, epochs=trial.num_epochs)
-    lasting = {name: list(curve.values()) for name, curve in trial.curves.items() if curve and not is_of_the_moment(name)}
+    lasting = {name: list(curve.items()) for name, curve in trial.curves.items() if curve and not is_of_the_moment(name)}
     assert {name: alone[name] for name in lasting} == lasting
     assert "exam_score" in lasting
 

@@ -66,7 +66,7 @@ def test_every_finalist_runs_to_its_end_with_the_numbers_of_a_run_alone(swept) -
     assert {trial.num_epochs for trial in finalists} == {3}
     for trial in finalists[:2]:
         alone = repeat_alone(load_study(study), trial.point, epochs=3)
-        lasting = {name: list(curve.values()) for name, curve in trial.curves.items() if curve and not is_of_the_moment(name)}
+        lasting = {name: list(curve.items()) for name, curve in trial.curves.items() if curve and not is_of_the_moment(name)}
         assert {name: alone[name] for name in lasting} == lasting
 
 

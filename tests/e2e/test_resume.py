@@ -85,7 +85,7 @@ def test_a_killed_study_is_resumed_and_extended_without_loss(killed: Path) -> No
     resumed = next(number for number, trial in before.trials.items() if not trial.is_over)
     alone = repeat_alone(study, after.trials[resumed].point, epochs=after.trials[resumed].last_epoch)
     for metric, curve in curves[resumed].items():
-        assert [value for _, value in curve] == alone[metric], f"{metric} differs from the undisturbed trial's"
+        assert curve == alone[metric], f"{metric} differs from the undisturbed trial's"
 
 
 def test_sigterm_and_ctrl_c_end_in_order_and_can_be_resumed(killed: Path) -> None:

@@ -98,15 +98,15 @@ def statuses(storage: Path, study: str = "tiny") -> dict[str, str]:
 
 def repeat_alone(
     study: Study, point: Mapping[str, Any], *, epochs: int, schedule: Sequence[Segment] = ()
-) -> dict[str, list[float]]:
-    """The same trial undisturbed, in this process: its values by metric; of a population, along its lineage."""
+) -> dict[str, list[tuple[int, float]]]:
+    """The same trial undisturbed, in this process: by metric (epoch, value), in order; of a population, along its lineage."""
     threads = torch.get_num_threads()
     try:
         results = run_trial(study, dict(point), Display(quiet=True), max_epochs=epochs, schedule=schedule)
     finally:
         torch.set_num_threads(threads)
-    names = {name for result in results for name in result}  # some are measured in the last epoch only
-    return {name: [result[name] for result in results if name in result] for name in names}
+    names = {name for result in results for name in result}  # some are measured in the first or the last epoch only
+    return {name: [(result["epoch"], result[name]) for result in results if name in result] for name in names}
 
 
 STEPS = ("open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.truncate", "fcntl.flock", "sqlite3.connect")
