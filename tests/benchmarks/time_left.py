@@ -1,8 +1,8 @@
 """How near the estimate of the time left comes to the truth, at moments of sweeps that are over.
 
 ``python -m tests.benchmarks.time_left JOURNAL ...`` plays recorded launches again, event by event, and asks at parts of each
-attempt's time; ``--simulated N`` adds N sweeps of the digits study on curves that are known at every point, pruned by the real
-ASHA, on a machine that is idle, busy throughout, and busy now and then. Nothing is trained.
+attempt's time; ``--simulated N`` adds N sweeps of the digits study on recorded curves, pruned by the real ASHA, on a machine that
+is idle, busy throughout, and busy now and then. Nothing is trained.
 """
 
 import argparse
@@ -14,19 +14,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.support.curves import curves_at
 from tuning.launch import Journal
 from tuning.launch.events import AttemptStart, Event, LaunchEnd, LaunchStart, Proposed, TrialEnd
 from tuning.search.asha import rungs_of
-from tuning.simulation.record import SECONDS, RecordedCurves
+from tuning.search.samplers import learns_after
+from tuning.simulation.lookup import CurveLookup
+from tuning.simulation.record import SECONDS, Record, RecordedCurves
 from tuning.simulation.sweep import simulate_sweep
 from tuning.study import Study, load_study
-from tuning.study.config import PruneConfig
+from tuning.study.config import PruneConfig, SearchConfig
 from tuning.study.nested_keys import Point
 from tuning.study.yaml_loader import load_yaml
 from tuning.sweep.forecast import Forecast, Plan
 
 STUDY = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
+RECORD = Path(__file__).parents[1] / "recorded" / "digits.parquet"
 PARTS = (0.1, 0.25, 0.5, 0.75)
 WITHIN = 1.5
 """An estimate this many times too long or too short is one that one can plan by."""
@@ -76,7 +78,7 @@ def plan_of(events: Sequence[Event]) -> Plan:
     start = next(event for event in events if isinstance(event, LaunchStart))
     study, epochs = load_yaml(start.study), int(start.params["epochs"])
     prune = PruneConfig(**study.get("prune", {}))
-    return Plan(0, epochs, rungs_of(prune, epochs), prune.reduction_factor)
+    return Plan(0, epochs, rungs_of(prune, epochs), prune.reduction_factor, learns_after(SearchConfig(**study["search"])))
 
 
 def estimates(attempt: Attempt) -> dict[float, float | None]:
@@ -98,13 +100,13 @@ def recorded(journal: Path) -> Iterator[Attempt]:
     yield from attempts_of(events, journal.parent.name, plan_of(events))
 
 
-def simulated(seed: int, warp: Warp, name: str, *settings: str) -> Iterator[Attempt]:
+def simulated(record: Record, neighbours: int, seed: int, warp: Warp, name: str, *settings: str) -> Iterator[Attempt]:
     """A sweep of the digits study, whose trials differ in what an epoch takes; `warp` makes of its time that of a machine."""
     study = load_study(STUDY, [f"search.seed={seed}", *settings])
-    draws = random.Random(seed)
+    draws, lookup = random.Random(seed), CurveLookup(record, study.space, neighbours=neighbours)
 
     def answer(point: Point) -> RecordedCurves:
-        curves, usual = curves_at(study, point), 20.0 * draws.lognormvariate(0.0, 0.2)
+        curves, usual = lookup(point), 20.0 * draws.lognormvariate(0.0, 0.2)
         seconds = [usual * draws.lognormvariate(0.0, 0.1) for _ in curves.values[SECONDS]]
         return replace(curves, values={**curves.values, SECONDS: seconds})
 
@@ -115,7 +117,7 @@ def simulated(seed: int, warp: Warp, name: str, *settings: str) -> Iterator[Atte
 def plan_of_study(study: Study) -> Plan:
     """The same of a study."""
     epochs, prune = study.config.epochs, study.prune
-    return Plan(study.search.num_trials, epochs, rungs_of(prune, epochs), prune.reduction_factor)
+    return Plan(study.search.num_trials, epochs, rungs_of(prune, epochs), prune.reduction_factor, learns_after(study.search))
 
 
 def idle(seed: int) -> Warp:
@@ -146,8 +148,9 @@ SEARCHES = {
     "16 random trials": ["search.sampler=random"],
     "40 random trials": ["search.sampler=random", "search.num_trials=40"],
     "16 trials of TPE": [],
+    "40 trials of TPE": ["search.num_trials=40"],
+    "40 trials of the prior": ["search.num_trials=40", "search.sampler=prior"],
 }
-"""On these curves TPE's later trials are ever better, so that pruning lets ever more of them live."""
 MACHINES = {"idle": idle, "busy": busy, "busy now and then": busy_now_and_then}
 
 
@@ -172,6 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("journals", nargs="*", type=Path)
     parser.add_argument("--simulated", type=int, default=0, metavar="N")
+    parser.add_argument("--neighbours", type=int, default=5, help="recorded trials that answer a point together")
     options = parser.parse_args()
     groups: dict[str, list[dict[float, float | None]]] = defaultdict(list)
     for attempt in itertools.chain.from_iterable(map(recorded, options.journals)):
@@ -179,9 +183,12 @@ def main() -> None:
         words = ", ".join(f"{100 * part:.0f} % {'-' if ratio is None else f'{ratio:.2f}'}" for part, ratio in found.items())
         print(f"{attempt.name}, {attempt.ended - attempt.begun:.0f} s: {words}")
         groups["recorded"].append(found)
+    record = Record.load(RECORD)
     for (machine, warp), (search, settings) in itertools.product(MACHINES.items(), SEARCHES.items()):
         for seed in range(options.simulated):
-            groups[f"{search}, {machine}"] += map(estimates, simulated(seed, warp(seed), machine, *settings))
+            groups[f"{search}, {machine}"] += map(
+                estimates, simulated(record, options.neighbours, seed, warp(seed), machine, *settings)
+            )
     for group, found in groups.items():
         show(group, found)
 

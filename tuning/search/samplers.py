@@ -5,6 +5,7 @@ from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from tuning.search.asha import rungs_of
 from tuning.search.prior_sampler import PriorSampler
 from tuning.study import Study
+from tuning.study.config import SearchConfig
 from tuning.study.published_point import published_by_method
 
 
@@ -20,6 +21,11 @@ def build_sampler(study: Study, seed: int, *, num_first: int) -> BaseSampler:
             return _prior_sampler(study, seed, num_first)
         case "random" | "grid":
             return RandomSampler(seed=seed)
+
+
+def learns_after(search: SearchConfig) -> int | None:
+    """How many trials there are before the sampler learns from results; None: it never does."""
+    return search.startup_trials if search.sampler in ("tpe", "gp", "prior") else None
 
 
 def _prior_sampler(study: Study, seed: int, num_first: int) -> PriorSampler:

@@ -3,6 +3,7 @@
 import random
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from ray.tune.schedulers import TrialScheduler
@@ -12,7 +13,7 @@ from tuning.launch.events import AttemptStart, Epoch, LaunchEnd, TrialEnd, Trial
 from tuning.outcome import Outcome
 from tuning.search.asha import ResumableAsha
 from tuning.study.config import PruneConfig
-from tuning.sweep.forecast import Forecast, Plan, Rung
+from tuning.sweep.forecast import LEARNED_SHARE, Forecast, Plan, Rung
 
 EPOCH_S = 10.0
 
@@ -120,7 +121,7 @@ def test_of_trials_that_are_alike_as_many_pass_a_rung_as_rays_scheduler_lets() -
             asha.on_trial_add(None, trial)  # type: ignore[arg-type]
             decision = asha.on_trial_result(None, trial, {"epoch": 1, "score": draws.random()})  # type: ignore[arg-type]
             passed[place] += decision == TrialScheduler.CONTINUE
-    assert [count / 400 for count in passed] == pytest.approx([Rung(1, 3).share(place) for place in range(6)], abs=0.06)
+    assert [count / 400 for count in passed] == pytest.approx([Rung(1, 3).share(place, 0.0) for place in range(6)], abs=0.06)
 
 
 class _Numbered:
@@ -132,13 +133,31 @@ def test_pruned_trials_take_what_pruning_leaves_of_them() -> None:
     """Forty trials, of which those that pass the rung run nine epochs."""
     forecast = Forecast(Plan(num_trials=40, epochs=9, rungs=[1], reduction_factor=3))
     now = run_trials(forecast, [0, 1], begin=0.0, epochs=1)
-    expected = sum(1 + 8 * Rung(1, 3).share(judged) for judged in range(2, 40)) * EPOCH_S / 2
+    expected = sum(1 + 8 * Rung(1, 3).share(judged, 0.0) for judged in range(2, 40)) * EPOCH_S / 2
     assert left_s(forecast, now) == pytest.approx(expected, rel=0.25)
 
 
 def test_a_search_whose_trials_pass_more_often_than_by_chance_is_expected_to_go_on_like_that() -> None:
     rung = Rung(1, 3)
     for _ in range(30):
-        rung.judge(passed=True)
-    assert rung.share(30) > 1.5 * Rung(1, 3).share(30)
-    assert statistics.fmean([rung.share(0), Rung(1, 3).share(0)]) == 1.0
+        rung.judge(passed=True, learned=0.0)
+    assert rung.share(30, 0.0) > 1.5 * Rung(1, 3).share(30, 0.0)
+    assert statistics.fmean([rung.share(0, 0.0), Rung(1, 3).share(0, 0.0)]) == 1.0
+
+
+def test_trials_of_a_sampler_that_learns_go_on_more_often_the_later_they_are_proposed() -> None:
+    plan = Plan(num_trials=40, epochs=9, rungs=(1, 3), reduction_factor=3, startup_trials=6)
+    assert [plan.learned(before) for before in (0, 6, 18, 30, 39)] == [0.0, 0.0, 0.5, 1.0, 1.0]
+    assert replace(plan, startup_trials=None).learned(39) == 0.0, "random search never learns"
+    rung = Rung(1, 3)
+    shares = [rung.share(30, learned) for learned in (0.0, 0.5, 1.0)]
+    assert shares == sorted(shares)
+    assert shares[-1] == LEARNED_SHARE
+    assert rung.share(0, 1.0) == 1.0, "the first has nothing to be compared with"
+
+
+def test_what_is_expected_of_a_sampler_that_learns_is_no_surprise() -> None:
+    rung = Rung(1, 3)
+    for trial in range(60):
+        rung.judge(passed=trial % 20 < 13, learned=1.0)
+    assert rung.share(60, 1.0) == pytest.approx(LEARNED_SHARE, abs=0.02)
