@@ -57,7 +57,7 @@ def main() -> None:
     options = parser.parse_args()
     own = dict(setting.split("=", 1) for setting in options.set)
     with tempfile.TemporaryDirectory() as folder:
-        grid = searched(Path(folder), "grid", own | {"search.sampler": "grid"})
+        grid = searched(Path(folder), "grid", own | {"search": "{sampler: grid, seed: 0}"})
         search = searched(Path(folder), "search", own | {"search.num_trials": options.num_trials})
         students = front_of(grid)
         print("| student | multiply-adds | parameters | bytes | score | test accuracy |\n|---|---|---|---|---|---|")
