@@ -1,8 +1,8 @@
-"""Borders of maps, which tell without data how large the maps were that a network's batch norms saw in training.
+"""Borders of maps, which reveal without data how large the maps were that a network's batch norms saw in training.
 
-A convolution that pads with zeros answers otherwise at the border of a map than inside it. The mean that the batch norm behind
-it has stored lies between the two by the share of the border, which a map of s x s pixels has: 1 - (1 - 2/s)^2. One pass of
-noise shows what the two are for each channel, and the stored means of all channels then tell the share, and with it the size.
+The output of a zero-padded convolution is different at the border of a map than inside it. The mean that the following batch norm
+has stored lies between the two, weighted by the share of border pixels, which is 1 - (1 - 2/s)^2 for a map of s x s pixels. One
+pass of noise gives both values for each channel; the stored means of all channels then give the share, and so the size.
 """
 
 import math
@@ -17,25 +17,25 @@ from torch.nn import functional as F
 from cpsc.statistics import ChannelStatistics, keeps_statistics
 
 SMALLEST_MAP = 4
-"""Without an inside there is nothing to compare its border with."""
+"""Smallest side of a map, because without an inside there is nothing to compare the border with."""
 WINDOW = 2
-"""Layers of one size in a row, whose shares are averaged."""
+"""Number of consecutive layers with maps of one size whose shares are averaged."""
 OWN_ERROR, BETWEEN_LAYERS = 0.03, 0.05
-"""Least relative error of a layer's share, and by how much those of right networks scatter beyond it."""
+"""Smallest relative error of a layer's share, and how much the shares of right networks scatter in addition."""
 LEAST_SHARE = 0.05
-"""Of the network's own share; noise may tell one that is negative."""
+"""Lower limit of the estimated share, as a fraction of the network's own; with noise the estimate may be negative."""
 Stored = Callable[[nn.BatchNorm2d], ChannelStatistics]
 
 
 class Borders(NamedTuple):
-    """What a run of layers tells of the size of their maps, as a factor of the border's share that they have here."""
+    """What consecutive layers reveal about the size of their maps: a factor of the share of border pixels that they have here."""
 
     layer: str
-    """The first of them."""
+    """The first of the layers."""
     size: int
-    """Of their maps here."""
+    """Size of their maps here."""
     log_factor: float
-    """0 where the sizes are the same; above it the maps were smaller."""
+    """Logarithm of the factor: 0 if the sizes are the same; positive if the maps were smaller in training."""
 
 
 class _Share(NamedTuple):
@@ -46,18 +46,19 @@ class _Share(NamedTuple):
 
 
 def image_norms(network: nn.Module) -> dict[str, nn.BatchNorm2d]:
-    """The batch norms of maps that keep statistics, by name, in the order of declaration."""
+    """The 2d batch norms that keep statistics, by name, in the order of declaration."""
     norms = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.BatchNorm2d)}
     return {name: layer for name, layer in norms.items() if keeps_statistics(layer)}
 
 
 @torch.no_grad()
 def tell_borders(network: nn.Module, images: Tensor, stored: Stored) -> list[Borders]:
-    """Of every run of `WINDOW` layers among the deepest third of those that noise can tell of.
+    """Borders of every `WINDOW` consecutive layers among the deepest third of those that noise can be used for.
 
-    The first ones tell of the images as well: where those have a border of their own, such as black, by far another share.
+    The first layers also reflect the training images: if these have a border of their own, such as black, the share is far off.
 
-    Each batch norm normalises by the batch, so that every layer sees what the one before has stored, whatever the images.
+    During the pass each batch norm normalises by the batch, so that every layer sees what the previous one has stored, whatever
+    the images.
     """
     found = _tell_shares(network, images, stored)
     runs: list[list[_Share]] = []
@@ -76,13 +77,13 @@ def _average(window: Sequence[_Share]) -> Borders:
 
 
 def _tell_shares(network: nn.Module, images: Tensor, stored: Stored) -> list[_Share]:
-    """In the order in which the layers run."""
+    """Shares of the layers, in the order in which they run."""
     found: list[_Share] = []
-    unpadded: list[Tensor] = []  # held, for a tensor is known by its identity
+    unpadded: list[Tensor] = []  # kept alive, because tensors are compared by identity
 
     def note_conv(layer: nn.Module, _inputs: Any, output: Any) -> None:
         assert isinstance(layer, nn.Conv2d)
-        if layer.kernel_size == (1, 1):  # tells of no border, and in a linear network its mean fits whatever the size
+        if layer.kernel_size == (1, 1):  # has no border effect, and in a linear network its mean fits any size
             unpadded.append(output)
 
     def note_norm(name: str) -> Callable[..., Tensor]:
@@ -103,11 +104,11 @@ def _tell_shares(network: nn.Module, images: Tensor, stored: Stored) -> list[_Sh
             stack.callback(norm.register_forward_hook(note_norm(name)).remove)
         network(images)
     names = [share.layer for share in found]
-    return [share for share in found if names.count(share.layer) == 1]  # what runs twice has stored a mixture
+    return [share for share in found if names.count(share.layer) == 1]  # a layer that runs twice has stored a mixture
 
 
 def _tell_share(name: str, x: Tensor, kept: ChannelStatistics, eps: float) -> _Share:
-    """By least squares over the channels: stored mean = inside + share * (border - inside), in stored deviations."""
+    """Least squares over the channels: stored mean = inside + share * (border - inside), in units of the stored deviations."""
     size = min(x.shape[2:])
     share = 1.0 - (1.0 - 2.0 / x.shape[2]) * (1.0 - 2.0 / x.shape[3])
     deviation = (kept.var + eps).sqrt()

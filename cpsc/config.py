@@ -1,9 +1,9 @@
-"""Settings of one distillation run: frozen, nested, checked on construction.
+"""Settings of one distillation run: frozen, nested and checked on construction.
 
-Defaults are the CPSC-DFKD paper's (Shao et al. 2023, sec. 4.1, and the command its authors publish); what the other methods change
-stands in their presets. Here is what methods share: terms and sections that one of them brings along are in its own file, and join
-these classes by `cpsc.methods.config_class`. Plain dataclasses keep this package free of pydantic; ``__pydantic_config__`` lets the
-edge validate the same definition and reject unknown keys with their path.
+Defaults are those of the CPSC-DFKD paper (Shao et al. 2023, sec. 4.1, and the command that its authors publish). What the other
+methods change is in their presets. This file holds what the methods share. Terms and sections that belong to a single method are in
+that method's file; `cpsc.methods.config_class` adds them to these classes. Plain dataclasses keep this package free of pydantic;
+``__pydantic_config__`` lets the command line validate the same definition and reject unknown keys with their path.
 """
 
 from dataclasses import dataclass, field
@@ -17,18 +17,18 @@ Annealing = Literal["cosine", "milestones"]
 T = TypeVar("T")
 
 MOST_RECALLED = 64
-"""Images of a memory in a student batch, for each new one."""
+"""Upper limit of remembered images in a student batch, per new image."""
 
 IMAGE_SECTIONS = ("replay", "inversion")
-"""Sections of `DistillConfig` that a method has or not by how its images are made."""
+"""Sections of `DistillConfig` that a method has or lacks, depending on how it makes its images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 @of_stated_kinds("weights")
 class LossWeights:
-    """Factors of the loss terms; a term of weight 0 is not computed. Which of them a method has, its file says.
+    """Weights of the loss terms. A term of weight 0 is not computed. The file of a method says which terms it has.
 
-    Terms that a method brings along are further fields, 0 unless set: ``weights[name]`` is the factor of any of them.
+    A method's own terms are additional fields, 0 unless set. ``weights[name]`` is the weight of any term.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
@@ -42,7 +42,7 @@ class LossWeights:
     attention: float = 0.0
     """Attention transfer to the student: ZSKT."""
     adversarial: float = 1.0
-    """What the generator wins by the student's disagreement with the teacher (CPSC-DFKD eq. 10; the paper fixes it to 1)."""
+    """Reward of the generator for the student's disagreement with the teacher (CPSC-DFKD eq. 10; the paper fixes it to 1)."""
     batch_statistics: float = 1.0
     """Batch-norm statistics of the synthetic images (CPSC-DFKD eq. 2, beta)."""
     contrast: float = 0.7
@@ -52,7 +52,7 @@ class LossWeights:
     one_hot: float = 0.0
     """Confidence of the teacher on the generator's images: DAFL, PRE-DFKD, DFQ."""
     balance: float = 0.0
-    """Sum of p log p of the batch's mean class: DAFL, PRE-DFKD, DFQ."""
+    """Sum of p log p of the batch's mean class probabilities: DAFL, PRE-DFKD, DFQ."""
     activation: float = 0.0
     """Strength of the teacher's features: DAFL, PRE-DFKD."""
     total_variation: float = 0.0
@@ -76,18 +76,19 @@ class LossWeights:
 @dataclass(frozen=True, kw_only=True)
 @of_stated_kinds("student")
 class StudentConfig:
-    """The student and how it is trained: SGD with linear warm-up and cosine decay, unless told otherwise."""
+    """The student and how it is trained: by default SGD with linear warm-up and cosine decay."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     arch: str = "resnet18"
     initial: Literal["random", "selected", "reconstructed", "auto"] = "random"
-    """First weights: drawn; or, of a student that is a smaller network of the teacher's family, `selected` from the teacher's own
-    (Xu et al. 2024, arXiv:2311.18823; `auto`: where it is one), or `reconstructed`: channels chosen, and each layer fitted by
-    least squares to what the teacher's computes on the first synthetic images and on dead leaves (`cpsc.models.reconstruction`)."""
+    """Initial weights. `random`: drawn. The others are for a student that is a smaller network of the teacher's family. `selected`:
+    taken from the teacher's weights (Xu et al. 2024, arXiv:2311.18823). `auto`: `selected` if the student is such a network, else
+    `random`. `reconstructed`: channels are chosen, and each layer is fitted by least squares to what the teacher's layer computes
+    on the first synthetic images and on dead leaves (`cpsc.models.reconstruction`)."""
     hints: float = 0.0
-    """Weight of the distance between the stages of a reconstructed student and those channels of the teacher's that it was made of
-    (Romero et al. 2015, arXiv:1412.6550), wherever the teacher is asked about a batch."""
+    """Weight of the distance between the stages of a reconstructed student and the teacher's channels that they were made from
+    (Romero et al. 2015, arXiv:1412.6550). It is computed on every batch that is passed through the teacher."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     lr: float = 0.1
     momentum: float = 0.9
@@ -96,14 +97,15 @@ class StudentConfig:
     warmup_epochs: int = 10
     annealing: Annealing = "cosine"
     final_lr_fraction: float = 0.0
-    """Where the cosine ends. At the paper's 0 the last epoch trains with rate 0, which short runs cannot spare."""
+    """Where the cosine ends. With the paper's 0 the last epoch trains at rate 0, and a short run cannot spare an epoch."""
     milestones: tuple[int, ...] = ()
     """Epochs after which `annealing: milestones` multiplies the learning rate by `decay`."""
     decay: float = 0.1
     clip_norm: float | None = None
     """Largest norm of the gradient."""
     train_mode_in_generator_phase: bool = True
-    """Batch statistics, and updates of the running ones, also while the generator trains (as published)."""
+    """Keep the student in train mode while the generator trains, too: it uses batch statistics and updates the running ones (as
+    published)."""
 
     def __post_init__(self) -> None:
         positive("student.lr", self.lr)
@@ -124,15 +126,15 @@ class StudentConfig:
 @dataclass(frozen=True, kw_only=True)
 @of_stated_kinds("generator")
 class GeneratorConfig:
-    """What makes the images, and its Adam with milestones. For ADI the pixels themselves: only the Adam counts then."""
+    """The generator, and its Adam with milestones. ADI optimises the pixels themselves, so only the Adam matters there."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     family: Literal["conditional", "pre", "dafl", "zskt", "dfad", "small", "large"] = "conditional"
-    """Which published generator: CPSC-DFKD's conditional one, those of four methods, and the two of the DataFree toolbox."""
+    """Which published generator: CPSC-DFKD's conditional one, those of four other methods, or the two of the DataFree toolbox."""
     latent_dim: int = 256
     width: int = 128
-    """Channels of the first two stages; the third has half, the first of `large` twice as many."""
+    """Channels of the first two stages. The third stage has half as many, the first stage of `large` twice as many."""
     embedding: Literal["none", "three_layer", "full"] = "full"
     """How many of the conditional family's four norm layers are categorical feature embeddings (CPSC-DFKD, table 5)."""
     lr: float = 1e-3
@@ -143,16 +145,17 @@ class GeneratorConfig:
     decay: float = 0.1
     annealing: Annealing = "milestones"
     optimizer: Literal["persistent", "fresh"] = "persistent"
-    """`fresh` builds a new Adam for every step, as the published CPSC-DFKD code does (no moments)."""
+    """`fresh` builds a new Adam for every step, as the published CPSC-DFKD code does (so it keeps no moments)."""
     decay_lr: bool = True
-    """False keeps the learning rate, as the published CPSC-DFKD code does in effect."""
+    """False keeps the learning rate constant, as the published CPSC-DFKD code does in effect."""
     clip_norm: float | None = None
     """Largest norm of the gradient."""
     eval_mode_in_student_phase: bool = False
-    """Running statistics while the student trains (the DataFree toolbox) instead of the batch's."""
+    """Use running statistics while the student trains (the DataFree toolbox) instead of those of the batch."""
     spectral_norm: Literal["warmed", "cold"] = "warmed"
-    """How the `pre` family estimates its largest singular values, by one power iteration at each training pass: PyTorch's present
-    form, which begins with 15 of them, or its first one, which begins with none and which the published PRE-DFKD code has."""
+    """How the `pre` family estimates its largest singular values: by one power iteration per training pass. `warmed`: PyTorch's
+    current form, which starts with 15 iterations. `cold`: PyTorch's first form, which starts with none; the published PRE-DFKD code
+    uses it."""
 
     def __post_init__(self) -> None:
         positive("generator.latent_dim", self.latent_dim)
@@ -177,20 +180,21 @@ class ScheduleConfig:
 
     iterations: int = 50
     generator_turns: int = 1
-    """Of a method whose turn makes one batch for its pool: batches that enter it before the student has its turn (NAYER)."""
+    """For a method that makes one batch per turn for its pool (NAYER): batches that enter the pool before the student's turn."""
     generator_steps: int = 6
     student_steps: int = 5
     batch_size: int = 512
     student_batch_size: int | None = None
-    """Images a student step draws from a pool (ADI, CMI); default: `batch_size`."""
+    """Images that a student step draws from a pool (ADI, CMI). Default: `batch_size`."""
     order: Literal["generator_first", "student_first"] = "generator_first"
     student_images: Literal["fresh", "regenerated", "shared"] = "fresh"
-    """New latents at each student step; or the generator step's latents, once more through the updated generator, for all
-    student steps of the iteration (ZSKT); or that step's very images (DAFL: one joint step)."""
+    """`fresh`: new latents at each student step. `regenerated`: for all student steps of the iteration, the generator step's
+    latents, passed through the updated generator again (ZSKT). `shared`: the images of the generator step themselves (DAFL: one
+    joint step)."""
     generator_warmup_epochs: int = 0
     """Epochs in which only the generator trains, without an adversary (DFQ, NAYER)."""
     generator_warmup_turns: int | None = None
-    """Turns of the generator in an iteration of these; default: `generator_turns`."""
+    """Generator turns per iteration in those epochs. Default: `generator_turns`."""
 
     def __post_init__(self) -> None:
         for name in ("iterations", "generator_turns", "generator_steps", "student_steps", "batch_size"):
@@ -221,36 +225,38 @@ class ScheduleConfig:
 class ReplayConfig:
     """Memory of earlier images for the student, for any method with a generator.
 
-    `vae`: PRE-DFKD's, a variational autoencoder that imitates them all; Binici et al. 2022 (arXiv:2201.03019), sec. 3, with the
-    values of the published code. `images`: MB-DFKD's, some of them as they are; Binici et al. 2022 (arXiv:2108.05698).
+    `vae`: as in PRE-DFKD, a variational autoencoder that imitates all earlier images; Binici et al. 2022 (arXiv:2201.03019),
+    sec. 3, with the values of the published code. `images`: as in MB-DFKD, some of the images themselves; Binici et al. 2022
+    (arXiv:2108.05698).
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     kind: Literal["none", "vae", "images"] = "none"
     fraction: float = 0.125
-    """Memory images in a student batch, as a share of the new ones, of `images` also a multiple or none."""
+    """Remembered images in a student batch, as a share of the new ones. With `images` it may also be a multiple, or 0."""
     rehearsals: int = 0
-    """`images`: student steps on remembered images alone, a whole batch of them each, for each step on new ones."""
+    """`images`: student steps on a full batch of remembered images alone, per step on new ones."""
     capacity: int = 1280
-    """`images`: how many are kept at most; beyond it the oldest go."""
+    """`images`: how many are kept at most; beyond that the oldest are dropped."""
     every_epochs: int = 5
-    """`images`: after the first epoch, and every so many epochs from then on, as many of the last batch's as a batch recalls are
-    kept; 0: all new ones of every batch."""
+    """`images`: how often images are stored: after the first epoch and then every so many epochs, as many of the last batch as a
+    batch recalls. 0: all new images of every batch."""
     answers: Literal["asked", "kept"] = "asked"
-    """`images`: whether the teacher is asked about them each time, or its answers are kept with them, which saves its passes."""
+    """`images`: `asked` passes remembered images through the teacher each time; `kept` stores its answers with them, which saves
+    these passes."""
     latent_dim: int = 1000
-    """This and all below of the autoencoder."""
+    """This setting and all below belong to the autoencoder."""
     updates: int = 4
-    """Student steps of an iteration after which the autoencoder is updated, the first ones."""
+    """The autoencoder is updated after each of the first so many student steps of an iteration."""
     lr: float = 5e-4
     refine_lr: float = 0.02
     """Adam's rate in the one step that makes the drawn latents confident and class-balanced."""
     balance: float = 5.0
-    """Weight of the balance, to the base 10, in that step."""
+    """Weight of the class balance (base-10 logarithm) in that step."""
     latent_kl: float = 1e-5
     leak: bool = False
-    """Let the refinement's gradients reach the decoder, as those that the published code forgets to clear do."""
+    """Let the refinement's gradients reach the decoder, as in the published code, which forgets to clear them."""
 
     def __post_init__(self) -> None:
         positive("replay.latent_dim", self.latent_dim)
@@ -274,40 +280,41 @@ class ReplayConfig:
 @dataclass(frozen=True, kw_only=True)
 @of_stated_kinds("inversion")
 class InversionConfig:
-    """Images made batch by batch and kept: what ADI and CMI do instead of training one generator."""
+    """Images that are made batch by batch and kept in a pool: what ADI and CMI do instead of training one generator."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     labels: Literal["balanced", "random"] = "balanced"
-    """Classes of a batch: as equally often as it holds, or drawn."""
+    """Classes of a batch: `balanced`, each as often as the others as far as the batch size allows; or drawn at random."""
     annealing: Literal["constant", "cosine"] = "constant"
-    """The rate while a batch is made; `cosine`: from `generator.lr` to nothing, so that few steps suffice."""
+    """Learning rate while a batch is made. `cosine`: from `generator.lr` to 0, so that few steps suffice."""
     keep: Literal["best", "last"] = "best"
-    """Which step's images enter the pool: that of the lowest loss, or the last (what the published codes do by mistake)."""
+    """Which step's images enter the pool: those of the lowest loss, or the last (what the published codes do by mistake)."""
     clip: bool = False
-    """ADI: hold the pixels to valid values after each step."""
+    """ADI: clip the pixels to valid values after each step."""
     clip_noise: bool = False
-    """ADI, with `clip`: hold the noise that a batch begins as to them, too. The toolbox lets the first step see it as it is."""
+    """ADI, with `clip`: also clip the noise that a batch starts from. In the toolbox the first step sees it unclipped."""
     jitter: int | None = 2
     """ADI: each step shifts the batch circularly by up to this many pixels; null: an eighth of the side (the toolbox)."""
     flip: bool = False
     """ADI: each step mirrors the batch with probability one half."""
     crop_padding: int = 4
-    """Random crops of the pool's images for the student, and of CMI's views; 0: none."""
+    """Padding, in pixels, of the random crops of the pool's images for the student, and of CMI's views; 0: no crops."""
     mirror: bool = True
-    """Random mirror images of the same."""
+    """Also mirror these images at random."""
     pool_size: int = 1_000_000
-    """Images kept; beyond it the oldest go."""
+    """How many images are kept; beyond that the oldest are dropped."""
     draw: Literal["uniform", "priority"] = "uniform"
-    """Which of the pool's images the student is given: each once before any twice; or by `priority`, the more often, the further it
-    was from the teacher when it last saw them (`cpsc.priorities`). Its loss on each is then weighted by how seldom it is drawn."""
+    """How the student's images are drawn from the pool. `uniform`: each once before any twice. `priority`: an image is drawn more
+    often the further the student was from the teacher when it last saw it (`cpsc.priorities`); the student's loss on each image is
+    then weighted to make up for how often it is drawn."""
     priority_exponent: float = 0.6
-    """`priority`: the power of the gap that an image is drawn by; 0: all alike (Schaul et al. 2016, eq. 1, alpha)."""
+    """`priority`: images are drawn in proportion to this power of the gap; 0: uniformly (Schaul et al. 2016, eq. 1, alpha)."""
     importance_exponent: float = 0.4
-    """`priority`: how far weights make up for the drawing in the first epoch; from there it rises to 1, altogether, in the last
-    (the same, sec. 3.4, beta)."""
+    """`priority`: how far the weights correct for the drawing in the first epoch; it rises to 1, the full correction, in the last
+    (Schaul et al. 2016, sec. 3.4, beta)."""
     quantise: Literal["round", "truncate"] = "round"
-    """How finished images become whole grey levels: the nearest; or the next lower, as the toolbox writes its PNG files, which
+    """How finished images become whole grey levels: the nearest level; or the next lower one, as in the toolbox's PNG files, which
     darkens the pool by half a level."""
 
     def __post_init__(self) -> None:
@@ -326,14 +333,14 @@ class InversionConfig:
 @dataclass(frozen=True, kw_only=True)
 @of_stated_kinds("mixing")
 class MixingConfig:
-    """What is mixed into the student's new images, of any method: see `cpsc.mixing`."""
+    """What is mixed into the student's new images, with any method: see `cpsc.mixing`."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     blended: float = 0.0
-    """Share of them that are blends of two."""
+    """Share of the images that are blends of two."""
     dead_leaves: float = 0.0
-    """Share of a batch that are images of no data instead."""
+    """Share of a batch that is replaced by dead leaves, images that need no data (`cpsc.dead_leaves`)."""
 
     def __post_init__(self) -> None:
         require(0 <= self.blended <= 1, "mixing.blended", self.blended, "in [0, 1]")
@@ -343,35 +350,35 @@ class MixingConfig:
 @dataclass(frozen=True, kw_only=True)
 @of_stated_kinds("switches")
 class SwitchesConfig:
-    """Forms in which papers and published codes state one and the same term, for the methods other than CPSC-DFKD."""
+    """Choices between the forms of a term where paper and published code differ, for the methods other than CPSC-DFKD."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     kl_mean: Literal["batch", "element"] = "batch"
-    """ZSKT: the KL divergence averaged over the batch, or over its classes, too (which divides it by C)."""
+    """ZSKT: the KL divergence averaged over the batch, or over batch and classes (which divides it by C)."""
     balance_base: Literal["e", "10"] = "e"
-    """DAFL, PRE-DFKD, DFQ: base of the balance's logarithm."""
+    """DAFL, PRE-DFKD, DFQ: base of the logarithm in the class balance."""
     disagreement: Literal["jensen_shannon", "clamped", "unbounded"] = "jensen_shannon"
-    """PRE-DFKD, ADI: the divergence; or what the published codes compute on clamped probabilities (PRE-DFKD: by element), held
-    to [0, 1]. ADI: or the same not held to it, as in the toolbox."""
+    """PRE-DFKD, ADI: `jensen_shannon`, the divergence; or `clamped`, what the published codes compute on clamped probabilities
+    (PRE-DFKD: per element), limited to [0, 1]. ADI only: `unbounded`, the same without that limit, as in the toolbox."""
     statistics: Literal["norm", "gaussian"] = "norm"
     """DFQ: distance of batch-norm statistics by 2-norms, or as KL divergence of Gaussians (the paper)."""
     total_variation: Literal["norm", "mean"] = "norm"
     """ADI: sum of the differences' norms, or of their mean magnitudes."""
     image_prior: Literal["plain", "jittered"] = "plain"
-    """ADI: total variation and norm of the pixels (the paper, the toolbox), or, as the published DeepInversion code takes them,
-    of what the step's shift made of them, whose seam then counts as an edge."""
+    """ADI: total variation and norm of the pixels as they are (the paper, the toolbox); or, as in the published DeepInversion code,
+    after the step's circular shift, where the seam counts as an edge."""
 
 
 @dataclass(frozen=True, kw_only=True)
 @of_stated_kinds("")
 class DistillConfig:
-    """Everything that decides the numbers of one run, together with the teacher and the probe set."""
+    """Everything that determines the numbers of one run, together with the teacher and the probe set."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     method: str = "cpsc"
-    """A row of the table of methods, or ``package.module:Class``."""
+    """The name of a method, or the import path ``package.module:Class`` of your own."""
     epochs: int = 600
     seed: int = 0
     distillation_temperature: float = 1.0
@@ -389,15 +396,15 @@ class DistillConfig:
     precision: Precision = "auto"
     """`auto`: bf16 where the processor multiplies it natively, else fp32. Losses are always float32."""
     compile: bool = False
-    """Run the networks as torch.compile fuses them: a minute or more before the first step of a worker, faster from then on.
+    """Run the networks through torch.compile: a worker's first step takes a minute or more, later ones are faster.
 
-    Passes that a method watches from within (ZSKT's attention, CMI's features) and CMI's generator stay as they are.
+    Passes that a method observes through hooks (ZSKT's attention, CMI's features) and CMI's generator are not compiled.
     """
     diverged_above: float = 1e6
-    """A loss term whose mean times its weight is larger than this, up or down, has diverged as surely as one that is NaN.
+    """A loss term counts as diverged, like one that is NaN, if the absolute value of its mean times its weight exceeds this.
 
-    Terms that train lie far below: cross-entropies and KL are at most some hundred nats even between saturated
-    networks, logarithms some tens, batch statistics at most some thousands; what passes a million does not come back.
+    Terms of a healthy run are far smaller: cross-entropies and KL are at most some hundred nats even between saturated
+    networks, logarithms some tens, batch statistics at most some thousands. A run that passes a million does not recover.
     """
 
     def __post_init__(self) -> None:
@@ -418,11 +425,11 @@ class DistillConfig:
 
     @property
     def images_per_epoch(self) -> int:
-        """Synthetic images that either network learns from, those that are rehearsed each time; what is mixed in does not count."""
+        """Synthetic images that either network learns from; rehearsed ones count each time, mixed-in ones do not."""
         schedule = self.schedule
         student = schedule.student_steps * (1 + self.replay.rehearsals) * (schedule.student_batch_size or schedule.batch_size)
         return schedule.iterations * (schedule.generator_turns * schedule.generator_steps * schedule.batch_size + student)
 
     def section(self, kind: type[T]) -> T:
-        """The section of that class, which a method brings along; its defaults where this config has none of it."""
+        """The section of class `kind`, which belongs to a method; its defaults if this config does not have that section."""
         return next((value for value in vars(self).values() if isinstance(value, kind)), None) or kind()

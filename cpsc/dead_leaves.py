@@ -1,7 +1,7 @@
-"""Images of no data at all: discs of all sizes that lie over each other, which have the edges and the spectrum of photographs.
+"""Images that need no data: overlapping discs of all sizes, which have the edges and the spectrum of photographs.
 
-The dead leaves model: Lee, Mumford and Huang, IJCV 2001. Networks that see nothing else learn features of real images: Baradad et
-al., NeurIPS 2021 (arXiv:2106.05963).
+The dead leaves model: Lee, Mumford and Huang, IJCV 2001. Networks trained on such images alone learn features of real images:
+Baradad et al., NeurIPS 2021 (arXiv:2106.05963).
 """
 
 import torch
@@ -10,16 +10,16 @@ from torch.nn import functional as F
 
 NUM_LEAVES = 40
 LEAST_RADIUS, LARGEST_RADIUS = 1 / 16, 3 / 4
-"""Of the image's side."""
+"""Fractions of the image's side."""
 TINT = 0.15
-"""Standard deviation of each colour about a leaf's grey."""
+"""Standard deviation of each colour channel around the leaf's grey level."""
 
 
 def dead_leaves(number: int, *, channels: int, image_size: int, rng: torch.Generator) -> Tensor:
     """[number, channels, image_size, image_size] in [0, 1], on the device of `rng`.
 
-    A leaf's radius r has density r ** -3, with which an image looks the same at every scale (Lee et al., sec. 3); its grey is
-    uniform, its place, too, and every edge is smoothed over three pixels.
+    A leaf's radius r has density r ** -3, which makes an image look the same at every scale (Lee et al., sec. 3). Its grey level
+    and its position are uniformly distributed, and every edge is smoothed over three pixels.
     """
     device = rng.device
     images = _colours(number, channels, rng)[..., None, None].expand(-1, -1, image_size, image_size)

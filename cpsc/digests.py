@@ -1,4 +1,4 @@
-"""Digests of recipes: a short name for all that decides what is made, under which a storage keeps it."""
+"""Digests of recipes: a short name for everything that determines a result; the storage keeps the result under it."""
 
 import hashlib
 import json
@@ -7,5 +7,5 @@ from typing import Any
 
 
 def recipe_digest(recipe: Mapping[str, Any]) -> str:
-    """Of `recipe`, in whatever order its entries stand; what JSON does not know counts as its text."""
+    """Digest of `recipe`, independent of the order of its entries; values that JSON cannot encode count as their text."""
     return hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode()).hexdigest()[:12]

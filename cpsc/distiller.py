@@ -1,4 +1,4 @@
-"""One distillation run: builds the networks from a config, trains an epoch at a time, measures, saves and resumes."""
+"""One distillation run: builds the networks from a config, trains epoch by epoch, measures, saves and resumes."""
 
 import math
 import time
@@ -39,13 +39,13 @@ GRID_COLUMNS = 8
 
 
 class Distiller:
-    """Alternating generator/student training of one student.
+    """Trains one student, alternating between generator and student.
 
-    `probe` and `examiners` are what data-free objectives are measured on; `test`, labelled real images, is recorded where it
-    is given and steers nothing unless `objective` is ``test_accuracy``. A `measurement`, which runs may share, says all that
-    instead. `run`: the digest of the run that this one takes over, as an examiner's images may be its own.
-    The best epoch's student is kept beside the last. Same config, teacher, device and thread count: same numbers, also
-    across `state_dict` and back.
+    Data-free objectives are measured on `probe` and `examiners`. If `test`, labelled real images, is given, the accuracy on it is
+    recorded; it never influences the run unless `objective` is ``test_accuracy``. Instead of these three, a `measurement` may be
+    given, which several runs can share. `run`: the digest of the run that this one takes over, because some examiners' images may
+    be its own. The student of the best epoch is kept in addition to the last. The same config, teacher, device and thread count
+    give the same numbers, even if the run is saved with `state_dict` and resumed.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Distiller:
         )
         if objective not in self._measurement.objectives:
             needed = "labelled test images" if objective == "test_accuracy" else "a probe set and examiners' images"
-            raise ConfigError(f"objective {objective} needs {needed}, none were given")
+            raise ConfigError(f"objective {objective} needs {needed}, but none were given")
         self.config = config
         self.objective = objective
         self.device = self._measurement.device
@@ -78,7 +78,7 @@ class Distiller:
         """The student's logits [N, C] on probe and examiners' images when it was last evaluated."""
         self.run = run or run_digest(config)
         self.own_source = self._measurement.own_source(self.run)
-        """Of the images that it is compared on those that it has made itself, as an examiner; see `cpsc.examiners.Exam`."""
+        """Source number of the examiner's images that this run made itself, if any; see `cpsc.examiners.Exam`."""
         self._history = RunHistory(objective)
         self._teacher_info = teacher
         self._build(teacher)
@@ -86,15 +86,15 @@ class Distiller:
     # Training
 
     def run_epoch(self) -> Metrics:
-        """Train one epoch and measure: term means, learning rates, objective and its running best, accuracies.
+        """Train one epoch and measure -> term means, learning rates, the objective and its running best, accuracies.
 
-        Raises DivergedError where a term is not finite or has exploded; the run cannot go on after that.
+        Raises DivergedError if a term is not finite or has exploded; the run cannot continue after that.
         """
         first = self._untrained()
         return self._measured(self.train_epoch() | first)
 
     def train_epoch(self) -> Metrics:
-        """The same, and measure nothing -> what training itself tells; for runs of which nothing but their images is asked."""
+        """Train one epoch without measuring -> metrics of the training itself; for runs that only provide images."""
         started = time.perf_counter()
         self.epoch += 1
         metrics = run_epoch(
@@ -110,32 +110,32 @@ class Distiller:
         return metrics | self._phases.learning_rates(self.epoch)
 
     def adopt_epoch(self, parts: Mapping[str, Any], trained: Metrics) -> Metrics:
-        """Take over the next epoch as another process has trained it -> the same as `run_epoch` would have said.
+        """Take over the next epoch as trained by another process -> the same metrics as from `run_epoch`.
 
-        `parts`: as `parts_state` was there after it; `trained`: as `train_epoch` has said. CheckpointError where they are of
-        another config's run, or of another epoch.
+        `parts`: `parts_state` after that epoch. `trained`: what `train_epoch` returned. CheckpointError if they belong to a run
+        of another config, or to another epoch.
         """
         if trained.get("epoch") != self.epoch + 1:
-            raise CheckpointError(f"holds epoch {trained.get('epoch')}, the next is {self.epoch + 1}")
+            raise CheckpointError(f"holds epoch {trained.get('epoch')}, but the next is {self.epoch + 1}")
         first = self._untrained()
         self.continue_after(self.epoch + 1, parts)
         return self._measured(dict(trained) | first)
 
     def continue_after(self, epoch: int, parts: Mapping[str, Any]) -> None:
-        """Be the run as it was after `epoch`, by `parts_state`, with nothing measured. CheckpointError: see `load_state_dict`."""
+        """Continue from the `parts_state` after `epoch`, without measurements. CheckpointError: see `load_state_dict`."""
         self._load_parts(parts)
         self.epoch = epoch
 
     def _untrained(self) -> Metrics:
-        """What training has to beat, before the first epoch; nothing after it. One that is reconstructed has drawn weights yet."""
+        """Metrics of the untrained student, before the first epoch only. A reconstructed one still has its drawn weights then."""
         return self._measurement.of_untrained(self.student) if self.epoch == 0 else {}
 
     def _measured(self, metrics: Metrics) -> Metrics:
         started = time.perf_counter()
         metrics |= self.evaluate()
-        if self.epoch == self.config.epochs:  # it is not cheap, and tells of the finished generator
+        if self.epoch == self.config.epochs:  # expensive, and meant for the finished generator
             metrics |= self.evaluate_images()
-        if not all(math.isfinite(value) for value in metrics.values()):  # the last update of the epoch may do it
+        if not all(math.isfinite(value) for value in metrics.values()):  # the last update of the epoch may diverge
             broken = next(name for name, value in metrics.items() if not math.isfinite(value))
             raise DivergedError(f"{broken} is not finite after epoch {self.epoch}")
         metrics |= self._history.add(metrics, self.student)
@@ -145,19 +145,19 @@ class Distiller:
         return metrics
 
     def evaluate(self) -> Metrics:
-        """The student as it is, on all images that there are for it: see `Measurement.of_student`."""
+        """Evaluate the current student on all available images: see `Measurement.of_student`."""
         metrics, self.answers = self._measurement.of_student(self.student, own=self.own_source)
         return metrics
 
     @property
     def marks(self) -> Marks | None:
-        """Of the student when it was last evaluated; None where it is chosen by labels, or there is no probe set."""
+        """Marks of the student when it was last evaluated; None if it is chosen by labels, or there is no probe set."""
         if self.answers is None or self.objective == "test_accuracy":
             return None
         return self._measurement.marks(self.answers, own=self.own_source, by_probe_alone=self.objective != "exam_score")
 
     def evaluate_images(self) -> Metrics:
-        """The images as they are made now, against real ones: see `Measurement.of_images`. Empty without real images."""
+        """Compare current synthetic images with real ones: see `Measurement.of_images`. Empty without real images."""
         if not self._measurement.num_wanted_images:
             return {}
         per_class = math.ceil(self._measurement.num_wanted_images / self._teacher_info.num_classes)
@@ -165,9 +165,9 @@ class Distiller:
         return self._measurement.of_images(images[-self._measurement.num_wanted_images :])
 
     def sample_grid(self) -> Tensor:
-        """Images as they are made now, one row per class -> uint8 [C, GRID_COLUMNS, K, H, W]. Changes nothing.
+        """Current synthetic images, one row per class -> uint8 [C, GRID_COLUMNS, K, H, W]. Does not change the run.
 
-        Where images are made for no class, the teacher says which it is; a class it does not see has black cells.
+        If images are not made for a class, the teacher classifies them. Cells without an image are black.
         """
         classes = self._teacher_info.num_classes
         pixels, labels = self._examples(GRID_COLUMNS)
@@ -180,9 +180,10 @@ class Distiller:
         return grid
 
     def draw_images(self, num: int, *, part: int, num_parts: int) -> Tensor:
-        """`num` images as they are made now, of all classes that the teacher sees in them alike -> uint8 [num, K, H, W].
+        """`num` current synthetic images, equally many of each class that the teacher sees in them -> uint8 [num, K, H, W].
 
-        Fewer where a pool has not so many. Of `num_parts` draws each has others, also after more epochs. Changes nothing.
+        There are fewer if a pool does not hold enough. Each of the `num_parts` draws has other images, even after more epochs. Does
+        not change the run.
         """
         pixels, _ = self._examples(math.ceil(num * num_parts / self._teacher_info.num_classes))
         pixels = pixels[part::num_parts]
@@ -190,26 +191,26 @@ class Distiller:
         return balanced(pixels, classes, num).cpu()
 
     def _examples(self, per_class: int) -> tuple[Tensor, Tensor | None]:
-        with self._autocast():  # as they are made for the student
+        with self._autocast():  # as for the student
             return self.synthesis.examples(per_class)
 
     @property
     def num_stored_bytes(self) -> int:
-        """Memory of all that is kept for replay: autoencoder, image pool, feature bank."""
+        """Memory of everything kept for replay: autoencoder, image pool, feature bank."""
         replay = 0 if self.replay is None else self.replay.num_stored_bytes
         return replay + self.synthesis.num_stored_bytes + self.method.num_stored_bytes
 
     @property
     def generator(self) -> nn.Module:
-        """The generator of a method that has a persistent one."""
+        """The generator, if the method has a persistent one; else AttributeError."""
         if not isinstance(self.synthesis, GeneratedImages):
-            raise AttributeError(f"method {self.config.method} inverts image by image, it has no generator")
+            raise AttributeError(f"method {self.config.method} inverts its images batch by batch and has no generator")
         return self.synthesis.generator
 
     # State
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that changes while training; with the config and the teacher it continues the run exactly."""
+        """Everything that training changes; together with the config and the teacher it continues the run exactly."""
         return {
             "version": STATE_VERSION,
             "epoch": self.epoch,
@@ -218,13 +219,13 @@ class Distiller:
         }
 
     def parts_state(self) -> dict[str, Any]:
-        """Networks, optimizers and random streams, without what was measured."""
+        """State of networks, optimizers and random streams, without measurements."""
         return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state`; CheckpointError where it is of another format or of another config's run.
+        """Continue from `state`; CheckpointError if it has another format or belongs to a run of another config.
 
-        A refused state may be half taken in: build the run anew before going on.
+        After an error the state may be partly loaded: create a new run before you continue.
         """
         _check_entries(state)
         self._load_parts(state["parts"])
@@ -232,7 +233,7 @@ class Distiller:
         self._history.load_state_dict(state)
 
     def take_over(self, state: Mapping[str, Any]) -> None:
-        """Continue from the `state` of a run whose loss weights, temperatures or rates are others, as this config has them.
+        """Continue from the `state` of a run with other loss weights, temperatures or learning rates, using this config's values.
 
         The best epoch is chosen among those that follow. CheckpointError: see `load_state_dict`.
         """
@@ -243,7 +244,7 @@ class Distiller:
         self._history.begin_anew()
 
     def _load_parts(self, state: Mapping[str, Any], *, own_settings: bool = False) -> None:
-        """`own_settings`: of optimizers, whose state holds their rates, too."""
+        """`own_settings`: optimizers keep their own settings; their state also holds learning rates."""
         parts = self._parts()
         if odd := parts.keys() ^ state.keys():
             raise CheckpointError(f"checkpoint and config disagree on parts: {', '.join(sorted(map(str, odd)))}")
@@ -259,17 +260,17 @@ class Distiller:
 
     @property
     def best_student(self) -> dict[str, Tensor]:
-        """Weights of the student at the best epoch, the run's result. CheckpointError before an epoch has been run to its end."""
+        """Weights of the student at the best epoch, the run's result. CheckpointError before the first epoch is complete."""
         return self._history.best_student
 
     @property
     def best_epoch(self) -> int:
-        """Which epoch's student is kept, from 1; 0 before one has been run to its end, as in a run that diverges at once."""
+        """The epoch whose student is kept, from 1; 0 before the first epoch is complete, as in a run that diverges at once."""
         return self._history.best_epoch
 
     @property
     def best_metrics(self) -> Metrics:
-        """What was measured at the best epoch; nothing before one has been run to its end."""
+        """What was measured at the best epoch; empty before the first epoch is complete."""
         return self._history.best_metrics
 
     def _parts(self) -> dict[str, Stateful]:
@@ -331,7 +332,7 @@ class Distiller:
 
 
 def _check_entries(state: Mapping[str, Any]) -> None:
-    """Raise CheckpointError unless `state`, which a file may hold, has the entries of a run's state, each of its kind."""
+    """Raise CheckpointError unless `state`, which may come from a file, has the entries of a run's state with valid types."""
     version = state.get("version")
     if type(version) is not int or version != STATE_VERSION:
         raise CheckpointError(f"checkpoint has state version {version}, expected {STATE_VERSION}")
@@ -340,6 +341,6 @@ def _check_entries(state: Mapping[str, Any]) -> None:
     epoch, history = state["epoch"], state["history"]
     is_history = isinstance(history, list) and all(isinstance(metrics, Mapping) for metrics in history)
     if type(epoch) is not int or not is_history or epoch != len(history):
-        raise CheckpointError("checkpoint's epoch and history do not fit each other")
+        raise CheckpointError("checkpoint's epoch and history do not match")
     if not isinstance(state["best_student"], Mapping | None) or not isinstance(state["parts"], Mapping):
-        raise CheckpointError("checkpoint holds no networks where they should be")
+        raise CheckpointError("checkpoint holds no networks in best_student or parts")

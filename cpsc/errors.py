@@ -1,10 +1,10 @@
-"""Errors, each said in one line: what, where, the rule, and what to do."""
+"""Errors. Each message is one line: what, where, the rule, and what to do."""
 
 from collections.abc import Sequence
 
 
 class CpscError(Exception):
-    """Base of every error this package raises on purpose; its message is one line for a person."""
+    """Base class of every error that this package raises on purpose; the message is one line for a person to read."""
 
 
 class ConfigError(CpscError):
@@ -12,7 +12,7 @@ class ConfigError(CpscError):
 
 
 class DataError(CpscError):
-    """A dataset or image file is missing, corrupt or of another shape than promised."""
+    """A dataset or image file is missing, corrupt or of an unexpected shape."""
 
 
 class CheckpointError(CpscError):
@@ -20,9 +20,9 @@ class CheckpointError(CpscError):
 
 
 class MissingSettingError(CheckpointError):
-    """A file leaves something unsaid that its user knows: `settings`, keys of a study's ``teacher``, of which it wants all.
+    """A file does not say something that its user knows. `settings`: the keys of a study's ``teacher`` that are all needed.
 
-    `options`: what a single one may be, where only some values can be.
+    `options`: the possible values of a single setting, if only some are possible.
     """
 
     def __init__(self, message: str, *settings: str, options: Sequence[str] = ()) -> None:
@@ -31,9 +31,9 @@ class MissingSettingError(CheckpointError):
         self.options = tuple(options)
 
     def said_of(self, place: object) -> "MissingSettingError":
-        """The same, with `place` before its message."""
+        """The same error with `place` in front of its message."""
         return MissingSettingError(f"{place}: {self}", *self.settings, options=self.options)
 
 
 class DivergedError(CpscError):
-    """A loss term stopped being finite, or exploded: a bad point of the search space, not a broken machine."""
+    """A loss term is no longer finite, or has exploded: a bad point of the search space, not a broken machine."""

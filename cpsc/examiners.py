@@ -1,8 +1,8 @@
-"""Examiners: runs of the distillation itself, cut short, on whose images the students of other runs are examined.
+"""Examiners: short runs of the same distillation whose images are used to examine the students of other runs.
 
-Beside the probe set, whose inverted images say little of a student that begins to learn, images of generators that others have
-trained order students of photographs better. A run's own generator is trained to find where its student and the teacher
-differ, so its images count for others alone.
+The inverted images of the probe set say little about a student that has just begun to learn. Together with images from the
+generators of other runs, they rank students of photographs better. A run's own generator is trained to find where its student and
+the teacher differ, so its images count only for the students of other runs.
 """
 
 import math
@@ -30,32 +30,32 @@ VERSION = 1
 PROBE = 0
 """Source of an image of the probe set; examiners count from 1."""
 SHORTEST, LONGEST = 2, 10
-"""Epochs of an examiner where nothing is said: a tenth of a trial's within these."""
+"""Limits of the default number of an examiner's epochs, which is a tenth of a trial's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 @of_stated_kinds("examiners")
 class ExaminerConfig:
-    """How many there are, how far they are trained, and how many images they give together."""
+    """How many examiners there are, how long they are trained, and how many images they provide together."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     count: int = 4
     epochs: int | None = None
-    """Default: a tenth of a trial's epochs, at least 2 and at most 10 of them. Images are those of the second half."""
+    """Default: a tenth of a trial's epochs, at least 2 and at most 10. The images come from the second half of these epochs."""
     num_images: int = 1000
 
     def __post_init__(self) -> None:
-        require(3 <= self.count <= 100, "examiners.count", self.count, "in 3..100: the images of one or two misjudge students")
+        require(3 <= self.count <= 100, "examiners.count", self.count, "in 3..100 (with one or two, students are misjudged)")
         require(self.epochs is None or self.epochs >= 1, "examiners.epochs", self.epochs, ">= 1")
         require(self.count <= self.num_images <= 1_000_000, "examiners.num_images", self.num_images, "in examiners.count..1000000")
 
     def num_epochs(self, trial_epochs: int) -> int:
-        """Of an examiner, where trials have so many."""
+        """Epochs of an examiner if a trial has `trial_epochs`."""
         return min(trial_epochs, self.epochs or min(LONGEST, max(SHORTEST, math.ceil(trial_epochs / 10))))
 
     def shares(self, trial_epochs: int) -> dict[int, int]:
-        """By epoch, how many images an examiner gives after it: those of the second half of its epochs, alike."""
+        """How many images an examiner provides after each epoch: equally many after each one in the second half."""
         last = self.num_epochs(trial_epochs)
         epochs = range(last // 2 + 1, last + 1)
         wanted = self.num_images // self.count
@@ -63,20 +63,22 @@ class ExaminerConfig:
 
 
 def run_digest(config: DistillConfig) -> str:
-    """Names the run that `config` describes, its seed included: what tells a student's own examiner from others.
+    """Identifies the run that `config` describes, including its seed, to tell a student's own examiner from the others.
 
-    A launch that is resumed by a version with more settings knows its own examiners still. What stands in files that `config`
-    names counts, too; ConfigError where one cannot be read.
+    Settings at their defaults do not count, so a launch that is resumed by a version with more settings still recognises its own
+    examiners. The content of files that `config` names counts, too; ConfigError if one cannot be read.
     """
     return recipe_digest({**changed_fields(config), **method_class(config.method).SYNTHESIS.contents(config)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExamImages:
-    """`images`: uint8 [N, K, H, W]; `examiners`: int64 [N], who of `runs`, each named by its `run_digest`, has made which.
+    """Images of the examiners.
 
-    `weights`: how much the images of each run count. A generator whose student has learned nothing was never made to show more.
-    `fading`: see `Exam`; those that an earlier version made do not fade, so that a launch of its is scored to its end as it began.
+    `images`: uint8 [N, K, H, W]. `examiners`: int64 [N], the index in `runs` of the run that made each image. `runs`: the
+    `run_digest` of each run. `weights`: how much the images of each run count; those of a generator whose student has
+    learned nothing count little, because nothing ever forced it to show more. `fading`: see `Exam`; False for files of earlier
+    versions, so that a launch is scored in the same way from beginning to end.
     """
 
     images: Tensor
@@ -88,10 +90,10 @@ class ExamImages:
 
     @classmethod
     def of_runs(cls, runs: Mapping[str, Tensor], strengths: Mapping[str, float], teacher: Teacher) -> "ExamImages":
-        """The images [n, K, H, W] of several runs, by their digests.
+        """Collect the images [n, K, H, W] of several runs, by digest.
 
-        `strengths`: the share of the probe set on which the run's own student agrees with the teacher at its end. What is above
-        chance counts.
+        `strengths`: the share of the probe set on which the run's own student agrees with the teacher at the end. The weight of a
+        run is the part of it that is above chance.
         """
         numbers = [torch.full((len(images),), index) for index, images in enumerate(runs.values())]
         return cls(
@@ -104,16 +106,16 @@ class ExamImages:
 
     @property
     def sources(self) -> Tensor:
-        """Of each image, as `Exam` counts them."""
+        """Source of each image, as `Exam` numbers them: examiners count from 1."""
         return self.examiners + 1
 
     @property
     def weights_by_source(self) -> dict[int, float]:
-        """The same of `weights`."""
+        """`weights` by the numbers of `sources`."""
         return dict(enumerate(self.weights, start=1))
 
     def source_of(self, run: str) -> int | None:
-        """The source of the images that the run of that digest has made; None where it is no examiner."""
+        """The source number of the run with that digest; None if it is not an examiner."""
         return self.runs.index(run) + 1 if run in self.runs else None
 
     def save(self, path: Path) -> None:
@@ -122,12 +124,12 @@ class ExamImages:
 
     @classmethod
     def load(cls, path: Path, *, teacher: Teacher) -> "ExamImages":
-        """Read what `save` wrote; CheckpointError where it is missing, corrupt or of another teacher."""
+        """Read what `save` wrote; CheckpointError if it is missing, corrupt or made with another teacher."""
         names = cls.__dataclass_fields__.keys()
         payload = {"fading": False} | checkpoint.load(path, kind=KIND, needs=sorted(names - {"fading"}))
         checkpoint.check_version(payload, VERSION, path=path, kind=KIND)
         if payload["teacher_digest"] != teacher.digest or not _is_sound(payload, teacher):
-            raise CheckpointError(f"{path}: holds no images that runs with teacher {teacher.digest[:12]} have made")
+            raise CheckpointError(f"{path}: holds no images from runs with teacher {teacher.digest[:12]}")
         lists = {name: tuple(payload[name]) for name in ("runs", "weights")}
         return cls(**{name: payload[name] for name in names} | lists)
 
@@ -152,7 +154,7 @@ def _is_sound(payload: Mapping[str, Any], teacher: Teacher) -> bool:
 
 
 class ExamScores(NamedTuple):
-    """How near a student's answers come to the teacher's; see `Exam`."""
+    """How close a student's answers are to the teacher's; see `Exam`."""
 
     for_choice: float
     held_out: float
@@ -160,14 +162,15 @@ class ExamScores(NamedTuple):
 
 
 class Exam:
-    """The questions that a student is examined on, by `sources` [N]: `PROBE`, or which examiner has made the image.
+    """The images that a student is examined on. `sources` [N]: `PROBE`, or the number of the examiner that made the image.
 
-    Of examiners each counts by its weight in `weights`, by source, and all together, beside the probe set, as far as the student
-    has something to learn there: by what its points on the probe set lack to one. Examiners' images tell weak students apart, not
-    those that have outgrown the examiners. So it is where it is `fading`; else both count alike, whatever the student.
+    Each examiner counts by its weight in `weights`, by source. With `fading`, all examiners together count, relative to the probe
+    set, by how much the student still has to learn there: by 1 minus its score on the probe set. Examiners' images tell weak
+    students apart, but not those that have outgrown the examiners. Without `fading`, examiners and probe set count equally for
+    every student.
 
-    A student is chosen by one half of the images of each source. What it scores on the other half is not the highest of many
-    scores with noise on them, and so is what may be told of it.
+    A student is chosen by one half of the images of each source. Its score on the other half is not the maximum of many noisy
+    scores, and is therefore the one to report.
     """
 
     def __init__(self, sources: Tensor, weights: Mapping[int, float] | None = None, *, fading: bool = True) -> None:
@@ -178,25 +181,25 @@ class Exam:
             places = (self.sources == source).nonzero().flatten()
             drawn = places[torch.randperm(len(places), generator=stream(0, f"halves of {source}"))]
             self._for_choice[drawn[: (len(places) + 1) // 2]] = True
-            self._held_out[drawn[len(places) // 2 :]] = True  # of an odd number both halves have the one in the middle
+            self._held_out[drawn[len(places) // 2 :]] = True  # with an odd number both halves share the middle one
 
     def scores(self, points: Tensor, *, own: int | None = None) -> ExamScores:
-        """The mean of `points` [N], each in 0 to 1, on the probe set and examiners' images, without those of the source `own`.
+        """Mean of `points` [N], each in [0, 1], on the probe set and the examiners' images, except those of the source `own`.
 
-        On the half for the choice, on the other, and on all of them.
+        Given for the half that students are chosen by, for the other half, and for all images.
         """
         parts = (self._for_choice, self._held_out, torch.ones_like(self._for_choice))
         return ExamScores(*(self._mean(points.cpu().double(), part, own) for part in parts))
 
     def marks(self, agrees: Tensor, *, own: int | None = None, by_probe_alone: bool = False) -> Marks:
-        """Which it `agrees` on [N] of what a student is chosen by; `by_probe_alone`: by all of the probe set and nothing else."""
+        """Marks from `agrees` [N] on the images that a student is chosen by; with `by_probe_alone`, on the whole probe set only."""
         asked = self.sources == PROBE if by_probe_alone else self._for_choice
         sizes = [int((asked & (self.sources == source)).sum()) for source in self.sources.unique().tolist()]
         order = self.sources.argsort(stable=True)
         return Marks.of(agrees.cpu()[order][asked[order]].tolist(), sizes[:1] if by_probe_alone else sizes, own)
 
     def by_examiners(self, points: Tensor, *, own: int | None = None, part: Tensor | None = None) -> float:
-        """The mean of `points` [N] on examiners' images, in the `part` [N] of all."""
+        """Weighted mean of `points` [N] on the examiners' images, within the mask `part` [N] if given."""
         points = points.cpu().double()
         counted = {source: weight for source, weight in self.weights.items() if source != own}
         if not sum(counted.values()):
@@ -214,7 +217,7 @@ class Exam:
 
 
 def balanced(images: Tensor, classes: Tensor, num: int) -> Tensor:
-    """The first `num` of `images` of all `classes` [N] alike, or all where there are fewer."""
+    """`num` of `images`, the first ones of each class, equally many of all `classes` [N]; all images if there are fewer."""
     rank = torch.zeros_like(classes)
     for label in classes.unique():
         of_class = classes == label

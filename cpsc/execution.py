@@ -1,4 +1,4 @@
-"""Execution of networks: operation by operation, or fused by ``torch.compile``."""
+"""How networks are executed: operation by operation, or fused by ``torch.compile``."""
 
 import functools
 import os
@@ -15,7 +15,7 @@ from cpsc.models import Output
 from cpsc.statistics import ChannelStatistics, StatisticsRecorder
 
 MOST_VARIANTS = 64
-"""Of one function that are compiled before torch goes back to running it uncompiled: networks times phases of a study."""
+"""Variants of one function (networks times phases of a study) to compile before torch falls back to running it uncompiled."""
 
 
 Generate = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -23,16 +23,16 @@ Weights = dict[str, Tensor]
 
 
 class Execution(NamedTuple):
-    """The ways in which the loop runs networks, each a function of the network."""
+    """The functions by which the loop runs networks; each takes the network as an argument."""
 
     generate: Generate
     """Generator, latents [B, nz], labels [B] -> images [B, K, H, W]."""
     forward: Callable[[nn.Module, Tensor], Output]
     """Classifier, images -> features and logits."""
     forward_with: Callable[[nn.Module, Weights, Tensor], Output]
-    """The same, with other weights in the place of those of their names."""
+    """The same, with some weights replaced, by name."""
     forward_recorded: Callable[[nn.Module, StatisticsRecorder, Tensor], tuple[Output, list[ChannelStatistics | None]]]
-    """The same, and what the classifier's recorder saw meanwhile."""
+    """The same as `forward`, and what the classifier's recorder observed."""
 
 
 def _generate(generator: nn.Module, latents: Tensor, labels: Tensor) -> Tensor:
@@ -61,9 +61,9 @@ PLAIN = Execution(_generate, _forward, _forward_with, _forward_recorded)
 
 @functools.cache
 def compiled() -> Execution:
-    """The same functions compiled, once in a process: networks of the same architecture and batch size share what was compiled.
+    """The same functions compiled, once per process; networks of the same architecture and batch size share the compiled code.
 
-    Python functions of networks rather than networks, for torch keeps what it compiled with the function. ConfigError where
+    Functions are compiled rather than networks, because torch stores the compiled code with the function. ConfigError if
     this machine has no C++ compiler, which a CPU needs.
     """
     check_compiler()
@@ -73,9 +73,9 @@ def compiled() -> Execution:
 
 
 def check_compiler() -> None:
-    """Raise ConfigError where nothing here can build what torch.compile writes for a CPU."""
+    """Raise ConfigError if there is no compiler for the code that torch.compile generates for a CPU."""
     compiler = os.environ.get("CXX", "g++")
     if shutil.which(compiler) is None:
         raise ConfigError(
-            f"compile: needs a C++ compiler, {compiler} is not on PATH: install it, name one in CXX, or leave compile false"
+            f"compile: needs a C++ compiler, but {compiler} is not on PATH: install it, name one in CXX, or set compile to false"
         )

@@ -1,4 +1,4 @@
-"""How a student begins: weights drawn, or taken from its teacher, where it is a smaller network of the same family."""
+"""Initial weights of a student: drawn, or taken from its teacher if it is a smaller network of the same family."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,11 +14,11 @@ from cpsc.teacher import Teacher
 
 MOST_IMAGES = 512
 MOST_PLACES = 2**19
-"""Of all the images together that a student is reconstructed by: 512 of 32 pixels a side, ten of 224."""
+"""Pixels of all images together that a student is reconstructed with: 512 images of 32 x 32, or ten of 224 x 224."""
 
 
 def check_first_weights(config: StudentConfig, student: nn.Module, teacher: Teacher) -> None:
-    """Raise ConfigError where `student`, on any device, cannot begin as `config` says."""
+    """Raise ConfigError if `student`, on any device, cannot have the initial weights that `config` asks for."""
     if config.initial == "selected":
         selected_weights(teacher.state, student)
     elif config.initial == "reconstructed":
@@ -26,9 +26,9 @@ def check_first_weights(config: StudentConfig, student: nn.Module, teacher: Teac
 
 
 class FirstWeights:
-    """The first weights of `student`, which has drawn ones already: at once, or as soon as there are images to make them by.
+    """Sets the initial weights of `student`, which has drawn ones so far: at once, or as soon as there are images to fit them on.
 
-    `channels`: of a student that has been reconstructed, by stage, which of the teacher's it has.
+    `channels`: for a reconstructed student, which of the teacher's channels it has, by stage; else empty.
     """
 
     def __init__(self, config: StudentConfig, student: nn.Module, teacher: Teacher, *, seed: int, device: torch.device) -> None:
@@ -40,11 +40,11 @@ class FirstWeights:
 
     @property
     def is_reconstructed(self) -> bool:
-        """Whether they come of images."""
+        """Whether the weights are fitted on images."""
         return self._plan is not None
 
     def finish(self, examples: Callable[[int], Tensor]) -> None:
-        """The student is about to learn for the first time, or again; `examples`: at least so many images of each class, uint8."""
+        """Reconstruct the student, unless done before; call before it learns. `examples(n)`: at least n uint8 images per class."""
         if self._plan is None or self.channels:
             return
         side = self._teacher.image_size

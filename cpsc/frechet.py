@@ -1,6 +1,6 @@
-"""Frechet distance of synthetic images from real ones: of Gaussians fitted to two sets of features.
+"""Frechet distance of synthetic images from real ones: the distance of Gaussians fitted to two sets of features.
 
-It is called FID with one network's features only, the original FID's Inception; with the teacher's it is a distance of its own.
+Only with the features of the original FID's Inception network is it called FID; with the teacher's features it is another distance.
 """
 
 import hashlib
@@ -17,16 +17,16 @@ from cpsc.metrics import EVALUATION_BATCH, evaluating
 from cpsc.torchvision_cure import import_torchvision
 
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-"""Of pt_inception-2015-12-05-6726825d.pth, the TensorFlow weights of Heusel et al. 2017, as every published FID has them."""
+"""SHA-256 of pt_inception-2015-12-05-6726825d.pth, the TensorFlow weights of Heusel et al. 2017 that every published FID uses."""
 INCEPTION_BATCH = 64
 COMPARABLE_IMAGES = 10_000
-"""With fewer on a side the 2048-dimensional covariances are so noisy that FIDs are not compared."""
+"""With fewer images on either side the 2048-dimensional covariances are too noisy to compare FIDs."""
 CHUNK = 8192
-"""Rows turned to float64 at a time: whole, the features of 100,000 images would take 1.6 GB."""
+"""Rows converted to float64 at a time: the features of 100,000 images at once would take 1.6 GB."""
 
 
 class InceptionFid(NamedTuple):
-    """An FID, and on how many images of each side."""
+    """An FID and the number of images on each side."""
 
     distance: float
     num_real: int
@@ -34,7 +34,7 @@ class InceptionFid(NamedTuple):
 
     @property
     def is_comparable(self) -> bool:
-        """Whether both sides are large enough for a comparison with published figures."""
+        """Whether both sides have enough images for a comparison with published figures."""
         return min(self.num_real, self.num_synthetic) >= COMPARABLE_IMAGES
 
 
@@ -43,9 +43,9 @@ def frechet_distance(real_features: Tensor, synthetic_features: Tensor) -> float
 
     Heusel et al. 2017 (arXiv:1706.08500), eq. 6; covariances are unbiased. No matrix root is taken: with S = R^T R, the
     eigenvalues of S_r S_s are the squared singular values of R_r R_s^T, so their sum is the root's trace (Mathiasen &
-    Hvilshoj 2020, arXiv:2009.14075). That is real, and exact for singular covariances, which need no diagonal offset.
-    R comes from a QR of the centred features, which loses no digits in a squared matrix.
-    Raises DataError for fewer than two rows, features of two widths, or one that is not finite.
+    Hvilshoj 2020, arXiv:2009.14075). This is always real, and exact for singular covariances, which need no diagonal offset.
+    R comes from a QR decomposition of the centred features, which avoids the loss of precision of a squared matrix.
+    Raises DataError for fewer than two rows, features of different widths, or values that are not finite.
     """
     _check_features(real_features, synthetic_features)
     real_mean, real_factor = _gaussian(real_features)
@@ -53,14 +53,14 @@ def frechet_distance(real_features: Tensor, synthetic_features: Tensor) -> float
     root_trace = torch.linalg.svdvals(real_factor @ synthetic_factor.T).sum()
     means = (real_mean - synthetic_mean).square().sum()
     distance = means + real_factor.square().sum() + synthetic_factor.square().sum() - 2.0 * root_trace
-    return max(distance.item(), 0.0)  # rounding may take equal sets below
+    return max(distance.item(), 0.0)  # for equal sets rounding may give a negative value
 
 
 def penultimate_features(network: nn.Module, images: Tensor) -> Tensor:
     """[N, K, H, W], normalised as `network` expects -> [N, d], in eval mode and float32.
 
-    Synthetic images should have been through uint8, as real ones have. The distance of a teacher's features is not an FID,
-    and comparable for one teacher only.
+    Convert synthetic images to uint8 and back first, because real ones are uint8, too. The distance of a teacher's features is not
+    an FID and can only be compared for the same teacher.
     """
     with evaluating(network):
         features = torch.cat([network(batch).features.float().flatten(1) for batch in images.split(EVALUATION_BATCH)])
@@ -75,11 +75,11 @@ def inception_fid(
     device: torch.device | None = None,
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> InceptionFid:
-    """FID of uint8 images [N, K, H, W], K 1 or 3, by the original Inception-v3's 2048 features. Nothing is downloaded.
+    """FID of uint8 images [N, K, H, W], K 1 or 3, with the 2048 features of the original Inception-v3. Nothing is downloaded.
 
-    The library enlarges them to 299 px as TensorFlow 1 did. Published protocol: all training images against as many synthetic
-    ones, denormalised and clamped (`Normalisation.to_pixels`). `on_image` counts those of both sides. Raises ConfigError where
-    the extra ``fid`` is not installed or `weights` is not the original's file.
+    The library enlarges the images to 299 px as TensorFlow 1 did. Published protocol: all training images against as many
+    synthetic ones, denormalised and clamped (`Normalisation.to_pixels`). `on_image(done, total)` counts the images of both sides.
+    Raises ConfigError if the extra ``fid`` is not installed or `weights` is not the original file.
     """
     network = load_inception(weights).to(device or real_images.device)
     total = len(real_images) + len(synthetic_images)
@@ -89,16 +89,16 @@ def inception_fid(
 
 
 def load_inception(weights: Path) -> nn.Module:
-    """torch-fidelity's Inception-v3, uint8 [N, 3, H, W] -> a tuple with the features [N, 2048], with the weights in a file.
+    """torch-fidelity's Inception-v3 with the weights in a file; uint8 [N, 3, H, W] -> a tuple with the features [N, 2048].
 
-    Raises ConfigError where the extra is not installed or the file is missing or another.
+    Raises ConfigError if the extra ``fid`` is not installed, or if the file is missing or not the original one.
     """
     try:
-        import_torchvision()  # the library imports it, for datasets of its own
+        import_torchvision()  # torch-fidelity imports it for its own datasets
         from torch_fidelity import FeatureExtractorInceptionV3
     except ImportError as error:
         raise ConfigError("FID needs the extra fid, install it: pip install 'cpsc-tune[fid]'") from error
-    # The library unpickles whatever it is given, so it is given what we wrote ourselves.
+    # The library unpickles any file that it is given, so we give it one that we wrote ourselves.
     safe = io.BytesIO()
     torch.save(_read_weights(weights), safe)
     safe.seek(0)
@@ -107,7 +107,7 @@ def load_inception(weights: Path) -> nn.Module:
 
 
 def _read_weights(path: Path) -> dict[str, Any]:
-    what_to_do = "download pt_inception-2015-12-05-6726825d.pth of pytorch-fid and give its path"
+    what_to_do = "download pt_inception-2015-12-05-6726825d.pth from pytorch-fid and give its path"
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -133,13 +133,15 @@ def _check_features(real: Tensor, synthetic: Tensor) -> None:
         if features.ndim != 2 or len(features) < 2:
             raise DataError(f"Frechet distance: {side} features must be [N, d] with N >= 2, got {list(features.shape)}")
         if not features.isfinite().all():
-            raise DataError(f"Frechet distance: {side} features are not all finite, the network that made them has diverged")
+            raise DataError(f"Frechet distance: {side} features must be finite, but the network that made them has diverged")
     if real.shape[1] != synthetic.shape[1]:
-        raise DataError(f"Frechet distance: features must be of one network, got widths {real.shape[1]} and {synthetic.shape[1]}")
+        raise DataError(
+            f"Frechet distance: features must come from one network, got widths {real.shape[1]} and {synthetic.shape[1]}"
+        )
 
 
 def _gaussian(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [d] and R [min(N, d), d] with R^T R the covariance, float64."""
+    """Mean [d] and R [min(N, d), d], where R^T R is the covariance; float64."""
     mean = features.mean(dim=0, dtype=torch.float64)
     factor = features.new_empty(0, features.shape[1], dtype=torch.float64)
     for chunk in features.split(CHUNK):

@@ -1,4 +1,4 @@
-"""Gallery of a run: images of each class at each of a few epochs, side by side."""
+"""Gallery of a run: images of each class, side by side for a few epochs."""
 
 from collections.abc import Mapping
 
@@ -8,13 +8,13 @@ from torch import Tensor
 from cpsc.errors import CheckpointError
 
 MAX_COLUMNS = 12
-"""As many as a person compares; those of a hundred classes take a few megabytes."""
+"""As many as a person can compare; for a hundred classes they take a few megabytes."""
 
 
 class Gallery:
-    """A column of images, one a class, for each of at most `MAX_COLUMNS` epochs. Of more, every other one goes.
+    """A column of images, one per class, for each of at most `MAX_COLUMNS` epochs.
 
-    The first and the latest stay.
+    When there are more, every other column is dropped; the first and the latest stay.
     """
 
     def __init__(self) -> None:
@@ -22,12 +22,12 @@ class Gallery:
 
     @property
     def epochs(self) -> list[int]:
-        """Those of the columns, from left to right."""
+        """Epochs of the columns, from left to right."""
         return sorted(self._columns)
 
     def add(self, epoch: int, images: Tensor) -> None:
-        """Take in `images`, uint8 [C, K, H, W], as they are made after `epoch`."""
-        self._columns[epoch] = images.clone()  # they are a part of something larger, which would be saved whole
+        """Add `images`, uint8 [C, K, H, W], as generated after `epoch`."""
+        self._columns[epoch] = images.clone()  # a view of a larger tensor would be saved with all of it
         if len(self._columns) > MAX_COLUMNS:
             for dropped in self.epochs[1:-1:2]:
                 del self._columns[dropped]
@@ -41,11 +41,11 @@ class Gallery:
         return dict(self._columns)
 
     def load_state_dict(self, state: Mapping[int, Tensor]) -> None:
-        """Continue with the columns of `state`; CheckpointError where they are none."""
+        """Continue with the columns of `state`; CheckpointError if it does not hold columns."""
         is_sound = isinstance(state, Mapping) and all(
             type(epoch) is int and isinstance(column, Tensor) and column.ndim == 4 and column.dtype == torch.uint8
             for epoch, column in state.items()
         )
         if not is_sound or len({column.shape for column in state.values()}) > 1:
-            raise CheckpointError("checkpoint's gallery holds no columns of images")
+            raise CheckpointError("checkpoint's gallery does not hold columns of images")
         self._columns = dict(state)

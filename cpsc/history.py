@@ -1,4 +1,4 @@
-"""History of a run: what its epochs measured, and the student of the best one."""
+"""History of a run: the metrics of its epochs, and the student of the best one."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from cpsc.selection import CURVES, best_epoch
 
 
 class RunHistory:
-    """The epochs of a run so far, each by what it measured, and the weights of the student at the best by `objective`."""
+    """The metrics of a run's epochs so far, and the student's weights at the best epoch by `objective`."""
 
     def __init__(self, objective: str) -> None:
         self._objective = objective
@@ -24,23 +24,23 @@ class RunHistory:
     def best_student(self) -> dict[str, Tensor]:
         """Weights of the student at the best epoch, the run's result."""
         if self._best_student is None:
-            raise CheckpointError("no epoch has been run yet: there is no best student")
+            raise CheckpointError("no epoch is complete yet: there is no best student")
         return self._best_student
 
     @property
     def best_epoch(self) -> int:
-        """From 1; the last where the objective is not measured; 0 before an epoch has been run to its end."""
+        """Counted from 1; the last epoch if the objective is not measured; 0 before the first epoch is complete."""
         if len(self.epochs) == self._since or self._objective not in self.epochs[-1]:
             return len(self.epochs)
         return best_epoch(self._curve(self._objective), self._curve("probe_kl"))
 
     @property
     def best_metrics(self) -> Metrics:
-        """What was measured at the best epoch; nothing before one has been run to its end."""
+        """What was measured at the best epoch; empty before the first epoch is complete."""
         return self.epochs[self.best_epoch - 1] if self.epochs else {}
 
     def add(self, metrics: Metrics, student: nn.Module) -> Metrics:
-        """Add an epoch's `metrics`, keep its `student` if that is the best so far -> the running figures."""
+        """Add an epoch's `metrics`, and keep its `student` if it is the best so far -> running best and curve statistics."""
         self.epochs.append({name: metrics[name] for name in (*CURVES, "probe_kl") if name in metrics})
         best = self.best_epoch
         if best == len(self.epochs):
@@ -56,7 +56,7 @@ class RunHistory:
         return running
 
     def begin_anew(self) -> None:
-        """Let the epochs so far have no part in the choice of the best one: they are of a run that this one was taken over from."""
+        """Exclude the epochs so far from the choice of the best one: they belong to the run that this one continues."""
         self._since = len(self.epochs)
 
     def state_dict(self) -> dict[str, Any]:
@@ -65,10 +65,10 @@ class RunHistory:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.epochs = [dict(metrics) for metrics in state["history"]]
-        self._since = state.get("chosen_after", 0)  # absent where an earlier version wrote it
+        self._since = state.get("chosen_after", 0)  # absent in states of earlier versions
         self._best_student = state["best_student"]
 
     def _curve(self, name: str) -> dict[int, float]:
-        """Of the epochs that may be chosen."""
+        """The values of `name` by epoch, for the epochs that may be chosen."""
         own = enumerate(self.epochs[self._since :], start=self._since + 1)
         return {number: epoch[name] for number, epoch in own if name in epoch}

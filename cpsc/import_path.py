@@ -1,4 +1,4 @@
-"""Import paths, ``package.module:name``: how users name code of their own, a network's factory or a method."""
+"""Import paths, ``package.module:name``: how users name their own code, a network's factory or a method."""
 
 import re
 import sys
@@ -13,20 +13,20 @@ _IMPORT_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 def is_import_path(name: object) -> bool:
-    """Whether `name` reads like ``package.module:name`` rather than like the name of something of ours."""
+    """Whether `name` has the form ``package.module:name`` rather than being a built-in name."""
     return isinstance(name, str) and ":" in name
 
 
 def check_import_path(path: str, *, noun: str = "factory", kind: str = "function") -> None:
-    """Raise ConfigError unless `path` reads ``package.module:name``; nothing is imported. `noun`, `kind`: what the message says."""
+    """Raise ConfigError unless `path` has the form ``package.module:name``; imports nothing. `noun`, `kind`: for the message."""
     if not _IMPORT_PATH.fullmatch(path):
-        raise ConfigError(f"{noun} must read package.module:{kind}, got {path[:80]!r}")
+        raise ConfigError(f"{noun} must have the form package.module:{kind}, got {path[:80]!r}")
 
 
 def import_object(path: str, *, noun: str = "factory", kind: str = "function") -> Any:
-    """What `path` names. This runs the user's code: `path` must be a person's own word, never a file's.
+    """Import and return what `path` names. This runs the user's code: `path` must come from a person, never from a file.
 
-    ConfigError, which begins with `noun` and `path`, where it cannot be imported or its module has nothing of that name.
+    Raises ConfigError, whose message begins with `noun` and `path`, if the import fails or the module has no such name.
     """
     check_import_path(path, noun=noun, kind=kind)
     module_name, _, name = path.partition(":")
@@ -35,7 +35,7 @@ def import_object(path: str, *, noun: str = "factory", kind: str = "function") -
             module = import_beside_torchvision(module_name)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-                raise  # a module that the user's own imports
+                raise  # a module that the user's module imports
             raise _NotFoundError(_not_found(f"{noun} {path}", error.name)) from error
     if not hasattr(module, name):
         raise ConfigError(f"{noun} {path}: module {module_name} ({getattr(module, '__file__', None)}) has no {name!r}")
@@ -44,7 +44,7 @@ def import_object(path: str, *, noun: str = "factory", kind: str = "function") -
 
 @contextmanager
 def told_in_a_line(subject: str, what: str) -> Iterator[None]:
-    """Whatever the user's code raises, as a ConfigError; what it prints goes to stderr, for stdout may be a program's."""
+    """Turn whatever the user's code raises into a ConfigError. What it prints goes to stderr: a program may read stdout."""
     try:
         with redirect_stdout(sys.stderr):
             yield
@@ -56,11 +56,11 @@ def told_in_a_line(subject: str, what: str) -> Iterator[None]:
 
 
 class _NotFoundError(ConfigError):
-    """There is no module of that name."""
+    """There is no module with that name."""
 
 
 def _not_found(subject: str, missing: str) -> str:
     return (
-        f"{subject}: there is no module {missing}: it must be importable, here and on every node that runs trials: "
-        "in the working directory, the study file's folder or PYTHONPATH"
+        f"{subject}: there is no module {missing}: make it importable here and on every node that runs trials, "
+        "from the working directory, the study file's folder or PYTHONPATH"
     )

@@ -1,4 +1,4 @@
-"""Kinds of value that the fields of a settings class state, checked when one is built: Python itself takes True for 1."""
+"""Type checks for the fields of a settings class, run when one is built: Python itself accepts True as 1."""
 
 import functools
 import types
@@ -11,19 +11,19 @@ from cpsc.errors import ConfigError
 
 T = TypeVar("T")
 
-_WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", types.NoneType: "None"}
+_WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "text", types.NoneType: "None"}
 
 
 def is_count(value: object) -> TypeGuard[int]:
-    """Whether `value` is a whole number above 0, which no truth value is."""
+    """Whether `value` is a whole number above 0 (booleans are not)."""
     return type(value) is int and value > 0
 
 
 def of_stated_kinds(path: str) -> Callable[[type[T]], type[T]]:
-    """Have the dataclass that is made of the decorated class check every field's kind before its own ``__post_init__``.
+    """Make the decorated dataclass check the type of every field before its own ``__post_init__``.
 
-    A number must be a number, which no truth value and no text is; a whole one where the field says int. A Literal takes its
-    own values, a tuple also a list. ConfigError names the field below `path`.
+    A number field rejects booleans and text, and an int field takes whole numbers only. A Literal takes its own values, a tuple
+    also a list. The ConfigError names the field below `path`.
     """
 
     def decorate(cls: type[T]) -> type[T]:
@@ -51,7 +51,7 @@ def _checks(cls: Any) -> list[tuple[str, Any, Callable[[object], bool]]]:
 
 
 def _check_of(kind: Any) -> Callable[[object], bool]:
-    """Whether a value is of `kind`, asked again and again: a search builds thousands of settings."""
+    """A function that says whether a value is of `kind`. Built once, because a search builds thousands of settings."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         checks = [_check_of(option) for option in arguments]

@@ -1,4 +1,4 @@
-"""Phases and their alternation: the only place that calls ``backward()`` and ``optimizer.step()``."""
+"""Phases of training and how they alternate: the only place that calls ``backward()`` and ``optimizer.step()``."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,10 +15,10 @@ from cpsc.methods import Terms
 
 @dataclass(frozen=True)
 class Phase:
-    """Whose turn it is: `steps` updates of `modules` in a row, everything else frozen.
+    """One turn of generator or student: `steps` consecutive updates of `modules`, with everything else frozen.
 
-    `terms` runs the forward pass on a fresh batch; `optimizers` hands out what updates for one step. `begin` and `end`
-    surround the turn; `on_loss` sees each step's loss [] before the update. `clip_norm`: the gradient's largest norm.
+    `terms` runs the forward pass on a fresh batch. `optimizers` returns the optimizers for one step. `begin` and `end` are called
+    before and after the turn; `on_loss` gets each step's loss [] before the update. `clip_norm`: the largest norm of the gradient.
     """
 
     name: str
@@ -35,9 +35,9 @@ class Phase:
 
 
 class TermLog:
-    """Values of every term at every step, on the device until they are asked for: no synchronisation per step.
+    """Values of every term at every step, kept on the device until they are needed, so that no step synchronises.
 
-    `weights`: the factor of each term; `diverged_above`: what no term times its factor may exceed, up or down.
+    `weights`: the factor of each term. `diverged_above`: the limit for the absolute value of a term times its factor.
     """
 
     def __init__(self, phase: str, weights: Mapping[str, float], *, diverged_above: float) -> None:
@@ -69,7 +69,7 @@ class TermLog:
         self._num_checked = len(self._steps)
 
     def means(self) -> dict[str, float]:
-        """Mean over the steps of each term, by ``phase/term``."""
+        """Mean of each term over the steps, by ``phase/term``."""
         values = torch.stack(self._steps).mean(dim=0).tolist()
         return {f"{self._phase}/{name}": value for name, value in zip(self._weights, values, strict=True)}
 
@@ -77,21 +77,21 @@ class TermLog:
 def weighted_sum(terms: Terms, weights: Mapping[str, float]) -> tuple[Tensor, Tensor]:
     """The loss [] and the terms' detached batch means [number of terms], in the order of `weights`.
 
-    Raises KeyError where `terms` and `weights` name different things.
+    Raises KeyError if `terms` and `weights` have different names.
     """
     if terms.keys() != weights.keys():
         raise KeyError(f"terms and weights disagree on {sorted(terms.keys() ^ weights.keys())}")
     means = torch.stack([terms[name].mean() for name in weights])
-    # Python factors: a tensor of weights would be copied to the device, and waited for, at every step.
+    # Python factors: a tensor of weights would be copied to the device at every step, and the step would wait for it.
     loss = torch.stack([mean * weight for mean, weight in zip(means.unbind(), weights.values(), strict=True)]).sum()
     return loss, means.detach()
 
 
 def run_epoch(phases: Sequence[Phase], *, iterations: int, check_each_iteration: bool, diverged_above: float) -> dict[str, float]:
-    """`iterations` rounds of `phases`; the mean of every term over the epoch by ``phase/term``. A phase may have several turns.
+    """Run `iterations` rounds of `phases` -> mean of every term over the epoch, by ``phase/term``. A phase may occur repeatedly.
 
-    Raises DivergedError at the first value that is not finite, or whose share of the loss is beyond `diverged_above`:
-    within the iteration, or (on a GPU, where looking costs a synchronisation) at the end of the epoch.
+    Raises DivergedError if a value is not finite, or its share of the loss exceeds `diverged_above`: after the iteration, or (on
+    a GPU, where looking costs a synchronisation) at the end of the epoch.
     """
     logs = {phase.name: TermLog(phase.name, phase.weights, diverged_above=diverged_above) for phase in phases}
     for _ in range(iterations):
@@ -104,7 +104,7 @@ def run_epoch(phases: Sequence[Phase], *, iterations: int, check_each_iteration:
 
 
 def run_phase(phase: Phase, log: TermLog) -> None:
-    """One phase's updates in a row."""
+    """Run the consecutive updates of one phase."""
     phase.begin()
     with trainable(phase.modules):
         for _ in range(phase.steps):

@@ -1,4 +1,4 @@
-"""Metrics of a student: functions of tensors or of curves; no network is trained here."""
+"""Metrics of a student, as functions of tensors or curves; no network is trained here."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ EVALUATION_BATCH = 512
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients inside the block; the mode is put back after it."""
+    """Eval mode and no gradients inside the block; the previous mode is restored after it."""
     was_training = network.training
     network.eval()
     try:
@@ -29,7 +29,7 @@ def predict(network: nn.Module, images: Tensor) -> Tensor:
     """Logits of `network` on normalised `images` [N, K, H, W], in eval mode and float32 -> [N, C]."""
     with evaluating(network):
         logits = torch.cat([network(batch).logits.float() for batch in images.split(EVALUATION_BATCH)])
-    return logits.clone()  # outside, so that it is an ordinary tensor
+    return logits.clone()  # outside inference mode, so that it is an ordinary tensor
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
@@ -43,12 +43,12 @@ def agreement(student_logits: Tensor, teacher_logits: Tensor) -> float:
 
 
 def agreements(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """On which images both networks pick the same class -> bool [N]."""
+    """Whether both networks pick the same class, per image -> bool [N]."""
     return student_logits.argmax(dim=1) == teacher_logits.argmax(dim=1)
 
 
 def overlaps(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """What the two networks' probabilities of an image have in common, 1 minus their total variation -> [N], in 0 to 1."""
+    """Overlap of the two networks' class probabilities, 1 minus their total variation distance -> [N], in [0, 1]."""
     return torch.minimum(student_logits.softmax(dim=1), teacher_logits.softmax(dim=1)).sum(dim=1)
 
 
@@ -58,9 +58,9 @@ def mean_kl(student_logits: Tensor, teacher_logits: Tensor) -> float:
 
 
 def class_balance(counts: Sequence[int] | Tensor) -> float:
-    """Entropy of a histogram of classes [C], C > 1, over that of a flat one: 1 is balanced, 0 is one class only.
+    """Entropy of a class histogram [C], C > 1, divided by that of a uniform one: 1 is balanced, 0 is a single class.
 
-    Meant for the classes that the teacher sees in synthetic images. Raises DataError where nothing was counted.
+    Meant for the classes that the teacher sees in synthetic images. Raises DataError if nothing was counted.
     """
     histogram = torch.as_tensor(counts, dtype=torch.float64)
     if not histogram.sum() > 0:

@@ -1,8 +1,9 @@
-"""Misfit of a network to its weights, told without data by what its batch norms have stored.
+"""Misfit between a network and its weights, detected without data from the statistics that its batch norms have stored.
 
-Keys and shapes do not tell strides, pools and paddings; the statistics do, in two ways. The size of its maps: see `borders`.
-And images exist (those it was trained on) that give the right network its stored statistics in all layers at once, so images
-inverted towards them come near within a few steps. In another network some layer stays behind.
+Keys and shapes do not reveal strides, pools and paddings, but the statistics do, in two ways. First, they reveal the size of the
+maps: see `borders`. Second, in the right network there are images (those it was trained on) that reproduce the stored statistics in
+all layers at once, so images inverted towards these statistics get close within a few steps. In a wrong network at least one layer
+stays far off.
 """
 
 import math
@@ -23,53 +24,53 @@ from cpsc.statistics import ChannelStatistics, channel_statistics
 from cpsc.teacher import Teacher
 
 BORDER_LIMIT = 1.22
-"""Factor, up or down, between the border's share that a network's maps have and the one that it has stored."""
+"""Limit of the factor, up or down, between the share of border pixels in the maps and the share that the statistics imply."""
 SMALLEST_MAP_LIMIT = 1.3
-"""The same upwards on maps of 4 x 4 pixels, of which 12 are border already: half their size gives 1.33 at most. Between the two
-limits lie wrong networks and right ones, so nothing is told there."""
+"""The upper limit on maps of 4 x 4 pixels. 12 of these are border already, so half their size gives at most 1.33. Between the two
+limits there are wrong and right networks, so nothing is concluded there."""
 LIMIT = 0.075
-"""Nats a channel between stored and seen, after the inversion, in the layer that is furthest off."""
+"""Nats per channel between stored and observed statistics, after the inversion, in the layer that is furthest off."""
 HOPELESS = 20 * LIMIT
-"""Beyond it after the first steps, all of them do not come below the limit."""
+"""If the distance is larger than this after the first steps, the remaining steps do not bring it below the limit."""
 STEPS_A_LOOK, MAX_LOOKS = 5, 4
 LR, LR_DECAY, BETA1, BETA2 = 0.2, 0.8, 0.5, 0.9
 SAMPLES, FEWEST_IMAGES, MOST_IMAGES = 512, 32, 64
-"""Values a channel that the smallest map has over the batch, which the number of images follows."""
+"""Values per channel that the smallest map has over the batch; the number of images follows from it, within these limits."""
 RIVAL = 2.0
-"""A network fits as well as another whose distance, after all steps, is at most so many times smaller."""
+"""Two networks fit equally well if their distances, after all steps, differ by at most this factor."""
 MOST_LEFT = 0.2
-"""Of what batch norms start with, in what they have stored: below, they have seen enough to be compared with."""
+"""Largest share of the initial values in the stored statistics; above it, a batch norm has seen too few batches to be compared."""
 
 
 class Verdict(NamedTuple):
-    """What the check found; both figures are None where nothing could be compared."""
+    """What the check found; both figures are None if nothing could be compared."""
 
     border_factor: float | None
-    """Furthest from 1; None where no map is large enough to have an inside."""
+    """The factor furthest from 1; None if no map is large enough to have an inside."""
     distance: float | None
-    """Nats a channel; None, too, where the borders have given the network away already."""
+    """Nats per channel; also None if the borders have already shown that the network is wrong."""
     fault: str | None
-    """The layer that gives the network away, the figure and the limit."""
+    """The layer that gives the network away, the figure and the limit; None if the network fits."""
     obstacle: str | None = None
     """Why nothing could be compared."""
 
     @property
     def is_sound(self) -> bool:
-        """Compared, and found to fit."""
+        """Whether the network was compared and fits."""
         return self.fault is None and self.obstacle is None
 
 
 def examine(teacher: Teacher, device: torch.device, *, thorough: bool = False) -> Verdict:
-    """Compare what the batch norms of `teacher` have stored with what its network gives. Deterministic; needs no data.
+    """Compare the stored batch-norm statistics of `teacher` with those that its network produces. Deterministic; needs no data.
 
-    A pass of noise, then up to 20 steps of inversion; all of them, if `thorough`, also where the first ones find a fit.
+    Takes one pass of noise, then up to 20 steps of inversion. With `thorough` all steps are run even if the first ones find a fit.
     """
     network = teacher.build(device)
     return examine_network(network, channels=teacher.channels, image_size=teacher.image_size, device=device, thorough=thorough)
 
 
 def examine_network(network: nn.Module, *, channels: int, image_size: int, device: torch.device, thorough: bool = False) -> Verdict:
-    """The same of a network in eval mode, frozen, on `device`."""
+    """The same for a frozen network in eval mode on `device`."""
     layers = image_norms(network).values()
     if not layers:
         return Verdict(None, None, None, "it has no batch norm with statistics to compare")
@@ -88,21 +89,21 @@ def _compare(network: nn.Module, noise: Tensor, *, thorough: bool) -> Verdict:
     try:
         misfit = _settle(Inversion(network, noise), thorough=thorough)
     except DivergedError:
-        return Verdict(factor, math.inf, "no images give its batch norms what they have stored: what they see is not finite")
+        return Verdict(factor, math.inf, "no images give its batch norms their stored statistics: their inputs are not finite")
     if misfit is None:
-        return Verdict(factor, None, None, None if factor is not None else "no batch norm runs once in a pass")
+        return Verdict(factor, None, None, None if factor is not None else "no batch norm runs exactly once per pass")
     if misfit.distance < LIMIT:
         return Verdict(factor, misfit.distance, None)
     fault = (
-        f"{misfit.layer} gives it away: no images give all layers the batch statistics that they have stored, "
-        f"it stays {misfit.distance:.2g} nats a channel from its own, limit {LIMIT:g}"
+        f"{misfit.layer} gives it away: no images give all layers their stored batch statistics, "
+        f"and this one stays {misfit.distance:.2g} nats per channel away from them (limit {LIMIT:g})"
     )
     return Verdict(factor, misfit.distance, fault)
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """The same figures on every machine; and beside other work several threads wait for each other at each of many small steps."""
+    """One thread gives the same figures on every machine. On a busy machine several threads would often wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -112,9 +113,9 @@ def _one_thread() -> Iterator[None]:
 
 
 def examine_variants(teacher: Teacher, device: torch.device) -> dict[str, Verdict]:
-    """What is found of each network, by its arch, that the weights of `teacher` could be of; of a user's own, of that alone.
+    """Examine every network that the weights of `teacher` could belong to, by arch; of a user's own network, only that one.
 
-    Where several fit, they are examined to the last step, so that they can be compared.
+    If several fit, they are examined thoroughly, so that they can be compared.
     """
     archs = (teacher.arch,) if is_import_path(teacher.arch) else variants_of(teacher.arch.partition("-")[0])
     examined = {arch: examine(teacher.named(arch), device) for arch in archs}
@@ -123,14 +124,14 @@ def examine_variants(teacher: Teacher, device: torch.device) -> dict[str, Verdic
 
 
 def fitting(examined: Mapping[str, Verdict]) -> list[str]:
-    """The networks that fit; one that another fits `RIVAL` times better than is left out."""
+    """The networks that fit, except those that fit more than `RIVAL` times worse than the best."""
     sound = {arch: verdict.distance for arch, verdict in examined.items() if verdict.is_sound}
     nearest = min((distance for distance in sound.values() if distance is not None), default=0.0)
     return [arch for arch, distance in sound.items() if distance is None or distance <= RIVAL * nearest]
 
 
 def _judge_borders(told: Sequence[Borders]) -> Verdict:
-    """By the one that gives the network away, or else by the one whose factor is furthest from 1."""
+    """The verdict on the worst layers: those beyond their limit if there are any, else those with the factor furthest from 1."""
     at_fault = [borders for borders in told if abs(borders.log_factor) >= math.log(_border_limit(borders))]
     worst = max(at_fault or told, key=lambda borders: abs(borders.log_factor), default=None)
     if worst is None:
@@ -139,8 +140,8 @@ def _judge_borders(told: Sequence[Borders]) -> Verdict:
     if at_fault:
         sizes = "smaller" if worst.log_factor > 0 else "larger"
         fault = (
-            f"{worst.layer} gives it away: it was trained on {sizes} maps than the {maps} it has here, its batch statistics tell "
-            f"{factor:.2f} times the share of border pixels, limit {_border_limit(worst):g} or its inverse"
+            f"{worst.layer} gives it away: it was trained on {sizes} maps than the {maps} it has here, its batch statistics imply "
+            f"{factor:.2f} times the share of border pixels (limit {_border_limit(worst):g} or its inverse)"
         )
         return Verdict(factor, None, fault)
     if abs(worst.log_factor) >= math.log(BORDER_LIMIT):
@@ -153,16 +154,16 @@ def _border_limit(borders: Borders) -> float:
 
 
 class Misfit(NamedTuple):
-    """The layer that is furthest off, and how far: KL(seen || stored) of normal distributions, mean over channels, in nats."""
+    """The layer that is furthest off, and its distance: KL(seen || stored) of normal distributions, mean over channels, in nats."""
 
     layer: str
     distance: float
 
 
 class Inversion:
-    """Images for one network, on their way to the statistics that its batch norms have stored.
+    """Inverts images towards the stored batch-norm statistics of one network.
 
-    `network` is in eval mode and frozen, and begins with `noise`, or the first of it, [`MOST_IMAGES`, K, H, W].
+    `network` is frozen and in eval mode. The images start as `noise`, [`MOST_IMAGES`, K, H, W], or the first of it.
     """
 
     def __init__(self, network: nn.Module, noise: Tensor) -> None:
@@ -183,26 +184,26 @@ class Inversion:
         )
 
     def improve(self) -> None:
-        """Some steps nearer."""
+        """Run `STEPS_A_LOOK` steps of the inversion."""
         run_epoch([self._phase], iterations=1, check_each_iteration=True, diverged_above=math.inf)
         self._optimizer.param_groups[0]["lr"] *= LR_DECAY
 
     @torch.no_grad()
     def misfit(self) -> Misfit | None:
-        """Of the images as they are; None where no batch norm runs once in a pass."""
+        """Misfit of the current images; None if no batch norm runs exactly once per pass."""
         distances = {name: distance.item() for name, distance in self._distances(self._holder[0]).items()}
-        # not a number is the largest of all
+        # NaN counts as the largest
         layer = max(distances, key=lambda name: (math.isnan(distances[name]), distances[name]), default=None)
         return None if layer is None else Misfit(layer, distances[layer])
 
     @torch.no_grad()
     def _smallest_map(self, images: Tensor) -> int:
-        """Pixels."""
+        """Number of pixels of the smallest map."""
         self._distances(images)
         return min((pixels for found in self._seen.values() for _, pixels in found), default=1)
 
     def _distances(self, images: Tensor) -> dict[str, Tensor]:
-        """Of each layer that runs once in a pass, [] each: what runs twice has stored a mixture."""
+        """Distance [] of each layer that runs exactly once per pass; a layer that runs twice has stored a mixture."""
         self._seen = {name: [] for name in self._layers}
         handles = [layer.register_forward_pre_hook(self._note(name)) for name, layer in self._layers.items()]
         try:
@@ -222,7 +223,7 @@ class Inversion:
 
 
 def stored_statistics(layer: nn.BatchNorm2d) -> ChannelStatistics:
-    """What a batch norm has seen: without the share, in the running averages of a short training, of what it started with."""
+    """Statistics that a batch norm has seen: its running averages, without the initial values left over from a short training."""
     assert layer.running_mean is not None
     assert layer.running_var is not None
     left = share_left(layer)
@@ -232,7 +233,7 @@ def stored_statistics(layer: nn.BatchNorm2d) -> ChannelStatistics:
 
 
 def share_left(layer: nn.BatchNorm2d) -> float:
-    """Of mean 0 and variance 1 in the running averages: all where that is what they hold; 0 where nothing else tells."""
+    """Share of the initial mean 0 and variance 1 in the running averages: 1 if they are unchanged; 0 if it cannot be determined."""
     assert layer.running_mean is not None
     assert layer.running_var is not None
     if not layer.running_mean.any() and (layer.running_var == 1.0).all():
@@ -245,7 +246,7 @@ def share_left(layer: nn.BatchNorm2d) -> float:
 
 
 def _distance(activations: Tensor, layer: nn.BatchNorm2d) -> Tensor:
-    """Mean over channels of KL(N(seen) || N(stored)) -> []; the variances with the layer's own epsilon, as it divides by them."""
+    """Mean over channels of KL(N(seen) || N(stored)) -> []; variances include the layer's epsilon, as in its own division."""
     seen, kept = channel_statistics(activations), stored_statistics(layer)
     stored_var = kept.var + layer.eps
     ratio = (seen.var + layer.eps) / stored_var
@@ -254,7 +255,7 @@ def _distance(activations: Tensor, layer: nn.BatchNorm2d) -> Tensor:
 
 
 def natural_noise(num_images: int, channels: int, size: int) -> Tensor:
-    """With the spectrum of natural images, whose amplitude falls as 1 / frequency; mean 0 and variance 1."""
+    """Noise with the spectrum of natural images, whose amplitude falls as 1 / frequency; mean 0 and variance 1."""
     rng = stream(0, "misfit/images", torch.device("cpu"))
     frequency = (torch.fft.fftfreq(size)[:, None].square() + torch.fft.rfftfreq(size).square()).sqrt()
     frequency[0, 0] = 1.0 / size
@@ -264,7 +265,7 @@ def natural_noise(num_images: int, channels: int, size: int) -> Tensor:
 
 
 def _settle(inversion: Inversion, *, thorough: bool) -> Misfit | None:
-    """The misfit as soon as it is below the limit, unless it is `thorough`, or hopeless, or when the steps are over."""
+    """Run steps until the misfit is below the limit (not if `thorough`), is hopeless, or all steps are done -> the misfit."""
     misfit = inversion.misfit()
     for look in range(MAX_LOOKS):
         is_settled = misfit is None or (misfit.distance < LIMIT and not thorough)

@@ -1,4 +1,4 @@
-"""Pictures of images that a network made, for people."""
+"""Pictures for people, made of images that a network generated."""
 
 import json
 from collections.abc import Sequence
@@ -10,20 +10,20 @@ from torch.nn import functional as F
 from cpsc.atomic_file import atomic_path
 
 MIN_SIDE = 64
-"""Smaller images are enlarged to about this many pixels: nobody sees anything in 16."""
+"""Smaller images are enlarged to about this many pixels per side: nobody can see anything in 16."""
 GREY = 128
 FRAME = 2
-"""Pixels between two images, and round all."""
+"""Pixels between two images, and around all of them."""
 CAPTION = "Description"
-"""PNG's own keyword for it."""
+"""PNG's standard keyword for a caption."""
 ROWS, COLUMNS = "Rows", "Columns"
-"""Ours for their names, JSON lists."""
+"""Our own keywords for the names of rows and columns, JSON lists."""
 
 
 def save_grid(grid: Tensor, path: Path, *, caption: str = "", rows: Sequence[str] = (), columns: Sequence[str] = ()) -> None:
-    """Write uint8 images [rows, columns, K, H, W] as one PNG, a row a row.
+    """Write uint8 images [rows, columns, K, H, W] as one PNG grid.
 
-    `caption` and the names of `rows` and `columns` are kept in the file, see `caption_of` and `labels_of`.
+    `caption` and the names of `rows` and `columns` are stored in the file, see `caption_of` and `labels_of`.
     """
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
@@ -36,14 +36,14 @@ def save_grid(grid: Tensor, path: Path, *, caption: str = "", rows: Sequence[str
     scale = max(1, MIN_SIDE // grid.shape[-1])
     picture = _laid_out(grid.repeat_interleave(scale, dim=3).repeat_interleave(scale, dim=4))
     with atomic_path(path) as temporary:
-        # Trials write one at every checkpoint: the default level takes four times as long for a file as large.
+        # Trials write one at every checkpoint; the default level takes four times as long for a file of the same size.
         Image.fromarray(picture.numpy()).save(temporary, format="png", compress_level=1, pnginfo=notes)
 
 
 def _laid_out(grid: Tensor) -> Tensor:
-    """[rows, columns, K, H, W] -> [height, width, 3], lines round each image, as torchvision's `make_grid` does.
+    """[rows, columns, K, H, W] -> [height, width, 3] with lines around each image, like torchvision's `make_grid`.
 
-    Its own would have every worker of a sweep import torchvision, and torch's compiler with it, for five seconds.
+    Using torchvision's function would make every worker of a sweep spend five seconds importing it, and torch's compiler with it.
     """
     rows, columns, _, height, width = grid.shape
     framed = F.pad(grid.expand(-1, -1, 3, -1, -1), (FRAME, 0, FRAME, 0), value=GREY)
@@ -52,7 +52,7 @@ def _laid_out(grid: Tensor) -> Tensor:
 
 
 def caption_of(path: Path) -> str:
-    """What `save_grid` was told of the picture; empty where it was told nothing."""
+    """The caption that `save_grid` stored in the picture; empty if there is none."""
     from PIL import Image
 
     with Image.open(path) as picture:
@@ -60,7 +60,7 @@ def caption_of(path: Path) -> str:
 
 
 def labels_of(path: Path) -> tuple[list[str], list[str]]:
-    """The names of rows and columns that `save_grid` was told; empty where it was told none, or where they are no names."""
+    """The names of rows and columns that `save_grid` stored; empty if there are none, or if they are not valid."""
     from PIL import Image
 
     with Image.open(path) as picture:

@@ -1,4 +1,4 @@
-"""A method's presets as nested settings: what lies under a user's own, and gives way where these leave no room for it."""
+"""A method's presets as nested settings: the defaults under a user's own settings, adapted where the two would conflict."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ DEFAULT_METHOD = DistillConfig().method
 
 
 def preset(name: str | None = None, *, method: str = DEFAULT_METHOD, num_classes: int) -> dict[str, Any]:
-    """What preset `name` (default: the method's first) changes of `DistillConfig`, nested: to lay under a user's own settings."""
+    """What preset `name` (default: the method's first) changes in `DistillConfig`, nested: defaults under a user's own settings."""
     declared = method_class(method)
     known = declared.PRESETS
     name = name or next(iter(known))
@@ -27,9 +27,10 @@ def preset(name: str | None = None, *, method: str = DEFAULT_METHOD, num_classes
 
 
 def fitting(under: Settings, own: Settings, *, method: str = DEFAULT_METHOD) -> dict[str, Any]:
-    """The preset `under`, without those defaults that would be refused beside what a user's `own` nested settings say.
+    """The preset `under`, with those defaults changed that would be refused together with a user's `own` nested settings.
 
-    What `own` says itself stays, right or wrong, and so does every default that is not refused: a run keeps its numbers.
+    The user's own values stay as they are, valid or not, and so does every default that is not refused, so that a run keeps its
+    numbers.
     """
     both = {section: {**_section(under, section), **_section(own, section)} for section in {*under, *own}}
     epochs = own.get("epochs", under.get("epochs", DistillConfig.epochs))
@@ -42,7 +43,7 @@ def fitting(under: Settings, own: Settings, *, method: str = DEFAULT_METHOD) -> 
 
 
 def short_warm_up(epochs: int) -> int:
-    """Epochs of a warm-up in a run that is too short for the usual one: a tenth, at least the first."""
+    """Warm-up epochs of a run that is too short for the usual warm-up: a tenth of its epochs, at least one."""
     return max(1, epochs // 10)
 
 
@@ -59,12 +60,12 @@ def _warm_ups(settings: Mapping[str, Settings], epochs: Any) -> dict[tuple[str, 
     found = {}
     if is_count(student) and student > epochs:
         found["student", "warmup_epochs"] = short_warm_up(epochs)
-    if is_count(generator) and generator >= epochs:  # the student must have an epoch, too
+    if is_count(generator) and generator >= epochs:  # the student needs at least one epoch, too
         found["schedule", "generator_warmup_epochs"] = min(short_warm_up(epochs), epochs - 1)
     return found
 
 
 def _rehearsals(settings: Mapping[str, Settings]) -> dict[tuple[str, str], int]:
-    """A memory that is rehearsed keeps the new images of every batch."""
+    """With rehearsals the memory keeps the new images of every batch."""
     rehearsals = settings.get("replay", {}).get("rehearsals", ReplayConfig.rehearsals)
     return {("replay", "every_epochs"): 0} if is_count(rehearsals) else {}

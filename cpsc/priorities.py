@@ -1,4 +1,4 @@
-"""A pool from which images are drawn the more often, the further the student was from its teacher: prioritised replay."""
+"""Prioritised replay: images are drawn from the pool more often the further the student was from its teacher on them."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,29 +10,29 @@ from cpsc.errors import CheckpointError
 from cpsc.memory import ImagePool
 
 FLOOR = 1e-6
-"""Added to every gap, in nats: what the student has learnt altogether is still drawn now and then."""
+"""Added to every gap, in nats, so that images that the student has fully learnt are still drawn now and then."""
 LARGEST_GAP = 1e9
-"""A run whose gap is beyond, or no number, has diverged; until that is noticed its draws must be of the pool."""
+"""A run with a larger gap, or NaN, has diverged; until that is noticed, its draws must still be valid rows of the pool."""
 UNSEEN = float("inf")
 
 
 class Drawn(NamedTuple):
-    """`rows` of a pool, [B]; `weights`: how much each counts in the loss, [B], the largest 1."""
+    """`rows` of a pool, [B]; `weights` of each in the loss, [B], at most 1."""
 
     rows: Tensor
     weights: Tensor
 
 
 class PrioritisedPool(ImagePool):
-    """Images by priority: image i of N with P(i) = p_i^a / sum_k p_k^a, where p_i is the last gap seen on it, plus a little.
+    """Draws image i of N with P(i) = p_i^a / sum_k p_k^a, where p_i is the gap last seen on it, plus a small constant.
 
-    Schaul et al. 2016 (arXiv:1511.05952), eq. 1, a = `exponent`, with the gap between student and teacher in the place of the
-    temporal-difference error. An image that has not been drawn has the highest priority so far (alg. 1, line 6), also where that
-    rises after it has come, so that each is seen soon.
+    Schaul et al. 2016 (arXiv:1511.05952), eq. 1, a = `exponent`, with the gap between student and teacher in place of the
+    temporal-difference error. An image that has not been drawn yet has the highest priority so far (alg. 1, line 6), even if that
+    rises after the image was added, so that each image is seen soon.
 
-    The gap alone is the priority. In SSD-KD (Liu et al. 2024, arXiv:2406.07876) it is multiplied by the weight that the image had
-    when it was last drawn, (N P)^-b: while its gap stays, that leads to the power 1 / (1 + b) of it, which `exponent` says
-    directly, and on the way there it is too high and too low by turns, at b = 1 for good.
+    The gap alone is the priority. SSD-KD (Liu et al. 2024, arXiv:2406.07876) multiplies it by the weight that the image had when
+    it was last drawn, (N P)^-b. For a constant gap that converges to its power 1 / (1 + b), which `exponent` sets directly; until
+    then it alternates between too high and too low, and at b = 1 it never stops doing so.
     """
 
     def __init__(self, *, limit: int, channels: int, image_size: int, device: torch.device, exponent: float) -> None:
@@ -47,7 +47,7 @@ class PrioritisedPool(ImagePool):
 
     @property
     def probabilities(self) -> Tensor:
-        """Of each image to be drawn, [N], float64."""
+        """Probability of each image to be drawn, [N], float64."""
         masses = self._known_masses().double()
         return masses / masses.sum()
 
@@ -56,15 +56,15 @@ class PrioritisedPool(ImagePool):
         self._masses = torch.cat([self._masses, self._masses.new_full((len(images),), UNSEEN)])[-len(self) :]
 
     def draw(self, number: int, *, correction: float, rng: torch.Generator) -> Drawn:
-        """`number` images, some of them perhaps twice, in random order; `rng` is on the pool's device.
+        """Draw `number` images in random order, possibly with duplicates; `rng` is on the pool's device.
 
-        The sum of priorities is cut into so many equal ranges, and one image drawn of each (app. B.2.1): each comes as often as
-        its probability says, give or take one. Its weight is (N P)^-`correction`, by the largest of the batch (sec. 3.4), of which
-        N and the sum cancel out.
+        The sum of priorities is cut into `number` equal ranges, and one image is drawn from each (app. B.2.1), so each image comes
+        as often as its probability says, give or take one. Its weight is (N P)^-`correction`, divided by the largest of the batch
+        (sec. 3.4); N and the sum cancel out.
         """
         masses = self._known_masses()
         ends = masses.cumsum(dim=0, dtype=torch.float64)
-        ranges = torch.randperm(number, device=masses.device, generator=rng)  # else a batch lay in the order of the pool
+        ranges = torch.randperm(number, device=masses.device, generator=rng)  # else the batch would be in the order of the pool
         places = torch.rand(number, device=masses.device, dtype=torch.float64, generator=rng)
         points = (ranges + places) / number * ends[-1]
         rows = torch.searchsorted(ends, points, right=True).clamp(max=len(self) - 1)
@@ -72,22 +72,22 @@ class PrioritisedPool(ImagePool):
         return Drawn(rows, (chosen.min() / chosen) ** correction)
 
     def see(self, rows: Tensor, gaps: Tensor) -> None:
-        """`gaps` [B], in nats, were found on the images of `rows` [B]; of an image that is there twice the larger one counts."""
+        """Record the `gaps` [B], in nats, on the images of `rows` [B]; for a duplicate the larger gap counts."""
         masses = (gaps.float().nan_to_num().clamp(0, LARGEST_GAP) + FLOOR) ** self._exponent
         self._highest = torch.maximum(self._highest, masses.max())
-        # A maximum does not depend on the order in which a GPU writes. Not in place: a saved state stays as it is.
+        # A maximum does not depend on the order of a GPU's writes. Not in place, so that a saved state does not change.
         self._masses = self._masses.scatter_reduce(0, rows, masses, "amax", include_self=False)
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "masses": self._masses, "highest": self._highest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """A state of a pool without priorities is taken, too: none of its images has been seen."""
+        """Also accepts the state of a pool without priorities: its images then count as not drawn yet."""
         super().load_state_dict(state)
         unseen = self._masses.new_full((len(self),), UNSEEN)
         masses, highest = state.get("masses", unseen), state.get("highest", self._highest)
         if not _is_like(masses, unseen) or not _is_like(highest, self._highest):
-            raise CheckpointError("checkpoint's image pool does not hold a priority for each image")
+            raise CheckpointError("checkpoint's image pool does not have a priority for each image")
         self._masses, self._highest = masses.to(unseen.device), highest.to(unseen.device)
 
     def _known_masses(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Processors that this process may use: the machine's, less what its affinity and its container's quota leave."""
+"""Processors that this process may use: those of the machine, as far as its CPU affinity and its container's quota allow."""
 
 import math
 import os
@@ -7,25 +7,25 @@ from pathlib import Path, PurePosixPath
 
 UNLIMITED_V2 = "max"
 BUSY = 1.0
-"""A machine's load at which whoever computes there must wait for a processor."""
+"""Load per processor from which on a process must wait for a processor."""
 
 
 def num_processors(*, root: Path = Path("/")) -> int:
-    """Whole ones, at least 1. `root`: where ``/proc`` and ``/sys`` lie."""
+    """Number of whole processors, at least 1. `root`: the folder that holds ``/proc`` and ``/sys``."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([allowed, *map(math.floor, _quotas(root))]))
 
 
 def load_per_processor() -> float:
-    """Processes that have wanted one of the machine's processors in the last minute, for each; 0 where the system does not say.
+    """Processes that wanted to run in the last minute, per processor of the machine; 0 if the system does not say.
 
-    Of the machine's, not of those that this process may use: the load of others is counted for all of them.
+    All processors of the machine are counted, not only those that this process may use, because the load counts all processes.
     """
     return os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 0.0
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """In processors, of every control group that this process lies in: each limits those below it."""
+    """Quotas, in processors, of every control group that this process is in: each limits the groups below it."""
     for controllers, group in _groups(root):
         is_v2 = not controllers
         if is_v2:
@@ -35,7 +35,7 @@ def _quotas(root: Path) -> Iterator[float]:
         else:
             continue
         for mount in mounts:
-            # Within a container the group's own path may not be there, for its root is the mount's.
+            # Inside a container the group's own path may not exist, because the mount shows the container's root.
             for level in (group, *group.parents):
                 folder = mount / level.relative_to("/")
                 quota = _quota_v2(folder) if is_v2 else _quota_v1(folder)
@@ -44,7 +44,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _groups(root: Path) -> Iterator[tuple[list[str], PurePosixPath]]:
-    """Controllers, none for version 2, and path of each of this process's groups."""
+    """Controllers (none for version 2) and path of each of this process's control groups."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         yield controllers.split(",") if controllers else [], PurePosixPath("/") / path
@@ -60,7 +60,7 @@ def _quota_v1(folder: Path) -> float | None:
 
 
 def _share(quota: str, period: str) -> float | None:
-    """None where there is no limit, which version 1 writes as -1."""
+    """Quota divided by period; None if there is no limit, which version 1 writes as -1."""
     return int(quota) / int(period) if quota.isdecimal() and period.isdecimal() and int(quota) and int(period) else None
 
 

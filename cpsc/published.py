@@ -1,4 +1,4 @@
-"""Teachers that other programs trained: weights files read safely, and recognised by their keys and shapes."""
+"""Teachers trained by other programs: weights files are read safely and recognised by their keys and shapes."""
 
 import contextlib
 import math
@@ -31,43 +31,44 @@ NORMALISATIONS = {
     "half": Normalisation(mean=(0.5,), std=(0.5,)),
     "identity": Normalisation(mean=(0.0,), std=(1.0,)),
 }
-"""By what the published code bases call them.
+"""Normalisation constants by the names that published code bases use.
 
-CIFAR-100's teachers of PRE-DFKD, DAFL and DFAD were trained with CIFAR-10's; Tiny-ImageNet's are ImageNet's.
+The CIFAR-100 teachers of PRE-DFKD, DAFL and DFAD were trained with CIFAR-10's constants; those of Tiny-ImageNet are ImageNet's.
 """
 OF_ANY_CHANNELS = ("half", "identity")
-"""Whose single value is for every channel."""
+"""Names whose single value applies to every channel."""
 NORMALISATION_RULE = f"one of {', '.join(NORMALISATIONS)} or {{mean: [...], std: [...]}}"
 MAX_CLASSES = 100_000
 USUAL_CHANNELS = (1, 3)
-"""Grey and colour: other numbers, in what seem to be a network's first filters, are rather those of a layer behind."""
+"""Grey and colour. Any other number in what seem to be a network's first filters suggests that they belong to a later layer."""
 MAX_GUESSES = 4
-"""How many matrices of a factory's network are taken for its classifier, from the last, until the weights fit."""
+"""How many matrices of a factory's network, from the last one backwards, are tried as its classifier until the weights fit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 @of_stated_kinds("")
 class PublishedConfig:
-    """What a file of another program's weights leaves unsaid. A bundle says all of it but the factory."""
+    """What a weights file of another program does not say. A teacher bundle says all of it except the factory."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     normalisation: Normalisation | str | None = None
-    """Constants the teacher was trained with: a name of `NORMALISATIONS`, or the values, one for each channel."""
+    """Constants that the teacher was trained with: a name in `NORMALISATIONS`, or the values, one per channel."""
     image_size: int | None = None
     class_names: tuple[str, ...] | None = None
-    """Default: the classes' numbers."""
+    """Default: the numbers of the classes."""
     num_classes: int | None = None
-    """That a factory's network tells apart; default: as many as `class_names`, or as its weights tell. Ours tell it by theirs."""
+    """Number of classes of a factory's network. Default: the number of `class_names`, or what its weights suggest. For built-in
+    networks the weights tell it."""
     factory: str | None = None
-    """``package.module:function`` that makes the user's own network; default: one of ours, recognised."""
+    """``package.module:function`` that makes the user's own network. Default: a built-in network, recognised by its weights."""
     variant: str | None = None
-    """Which of the networks that share a recognised one's keys and shapes, see `models.VARIANTS`; default: ours, `standard`."""
+    """Which of several networks with the same keys and shapes it is, see `models.VARIANTS`. Default: the built-in `standard`."""
     channels: int | None = None
-    """Of the images a factory's network takes; default: as many as the normalisation has, or its first filters. Ours tell it by
-    their weights."""
+    """Image channels of a factory's network. Default: as many as the normalisation or the first filters have. For built-in
+    networks the weights tell it."""
     weights: str | None = None
-    """Where in the file they are, its keys with dots between, where it holds several: e.g. ``state_dict_ema``."""
+    """If the file holds several networks: where the weights are, as its keys joined by dots, e.g. ``state_dict_ema``."""
 
     def __post_init__(self) -> None:
         given = self.normalisation
@@ -105,17 +106,17 @@ class PublishedConfig:
 
 
 def load_teacher(path: Path, config: PublishedConfig | None = None, *, say: Callable[[str], None] = lambda text: None) -> Teacher:
-    """The teacher in a file: a bundle of ours, or weights that another program saved and `config` explains.
+    """Load the teacher in a file: a teacher bundle, or weights that another program saved and `config` explains.
 
-    Nothing in the file is executed. `say` is told what was chosen, converted or left out. CheckpointError where it cannot be
-    read or says itself what `config` says, MissingSettingError where `config` lacks what it must say; ConfigError where the factory
-    that it names cannot make the network.
+    Nothing in the file is executed. `say` receives remarks on what was chosen, converted or left out. Raises CheckpointError if the
+    file cannot be read, or already contains what `config` says; MissingSettingError if `config` lacks a setting that is needed;
+    ConfigError if the factory that it names cannot make the network.
     """
     config = config or PublishedConfig()
     content, unread = reading.read(path)
     if "version" in content and "class_names" in content:
         if extra := [name for name in config.given() if name != "factory"]:
-            raise CheckpointError(f"{path}: a teacher bundle, it says itself what {', '.join(extra)} would: leave that out")
+            raise CheckpointError(f"{path}: a teacher bundle already contains {', '.join(extra)}: leave that out")
         return Teacher.load(path, factory=config.factory)
     try:
         weights = choose(content, config.weights)
@@ -125,24 +126,24 @@ def load_teacher(path: Path, config: PublishedConfig | None = None, *, say: Call
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     if config.weights is not None or weights.is_averaged or not weights.is_known:
-        say(f"{path.name}: the weights under {weights.name} are taken")
+        say(f"{path.name}: uses the weights under {weights.name}")
     if unread:
-        say(f"{path.name}: objects beside the weights are not read: {some(dict.fromkeys(unread))}")
+        say(f"{path.name}: ignores objects other than weights: {some(dict.fromkeys(unread))}")
     for remark in [*stored_dtypes(weights.state), *remarks]:
         say(f"{path.name}: {remark}")
     return teacher
 
 
 def _missing(*names: str) -> MissingSettingError:
-    """Of `names`, settings that bare weights need, the message tells the first."""
+    """The error for missing settings `names`; its message explains the first of them."""
     what = {
         "normalisation": f"the constants it was trained with, {NORMALISATION_RULE}",
-        "image_size": "the side of its images, e.g. 32",
-        "channels": "those of its images, e.g. 3",
-        "num_classes": "how many it tells apart, e.g. 10",
+        "image_size": "the side length of its images, e.g. 32",
+        "channels": "the channels of its images, e.g. 3",
+        "num_classes": "the number of its classes, e.g. 10",
     }
     return MissingSettingError(
-        f"no teacher bundle but bare weights, which need {names[0]} beside the path: {what[names[0]]}", *names
+        f"not a teacher bundle but bare weights, which need {names[0]} beside the path: {what[names[0]]}", *names
     )
 
 
@@ -158,10 +159,10 @@ def _import(weights: Weights, config: PublishedConfig) -> tuple[Teacher, list[st
     else:
         found, remarks = _recognised(weights, config.variant)
     if not 2 <= found.num_classes <= MAX_CLASSES:
-        raise CheckpointError(f"its classifier tells {found.num_classes} classes apart, must be 2..{MAX_CLASSES}")
+        raise CheckpointError(f"its classifier has {found.num_classes} classes, must be 2..{MAX_CLASSES}")
     names = config.class_names or tuple(map(str, range(found.num_classes)))
     if len(names) != found.num_classes:
-        raise CheckpointError(f"class_names are {len(names)}, its classifier tells {found.num_classes} classes apart")
+        raise CheckpointError(f"class_names has {len(names)} names, but its classifier has {found.num_classes} classes")
     teacher = Teacher(
         arch=found.arch,
         class_names=names,
@@ -179,12 +180,12 @@ def _import(weights: Weights, config: PublishedConfig) -> tuple[Teacher, list[st
     state, more = fit(found.state, expected_weights(teacher), weights.name)
     teacher = replace(teacher, state={name: tensor.detach() for name, tensor in state.items()})
     check_weights(teacher)
-    # Copies, for a view would carry along all of the storage that it looks at.
+    # Copies, because a view would keep all of its underlying storage.
     return replace(teacher, state={name: tensor.clone().contiguous() for name, tensor in teacher.state.items()}), remarks + more
 
 
 def _recognised(weights: Weights, variant: str | None) -> tuple[Recognised, list[str]]:
-    """The network of ours, and remarks on what was left out. MissingSettingError where it is none: only its user can make it."""
+    """The built-in network, and remarks on what was left out. MissingSettingError if it is none: then only its user can make it."""
     state, remarks = unprefixed(weights.state, anchors(weights.state), weights.name)
     try:
         found = recognise(state, None)
@@ -198,12 +199,12 @@ def _resolve(given: Normalisation | str, channels: int) -> Normalisation:
     if given in OF_ANY_CHANNELS:
         return Normalisation(mean=normalisation.mean * channels, std=normalisation.std * channels)
     if len(normalisation.mean) != channels:
-        raise CheckpointError(f"normalisation is of {len(normalisation.mean)} channels, the network takes {channels}")
+        raise CheckpointError(f"normalisation has {len(normalisation.mean)} channels, but the network takes {channels}")
     return normalisation
 
 
 def _of_factory(weights: Weights, factory: str, config: PublishedConfig) -> Recognised:
-    """The user's own network: its classes, unless stated, are the rows of the last matrix with which all weights fit."""
+    """The user's own network. Unless stated, its number of classes is the rows of the last matrix for which all weights fit."""
     assert config.normalisation is not None
     assert config.image_size is not None
     given = config.normalisation
@@ -215,7 +216,7 @@ def _of_factory(weights: Weights, factory: str, config: PublishedConfig) -> Reco
         raise _missing("num_classes")
     channels = config.channels or (_told_channels(weights) if given in OF_ANY_CHANNELS else len(constants.mean))
     for num_classes in guesses if len(guesses) > 1 else []:
-        with contextlib.suppress(ConfigError), seeded_init(0, "teacher"):  # a factory may refuse what is a wrong guess
+        with contextlib.suppress(ConfigError), seeded_init(0, "teacher"):  # a factory may refuse a wrong guess
             network = build_imported(factory, num_classes=num_classes, channels=channels, image_size=config.image_size)
             if is_fitted(weights.state, network.state_dict(), weights.name):
                 return Recognised(factory, num_classes, channels, weights.state)
@@ -223,7 +224,7 @@ def _of_factory(weights: Weights, factory: str, config: PublishedConfig) -> Reco
 
 
 def _told_channels(weights: Weights) -> int:
-    """Of the images that the first filters of a network see, in the order in which it declares its layers."""
+    """Image channels, by the first filters of the network in the order in which it declares its layers."""
     filters = [tensor for tensor in weights.state.values() if isinstance(tensor, Tensor) and tensor.ndim == 4]
     if not filters or filters[0].shape[1] not in USUAL_CHANNELS:
         raise _missing("channels")

@@ -1,4 +1,4 @@
-"""Rules that settings are checked against on construction, each broken one told in one line."""
+"""Rules that settings are checked against on construction; a broken rule gives a one-line error."""
 
 import sys
 from dataclasses import fields, is_dataclass
@@ -7,7 +7,7 @@ from typing import Any
 from cpsc.errors import ConfigError
 
 FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid"}
-"""``__pydantic_config__`` of a settings class: the edge then rejects keys that it does not have."""
+"""``__pydantic_config__`` of a settings class: pydantic then rejects unknown keys."""
 
 
 def require(holds: bool, path: str, value: object, rule: str) -> None:
@@ -27,22 +27,22 @@ def non_negative(path: str, value: float) -> None:
 
 
 def below_one(path: str, value: float) -> None:
-    """ConfigError unless `value` is what is kept at each step of something that decays: 0 or above it, and below 1."""
+    """ConfigError unless `value` is a decay factor, such as a momentum: at least 0 and below 1."""
     require(0 <= value < 1, path, value, "in [0, 1)")
 
 
 def at_most(path: str, value: int, limit: int) -> None:
-    """ConfigError beyond `limit`: beyond any use, and what lies there fails only once it runs, as a tensor that no memory holds."""
+    """ConfigError above `limit`, which is beyond any use: such a value would fail only during the run, e.g. for lack of memory."""
     require(value <= limit, path, value, f"<= {limit}")
 
 
 def rising_epochs(path: str, epochs: tuple[int, ...]) -> None:
-    """ConfigError unless `epochs`, counted from 1, rise."""
+    """ConfigError unless `epochs`, counted from 1, strictly increase."""
     require(list(epochs) == sorted(set(epochs)) and min(epochs, default=1) > 0, path, list(epochs), "rising positive epochs")
 
 
 def changed_fields(section: Any) -> dict[str, Any]:
-    """Fields of a settings object that differ from their defaults, those of sections in it nested."""
+    """Fields of a settings object that differ from their defaults; sections are nested dicts."""
     default = type(section)()
     found: dict[str, Any] = {}
     for item in fields(section):

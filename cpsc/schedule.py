@@ -1,4 +1,4 @@
-"""Learning rates, and what else changes with them, as pure functions of the epoch (counted from 1): nothing to save or step."""
+"""Learning rates and other schedules as pure functions of the epoch (counted from 1), so there is no state to save or step."""
 
 import math
 
@@ -6,10 +6,10 @@ from cpsc.config import GeneratorConfig, InversionConfig, StudentConfig
 
 
 def student_lr(config: StudentConfig, *, epoch: int, epochs: int) -> float:
-    """Linear warm-up to `lr` over the first `warmup_epochs`, then a cosine to `final_lr_fraction` of it at `epochs`, or steps.
+    """Linear warm-up to `lr` over the first `warmup_epochs`, then a cosine to `final_lr_fraction` of it at `epochs`, or milestones.
 
-    CPSC-DFKD sec. 4.1: epoch e of the warm-up uses lr * e / warmup_epochs. Without one the first epoch has `lr` itself, and
-    the cosine ends after the last, as the other methods' codes step it.
+    CPSC-DFKD sec. 4.1: epoch e of the warm-up uses lr * e / warmup_epochs. Without a warm-up the first epoch uses `lr` itself, and
+    the cosine ends after the last epoch, as in the code of the other methods.
     """
     if epoch <= config.warmup_epochs:
         return config.lr * epoch / config.warmup_epochs
@@ -21,7 +21,7 @@ def student_lr(config: StudentConfig, *, epoch: int, epochs: int) -> float:
 
 
 def generator_lr(config: GeneratorConfig, *, epoch: int, epochs: int) -> float:
-    """`lr`, multiplied by `decay` for each milestone that has been passed; or along a cosine to 0 after the last of `epochs`."""
+    """`lr`, multiplied by `decay` for each milestone passed; or a cosine that reaches 0 after the last of `epochs`."""
     if not config.decay_lr:
         return config.lr
     if config.annealing == "cosine":
@@ -30,15 +30,15 @@ def generator_lr(config: GeneratorConfig, *, epoch: int, epochs: int) -> float:
 
 
 def importance_exponent(config: InversionConfig, *, epoch: int, epochs: int) -> float:
-    """From `importance_exponent` in the first epoch in a straight line to 1 in the last. Schaul et al. 2016, sec. 3.4, beta."""
+    """Linear from `importance_exponent` in the first epoch to 1 in the last. Schaul et al. 2016, sec. 3.4, beta."""
     first = config.importance_exponent
     return first + (1.0 - first) * (epoch - 1) / max(1, epochs - 1)
 
 
 def annealed(lr: float, step: int, steps: int) -> float:
-    """The rate of `step`, from 0, of so many that make a batch: half a cosine, as the authors' code of DeepInversion has it.
+    """Learning rate at `step`, counted from 0, of the `steps` that make a batch: half a cosine, as in DeepInversion's own code.
 
-    The loss has settled when it ends: at one rate it keeps falling, and jumps, for several times as many steps.
+    The loss has settled at the end. At a constant rate it keeps falling, with jumps, for several times as many steps.
     """
     return lr * _cosine(step / steps)
 

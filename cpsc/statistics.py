@@ -1,4 +1,4 @@
-"""Statistics of what passes through the layers of a frozen network, recorded inside a ``with`` block."""
+"""Statistics of the activations in a frozen network, recorded by hooks."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -24,9 +24,9 @@ class ChannelStatistics(NamedTuple):
 
 @contextmanager
 def recorded(layers: Sequence[nn.Module], look: Callable[[Tensor], T], *, outputs: bool = False) -> Iterator[list[T | None]]:
-    """Yields a list that holds, after one forward pass, what `look` makes of each layer's input (or output), by layer.
+    """Yield a list that holds, after one forward pass, the result of `look` on each layer's input (or output), by layer.
 
-    Of a layer that runs several times the last time counts; one that does not run has None. Hooks record, functions compare.
+    If a layer runs several times, its last run counts; a layer that does not run has None. Hooks record, functions compare.
     """
     seen: list[T | None] = [None] * len(layers)
 
@@ -53,14 +53,14 @@ def recorded(layers: Sequence[nn.Module], look: Callable[[Tensor], T], *, output
 
 
 def batch_norms(network: nn.Module) -> dict[str, nn.Module]:
-    """The batch norms of `network` by name, in the order of declaration; a layer that is shared by two places is there once."""
+    """The batch norms of `network` by name, in the order of declaration; a layer used in two places is listed once."""
     return {name: module for name, module in network.named_modules() if is_batch_norm(module)}
 
 
 def is_batch_norm(layer: nn.Module) -> bool:
-    """One of torch's, of any number of dimensions, or whatever else keeps a mean and a variance a channel.
+    """Whether `layer` is one of torch's batch norms, or any other layer that keeps a mean and a variance per channel.
 
-    An instance norm is none, though it may keep statistics: they are of single images.
+    An instance norm is not, although it may keep statistics: they are those of single images.
     """
     if isinstance(layer, nn.modules.instancenorm._InstanceNorm):
         return False
@@ -68,7 +68,7 @@ def is_batch_norm(layer: nn.Module) -> bool:
 
 
 def batch_norm_layers(network: nn.Module, *, weight: str = "weights.batch_statistics") -> list[nn.Module]:
-    """Those that keep statistics, which a term of `weight` needs. ConfigError where there is none."""
+    """The batch norms that keep running statistics, which the term of `weight` needs. ConfigError if there are none."""
     norms = batch_norms(network).values()
     layers = [layer for layer in norms if keeps_statistics(layer)]
     if not layers:
@@ -78,38 +78,38 @@ def batch_norm_layers(network: nn.Module, *, weight: str = "weights.batch_statis
 
 
 def keeps_statistics(layer: nn.Module) -> bool:
-    """Whether it has a running mean and a running variance of each channel."""
+    """Whether `layer` has a running mean and a running variance per channel."""
     mean, var = (layer._buffers.get(name) for name in ("running_mean", "running_var"))
     return isinstance(mean, Tensor) and isinstance(var, Tensor) and mean.ndim == 1 and mean.shape == var.shape
 
 
 def num_norm_channels(layer: nn.Module) -> int:
-    """Of what enters a batch norm that keeps statistics."""
+    """Number of channels that a batch norm with running statistics takes."""
     return len(_stored(layer).mean)
 
 
 def entering_of(inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
-    """What enters a layer, whichever way it is handed over."""
+    """The input of a layer, passed by position or by name."""
     return inputs[0] if inputs else next(iter(named.values()))
 
 
 def has_channels(entering: Any, num_channels: int) -> bool:
-    """Whether what enters a layer is [B, K, ...] of that K, and of something."""
+    """Whether the input of a layer is a non-empty tensor [B, K, ...] with that K."""
     return isinstance(entering, Tensor) and entering.ndim >= 2 and entering.shape[1] == num_channels and entering.numel() > 0
 
 
 def channel_means(activations: Tensor) -> Tensor:
-    """[B, K, H, W], or with any other number of places, none included -> [B, K], float32."""
+    """Mean over places: [B, K, H, W], or any other number of spatial dimensions, even none -> [B, K], float32."""
     places = tuple(range(2, activations.ndim))
     return activations.float().mean(dim=places) if places else activations.float()
 
 
 class StatisticsRecorder:
-    """Looks at what enters each batch norm of a frozen network, only while recording; `losses.statistics` holds the equations.
+    """Records the input statistics of each batch norm of a frozen network, on request; `losses.statistics` has the equations.
 
-    Its hooks stay on the network, where a compiled forward pass has them built in: a network has one recorder, for all its users.
-    What is stored and what is observed stand in the order of `layers`, whichever order they run in. `weight`: of the term that
-    wants it, for the ConfigError where the network keeps no statistics.
+    Its hooks stay on the network, because a compiled forward pass has them built in; so a network has one recorder for all its
+    users. Stored and observed statistics are in the order of `layers`, whatever order they run in. `weight`: the setting of the
+    term that needs it, for the ConfigError if the network keeps no statistics.
     """
 
     def __init__(self, network: nn.Module, *, weight: str = "weights.batch_statistics") -> None:
@@ -122,10 +122,10 @@ class StatisticsRecorder:
             layer.register_forward_pre_hook(functools.partial(self._look, index), with_kwargs=True)
 
     def observe(self, network: Callable[[Tensor], T], images: Tensor) -> tuple[T, list[ChannelStatistics | None]]:
-        """What `network`, which runs the recorder's own, answers; and the statistics of what enters each of `layers`.
+        """The output of `network`, which runs the recorder's network, and the statistics of the input of each of `layers`.
 
-        A layer that runs several times has moved its stored statistics as often in each step of its training: they are averages
-        of what each time would give, and so is what is observed. One that does not run, or on nothing, has None.
+        A layer that runs several times per pass updated its stored statistics as often in each training step, so they average over
+        its runs; the observed statistics do the same. A layer that does not run, or runs on an empty tensor, has None.
         """
         self._seen, self._is_recording = [], True
         try:
@@ -138,7 +138,7 @@ class StatisticsRecorder:
         return output, [_as_stored(layer, uses) for layer, uses in zip(self.layers, by_layer, strict=True)]
 
     def check(self, observed: Sequence[ChannelStatistics | None]) -> None:
-        """Raise ConfigError where no layer at all was observed."""
+        """Raise ConfigError if no layer was observed."""
         if all(statistics is None for statistics in observed):
             raise ConfigError(f"none of the teacher's batch norms runs: {self._weight} must be 0 for it")
 
@@ -149,27 +149,27 @@ class StatisticsRecorder:
 
 
 def channel_statistics(activations: Tensor) -> ChannelStatistics:
-    """[B, K, H, W], or with any other number of places, of any precision -> mean and biased variance of each channel.
+    """Mean and biased variance per channel of [B, K, H, W], or any other number of spatial dimensions, in any precision.
 
-    In float32 or better; differentiable.
+    The result is float32 or better, and differentiable.
     """
-    if torch.compiler.is_compiling():  # fused with what comes before and after, and so without the faults named below
+    if torch.compiler.is_compiling():  # fused with its neighbours, so the slowness described below does not arise
         var, mean = torch.var_mean(activations.float(), dim=(0, *range(2, activations.ndim)), correction=0)
         return ChannelStatistics(mean, var)
     return ChannelStatistics(*_MeanAndVariance.apply(activations))  # type: ignore[no-untyped-call]
 
 
 class _MeanAndVariance(torch.autograd.Function):
-    """In one pass each way over activations that stay in their own precision.
+    """Forward and backward each take one pass over the activations, which keep their own precision.
 
-    Both are batch norm's kernels at other work: ``torch.var_mean`` takes twenty times as long on channels-last activations,
-    and would first copy half precision to float32, for its sums over batch and pixels lose digits otherwise.
+    Both reuse batch norm's kernels: ``torch.var_mean`` takes twenty times as long on channels-last activations, and half precision
+    would first have to be copied to float32, because its sums over batch and pixels lose precision otherwise.
     """
 
     @staticmethod
     def forward(ctx: FunctionCtx, activations: Tensor) -> tuple[Tensor, Tensor]:
         precise = torch.promote_types(activations.dtype, torch.float32)
-        running = activations.new_zeros(2, activations.shape[1], dtype=precise)  # they decide the precision of the sums
+        running = activations.new_zeros(2, activations.shape[1], dtype=precise)  # their dtype is the precision of the sums
         mean, var = torch.batch_norm_update_stats(activations, running[0], running[1], 0.0)
         ctx.save_for_backward(activations, mean)
         return mean, var
@@ -180,24 +180,24 @@ class _MeanAndVariance(torch.autograd.Function):
         activations, mean = ctx.saved_tensors
         of_mean, of_var = gradients
         count = activations.numel() / len(mean)
-        # (x - mean) 2 dvar / N + dmean / N is a batch norm with these in the places of its statistics, scale and shift.
+        # (x - mean) 2 dvar / N + dmean / N is a batch norm with these as its statistics, scale and shift.
         one = torch.ones_like(mean)
         return F.batch_norm(activations, mean, one, 2.0 / count * of_var, of_mean / count, training=False, eps=0.0)
 
 
 def _stored(layer: nn.Module) -> ChannelStatistics:
     mean, var = layer._buffers["running_mean"], layer._buffers["running_var"]
-    assert mean is not None  # keeps_statistics has looked
+    assert mean is not None  # checked by keeps_statistics
     assert var is not None
     return ChannelStatistics(mean.detach().float(), var.detach().float())
 
 
 def _as_stored(layer: nn.Module, uses: Sequence[ChannelStatistics]) -> ChannelStatistics | None:
-    """What the layer's stored statistics would tend to, if every training step's uses of it were these, in this order."""
+    """What the layer's stored statistics would converge to if every training step used it in these ways, in this order."""
     if len(uses) < 2:
         return uses[0] if uses else None
     momentum = layer.momentum if isinstance(layer, nn.modules.batchnorm._BatchNorm) else None
-    kept = 1.0 if momentum is None else 1.0 - momentum  # of an earlier use, by each later one; None is the plain average
+    kept = 1.0 if momentum is None else 1.0 - momentum  # what each later use keeps of earlier ones; None: a plain average
     weights = [kept**age for age in reversed(range(len(uses)))]
     mean, var = (
         torch.stack([weight / sum(weights) * use[part] for weight, use in zip(weights, uses, strict=True)]).sum(dim=0)

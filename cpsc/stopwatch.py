@@ -1,4 +1,4 @@
-"""Time that a part of the work takes, on a GPU by its own clock."""
+"""Measures how long a part of the work takes, on a GPU by the GPU's own clock."""
 
 import time
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ import torch
 
 
 class Stopwatch:
-    """Seconds between `start` and `stop`, all of them together, on `device`.
+    """Total seconds between all pairs of `start` and `stop` on `device`.
 
-    Work on a GPU is only queued when a call returns, so what is timed there is when it passes marks in the queue: nothing waits
-    until the seconds are asked for.
+    On a GPU a call returns as soon as its work is queued. There, events in the queue are timed, and nothing waits for them until
+    `seconds` is read.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -19,14 +19,14 @@ class Stopwatch:
         self._marks: list[torch.cuda.Event | float] = []
 
     def reset(self) -> None:
-        """Forget all that was timed."""
+        """Forget everything that was timed."""
         self._marks = []
 
     def start(self) -> None:
         self._marks.append(self._mark())
 
     stop = start
-    """Every second mark ends what the one before began."""
+    """Marks alternate: every second one ends the interval that the previous one began."""
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -39,7 +39,7 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """Of all that has been started and stopped; on a GPU, once it has been done."""
+        """Sum of all intervals; on a GPU this waits until their work is done."""
         return sum(map(_between, self._marks[::2], self._marks[1::2]))
 
     def _mark(self) -> "torch.cuda.Event | float":

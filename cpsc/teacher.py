@@ -1,4 +1,4 @@
-"""Teachers: train one, keep it as a bundle that explains itself, load it, freeze it."""
+"""Teachers: train one, save it as a self-describing bundle, load it, freeze it."""
 
 import hashlib
 import json
@@ -32,16 +32,16 @@ BUNDLE_VERSION = 1
 UNKNOWN = "unknown"
 """The dataset of a teacher that was not trained here."""
 MAX_CHANNELS, MAX_IMAGE_SIZE = 64, 1024
-"""Beyond any use; a damaged number must not take the machine's memory."""
+"""Limits beyond any use, so that a damaged number cannot exhaust the machine's memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 @of_stated_kinds("")
 class TeacherRecipe:
-    """How a teacher is trained: SGD with warm-up and cosine, crop and flip where the dataset allows them.
+    """How a teacher is trained: SGD with warm-up and cosine decay, with crops and flips if the dataset allows them.
 
-    He et al. 2016 (arXiv:1512.03385) sec. 4.2 with the weight decay that the published DFKD teachers used. A transformer wants
-    `adamw` (Loshchilov and Hutter 2019, arXiv:1711.05101) with a rate near 1e-3 and a weight decay near 0.05.
+    He et al. 2016 (arXiv:1512.03385) sec. 4.2 with the weight decay of the published DFKD teachers. For a transformer use
+    `adamw` (Loshchilov and Hutter 2019, arXiv:1711.05101) with a learning rate near 1e-3 and a weight decay near 0.05.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
@@ -52,11 +52,11 @@ class TeacherRecipe:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.1
     momentum: float = 0.9
-    """Of SGD."""
+    """Momentum of SGD."""
     weight_decay: float = 5e-4
     warmup_epochs: int = 5
     precision: Precision = "fp32"
-    """As of a run: `auto` is bf16 where the processor has it."""
+    """As in `DistillConfig`: `auto` is bf16 if the processor multiplies it natively, else fp32."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ class TeacherRecipe:
             raise ConfigError(str(error).removeprefix("student.")) from error
 
     def as_schedule(self) -> StudentConfig:
-        """The same warm-up and cosine as the student's."""
+        """Settings of the same warm-up and cosine decay as the student's."""
         return StudentConfig(
             arch=self.arch,
             lr=self.lr,
@@ -84,23 +84,23 @@ class TeacherRecipe:
 
     @property
     def digest(self) -> str:
-        """Identifies everything here that decides the trained weights; SGD goes unsaid, as when there was no other."""
+        """Digest of everything here that determines the trained weights. SGD is left out, so that older digests stay valid."""
         return recipe_digest({name: value for name, value in asdict(self).items() if (name, value) != ("optimizer", "sgd")})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """A trained classifier and all that is needed to use it: architecture, input space, weights, what it scored."""
+    """A trained classifier and all that is needed to use it: architecture, input space, weights and test accuracy."""
 
     arch: str
-    """A network of ours by name, or the import path ``package.module:factory`` of the user's own."""
+    """The name of a built-in network, or the import path ``package.module:factory`` of the user's own."""
     class_names: tuple[str, ...]
     channels: int
     image_size: int
     normalisation: Normalisation
     dataset: str
     test_accuracy: float | None
-    """None where its training is not known and no labelled images were at hand."""
+    """None if its training is unknown and no labelled images were available."""
     state: Mapping[str, Tensor]
 
     @property
@@ -109,18 +109,18 @@ class Teacher:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of architecture, input space and weights: equal digests compute equal outputs."""
+        """SHA-256 of architecture, input space and weights: teachers with equal digests compute equal outputs."""
         digest = hashlib.sha256(json.dumps([self.arch, self.channels, self.image_size, asdict(self.normalisation)]).encode())
         for name in sorted(self.state):
             tensor = self.state[name].detach().cpu().contiguous()
             digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())  # as bytes, for NumPy has no bfloat16
+            digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())  # as bytes, because NumPy has no bfloat16
         return digest.hexdigest()
 
     def build(self, device: torch.device, *, precision: Precision = "fp32") -> nn.Module:
-        """The network on `device`, frozen for life: eval mode, no weight gradients.
+        """The network on `device`, permanently frozen: eval mode, no weight gradients.
 
-        For passes under autocast in `precision` its weights are cast here once, not at each, where `is_cast_for` says so.
+        For passes under autocast in `precision` the weights are cast here once instead of at every pass, if `is_cast_for` says so.
         """
         network = self.build_untrained()
         try:
@@ -131,13 +131,13 @@ class Teacher:
         return cast_weights(placed, DTYPES[precision]) if self.is_cast_for(precision) else placed
 
     def is_cast_for(self, precision: Precision) -> bool:
-        """Whether `build` casts weights for it; those of a stranger's network stay, for it may use them as it likes."""
+        """Whether `build` casts the weights to `precision`; never those of a user's own network, which may use them in any way."""
         return precision in DTYPES and not is_import_path(self.arch)
 
     def build_untrained(self) -> nn.Module:
-        """The network on the CPU, with weights that are there to be overwritten: they move no random stream of the caller's.
+        """The network on the CPU with placeholder weights; the caller's random streams are not advanced.
 
-        ConfigError where `arch` is an import path that cannot be imported on this machine.
+        ConfigError if `arch` is an import path that cannot be imported on this machine.
         """
         with seeded_init(0, "teacher"):
             if is_import_path(self.arch):
@@ -145,7 +145,7 @@ class Teacher:
             return build_model(self.arch, num_classes=self.num_classes, channels=self.channels)
 
     def check_dataset(self, dataset: Dataset) -> None:
-        """Raise ConfigError where `dataset` has other classes or images than this teacher was trained on."""
+        """Raise ConfigError if the number of classes or the image shape of `dataset` differ from the teacher's."""
         ours = (self.num_classes, self.channels, self.image_size)
         theirs = (dataset.num_classes, dataset.channels, dataset.image_size)
         if ours != theirs:
@@ -157,7 +157,7 @@ class Teacher:
             )
 
     def named(self, arch: str) -> "Teacher":
-        """The same weights in the network `arch`, which has their keys and shapes."""
+        """The same weights in the network `arch`, which has the same keys and shapes."""
         return replace(self, arch=arch)
 
     def save(self, path: Path) -> None:
@@ -173,10 +173,10 @@ class Teacher:
 
     @classmethod
     def load(cls, path: Path, *, factory: str | None = None) -> "Teacher":
-        """Read a bundle; CheckpointError where it is missing, corrupt, of another format, altered or of no use.
+        """Read a bundle; CheckpointError if it is missing, corrupt, of another format, altered or unusable.
 
-        `factory`: the import path that the user has named. A bundle whose network has an import path is refused unless it is
-        this one, for someone else may have made the file, and importing runs code.
+        `factory`: the import path that the user has named. A bundle whose network has an import path is refused unless the user
+        has named the same one, because someone else may have made the file, and importing runs code.
         """
         try:
             payload = checkpoint.load(path, kind="teacher")
@@ -202,20 +202,20 @@ class Teacher:
 
 
 def _check_factory(arch: str, factory: str | None, path: Path) -> None:
-    """Raise CheckpointError unless the user has named the import path that a bundle has for its network."""
+    """Raise CheckpointError unless the user has named the import path of the bundle's network."""
     if factory == arch:
         return
     if is_import_path(arch):
         raise CheckpointError(
-            f"{path}: its network is made by {arch!r}, which is imported only on your own word: "
-            f"name it as the teacher's factory{f', not {factory}' if factory else ''} if you trust it"
+            f"{path}: its network is made by {arch!r}, which is imported only if you name it: "
+            f"set it as the teacher's factory{f', not {factory}' if factory else ''} if you trust it"
         )
     if factory is not None:
         raise CheckpointError(f"{path}: factory {factory} would have no effect, this bundle's network is {arch}")
 
 
 def check_fields(teacher: Teacher) -> None:
-    """Raise ValueError naming the first field that is not what a bundle holds; what a file holds may be anything."""
+    """Raise ValueError naming the first field with an invalid value; a file may hold anything."""
     names, channels, size, score = teacher.class_names, teacher.channels, teacher.image_size, teacher.test_accuracy
     mean, std = teacher.normalisation.mean, teacher.normalisation.std
     rules = {
@@ -230,7 +230,7 @@ def check_fields(teacher: Teacher) -> None:
         "state": isinstance(teacher.state, Mapping),
     }
     if odd := [name for name, holds in rules.items() if not holds]:
-        raise ValueError(f"{odd[0]} is not what a teacher has there")
+        raise ValueError(f"{odd[0]} is not valid for a teacher")
     try:
         if is_import_path(teacher.arch):
             check_import_path(teacher.arch)
@@ -241,7 +241,7 @@ def check_fields(teacher: Teacher) -> None:
 
 
 def expected_weights(teacher: Teacher) -> dict[str, Tensor]:
-    """Names, shapes and dtypes of the weights that the teacher's architecture has; their values mean nothing."""
+    """State dict with the names, shapes and dtypes of the teacher's architecture; its values are meaningless."""
     if is_import_path(teacher.arch):
         return teacher.build_untrained().state_dict()
     with shapes_alone():
@@ -249,23 +249,23 @@ def expected_weights(teacher: Teacher) -> dict[str, Tensor]:
 
 
 def check_weights(teacher: Teacher) -> None:
-    """Raise CheckpointError unless the weights are those of the architecture, and compute numbers."""
+    """Raise CheckpointError unless the weights fit the architecture and compute finite numbers."""
     expected = expected_weights(teacher)
     if odd := expected.keys() ^ teacher.state.keys():
-        name = min((name for name in odd if isinstance(name, str)), default="a key that is no name")
+        name = min((name for name in odd if isinstance(name, str)), default="a key that is not text")
         raise CheckpointError(
-            f"teacher weights do not fit {teacher.arch}: {name} is {'missing' if name in expected else 'none of its'}"
+            f"teacher weights do not fit {teacher.arch}: {name} is {'missing' if name in expected else 'not one of its weights'}"
         )
     for name, wanted in expected.items():
         found = teacher.state[name]
         if not isinstance(found, Tensor) or _kind(found) != (wanted.shape, wanted.dtype, torch.strided, "cpu"):
             raise CheckpointError(f"teacher weights do not fit {teacher.arch}: {name} must be {wanted.dtype} {tuple(wanted.shape)}")
         if not found.isfinite().all():
-            raise CheckpointError(f"teacher weight {name} holds NaN or infinity: its training diverged, train it with a lower lr")
+            raise CheckpointError(f"teacher weight {name} holds NaN or infinity: the training diverged, train it with a lower lr")
     black = torch.zeros(1, teacher.channels, teacher.image_size, teacher.image_size, dtype=torch.uint8)
     logits = predict(teacher.build(torch.device("cpu")), teacher.normalisation.normalise(black))
     if not logits.isfinite().all():
-        raise CheckpointError("teacher weights compute NaN or infinity: its training diverged, train it with a lower lr")
+        raise CheckpointError("teacher weights compute NaN or infinity: the training diverged, train it with a lower lr")
 
 
 def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.layout, str]:
@@ -273,9 +273,9 @@ def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.layout, str]:
 
 
 def check_trainable(dataset: Dataset) -> None:
-    """Raise DataError where no teacher can be trained on `dataset`."""
+    """Raise DataError if no teacher can be trained on `dataset`."""
     if len(dataset.train) < 2:
-        raise DataError(f"dataset {dataset.name}: one image trains no teacher, batch norm needs two")
+        raise DataError(f"dataset {dataset.name}: a teacher cannot be trained on one image, batch norm needs at least two")
 
 
 def train_teacher(
@@ -286,9 +286,9 @@ def train_teacher(
     on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
     on_batch: Callable[[float], None] = lambda epochs: None,
 ) -> Teacher:
-    """Train on the dataset's training part, measure on its test part.
+    """Train on the dataset's training part and measure on its test part.
 
-    `on_epoch(epoch, mean loss)` and `on_batch(epochs so far, with the part of this one)` for progress.
+    `on_epoch(epoch, mean loss)` and `on_batch(epochs so far, as a fraction)` report progress.
     """
     check_trainable(dataset)
     check_image_size(recipe.arch, dataset.image_size)
@@ -312,12 +312,12 @@ def train_teacher(
 def _train(
     network: nn.Module, recipe: TeacherRecipe, dataset: Dataset, device: torch.device, on_batch: Callable[[float], None]
 ) -> Iterator[tuple[int, float]]:
-    """Train `network` in place -> each epoch, from 1, with its mean loss, once it is over."""
+    """Train `network` in place; after each epoch, yield its number, from 1, and its mean loss."""
     schedule = recipe.as_schedule()
     optimizer = _new_optimizer(recipe, network)
     precision = resolve_precision(recipe.precision, device)
     if precision == "fp16":
-        raise ConfigError("precision 'fp16' trains no teacher here, which scales no gradients: use bf16, fp32 or auto")
+        raise ConfigError("precision 'fp16' is not supported for training a teacher (no gradient scaling): use bf16, fp32 or auto")
     computing = autocast(precision, device)
     images, labels = dataset.train.images.to(device), dataset.train.labels.to(device)
     rng = stream(recipe.seed, "teacher/batches", device)

@@ -1,8 +1,8 @@
-"""Makes PyPI's torchvision importable beside a CPU-only torch.
+"""Makes PyPI's torchvision importable with a CPU-only torch.
 
-That wheel is built for CUDA; beside a CPU build of torch its compiled operators do not load, and the import
-stops because two of them have no schema (pytorch/vision issue 9085). Declaring the schemas is enough for its
-networks and transforms; the operators themselves stay unavailable.
+That wheel is built for CUDA. With a CPU build of torch its compiled operators do not load, and the import
+fails because two of them have no schema (pytorch/vision issue 9085). Declaring the schemas is enough for its
+networks and transforms; the operators themselves remain unavailable.
 """
 
 import importlib
@@ -17,7 +17,7 @@ SCHEMAS = (
 
 
 def import_torchvision() -> None:
-    """Import torchvision; where that fails in exactly this way, declare the schemas and import it again."""
+    """Import torchvision; if that fails in exactly this way, declare the schemas and import it again."""
     try:
         importlib.import_module("torchvision")
     except RuntimeError as error:
@@ -30,7 +30,7 @@ def import_torchvision() -> None:
 
 
 def import_beside_torchvision(name: str) -> ModuleType:
-    """The module `name`, which may import torchvision, or be a part of it."""
+    """Import the module `name`, which may import torchvision or be a part of it."""
     try:
         return importlib.import_module(name)
     except RuntimeError as error:
@@ -43,7 +43,7 @@ def import_beside_torchvision(name: str) -> ModuleType:
 def _declare_schemas() -> None:
     import torch
 
-    global _library  # a library that is collected takes its schemas with it
+    global _library  # when a library is garbage-collected, its schemas go with it
     _library = torch.library.Library("torchvision", "FRAGMENT")
     for schema in SCHEMAS:
         _library.define(schema)

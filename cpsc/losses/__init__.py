@@ -1,1 +1,1 @@
-"""One equation, one pure function: tensors in, unweighted unreduced term out ([B], or [] for batch statistics)."""
+"""Loss terms, one pure function per equation: tensors in, unweighted and unreduced term out ([B], or [] for batch statistics)."""

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def attention_map(features: Tensor) -> Tensor:
-    """Mean over channels of the squared features [B, K, H, W], as a unit vector a sample -> [B, H * W]."""
+    """Mean over channels of the squared features [B, K, H, W], as a unit vector per sample -> [B, H * W]."""
     return F.normalize(features.square().mean(dim=1).flatten(1), dim=1)
 
 

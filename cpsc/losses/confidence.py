@@ -1,4 +1,4 @@
-"""Confidence losses: a teacher's output on images it finds natural is confident, strongly activated, of all classes alike."""
+"""Confidence losses: on images that look natural to it, a teacher is confident, strongly activated and balanced over classes."""
 
 import math
 
@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 PROBABILITY_FLOOR = 1e-12
-"""The entropy's gradient grows without bound as a class vanishes from the batch, and its value would be 0 times -inf."""
+"""Without it, the gradient of the entropy would grow without bound as a class vanishes, and its value would be 0 times -inf."""
 
 
 def one_hot_loss(logits: Tensor) -> Tensor:
@@ -18,9 +18,9 @@ def one_hot_loss(logits: Tensor) -> Tensor:
 
 
 def class_imbalance(logits: Tensor, *, base: float = math.e) -> Tensor:
-    """Sum over classes of p log p, p the batch mean of softmax(logits [B, C]) -> []. DAFL eq. 4, the entropy with its sign turned.
+    """Sum over classes of p log p, p the batch mean of softmax(logits [B, C]) -> []. DAFL eq. 4: the negative entropy.
 
-    Least, -log C, where the batch asks for all classes alike; `base` of the logarithm: the published code takes 10.
+    The minimum, -log C, is reached if the batch has all classes equally. `base` of the logarithm: the published code uses 10.
     """
     mean = logits.softmax(dim=1).mean(dim=0).clamp_min(PROBABILITY_FLOOR)
     return (mean * mean.log()).sum() / math.log(base)

@@ -6,10 +6,10 @@ from torch.nn import functional as F
 
 
 def teacher_anchored_contrast(teacher_features: Tensor, student_features: Tensor, labels: Tensor, *, temperature: float) -> Tensor:
-    """Pulls each teacher feature to the student features of its class -> [B]. CPSC-DFKD eq. 8.
+    """Pull each teacher feature towards the student features of its class -> [B]. CPSC-DFKD eq. 8.
 
-    Anchors: the teacher's [B, d]; candidates: all student features [B, d] of the batch; positives: those
-    with the anchor's label, its own image included. Swapping the two sides changes the value.
+    Anchors: the teacher's features [B, d]. Candidates: all student features [B, d] of the batch. Positives: candidates
+    with the anchor's label, including its own image. Swapping the two networks changes the value.
     """
     log_probs = F.log_softmax(teacher_features @ student_features.T / temperature, dim=1)
     return -_mean_over(log_probs, labels[:, None] == labels[None, :])

@@ -1,6 +1,6 @@
-"""Disagreement of student and teacher, which asks for images that tell the two apart. Logits [B, C].
+"""Disagreement of student and teacher, which rewards images on which the two differ. Logits [B, C].
 
-Differentiable in both arguments: whether an image may also win by what it makes the teacher say is the method's choice.
+Differentiable in both arguments; whether the gradient also flows through the teacher is the method's choice.
 """
 
 import math
@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 TEMPERATURE = 3.0
-"""Of the published codes."""
+"""As in the published codes."""
 CLAMP = (0.01, 0.99)
 
 
 def agreement_by_jensen_shannon(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """1 - JS(teacher, student) at temperature 3 -> [B], in [1 - log 2, 1].
 
-    The competition term of Yin et al. 2020 (arXiv:1912.08795), eq. 8, and the adversarial one of PRE-DFKD, Binici et al. 2022
-    (arXiv:2201.03019). Computed from logarithms: no class is too improbable to have a gradient.
+    The competition term of Yin et al. 2020 (arXiv:1912.08795), eq. 8, and the adversarial term of PRE-DFKD, Binici et al. 2022
+    (arXiv:2201.03019). Computed from logarithms, so that even a very improbable class has a gradient.
     """
     log_p = (teacher_logits / TEMPERATURE).log_softmax(dim=1)
     log_q = (student_logits / TEMPERATURE).log_softmax(dim=1)
@@ -29,19 +29,19 @@ def agreement_by_jensen_shannon(student_logits: Tensor, teacher_logits: Tensor) 
 def agreement_by_clamped_divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """1 - JS' as the published DeepInversion code computes it, on probabilities clamped to [0.01, 0.99] -> [].
 
-    Its divergences run from the mean to the sides, KL(M || P), and their batch mean is clamped to [0, 1]: where the networks
-    disagree more than that, the gradient vanishes. With many classes most probabilities lie below the clamp, and it vanishes, too.
+    Its divergences run from the mixture to the networks, KL(M || P), and their batch mean is clamped to [0, 1]: if the networks
+    disagree more than that, the gradient vanishes. With many classes it also vanishes, as most probabilities are below the clamp.
     """
     return 1.0 - _clamped_divergence(student_logits, teacher_logits).sum(dim=1).mean().clamp(0.0, 1.0)
 
 
 def agreement_by_unbounded_divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """-JS', the same divergence as the DataFree toolbox takes it: not held to [0, 1], nor taken from 1 -> [B]."""
+    """-JS', the same divergence in the form of the DataFree toolbox: neither clamped to [0, 1] nor subtracted from 1 -> [B]."""
     return -_clamped_divergence(student_logits, teacher_logits).sum(dim=1)
 
 
 def agreement_by_elementwise_divergence(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """1 - JS' with JS' averaged over classes, too, and held to [0, 1], as the published PRE-DFKD code does -> []."""
+    """1 - JS', where JS' is also averaged over classes and clamped to [0, 1], as in the published PRE-DFKD code -> []."""
     return 1.0 - _clamped_divergence(student_logits, teacher_logits).mean().clamp(0.0, 1.0)
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 NORM_FLOOR = 1e-4
-"""Below this distance the logarithm stops falling: its gradient grows as 1 / distance and its value has no bound."""
+"""Lower bound of the distance under the logarithm, whose gradient grows as 1 / distance and whose value is unbounded."""
 
 
 def distillation_kl(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float) -> Tensor:
@@ -27,16 +27,16 @@ def log_l2_distance(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
 
 def log_mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """log of the mean squared logit difference -> []. The published CPSC code's generator on CIFAR-10.
+    """log of the mean squared logit difference -> []. Used for the generator in the published CPSC code on CIFAR-10.
 
-    Equals 2 log_l2_distance - log(B C): twice its gradient. Floored where that one is.
+    Equals 2 log_l2_distance - log(B C), so its gradient is twice as large. It has the same floor.
     """
     floor = NORM_FLOOR**2 / student_logits.numel()
     return F.mse_loss(student_logits, teacher_logits).clamp_min(floor).log()
 
 
 def mse(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Mean squared logit difference per sample -> [B]. The published CPSC code on CIFAR-100 and Tiny-ImageNet."""
+    """Mean squared logit difference per sample -> [B]. Used in the published CPSC code on CIFAR-100 and Tiny-ImageNet."""
     return (teacher_logits - student_logits).square().mean(dim=1)
 
 
@@ -48,7 +48,7 @@ def mean_absolute_difference(student_logits: Tensor, teacher_logits: Tensor) -> 
 def decision_kl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """KL(teacher || student) where both pick the same class, else 0 -> [B]. CMI, Fang et al. 2021 (arXiv:2105.08584), eq. 8.
 
-    Only images on which the two still agree may be pushed apart.
+    The two are pushed apart only on images on which they still agree.
     """
     agree = student_logits.argmax(dim=1) == teacher_logits.argmax(dim=1)
     return agree * distillation_kl(student_logits, teacher_logits, temperature=1.0)

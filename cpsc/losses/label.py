@@ -12,6 +12,6 @@ def label_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def double_softmax_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of softmax(softmax(logits)) with `labels` -> [B], as the published CPSC code computes eq. 7.
 
-    Never below log(e + C - 1) - 1 (1.461 for ten classes); its gradient vanishes on confident mistakes.
+    It is never below log(e + C - 1) - 1 (1.461 for ten classes), and its gradient vanishes on confident mistakes.
     """
     return F.cross_entropy(logits.softmax(dim=1), labels, reduction="none")

@@ -13,9 +13,9 @@ VARIANCE_FLOOR = 1e-8
 def batch_statistics_distance(observed: Sequence[ChannelStatistics | None], stored: Sequence[ChannelStatistics]) -> Tensor:
     """Sum over layers of ||mean - stored mean||_2 + ||var - stored var||_2 -> []. CPSC-DFKD eq. 2.
 
-    Yin et al. 2020 (arXiv:1912.08795), eq. 4, without squares. Norms run over the layer's channels; the
-    observed variance is biased (divided by N). Differentiable in `observed`; a layer at distance 0 has gradient 0, and one
-    that was not observed (None) is not in the sum.
+    Yin et al. 2020 (arXiv:1912.08795), eq. 4, without squares. Norms run over the layer's channels; the observed variance is
+    biased (divided by N). Differentiable in `observed`. A layer at distance 0 has gradient 0; a layer that was not observed (None)
+    is left out of the sum.
     """
     distances = [
         torch.linalg.vector_norm(seen.mean - kept.mean) + torch.linalg.vector_norm(seen.var - kept.var)
@@ -27,7 +27,7 @@ def batch_statistics_distance(observed: Sequence[ChannelStatistics | None], stor
 def gaussian_statistics_kl(observed: Sequence[ChannelStatistics | None], stored: Sequence[ChannelStatistics]) -> Tensor:
     """Sum over layers and channels of KL(N(mean, var) || N(stored mean, stored var)) -> [].
 
-    DFQ, Choi et al. 2020 (arXiv:2005.04136). A channel whose observed variance is below `VARIANCE_FLOOR` counts as having that one.
+    DFQ, Choi et al. 2020 (arXiv:2005.04136). Variances below `VARIANCE_FLOOR` are raised to it.
     """
     divergences = []
     for seen, kept in _pairs(observed, stored):
@@ -40,7 +40,7 @@ def gaussian_statistics_kl(observed: Sequence[ChannelStatistics | None], stored:
 def _pairs(
     observed: Sequence[ChannelStatistics | None], stored: Sequence[ChannelStatistics]
 ) -> Iterator[tuple[ChannelStatistics, ChannelStatistics]]:
-    """By layer: both stand in one order of layers."""
+    """Pairs by layer; both sequences list the layers in the same order."""
     if len(observed) != len(stored):
-        raise ValueError(f"{len(observed)} layers observed, {len(stored)} stored: both must be of the same layers, in one order")
+        raise ValueError(f"{len(observed)} layers observed, {len(stored)} stored: both must list the same layers in the same order")
     return ((seen, kept) for seen, kept in zip(observed, stored, strict=True) if seen is not None)

@@ -1,4 +1,4 @@
-"""The variational autoencoder's side condition."""
+"""The regulariser of a variational autoencoder."""
 
 from torch import Tensor
 

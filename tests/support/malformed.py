@@ -544,7 +544,7 @@ TEACHERS: dict[str, tuple[Files, str]] = {
     "with a negative variance": (_weights(bn1__running_var=-torch.ones(64)), "compute NaN or infinity"),
     "with weights of another shape": (_weights(fc__bias=torch.zeros(9)), "fc.bias must be torch.float32 (10,)"),
     "with weights of another kind": (_weights(fc__bias=torch.zeros(10).half()), "fc.bias must be torch.float32 (10,)"),
-    "with a weight too many": (_weights(extra=torch.zeros(1)), "extra is none of its"),
+    "with a weight too many": (_weights(extra=torch.zeros(1)), "extra is not one of its weights"),
     "with a weight that spans the memory": (
         _bundle(state=dict(sound_teacher().state) | {"fc.weight": torch.zeros(1).expand(10, 10**14)}),
         "fc.weight must be",

@@ -520,7 +520,7 @@ def test_the_objective_decides_which_epoch_is_best(objective: str, best: int, co
 
 def test_there_is_no_best_student_before_the_first_epoch(config, teacher) -> None:
     distiller = Distiller(config, teacher)
-    with pytest.raises(CheckpointError, match="no epoch has been run yet"):
+    with pytest.raises(CheckpointError, match="no epoch is complete yet"):
         _ = distiller.best_student
     assert (distiller.best_epoch, distiller.best_metrics) == (0, {})
 

@@ -237,7 +237,7 @@ def test_an_epoch_out_of_turn_is_refused(config, teacher) -> None:
     there, taker = Distiller(config, teacher), Distiller(config, teacher)
     there.train_epoch()
     trained = there.train_epoch()
-    with pytest.raises(CheckpointError, match="holds epoch 2, the next is 1"):
+    with pytest.raises(CheckpointError, match="holds epoch 2, but the next is 1"):
         taker.adopt_epoch(there.parts_state(), trained)
 
 

@@ -182,7 +182,7 @@ def test_a_file_that_holds_a_pair(state: State, tmp_path: Path) -> None:
     pair = [state, torch.optim.SGD(network.parameters(), lr=0.1).state_dict()]
     teacher, said = load(saved(pair, tmp_path / "pair.pt"))
     assert holds(teacher, state)
-    assert said == ["the weights under 0 are taken"]
+    assert said == ["uses the weights under 0"]
 
 
 def test_tensors_of_another_class_are_refused_as_such(state: State, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_an_average_alone_loads(network: nn.Module, state: State, tmp_path: Path
     ):
         teacher, said = load(saved(content, tmp_path / "b.pt"))
         assert holds(teacher, state)
-        assert said == [f"the weights under {name} are taken"]
+        assert said == [f"uses the weights under {name}"]
 
 
 def both(raw: State, ema: State) -> dict[str, tuple[dict[str, Any], str, str]]:
@@ -242,7 +242,7 @@ def test_of_raw_and_averaged_weights_neither_is_taken_unsaid(kind: str, state: S
     assert holds(load(path, weights=raw)[0], state)
     teacher, said = load(path, weights=ema)
     assert holds(teacher, other)
-    assert said[0] == f"the weights under {ema} are taken"
+    assert said[0] == f"uses the weights under {ema}"
 
 
 def test_another_networks_average_is_no_rival(state: State, tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_what_lies_beside_the_weights_does_no_harm(legacy: bool, state: State, t
     path = saved({"state_dict": state} | BESIDE, tmp_path / "a.pt", _use_new_zipfile_serialization=not legacy)
     teacher, said = load(path)
     assert holds(teacher, state)
-    assert said[0].startswith("objects beside the weights are not read: ")
+    assert said[0].startswith("ignores objects other than weights: ")
 
 
 @pytest.mark.parametrize("by_name", ["os.system", "eval"])
@@ -335,7 +335,7 @@ def test_a_planted_program_is_never_run(place: str, by_name: str, state: State, 
     if place == "beside" and by_name == "eval":
         teacher, said = load(path)
         assert holds(teacher, state)
-        assert said == ["objects beside the weights are not read: 'builtins.eval'"]
+        assert said == ["ignores objects other than weights: 'builtins.eval'"]
     else:
         message = refusal(path)
         assert "posix.system" in message or "nt.system" in message or "builtins.eval" in message
@@ -422,7 +422,7 @@ def test_a_factorys_layers_are_never_dropped_or_taken_from_two_unsaid(own: State
     path = saved(under("m.", own) | {"se.weight": torch.ones(2, 2)}, tmp_path / "mine.pt")
     assert refusal(path, factory=MINE).startswith("beside the network under m it has se.weight: where nothing computes with that")
     path = saved(own | {"se.weight": torch.ones(2, 2)}, tmp_path / "mine.pt")
-    assert refusal(path, factory=MINE) == f"teacher weights do not fit {MINE}: network.se.weight is none of its"
+    assert refusal(path, factory=MINE) == f"teacher weights do not fit {MINE}: network.se.weight is not one of its weights"
     path = saved(under("m.", {name: own[name] for name in own if name != "conv.bias"}), tmp_path / "mine.pt")
     assert refusal(path, factory=MINE) == f"teacher weights do not fit {MINE}: network.conv.bias is missing"
     twice = Twice().state_dict()

@@ -106,8 +106,8 @@ def test_rows_read_in_chunks_give_the_distance_of_the_whole(monkeypatch: pytest.
     [
         (torch.zeros(1, 3), torch.zeros(4, 3), r"real features must be \[N, d\] with N >= 2, got \[1, 3\]"),
         (torch.zeros(4, 3), torch.zeros(4, 3, 2), r"synthetic features must be \[N, d\] with N >= 2, got \[4, 3, 2\]"),
-        (torch.zeros(4, 3), torch.full((4, 3), math.nan), "synthetic features are not all finite"),
-        (torch.zeros(4, 3), torch.zeros(4, 2), "features must be of one network, got widths 3 and 2"),
+        (torch.zeros(4, 3), torch.full((4, 3), math.nan), "synthetic features must be finite"),
+        (torch.zeros(4, 3), torch.zeros(4, 2), "features must come from one network, got widths 3 and 2"),
     ],
 )
 def test_features_that_have_no_distance_are_refused(real: Tensor, synthetic: Tensor, message: str) -> None:

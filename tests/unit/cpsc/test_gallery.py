@@ -53,5 +53,5 @@ def test_what_is_kept_is_no_view_of_something_larger() -> None:
     ids=str,
 )
 def test_a_state_that_holds_something_else_is_refused(state: object) -> None:
-    with pytest.raises(CheckpointError, match="holds no columns of images"):
+    with pytest.raises(CheckpointError, match="does not hold columns of images"):
         Gallery().load_state_dict(state)  # type: ignore[arg-type]

@@ -113,5 +113,5 @@ def test_every_generator_makes_28_pixels_and_refuses_what_no_doubling_leads_to(f
 
 def test_mnists_constants_are_of_one_channel(tmp_path: Path) -> None:
     path = saved(build_model("wrn_10_1", num_classes=10, channels=3).state_dict(), tmp_path / "colour.pth")
-    with pytest.raises(CheckpointError, match="normalisation is of 1 channels, the network takes 3"):
+    with pytest.raises(CheckpointError, match="normalisation has 1 channels, but the network takes 3"):
         load_teacher(path, MNIST)

@@ -141,10 +141,10 @@ REFUSED = [
         "vanilla",
         "method 'vanilla': unknown, use one of cpsc, pre_dfkd, dafl, zskt, dfad, adi, dfq, cmi, nayer, fast_dfkd, or your own as ",
     ),
-    ("my method:Mine", "method must read package.module:Class, got 'my method:Mine'"),
+    ("my method:Mine", "method must have the form package.module:Class, got 'my method:Mine'"),
     (
         "nowhere.at_all:Mine",
-        "method nowhere.at_all:Mine: there is no module nowhere: it must be importable, here and on every node",
+        "method nowhere.at_all:Mine: there is no module nowhere: make it importable here and on every node",
     ),
     (f"{__name__}:Absent", "has no 'Absent'"),
     (f"{__name__}:function", "must be a class derived from cpsc.methods.AbstractMethod, got a builtin_function_or_method"),
@@ -164,7 +164,7 @@ def test_what_is_no_method_is_refused_in_a_line(name: str, message: str) -> None
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     if ":" in name:
-        assert str(caught.value).startswith(f"method {name}: ") or "must read" in message
+        assert str(caught.value).startswith(f"method {name}: ") or "must have the form" in message
 
 
 def test_a_method_of_ours_can_be_built_upon() -> None:

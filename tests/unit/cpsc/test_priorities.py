@@ -279,7 +279,7 @@ def test_a_pool_that_was_drawn_from_uniformly_is_taken_as_one_of_which_nothing_h
     "broken", [{"masses": torch.ones(3)}, {"masses": torch.ones(8).double()}, {"masses": [1.0] * 8}, {"highest": torch.ones(1)}]
 )
 def test_a_state_without_a_priority_for_each_image_is_refused(broken) -> None:
-    with pytest.raises(CheckpointError, match=r"image pool does not hold a priority for each image"):
+    with pytest.raises(CheckpointError, match=r"image pool does not have a priority for each image"):
         pool().load_state_dict({**seen(GAPS).state_dict(), **broken})
 
 

@@ -326,17 +326,17 @@ UNKNOWN: dict[str, tuple[Callable[[], object], str]] = {
         "arch 'wrn_16_1000000': unknown network",
     ),
     "a wide ResNet without a block": (with_state(block1__layer__0__conv2__weight=None), "block1.layer.0.conv2.weight is missing"),
-    "a key too many": (with_state(extra=torch.zeros(1)), "teacher weights do not fit wrn_16_1: extra is none of its"),
+    "a key too many": (with_state(extra=torch.zeros(1)), "teacher weights do not fit wrn_16_1: extra is not one of its weights"),
     "another shape": (with_state(bn1__weight=torch.zeros(3)), "bn1.weight must be torch.float32 (64,)"),
     "a NaN": (with_state(bn1__weight=torch.full((64,), math.nan)), "teacher weight bn1.weight holds NaN or infinity"),
     "no classifier": (with_state(fc__weight=None), "its weights lack fc.weight: found"),
     "a flat classifier": (with_state(fc__weight=torch.zeros(10)), "its weight fc.weight is (10,), must have 2 dimensions"),
-    "one class": (with_state(fc__weight=torch.zeros(1, 64)), "its classifier tells 1 classes apart, must be 2..100000"),
+    "one class": (with_state(fc__weight=torch.zeros(1, 64)), "its classifier has 1 classes, must be 2..100000"),
     "more classes than memory": (
         with_state(fc__weight=torch.zeros(1).expand(10**14, 64)),
-        "its classifier tells 100000000000000 classes apart, must be 2..100000",
+        "its classifier has 100000000000000 classes, must be 2..100000",
     ),
-    "four channels": (with_state(conv1__weight=torch.zeros(16, 4, 3, 3)), "normalisation is of 3 channels, the network takes 4"),
+    "four channels": (with_state(conv1__weight=torch.zeros(16, 4, 3, 3)), "normalisation has 3 channels, but the network takes 4"),
     "a strange name": (with_state(**{"a\nb": torch.zeros(1)}), r"a weight is called 'a\nb'"),
     "no weights": (lambda: {"epoch": 3, "arch": "net"}, "holds no weights, neither bare nor under state_dict, model, net"),
     "nothing": (dict, "holds no weights, neither bare nor under state_dict"),
@@ -391,8 +391,8 @@ def test_a_file_that_is_not_there_is_refused(config: PublishedConfig | None, tmp
 
 def test_weights_that_nobody_explains_ask_for_what_they_need(tmp_path: Path) -> None:
     path = saved(datafree(weights(trained("wrn_16_1"), "wrn_16_1")), tmp_path / "teacher.pth")
-    need = "no teacher bundle but bare weights, which need normalisation beside the path: the constants it was trained with, one of"
-    names = "cifar10, cifar100, tiny_imagenet, imagenet, mnist, half, identity or {mean: [...], std: [...]}"
+    need = "not a teacher bundle but bare weights, which need normalisation beside the path: the constants it was trained with,"
+    names = "one of cifar10, cifar100, tiny_imagenet, imagenet, mnist, half, identity or {mean: [...], std: [...]}"
     assert refusal(path, None) == f"{need} {names}"
     assert refusal(path, PublishedConfig()) == f"{need} {names}"
     assert refusal(path, PublishedConfig(image_size=16)) == f"{need} {names}"
@@ -401,7 +401,8 @@ def test_weights_that_nobody_explains_ask_for_what_they_need(tmp_path: Path) -> 
 
 def test_class_names_must_be_as_many_as_the_classes(tmp_path: Path) -> None:
     path = saved(weights(trained("wrn_16_1"), "wrn_16_1"), tmp_path / "teacher.pth")
-    assert refusal(path, replace(CONFIG, class_names=("cat", "dog"))) == "class_names are 2, its classifier tells 10 classes apart"
+    told = refusal(path, replace(CONFIG, class_names=("cat", "dog")))
+    assert told == "class_names has 2 names, but its classifier has 10 classes"
 
 
 @pytest.mark.parametrize(
@@ -419,7 +420,7 @@ def test_class_names_must_be_as_many_as_the_classes(tmp_path: Path) -> None:
         ({"image_size": 18}, "image_size must be a multiple of 4 in 4..1024, got 18"),
         ({"image_size": 2048}, "image_size must be a multiple of 4 in 4..1024, got 2048"),
         ({"class_names": ("cat",)}, "class_names must be two or more names"),
-        ({"factory": "mine"}, "factory must read package.module:function, got 'mine'"),
+        ({"factory": "mine"}, "factory must have the form package.module:function, got 'mine'"),
         ({"factory": "mine:make", "channels": 0}, "channels must be in 1..64, got 0"),
         ({"factory": "mine:make", "channels": 65}, "channels must be in 1..64, got 65"),
         ({"weights": ""}, "weights must be a name in the file, got ''"),
@@ -452,7 +453,7 @@ def test_a_bundle_is_loaded_as_it_is(teacher: Teacher, tmp_path: Path) -> None:
 def test_a_bundle_says_all_of_itself(changes: dict[str, Any], teacher: Teacher, tmp_path: Path) -> None:
     teacher.save(tmp_path / "teacher.pt")
     message = refusal(tmp_path / "teacher.pt", PublishedConfig(**changes))
-    assert message == f"a teacher bundle, it says itself what {next(iter(changes))} would: leave that out"
+    assert message == f"a teacher bundle already contains {next(iter(changes))}: leave that out"
 
 
 def test_a_bundle_of_one_of_our_networks_takes_no_factory(teacher: Teacher, tmp_path: Path) -> None:
@@ -577,7 +578,7 @@ def test_channels_and_classes_of_the_users_own_network_may_be_said(tmp_path: Pat
     assert (teacher.channels, teacher.class_names) == (2, tuple("abcd"))
     assert asdict(teacher.normalisation) == {"mean": (0.5, 0.5), "std": (0.5, 0.5)}
     assert "teacher weights do not fit" in refusal(path, replace(config, channels=3))
-    assert "normalisation is of 3 channels, the network takes 2" in refusal(
+    assert "normalisation has 3 channels, but the network takes 2" in refusal(
         path, replace(config, channels=2, normalisation="cifar10")
     )
 
@@ -627,7 +628,7 @@ def test_classes_that_no_matrix_of_the_users_own_network_tells_may_be_said(tmp_p
 def test_a_factory_that_makes_another_network_is_refused(tmp_path: Path) -> None:
     state = own_network().state_dict() | {"score.extra": torch.zeros(1)}
     config = replace(CONFIG, factory=FACTORY)
-    assert f"teacher weights do not fit {FACTORY}: network.score.extra is none of its" in refusal(
+    assert f"teacher weights do not fit {FACTORY}: network.score.extra is not one of its weights" in refusal(
         saved(state, tmp_path / "mine.pt"), config
     )
     convolutions = {name: tensor for name, tensor in state.items() if tensor.ndim != 2}
@@ -637,7 +638,7 @@ def test_a_factory_that_makes_another_network_is_refused(tmp_path: Path) -> None
 @pytest.mark.usefixtures("mine")
 def test_a_factory_that_cannot_be_imported_is_refused_with_the_way_out(tmp_path: Path) -> None:
     path = saved(own_network().state_dict(), tmp_path / "mine.pt")
-    with pytest.raises(ConfigError, match="factory not_there:make: there is no module not_there: it must be importable, here and"):
+    with pytest.raises(ConfigError, match="factory not_there:make: there is no module not_there: make it importable here and"):
         load_teacher(path, replace(CONFIG, factory="not_there:make"))
 
 
@@ -649,9 +650,9 @@ def test_a_bundle_alone_has_nothing_imported(tmp_path: Path) -> None:
         del sys.modules[name]
     for config in (None, PublishedConfig(factory="mine_of_a_test.networks:other")):
         message = refusal(tmp_path / "bundle.pt", config)
-        assert message.startswith(f"its network is made by '{FACTORY}', which is imported only on your own word")
+        assert message.startswith(f"its network is made by '{FACTORY}', which is imported only if you name it")
         assert "mine_of_a_test" not in sys.modules
-    with pytest.raises(CheckpointError, match="imported only on your own word"):
+    with pytest.raises(CheckpointError, match="imported only if you name it"):
         Teacher.load(tmp_path / "bundle.pt")
     assert "mine_of_a_test" not in sys.modules
     teacher = load_teacher(tmp_path / "bundle.pt", PublishedConfig(factory=FACTORY))

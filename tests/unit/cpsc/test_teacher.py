@@ -193,9 +193,9 @@ def test_a_teacher_of_any_network_reads_back_as_the_same(arch: str, make_teacher
 
 def test_a_bundle_has_nothing_imported_that_the_user_has_not_named(teacher, tmp_path: Path) -> None:
     replace(teacher, arch="not_there.at_all:make").save(tmp_path / "teacher.pt")
-    for factory, named in ((None, "name it as the teacher's factory if"), ("mine:make", "factory, not mine:make if")):
+    for factory, named in ((None, "set it as the teacher's factory if"), ("mine:make", "factory, not mine:make if")):
         with pytest.raises(
-            CheckpointError, match=r"made by 'not_there\.at_all:make', which is imported only on your own word"
+            CheckpointError, match=r"made by 'not_there\.at_all:make', which is imported only if you name it"
         ) as caught:
             Teacher.load(tmp_path / "teacher.pt", factory=factory)
         assert named in str(caught.value)
@@ -252,7 +252,7 @@ def test_a_file_that_lacks_a_field_is_refused_by_the_fields_name(tmp_path: Path)
     [
         ({"arch": "vgg"}, "arch 'vgg'"),
         ({"arch": "wrn_9994_999"}, "depth must be 6n"),
-        ({"arch": "os.system('x'):y"}, "factory must read package.module:function"),
+        ({"arch": "os.system('x'):y"}, "factory must have the form package.module:function"),
         ({"class_names": ("a",)}, "class_names"),
         ({"class_names": (1, 2, 3, 4)}, "class_names"),
         ({"channels": 0}, "channels"),
@@ -282,7 +282,7 @@ def test_a_field_that_is_not_what_a_bundle_holds_is_named(changes: dict[str, obj
         ("fc.bias", torch.zeros(4).double(), r"fc\.bias must be torch\.float32 \(4,\)"),
         ("fc.bias", torch.zeros(4).to_sparse(), r"fc\.bias must be torch\.float32 \(4,\)"),
         ("fc.bias", 1.0, r"fc\.bias must be torch\.float32 \(4,\)"),
-        ("fc.offset", torch.zeros(4), r"fc\.offset is none of its"),
+        ("fc.offset", torch.zeros(4), r"fc\.offset is not one of its weights"),
         ("fc.bias", torch.full((4,), math.nan), r"fc\.bias holds NaN or infinity"),
         ("bn1.running_var", -torch.ones(64), "compute NaN or infinity"),
     ],
@@ -301,7 +301,7 @@ def test_weights_of_no_use_are_refused_although_their_digest_is_right(
 
 def test_a_dataset_of_one_image_trains_no_teacher(shapes) -> None:
     one = replace(shapes, train=Split(shapes.train.images[:1], shapes.train.labels[:1]))
-    with pytest.raises(DataError, match="one image trains no teacher"):
+    with pytest.raises(DataError, match="a teacher cannot be trained on one image"):
         train_teacher(recipe(), one, CPU)
 
 

@@ -82,7 +82,7 @@ def test_what_was_chosen_and_converted_is_told(state: dict[str, torch.Tensor], t
     with pytest.raises(CheckpointError, match=r"net\.pth: holds several networks \(state_dict, state_dict_ema\): say which"):
         obtain(source_of(path), tmp_path)
     _, said = obtain(source_of(path, replace(SAID, weights="state_dict_ema")), tmp_path)
-    assert said.startswith("net.pth: the weights under state_dict_ema are taken\nnet.pth: 39 of 39 weights are float16, computed")
+    assert said.startswith("net.pth: uses the weights under state_dict_ema\nnet.pth: 39 of 39 weights are float16, computed")
 
 
 def test_its_accuracy_is_measured_with_the_constants_it_was_trained_with(path: Path, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_bundle_is_loaded_by_its_path_alone(path: Path, tmp_path: Path) -> Non
     teacher, said = obtain(source_of(tmp_path / "bundle.pt", None, min_accuracy=0.2), tmp_path)
     assert teacher.digest == imported.digest
     assert "test accuracy 25.00 %" in said
-    with pytest.raises(CheckpointError, match="a teacher bundle, it says itself what normalisation, image_size would"):
+    with pytest.raises(CheckpointError, match="a teacher bundle already contains normalisation, image_size"):
         obtain(source_of(tmp_path / "bundle.pt"), tmp_path)
 
 

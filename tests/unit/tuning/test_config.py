@@ -315,7 +315,7 @@ CONFIG_CHANGES: list[tuple[str, Raw, list[str]]] = [
     (
         "factory that is no import path",
         {"teacher": {"path": "t.pt", "factory": "mine.py"}},
-        ["config.teacher.factory must read package.module:function, got 'mine.py'"],
+        ["config.teacher.factory must have the form package.module:function, got 'mine.py'"],
     ),
     (
         "channels without a factory",

@@ -191,7 +191,7 @@ def test_what_holds_no_weights_is_refused_by_what_it_is_and_nothing_is_asked(kin
         ({"normalisation": "cifar"}, "--normalisation must be one of cifar10, "),
         ({"normalisation": {"mean": [0.5]}}, "--normalisation.std: is missing"),
         ({"channels": 1}, "--channels must be left out without a factory: the weights tell them, got 1"),
-        ({"factory": "mine"}, "--factory must read package.module:function, got 'mine'"),
+        ({"factory": "mine"}, "--factory must have the form package.module:function, got 'mine'"),
     ],
 )
 def test_a_flag_that_breaks_a_rule_is_named(said: dict[str, Any], message: str, tmp_path: Path) -> None:

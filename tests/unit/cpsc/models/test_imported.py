@@ -301,7 +301,7 @@ def nine_classes() -> nn.Module:
 
 def test_a_module_that_is_not_there_is_refused_with_the_way_out() -> None:
     with pytest.raises(
-        ConfigError, match="factory not_there:make: there is no module not_there: it must be importable, here"
+        ConfigError, match="factory not_there:make: there is no module not_there: make it importable here"
     ) as caught:
         build_imported("not_there:make", num_classes=CLASSES, channels=CHANNELS, image_size=SIZE)
     assert "PYTHONPATH" in str(caught.value)
@@ -347,9 +347,9 @@ def test_what_a_factory_prints_leaves_stdout_to_results(capsys: pytest.CaptureFi
     "path", ["", ":", "module:", ":make", "a b:make", "module:make()", "a:b:c", "a.:b", "../a:b", "a-b:c", "1a:b"]
 )
 def test_what_is_no_import_path_is_refused_before_anything_is_imported(path: str) -> None:
-    with pytest.raises(ConfigError, match=r"factory must read package\.module:function"):
+    with pytest.raises(ConfigError, match=r"factory must have the form package\.module:function"):
         check_import_path(path)
-    with pytest.raises(ConfigError, match=r"factory must read package\.module:function"):
+    with pytest.raises(ConfigError, match=r"factory must have the form package\.module:function"):
         build_imported(path, num_classes=CLASSES, channels=CHANNELS, image_size=SIZE)
 
 
