@@ -1,4 +1,4 @@
-"""Files that are whole or absent, however their writer ends."""
+"""Files that are either complete or absent, however the writing process ends."""
 
 import os
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from cpsc.errors import CheckpointError
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yields a temporary path beside `path`; it replaces `path` when the block ends well, and vanishes when not.
+    """Yield a temporary path next to `path`. It replaces `path` if the block succeeds, and is deleted if not.
 
-    Raises CheckpointError where the folder cannot be written.
+    Raises CheckpointError if the folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,10 +24,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())  # the rename must not reach the disk before the content
-        temporary.chmod(0o644)  # temporary files are private; results are shared like any other file
+            os.fsync(handle.fileno())  # the content must reach the disk before the rename
+        temporary.chmod(0o644)  # temporary files are private, but results are shared like any other file
         temporary.replace(path)
     except OSError as error:
-        raise CheckpointError(f"{path}: writing failed ({error.strerror}), what was there before is intact") from error
+        raise CheckpointError(f"{path}: writing failed ({error.strerror}), the previous file is intact") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read without executing anything, errors in one line."""
+"""Checkpoints: written completely or not at all, read without executing anything, with one-line errors."""
 
 import warnings
 import zipfile
@@ -19,19 +19,19 @@ def save(payload: dict[str, Any], path: Path) -> None:
 
 
 def load(path: Path, *, kind: str, needs: Sequence[str] = ()) -> dict[str, Any]:
-    """Read what `save` wrote, on the CPU, without executing anything in it. `kind` names it in errors.
+    """Read what `save` wrote, on the CPU, without executing anything in it. `kind`: what errors call the file.
 
-    CheckpointError where it is missing, of another kind, without one of the entries that it `needs`, or differs from what
-    was written by as much as a bit of content.
+    CheckpointError if it is missing, of another kind, lacks one of the entries in `needs`, or if even one bit of its content has
+    changed since it was written.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such {kind} file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch remarks on the format of what it is about to refuse
+            warnings.simplefilter("ignore")  # torch warns about the format of files that it then refuses
             check_archive(path)
             payload = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a file of another kind fails in any of a dozen ways, none of which tells a user more
+    except Exception as error:  # files of other kinds fail in many ways, none of which helps a user
         raise CheckpointError(f"{path}: not a readable {kind} file (truncated, corrupt or of another kind)") from error
     if not isinstance(payload, dict):
         raise CheckpointError(f"{path}: not a {kind} file, it holds a {type(payload).__name__}")
@@ -43,15 +43,15 @@ def load(path: Path, *, kind: str, needs: Sequence[str] = ()) -> dict[str, Any]:
 def check_version(payload: dict[str, Any], expected: int, *, path: Path | str, kind: str) -> None:
     """Raise CheckpointError unless `payload` was written in format `expected`."""
     found = payload.get("version")
-    if type(found) is not int or found != expected:  # a tensor, say, compares to a tensor
+    if type(found) is not int or found != expected:  # the comparison of a tensor, for example, is a tensor
         shown = repr(found) if isinstance(found, int | None) else f"a {type(found).__name__}"
-        raise CheckpointError(f"{path}: {kind} format {shown}, this version reads {expected}")
+        raise CheckpointError(f"{path}: {kind} has format {shown}, but this version reads format {expected}")
 
 
 def check_archive(path: Path) -> None:
-    """Raise BadZipFile unless all content has the checksum it was written with: torch itself does not compare them."""
+    """Raise BadZipFile unless all content matches its checksums, which torch itself does not compare."""
     with zipfile.ZipFile(path) as archive:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise zipfile.BadZipFile("compressed: a small file of another origin could unpack to any size")
+            raise zipfile.BadZipFile("compressed: a small file from elsewhere could unpack to any size")
         if (damaged := archive.testzip()) is not None:
             raise zipfile.BadZipFile(f"{damaged} is damaged")

@@ -9,15 +9,15 @@ from cpsc.metrics import evaluating
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Trainable values, a shared one once; buffers such as running statistics are none."""
+    """Number of trainable values. Shared ones count once; buffers such as running statistics do not count."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def count_macs(network: nn.Module, channels: int, image_size: int) -> int:
-    """Multiply-adds of convolutions, matrix products and attention for one image; norms, pools and additions are left out.
+    """Multiply-adds of convolutions, matrix products and attention for one image, without norms, pools and additions.
 
-    Measured by one forward pass on the network's own device; on ``meta`` it takes no memory. Attention runs as products of
-    matrices: the counter does not know the kernel that a CPU has for it.
+    Measured by one forward pass on the network's own device; on ``meta`` it takes no memory. Attention runs as plain matrix
+    products, because the counter does not know the CPU's attention kernel.
     """
     device = next(network.parameters()).device
     with FlopCounterMode(display=False) as counter, evaluating(network), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):

@@ -1,4 +1,4 @@
-"""Phases of a run: what generator, student and replay train on in their turns, with which optimizer and at which rate."""
+"""Phases of a run: what generator, student and replay train on in their turns, with which optimizer and learning rate."""
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -27,8 +27,8 @@ from cpsc.synthesis.base import AbstractSynthesis, Stateful
 class Phases:
     """The turns of `student`, `synthesis` and `replay` in one run of `method`; `views`: both networks' outputs on a batch.
 
-    Owns the optimizers and gradient scalers. `autocast`: makes the context that forward passes run in; `needs_scaling`: that is
-    fp16.
+    Owns the optimizers and gradient scalers. `autocast`: creates the context that forward passes run in. `needs_scaling`: whether
+    its precision is fp16.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Phases:
         self._replay_optimizer = None if trained is None else Adam(trained.parameters(), lr=config.replay.lr, fused=True)
 
     def begin_epoch(self, epoch: int) -> list[Phase]:
-        """Set the rates of `epoch`, from 1, and begin its figures anew -> the phases of each of its iterations, in their order."""
+        """Set the learning rates of `epoch`, from 1, and reset its figures -> the phases of each of its iterations, in order."""
         self._agreed.zero_()
         self._class_counts.zero_()
         self._generation.reset()
@@ -75,24 +75,25 @@ class Phases:
         return self._turns(epoch)
 
     def end_epoch(self, epoch: int) -> None:
-        """`epoch` is over."""
+        """Called at the end of `epoch`."""
         if self._replay is not None:
             self._replay.end_epoch(epoch)
 
     def learning_rates(self, epoch: int) -> Metrics:
         """`student_lr` and `generator_lr` in `epoch`."""
-        warmup = self._config.schedule.generator_warmup_epochs  # the student's schedule begins with its own first epoch
+        warmup = self._config.schedule.generator_warmup_epochs  # the student's schedule starts with its own first epoch
         return {
             "student_lr": student_lr(self._config.student, epoch=max(1, epoch - warmup), epochs=self._config.epochs - warmup),
             "generator_lr": generator_lr(self._config.generator, epoch=epoch, epochs=self._config.epochs),
         }
 
     def figures(self) -> Metrics:
-        """What the epoch has taken, and of the images that the generator was trained with since it began, as the teacher sees them.
+        """Time and images of the current epoch, and how the teacher classifies the images that the generator was trained with.
 
-        `generation_s`: the generator's turns, and the drawing of new images for the student; `generation_images` and
-        `distillation_images`: how many either side has learned from, each as often as it has. `generator_label_agreement`: which
-        share is of the class that it was made for; `generator_class_balance`.
+        `generation_s`: seconds of the generator's turns and of drawing new images for the student. `generation_images` and
+        `distillation_images`: how many images generator and student have learned from, repeats included.
+        `generator_label_agreement`: the share that the teacher gives the class they were made for. `generator_class_balance`: see
+        `cpsc.metrics.class_balance`.
         """
         figures: Metrics = {
             "generation_s": self._generation.seconds,
@@ -104,7 +105,7 @@ class Phases:
         return figures | {"generator_class_balance": class_balance(self._class_counts)}
 
     def parts(self) -> dict[str, Stateful]:
-        """What changes while training beside the networks' own, for checkpoints."""
+        """Everything besides the networks that training changes, for checkpoints."""
         replay = {} if self._replay_optimizer is None else {"replay_optimizer": self._replay_optimizer}
         scalers = {f"{name}_scaler": scaler for name, scaler in self._scalers.items()}
         return {"student_optimizer": self._student_optimizer, **scalers, **replay}

@@ -1,4 +1,7 @@
-"""Which network of ours a stranger's weights are of: family, depth, width, classes and channels, by names and shapes alone."""
+"""Recognises the built-in network that weights from elsewhere belong to, by names and shapes alone.
+
+It tells family, depth, width, classes and channels.
+"""
 
 import re
 from collections.abc import Callable, Mapping
@@ -24,8 +27,8 @@ from cpsc.models.names import (
 )
 
 KINDS = (
-    "ResNets of CIFAR, ResNet-18/34/50, VGG with batch norm, wide ResNets, MobileNet-v2 and ShuffleNet-v2, "
-    "each with a 3x3 stem (or CRD's 1x1 of ShuffleNet-v2), and LeNet-5"
+    "CIFAR ResNets, ResNet-18/34/50, VGG with batch norm, wide ResNets, MobileNet-v2 and ShuffleNet-v2, "
+    "each with a 3x3 stem (or CRD's 1x1 stem for ShuffleNet-v2), and LeNet-5"
 )
 
 State = dict[str, Tensor]
@@ -33,17 +36,17 @@ LAYERS_OF_A_CONVOLUTION = 3
 """A convolution of a VGG, its batch norm and its ReLU."""
 _LENET_NAMES = {"1": "conv3.", "2": "fc1.", "3": "fc2."}
 MOST_OF_LENET = 20
-"""Weights of a file in which `LENET` tells a LeNet: large networks have layers of that name in every block."""
+"""Largest number of weights in a file that `LENET` is tried on: in large networks every block has layers of that name."""
 _SHUFFLE_ENDS = {"conv1.": "conv1.0.", "bn1.": "conv1.1.", "conv2.": "conv5.0.", "bn2.": "conv5.1.", "linear.": "fc."}
 _SHUFFLE_SPLIT = {"1": ("branch2", 0), "2": ("branch2", 3), "3": ("branch2", 5)}
 _SHUFFLE_DOWN = {"1": ("branch1", 0), "2": ("branch1", 2), "3": ("branch2", 0), "4": ("branch2", 3), "5": ("branch2", 5)}
-"""Where the convolutions that kuangliu and CRD number stand in a block; each has its batch norm behind it."""
+"""Places in a block of the convolutions that kuangliu and CRD number; each is followed by its batch norm."""
 _SHUFFLE_LAYER = re.compile(r"layer([123])\.([0-9]+)\.(conv|bn)([1-5])\.")
 _FLAT = re.compile(r"features\.([0-9]+)\.weight")
 
 
 class Recognised(NamedTuple):
-    """What the weights tell: all that a teacher is but its input space. `state`: by the names of the network `arch`."""
+    """What the weights tell: everything about a teacher except its input space. `state`: with the names of the network `arch`."""
 
     arch: str
     num_classes: int
@@ -52,30 +55,30 @@ class Recognised(NamedTuple):
 
 
 class _Family(NamedTuple):
-    """How weights of a family are known. `read`: its names as ours, and the name of the network."""
+    """How weights of a family are recognised. `read` returns them with our names, and the name of the network."""
 
     anchor: str
-    """A weight that no other family has; by it a network is found under whatever name a script gave it in its own."""
+    """A weight that no other family has. It locates the network under whatever name a script has given it."""
     read: Callable[[State], tuple[State, str]]
     stem: str
     classifiers: tuple[str, ...]
-    """The matrix that has a row for each class, of which one network has the one, another another."""
+    """Names of the matrix with a row per class; networks of the family have different ones."""
     stem_sides: tuple[int, ...] = (3,)
 
 
 def recognise(state: State, variant: str | None) -> Recognised:
-    """The network of ours that has the names and shapes of `state`; whether all of them fit is checked afterwards.
+    """The built-in network with the names and shapes of `state`; whether all of them fit is checked afterwards.
 
-    The variant is the caller's word: neither names nor shapes tell it. CheckpointError where it is none that is known.
+    `variant` comes from the caller, because neither names nor shapes tell it. CheckpointError if the network is unknown.
     """
     family = next((family for family in _families(state) if family.anchor in state), None)
     if family is None:
-        raise CheckpointError(f"no network that is known ({KINDS}), name your own by factory: found {some(state)}")
+        raise CheckpointError(f"not a known network ({KINDS}), name your own with factory: found {some(state)}")
     state, arch = family.read(state)
     _, channels, height, width = _shape(state, family.stem, 4)
     if height != width or height not in family.stem_sides:
         raise CheckpointError(
-            f"its stem {family.stem} is {height}x{width}, made for large images: known are {KINDS}; or name a factory"
+            f"its stem {family.stem} is {height}x{width}, made for large images: known are {KINDS}; else name a factory"
         )
     classifier = next((name for name in family.classifiers if name in state), family.classifiers[0])
     return Recognised(_name_variant(arch, variant), _shape(state, classifier, 2)[0], channels, state)
@@ -89,7 +92,7 @@ def _name_variant(arch: str, variant: str | None) -> str:
 
 
 def _read_resnet(state: State) -> tuple[State, str]:
-    """As torchvision, CRD and chenyaofo's zoo name them, or as kuangliu and akamaster do, whose names are ours."""
+    """With the names of torchvision, CRD and chenyaofo's zoo, or of kuangliu and akamaster, which are also ours."""
     state = {re.sub(r"^fc\.", "linear.", name.replace(".downsample.", ".shortcut.")): tensor for name, tensor in state.items()}
     blocks = tuple(_count(state, f"layer{stage}.{{}}.conv1.weight") for stage in (1, 2, 3, 4))
     if "layer1.0.conv3.weight" in state:
@@ -97,7 +100,7 @@ def _read_resnet(state: State) -> tuple[State, str]:
     if blocks[3]:
         return state, _look_up(blocks, RESNETS, "a ResNet whose stages have {} blocks")
     if len(set(blocks[:3])) > 1:
-        raise CheckpointError(f"a ResNet whose stages have {blocks[:3]} blocks: known are {KINDS}; or name a factory")
+        raise CheckpointError(f"a ResNet whose stages have {blocks[:3]} blocks: known are {KINDS}; else name a factory")
     widths = tuple(_shape(state, name, 4)[0] for name in ("conv1.weight", *(f"layer{i}.0.conv1.weight" for i in (1, 2, 3))))
     is_projected = any(".shortcut." in name for name in state)
     known = PROJECTED_RESNETS if is_projected else CIFAR_RESNETS
@@ -117,7 +120,7 @@ def _read_vgg(state: State) -> tuple[State, str]:
 
 
 def _read_flat_vgg(state: State) -> tuple[State, str]:
-    """As torchvision and the zoos name them: all layers in a row, in which a pool between two convolutions takes a place."""
+    """With the names of torchvision and the zoos: all layers in one sequence, in which the pools also take a number."""
     indices = [int(found[1]) for name, tensor in state.items() if (found := _FLAT.fullmatch(name)) and tensor.ndim == 4]
     groups: list[list[int]] = []
     for index in sorted(indices):
@@ -143,12 +146,12 @@ def _renamed(name: str, layers: Mapping[str, str]) -> str:
 
 
 def _read_lenet(state: State) -> tuple[State, str]:
-    """With a third convolution, which sees a single window, or with a linear layer in its place, as kuangliu has it."""
+    """With a third convolution, which sees a single window, or a linear layer in its place, as in kuangliu's code."""
     if "fc3.weight" in state:
         matrix = _shape(state, "fc1.weight", 2)
         side = _shape(state, "conv2.weight", 4)[2]
         if matrix[1] != state["conv2.weight"].shape[0] * side**2:
-            raise CheckpointError(f"a LeNet whose fc1.weight is {tuple(matrix)}, not of maps of {side}x{side}; name a factory")
+            raise CheckpointError(f"a LeNet whose fc1.weight {tuple(matrix)} does not fit maps of {side}x{side}: name a factory")
         window = state["fc1.weight"].view(matrix[0], -1, side, side)
         state = {re.sub(r"^fc([123])\.", lambda layer: _LENET_NAMES[layer[1]], name): value for name, value in state.items()}
         state["conv3.weight"] = window
@@ -157,7 +160,7 @@ def _read_lenet(state: State) -> tuple[State, str]:
 
 
 def _read_shufflenet(state: State) -> tuple[State, str]:
-    """As torchvision and chenyaofo name it."""
+    """With the names of torchvision and chenyaofo."""
     widths = tuple(2 * _shape(state, f"stage{stage}.0.branch1.2.weight", 4)[0] for stage in (2, 3, 4))
     features, stem_side = _shape(state, "conv5.0.weight", 4)[0], _shape(state, "conv1.0.weight", 4)[2]
     what = "a ShuffleNet-v2 whose widths, features and stem's side are {}"
@@ -165,7 +168,7 @@ def _read_shufflenet(state: State) -> tuple[State, str]:
 
 
 def _read_numbered_shufflenet(state: State) -> tuple[State, str]:
-    """As kuangliu and CRD name it, who number the convolutions of a block."""
+    """With the names of kuangliu and CRD, who number the convolutions of a block."""
     return _read_shufflenet({_torchvisions_name(name): tensor for name, tensor in state.items()})
 
 
@@ -184,7 +187,7 @@ def _read_wide(state: State) -> tuple[State, str]:
     num_blocks = _count(state, "block1.layer.{}.conv1.weight")
     width = _shape(state, "block1.layer.0.conv1.weight", 4)[0]
     if width % 16:
-        raise CheckpointError(f"a wide ResNet whose first group has {width} channels, must be a multiple of 16: name a factory")
+        raise CheckpointError(f"a wide ResNet whose first group has {width} channels, not a multiple of 16: name a factory")
     arch = f"wrn_{6 * num_blocks + 4}_{width // 16}"
     try:
         check_arch(arch)
@@ -206,7 +209,7 @@ LENET = _Family("fc1.weight", _read_lenet, "conv1.weight", ("fc2.weight",), stem
 
 
 def anchors(state: Mapping[str, object]) -> tuple[str, ...]:
-    """A weight of each family of ours that may be in `state`, by which a network is found under whatever name it has there."""
+    """The anchor weights of all families that may be in `state`; they locate a network under whatever name it has there."""
     return tuple(family.anchor for family in _families(state))
 
 
@@ -217,11 +220,11 @@ def _families(state: Mapping[str, object]) -> tuple[_Family, ...]:
 def _look_up(found: tuple[Any, ...], known: Mapping[str, tuple[Any, ...]], what: str) -> str:
     if arch := next((name for name, described in known.items() if described == found), None):
         return arch
-    raise CheckpointError(f"{what.format(str(found)[:80])}: known are {KINDS}; or name a factory")
+    raise CheckpointError(f"{what.format(str(found)[:80])}: known are {KINDS}; else name a factory")
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """How many keys there are as `pattern` with 0, 1, 2, ... in it, before the first that is not."""
+    """How many of the keys `pattern` with 0, 1, 2, ... exist, up to the first that does not."""
     return next(index for index in range(len(state) + 1) if pattern.format(index) not in state)
 
 

@@ -1,4 +1,4 @@
-"""Kinds of file that hold no weights one could read, told by their first bytes: wrong files are more common than broken ones."""
+"""Recognises files that hold no readable weights by their first bytes: wrong files are more common than broken ones."""
 
 import pickle
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 _FIRST_BYTES = 512
 ZIP = b"PK\x03\x04"
 LEGACY_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"
-"""torch.save's magic number before 1.6, as a pickle of any protocol holds it."""
+"""Magic number of torch.save before 1.6, in the form that it has in a pickle of any protocol."""
 _LEGACY_BEGINS = 32
 _PICKLE = b"\x80"
 _TENSORFLOW_INDEX = bytes.fromhex("57fb808b247547db")
@@ -20,25 +20,25 @@ _SAVE = "load it with the program that made it and torch.save the state_dict() o
 _BY_FIRST_BYTES = {
     b"\x89HDF\r\n\x1a\n": f"an HDF5 file, as Keras saves weights: {_SAVE}",
     b"\x93NUMPY": "a NumPy array: torch.save a dict of tensors by the names of the network's state_dict()",
-    b"GGUF": "a GGUF file, which holds quantised weights of a language model: take those that it was made from",
+    b"GGUF": "a GGUF file, which holds quantised weights of a language model: use those that it was made from",
     b"\x1f\x8b": "compressed with gzip: unpack it first",
     b"BZh": "compressed with bzip2: unpack it first",
     b"\xfd7zXZ\x00": "compressed with xz: unpack it first",
     b"\x28\xb5\x2f\xfd": "compressed with zstandard: unpack it first",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack it first",
     b"Rar!": "a RAR archive: unpack it first",
-    b"version https://git-lfs.github.com": "a pointer that Git LFS left in place of the file: fetch that with git lfs pull",
+    b"version https://git-lfs.github.com": "a Git LFS pointer instead of the file: fetch the file with git lfs pull",
 }
 _BY_FIRST_WORDS = {
-    b"<!doctype html": "a web page saved in place of the file that it leads to: download the file itself",
-    b"<html": "a web page saved in place of the file that it leads to: download the file itself",
-    b"<?xml": "an XML document, as servers answer where a file is not there: download the file itself",
+    b"<!doctype html": "a web page instead of the file that it links to: download the file itself",
+    b"<html": "a web page instead of the file that it links to: download the file itself",
+    b"<?xml": "an XML document, which servers send if a file does not exist: download the file itself",
     b"model_checkpoint_path": f"the list of a TensorFlow checkpoint: {_SAVE}",
 }
 
 
 def told_kind(path: Path) -> str | None:
-    """What `path` is, and what to do, where it is surely nothing that weights are read from. OSError where it cannot be read."""
+    """What `path` is and what to do, if it certainly holds no readable weights; else None. OSError if it cannot be read."""
     if path.is_dir():
         return _told_folder(path)
     with path.open("rb") as handle:
@@ -49,7 +49,8 @@ def told_kind(path: Path) -> str | None:
     if not first:
         return "an empty file: copy or download it again"
     if (shard := _SHARD.search(path.name)) and int(shard[2]) > 1:
-        return f"shard {int(shard[1])} of {int(shard[2])} of a checkpoint: load all with its own program and save one state_dict()"
+        which = f"shard {int(shard[1])} of {int(shard[2])} of a checkpoint"
+        return f"{which}: load all shards with the program that saved them and save one state_dict()"
     if _TENSORFLOW_DATA.search(path.name) or last == _TENSORFLOW_INDEX:
         return f"a part of a TensorFlow checkpoint: {_SAVE}"
     if first.startswith(ZIP):
@@ -58,14 +59,14 @@ def told_kind(path: Path) -> str | None:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether it begins as safetensors files do: the length of a header, and the header, which is JSON."""
+    """Whether it begins like a safetensors file: with the length of a header, then the header, which is JSON."""
     with path.open("rb") as handle:
         length, brace = int.from_bytes(handle.read(8), "little"), handle.read(1)
     return brace == b"{" and 2 <= length <= _MAX_SAFETENSORS_HEADER
 
 
 def pickle_protocol(path: Path) -> int:
-    """Of what torch.save wrote, whose own is 2; 0 where that is not told."""
+    """Pickle protocol of a file that torch.save wrote (by default 2); 0 if it is not stated."""
     with path.open("rb") as handle:
         first = handle.read(len(ZIP))
     if first == ZIP:
@@ -78,9 +79,9 @@ def pickle_protocol(path: Path) -> int:
 def _told_folder(path: Path) -> str:
     names = {entry.name for entry in path.iterdir()}
     if ".metadata" in names:
-        return "a folder of torch.distributed.checkpoint: turn it into one file (torch.distributed.checkpoint.format_utils)"
+        return "a torch.distributed.checkpoint folder: convert it to one file (torch.distributed.checkpoint.format_utils)"
     if "saved_model.pb" in names:
-        return f"the folder of a TensorFlow SavedModel: {_SAVE}"
+        return f"a TensorFlow SavedModel folder: {_SAVE}"
     likely = sorted(name for name in names if name.endswith((".pt", ".pth", ".ckpt", ".bin", ".safetensors")))
     return f"a folder: name the file in it{f', e.g. {likely[0]}' if likely else ''}"
 
@@ -90,19 +91,19 @@ def _told_archive(path: Path) -> str | None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile:
-        return None  # cut short or damaged, as its reader will say
+        return None  # truncated or damaged; reading it will report that
     inner = {name.partition("/")[2] for name in names}
     if "constants.pkl" in inner or "model.json" in inner:
         return "a TorchScript archive, a program with its weights: torch.save the state_dict() of torch.jit.load(...)"
     if any(name.endswith(("serialized_exported_program.json", "archive_format")) for name in names):
-        return "a program that torch.export saved: torch.save the state_dict of torch.export.load(...)"
+        return "a program saved by torch.export: torch.save the state_dict of torch.export.load(...)"
     if "model.weights.h5" in names:
         return f"a Keras model: {_SAVE}"
     if names and all(name.endswith(".npy") for name in names):
         return "an archive of NumPy arrays: torch.save a dict of tensors by the names of the network's state_dict()"
     if "data.pkl" not in inner:
         shown = ", ".join(repr(name)[:60] for name in names[:3]) or "nothing"
-        return f"a zip archive of {shown}{', ...' if len(names) > 3 else ''}, not one that torch.save wrote: unpack it first"
+        return f"a zip archive of {shown}{', ...' if len(names) > 3 else ''}, not written by torch.save: unpack it first"
     return None
 
 
@@ -115,8 +116,8 @@ def _told_by_bytes(first: bytes) -> str | None:
     if first[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
         return "a tar archive: unpack it first"
     if first[:1] == _PICKLE and LEGACY_MAGIC not in first[:_LEGACY_BEGINS]:
-        return "a pickle that torch.save did not write: load it with its own program and torch.save the state_dict()"
-    # Field 1, a small version, then another field: how models in protocol buffers begin.
+        return "a pickle not written by torch.save: load it with the program that saved it and torch.save the state_dict()"
+    # Models in protocol buffers begin with field 1, a small version number, followed by another field.
     if first[:1] == b"\x08" and first[1] < 0x20 and first[2:3] in b"\x12\x1a\x22\x28\x32\x3a\x42":
         return f"a protocol buffer, as ONNX and TensorFlow save models: {_SAVE}"
     return _told_text(first)
@@ -130,5 +131,5 @@ def _told_text(first: bytes) -> str | None:
     if not all(char.isprintable() or char.isspace() for char in text):
         return None
     if '"weight_map"' in text or text.lstrip().startswith('{"metadata"'):
-        return "the index of a checkpoint in several shards: load all with its own program and save one state_dict()"
-    return f"a text file, which begins {' '.join(text.split())[:40]!r}: name the file with the weights"
+        return "the index of a sharded checkpoint: load all shards with the program that saved them and save one state_dict()"
+    return f"a text file that begins with {' '.join(text.split())[:40]!r}: name the file with the weights"

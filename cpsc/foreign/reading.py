@@ -1,4 +1,4 @@
-"""Reader of what other programs saved, which brings nothing in it to life: torch's formats and safetensors."""
+"""Reads files that other programs saved, in torch's formats or safetensors, without executing anything in them."""
 
 import pickle
 import re
@@ -15,11 +15,11 @@ from cpsc.errors import CheckpointError
 from cpsc.foreign.file_kinds import ZIP, is_safetensors, pickle_protocol, told_kind
 
 MAX_UNREAD = 200
-"""Kinds of objects that a file may hold beside its weights."""
+"""Largest number of kinds of objects that a file may hold besides its weights."""
 TORCH_PROTOCOL = 2
 _WHOLE = "a whole network, pickled with its class"
 _MADE_BY = {"_reconstruct": "numpy.ndarray", "scalar": "NumPy scalar"}
-"""What NumPy's functions make that stand in a pickle, in modules whose names change."""
+"""What NumPy's functions in a pickle produce; the names of their modules change between versions."""
 _SAVE = "load it with the program that made it and save its state_dict()"
 _UNKNOWN = re.compile(r"Unsupported global: GLOBAL (\S+) was not")
 _BLOCKED = re.compile(r"unsupported GLOBAL (\S+) whose module")
@@ -28,16 +28,16 @@ _NO_LIST = re.compile(r"Can only (?:append to|extend) lists, but got <class '([^
 
 
 class Unread:
-    """Stands in for an object of a kind that torch does not read by itself: it has a name and does nothing.
+    """Stand-in for an object of a class that torch does not read by itself: it has a name and does nothing.
 
-    A pickle makes objects by calling what it names. What is unknown is neither imported nor called: a class of this kind
-    takes its place, which takes any arguments and state.
+    A pickle creates objects by calling what it names. Unknown classes are neither imported nor called: a subclass of this one
+    takes their place, which accepts any arguments and state.
     """
 
     origin: ClassVar[str]
     """``module.name`` in the file."""
     state: Any = None
-    """What its program would bring it back from."""
+    """The state that its own program would restore it from."""
 
     def __new__(cls, *args: Any) -> Any:
         return object.__new__(cls)
@@ -55,23 +55,23 @@ class Unread:
 
 
 class _UnreadMapping(Unread):
-    """The same for kinds of dictionaries, whose items are read."""
+    """The same for subclasses of dict, whose items are read."""
 
     def __new__(cls, *args: Any) -> Any:
         return OrderedDict()
 
 
 class _UnreadList(Unread):
-    """The same for kinds of lists."""
+    """The same for subclasses of list."""
 
     def __new__(cls, *args: Any) -> Any:
         return []
 
 
 def read(path: Path) -> tuple[dict[Any, Any], list[str]]:
-    """What is in the file, and of which kinds are the objects beside that were not brought to life.
+    """The content of the file, and the names of the classes of objects that were not restored.
 
-    CheckpointError, which says what the file is, where no weights can be read from it.
+    CheckpointError, which says what the file is, if no weights can be read from it.
     """
     try:
         if told := told_kind(path):
@@ -86,16 +86,16 @@ def read(path: Path) -> tuple[dict[Any, Any], list[str]]:
     if isinstance(content, list | tuple) and any(isinstance(part, Mapping) for part in content):
         content = {str(index): part for index, part in enumerate(content)}
     if isinstance(content, Unread):
-        raise CheckpointError(f"{path}: not a readable teacher file, it is {describe(content)}")
+        raise CheckpointError(f"{path}: not a readable teacher file, but {describe(content)}")
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: not a teacher file, it holds a {type(content).__name__}")
     return content, unread
 
 
 def describe(found: Unread) -> str:
-    """What stands in the file there, and what to do."""
+    """What the object in the file is, and what to do."""
     what = _WHOLE if found.is_network else "a Python object"
-    return f"{what} ({found.origin[:80]!r}), which only running that program's code brings back: {_SAVE}"
+    return f"{what} ({found.origin[:80]!r}), which only the code of that program can restore: {_SAVE}"
 
 
 def _read_safetensors(path: Path) -> dict[Any, Any]:
@@ -110,23 +110,23 @@ def _read_safetensors(path: Path) -> dict[Any, Any]:
 
 
 def _read_torch(path: Path) -> tuple[Any, list[str]]:
-    """By any version of torch.save. One before 1.6 wrote no archive and no checksums."""
+    """Read the output of any version of torch.save. Versions before 1.6 wrote neither archives nor checksums."""
     with path.open("rb") as handle:
         is_archive = handle.read(len(ZIP)) == ZIP
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch remarks on the age and the pickle protocol of a file
+            warnings.simplefilter("ignore")  # torch warns about the age and the pickle protocol of a file
             if is_archive:
                 checkpoint.check_archive(path)
             return _load(path)
     except OSError:
         raise
-    except Exception as error:  # a file of another kind fails in any of a dozen ways
+    except Exception as error:  # files of other kinds fail in many ways
         raise CheckpointError(f"{path}: not a readable teacher file{_reason(path, str(error))}") from error
 
 
 def _load(path: Path) -> tuple[Any, list[str]]:
-    """Torch names one kind that it does not know at a time; each gets its stand-in and the reading begins anew."""
+    """Torch reports one unknown class at a time; each gets a stand-in, and reading starts again."""
     kinds: dict[str, type[Unread]] = {}
     while True:
         try:
@@ -139,12 +139,12 @@ def _load(path: Path) -> tuple[Any, list[str]]:
             name, base = needed
             before = kinds.get(name)
             if (before is None) != (base is Unread) or (before is not None and before.__base__ is base):
-                raise  # what it lacks it was given
+                raise  # it already has the stand-in that it asks for
             kinds[name] = _stand_in(name, base)
 
 
 def _needed(message: str) -> tuple[str, type[Unread]] | None:
-    """Which kind the reading lacks, by name, and what it must be like."""
+    """The name of the class that torch lacks, and the base class of its stand-in."""
     for pattern, base in ((_UNKNOWN, Unread), (_NO_MAPPING, _UnreadMapping), (_NO_LIST, _UnreadList)):
         if found := pattern.search(message):
             return (found[1] if "." in found[1] else f"builtins.{found[1]}"), base
@@ -158,19 +158,19 @@ def _stand_in(name: str, base: type[Unread]) -> type[Unread]:
 
 
 def _reason(path: Path, message: str) -> str:
-    """Behind "not a readable teacher file": why."""
+    """The reason that follows "not a readable teacher file"."""
     if found := _BLOCKED.search(message):
-        return f", it names {found[1][:80]!r}, which runs programs: nothing was run; no weights need it, take another file"
+        return f", it names {found[1][:80]!r}, which runs programs: nothing was run; weights never need it, use another file"
     if "Tensor subclass" in message:
-        return ", it holds tensors of a class of its own: save plain tensors"
+        return ", it holds tensors of a custom class: save plain tensors"
     if "DTensors" in message:
-        return ", it holds shards of tensors (DTensor): gather the whole state_dict before it is saved"
+        return ", it holds shards of tensors (DTensor): gather the whole state_dict before you save it"
     if "Only persistent_load of storage" in message:
         return f", it holds {_WHOLE}: {_SAVE}"
     if "Unsupported operand" in message and (protocol := pickle_protocol(path)) > TORCH_PROTOCOL:
         return f", it was saved with pickle protocol {protocol}: save it again without pickle_protocol, or as safetensors"
     if "Trying to call" in message:
-        return ", it holds an object that is made by a call, and nothing is called: save tensors alone"
+        return ", it holds an object created by a function call, and nothing is called: save tensors only"
     if "Can only" in message:
-        return ", it holds an object in a form that cannot be passed over: save the state_dict() alone"
+        return ", it holds an object in a form that cannot be skipped: save the state_dict() only"
     return " (truncated, corrupt or of another kind)"

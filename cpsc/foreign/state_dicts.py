@@ -1,4 +1,4 @@
-"""State dicts in a file, and which of them is meant: that of the one network in it, or the one that its user names."""
+"""Finds the state dicts in a file and chooses one: that of the only network in it, or the one that the user names."""
 
 import re
 from collections import Counter
@@ -12,15 +12,15 @@ from cpsc.errors import CheckpointError, MissingSettingError
 from cpsc.foreign.reading import Unread, describe
 
 State = dict[str, Any]
-"""By name. What is no tensor is a stand-in, `Unread`, for one that could not be read."""
+"""Weights by name. A value is a tensor, or an `Unread` stand-in for an object that could not be read."""
 KNOWN = ("state_dict", "model", "net", "module", "teacher", "student", "model_state_dict", "student_state_dict")
-"""Under which training scripts keep the weights, beside optimizers, epochs and scores."""
+"""Keys under which training scripts save the weights, next to optimizers, epochs and scores."""
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_forward_module", "_checkpoint_wrapped_module", "_dp_module"})
-"""Parts of names that several devices, compilation, sharding and recomputation put into a network's own."""
+"""Parts of names that wrappers for data parallelism, compilation, sharding and recomputation add to a network's own."""
 MAX_NESTING = 3
 MOST_SHOWN = 3
 TOP = "."
-"""The name of what lies at the top of a file, beside averages."""
+"""The name of weights at the top of a file that also holds averages."""
 SAME_SHAPES = 0.8
 _AVERAGED = frozenset({"avg", "average", "averaged", "shadow", "polyak"})
 _OPTIMIZER = {"state", "param_groups"}
@@ -28,7 +28,7 @@ _OPTIMIZER = {"state", "param_groups"}
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """A state dict in a file, and where it lies there: keys with dots between, "" for a file that is a state dict itself."""
+    """A state dict in a file and its place there: keys joined by dots, or "" for a file that is a state dict itself."""
 
     name: str
     state: State
@@ -43,17 +43,17 @@ class Weights:
 
 
 def own_name(name: str) -> str:
-    """A weight's name without what wrappers put into it."""
+    """A weight's name without the parts that wrappers add."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def words(name: str) -> list[str]:
-    """The words in a key, in small letters: those of ``train_acc`` and ``trainAcc`` are the same."""
+    """The words in a key, in lower case: ``train_acc`` and ``trainAcc`` give the same."""
     return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+[0-9]*", name)]
 
 
 def choose(content: Mapping[Any, Any], chosen: str | None) -> Weights:
-    """The weights that are meant, of all that the file holds. CheckpointError where there are none, or several that may be."""
+    """Choose the weights from the content of a file. CheckpointError if there are none; MissingSettingError if it is ambiguous."""
     found = list(_all_in(content, ""))
     if chosen is not None:
         return _named(content, found, chosen)
@@ -66,19 +66,19 @@ def choose(content: Mapping[Any, Any], chosen: str | None) -> Weights:
     if meant is None or rivals or (nameless and not meant.is_averaged):
         names = [weights.name or TOP for weights in found if weights is meant or weights in rivals]
         names += [f"{name} (averages without names)" for name in nameless]
-        told = f"holds several networks ({', '.join(names)}): say which by weights, e.g. weights: {names[0]}"
+        told = f"holds several networks ({', '.join(names)}): select one with weights, e.g. weights: {names[0]}"
         raise MissingSettingError(told, "weights", options=[name for name in names if " (" not in name])
     return meant
 
 
 def some(names: Mapping[Any, Any]) -> str:
-    """The first few keys, as an error shows them."""
+    """The first few keys, for an error message."""
     shown = ", ".join(repr(name)[:60] for name in list(names)[:MOST_SHOWN])
     return f"{shown or 'nothing'}{', ...' if len(names) > MOST_SHOWN else ''}"
 
 
 def _named(content: Mapping[Any, Any], found: list[Weights], chosen: str) -> Weights:
-    """What lies at `chosen`: a state dict, alone in what lies there, or the part of one whose names begin so."""
+    """The weights at `chosen`: the only state dict there, or the part of a state dict whose names begin with it."""
     within = [weights for weights in found if weights.name == chosen] or [
         weights for weights in found if weights.name.startswith(f"{chosen}.")
     ]
@@ -93,11 +93,11 @@ def _named(content: Mapping[Any, Any], found: list[Weights], chosen: str) -> Wei
             if part and chosen.startswith(start) and inside != ".":
                 return Weights(chosen, {name.removeprefix(inside): value for name, value in part.items()})
     names = ", ".join(weights.name or "weights at its top" for weights in (within or found)[: 2 * MOST_SHOWN])
-    raise CheckpointError(f"weights: {chosen[:80]!r} is no network in the file, which holds {names or some(content)}")
+    raise CheckpointError(f"weights: {chosen[:80]!r} is not a network in the file, which holds {names or some(content)}")
 
 
 def _all_in(content: Any, name: str, depth: int = 0) -> Iterator[Weights]:
-    """Every state dict in what a file holds, but those of optimizers."""
+    """All state dicts in the content of a file, except those of optimizers."""
     if isinstance(content, Mapping) and content.keys() >= _OPTIMIZER:
         return
     if isinstance(content, Mapping) and _is_state(content):
@@ -110,7 +110,7 @@ def _all_in(content: Any, name: str, depth: int = 0) -> Iterator[Weights]:
 
 
 def _is_state(content: Mapping[Any, Any]) -> bool:
-    """Whether it names a network's weights: it holds a matrix or filters, and is flat or has names with dots."""
+    """Whether it is a network's state dict: it holds a matrix or filters, and is flat or has names with dots."""
     if not content or not all(isinstance(name, str) for name in content):
         return False
     tensors = {name: value for name, value in content.items() if isinstance(value, Tensor | Unread)}
@@ -119,15 +119,15 @@ def _is_state(content: Mapping[Any, Any]) -> bool:
 
 
 def _values(content: Mapping[str, Any]) -> State:
-    """The tensors of a state dict; beside them modules may keep what they like (``_extra_state``)."""
+    """The tensors of a state dict; modules may also save arbitrary objects (``_extra_state``)."""
     if odd := [name for name in content if not name.isprintable()]:
-        raise CheckpointError(f"a weight is called {odd[0][:80]!r}")
+        raise CheckpointError(f"the name of a weight must be printable, got {odd[0][:80]!r}")
     state = {name: value for name, value in content.items() if isinstance(value, Tensor | Unread)}
     return {name: value for name, value in state.items() if not name.endswith("_extra_state")}
 
 
 def _without_averages(state: State, name: str) -> Iterator[Weights]:
-    """`state`, or, where it is of a network and of its average, each by itself."""
+    """`state`; or, if it holds a network and its average, each of them separately."""
     parts: dict[str, State] = {}
     for key, value in state.items():
         part, _, inside = own_name(key).partition(".")
@@ -146,13 +146,13 @@ def _without_averages(state: State, name: str) -> Iterator[Weights]:
 
 
 def _averages(content: Mapping[Any, Any]) -> list[str]:
-    """Under which keys the file keeps averages of weights, with names or without."""
+    """The keys under which the file keeps averages of weights, with or without names."""
     inner = {key: value for key, value in content.items() if isinstance(key, str) and not isinstance(value, Tensor)}
     return [key for key, value in inner.items() if _is_averaged(key) and _holds_matrix(value)]
 
 
 def _holds_matrix(value: Any, depth: int = 0) -> bool:
-    """Whether it is, or holds, a tensor as only a network, its gradients or its averages have."""
+    """Whether it is or holds a tensor with at least two dimensions, as only networks, their gradients or averages have."""
     if isinstance(value, Tensor):
         return value.ndim > 1
     if isinstance(value, Unread):
@@ -162,14 +162,14 @@ def _holds_matrix(value: Any, depth: int = 0) -> bool:
 
 
 def _is_averaged(name: str) -> bool:
-    """Whether a key says that what it holds is an average over steps: state_dict_ema, ModelEMA, swa_model, shadow."""
+    """Whether a key says that its value is an average over steps: state_dict_ema, ModelEMA, swa_model, shadow."""
     return any(word in _AVERAGED or word.startswith(("ema", "swa")) or word.endswith(("ema", "swa")) for word in words(name))
 
 
 def _is_like(state: State, other: State) -> bool:
-    """Whether half of the one's names are the other's, or most shapes: two states of one network, or two of its kind.
+    """Whether two states share half of their names or most shapes: two states of one network, or of two networks of a kind.
 
-    Without dots, for in a buffer's name there can be none, and averages are kept as such.
+    Names are compared without dots, because averages are kept as buffers, whose names cannot have dots.
     """
     ours, theirs = ({own_name(name).replace(".", "") for name in names} for names in (state, other))
     shapes, others = (
@@ -185,23 +185,23 @@ def _lies_in(name: str, outer: str) -> bool:
 
 
 def _no_weights(content: Mapping[Any, Any]) -> str:
-    """Why `content` is refused, in which there is no state dict."""
+    """Why `content`, which holds no state dict, is refused."""
     optimizers = [key for key, value in content.items() if isinstance(value, Mapping) and value.keys() >= _OPTIMIZER]
     if optimizers or content.keys() >= _OPTIMIZER:
         where = f" ({str(optimizers[0])[:60]})" if optimizers else ""
-        return f"holds the state of an optimizer{where} and no weights: save the state_dict() of the network"
+        return f"holds the state of an optimizer{where} but no weights: save the state_dict() of the network"
     for key, value in content.items():
         if isinstance(value, Unread) and (key in KNOWN or _is_averaged(str(key)) or value.is_network):
             return f"holds no weights: {str(key)[:60]!r} is {describe(value)}"
     found = _innermost(content)
     if unread := next((value for value in found.values() if isinstance(value, Unread)), None):
         name = next(name for name, value in found.items() if value is unread)
-        return f"holds no tensors: {str(name)[:60]!r} is a {unread.origin[:80]}, torch.save tensors in its place"
-    return f"holds no weights, neither bare nor under {', '.join(KNOWN)}: found {some(found)}"
+        return f"holds no tensors: {str(name)[:60]!r} is a {unread.origin[:80]}, torch.save tensors instead"
+    return f"holds no weights, neither at the top nor under {', '.join(KNOWN)}: found {some(found)}"
 
 
 def _innermost(content: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """What lies under the known names."""
+    """What is nested under the known keys."""
     for _ in range(MAX_NESTING):
         inner = [content[name] for name in KNOWN if isinstance(content.get(name), Mapping)]
         if len(inner) != 1:

@@ -1,4 +1,4 @@
-"""Methods by name: the table, and what follows from a row of it for a run's settings."""
+"""Table of methods by name, and what the choice of a method means for a run's settings."""
 
 import functools
 import inspect
@@ -50,13 +50,13 @@ METHODS: dict[str, type[AbstractMethod]] = {
     "nayer": Nayer,
     "fast_dfkd": FastDfkd,
 }
-"""A method is its file and its row here: all else asks its class."""
+"""A method consists of its file and its row here; all other code asks its class."""
 
 
 def method_class(name: str) -> type[AbstractMethod]:
-    """The class of a row of `METHODS`, or of a user's own, ``package.module:Class``, which is imported.
+    """The class of a method in `METHODS`, or of a user's own, ``package.module:Class``, which is imported.
 
-    That runs the user's code: such a name must be a person's own word. ConfigError where there is no such method.
+    Importing runs the user's code, so such a name must come from a person. ConfigError if there is no such method.
     """
     if name in METHODS:
         return METHODS[name]
@@ -76,7 +76,7 @@ def method_class(name: str) -> type[AbstractMethod]:
 
 
 def config_class(name: str) -> type[DistillConfig]:
-    """`DistillConfig` with all that single methods bring along: terms and sections of those in `METHODS`, and of `name`."""
+    """`DistillConfig` extended by the terms and sections of the methods in `METHODS` and of method `name`."""
     return _ours() if name in METHODS else _with_users(method_class(name))
 
 
@@ -101,7 +101,7 @@ def _rebuilt(method: str, values: dict[str, Any]) -> DistillConfig:
 
 
 def effective_settings(config: DistillConfig) -> dict[str, Any]:
-    """`config` as nested keys without what its method does not have: what there is to say of a run."""
+    """`config` as nested keys, without the settings that its method does not have: a description of the run."""
     method = method_class(config.method)
     nested = asdict(config)
     foreign = declared.foreign_sections(method, config)
@@ -112,5 +112,5 @@ def effective_settings(config: DistillConfig) -> dict[str, Any]:
 
 
 def check_method(config: DistillConfig) -> None:
-    """Raise ConfigError where `config` sets what its method does not have: it would be ignored, and searched in vain."""
+    """Raise ConfigError if `config` sets something that its method does not have: it would be ignored, and searched in vain."""
     checks.check(method_class(config.method), config)

@@ -24,7 +24,7 @@ AGREEMENTS = {
 TOTAL_VARIATIONS = {"norm": total_variation, "mean": mean_total_variation}
 
 ORIGINAL: Settings = {
-    "epochs": 100,  # of 10 batches each: 1000 batches of 256 images in all
+    "epochs": 100,  # of 10 batches each: 1000 batches of 256 images in total
     "distillation_temperature": 3.0,
     "weights": NO_TERMS
     | {"kl": 1.0, "adversarial": 10.0, "batch_statistics": 10.0, "label": 1.0, "total_variation": 2.5e-5, "image_norm": 3e-8},
@@ -47,7 +47,7 @@ TOOLBOX: Settings = {
 class Adi(AbstractMethod):
     """Pixels: eq. 3 to 8, label, priors, batch-norm statistics and the student's disagreement. Student: KL on all images so far.
 
-    Disagreement reaches the pixels through both networks, in the paper as in both codes.
+    The gradient of the disagreement reaches the pixels through both networks, as in the paper and in both published codes.
     """
 
     GENERATOR_TERMS = ("adversarial", "batch_statistics", "label", "total_variation", "image_norm")

@@ -1,4 +1,4 @@
-"""A method: named, unweighted terms for the generator phase and for the student phase, and what it has of settings."""
+"""Base class of a method: named, unweighted terms for the generator phase and for the student phase, and its settings."""
 
 import math
 from abc import ABC, abstractmethod
@@ -21,18 +21,18 @@ Settings = Mapping[str, Any]
 LOG_BASES = {"e": math.e, "10": 10.0}
 
 NO_OUTPUT = Output(torch.empty(0, 0), torch.empty(0, 0))
-"""Stands for a network that a phase did not run, because the method does not need it there."""
+"""Placeholder for the output of a network that a phase did not run, because the method does not need it."""
 
 
 @dataclass(frozen=True)
 class BatchOutputs:
-    """One synthetic batch as a phase sees it.
+    """One synthetic batch as a phase sees it. Fields that the method does not need are empty.
 
-    `teacher`, `student`: float32 outputs on the batch; `labels` [B] are those the images were generated for.
-    `observed`, `stored`: the teacher's batch-norm statistics on this batch (None: the layer did not run) and in training, in one
-    order of layers; `pixels`: the images before augmentation; `attention`: maps by stage, the student's and the teacher's;
-    `hints`: features by stage, the student's and those of the teacher's channels that it was made of; `channel_means`: of the
-    teacher's layers on the local and the global view, [B, D] each. Each is empty where the method does not need it.
+    `labels` [B]: the classes that the images were generated for. `teacher`, `student`: float32 outputs on the batch.
+    `observed`, `stored`: the teacher's batch-norm statistics on this batch (None: the layer did not run) and from its training,
+    in the same order of layers. `pixels`: the images before augmentation. `attention`: maps by stage, of student and teacher.
+    `hints`: features by stage, of the student and of the teacher's channels that it was made from. `channel_means`: of the
+    teacher's layers on the local and on the global view, [B, D] each.
     """
 
     labels: Tensor
@@ -47,42 +47,42 @@ class BatchOutputs:
 
 
 class AbstractMethod(nn.Module, ABC):
-    """A data-free distillation method; a module, so that heads it trains have parameters and state.
+    """A data-free distillation method. It is a module, so that heads that it trains have parameters and state.
 
-    `generator_weights`, `student_weights`: the factor of each term the method returns in that phase, all
-    non-zero. Signs belong to the terms: weights are never negative.
+    `generator_weights`, `student_weights`: the factor of each term that the method returns in that phase; none is 0. Signs belong
+    to the terms: weights are never negative.
 
-    All that is known of a method beside its terms its class says, in the constants below; `check` refuses what only it cannot take.
+    The constants below declare everything else about a method; `check` refuses settings that only this method cannot handle.
     """
 
     GENERATOR_TERMS: ClassVar[tuple[str, ...]] = ()
-    """The entries of `config.weights` that the generator's loss has; one of them must count. Those that `LossWeights` does not
-    name are the method's own: they are 0 unless a preset or a user says otherwise."""
+    """The entries of `config.weights` that the generator's loss uses; at least one must be above 0. Names that `LossWeights` does
+    not have are the method's own terms: they are 0 unless a preset or a user sets them."""
     STUDENT_TERMS: ClassVar[tuple[str, ...]] = ()
     """The same for the student's loss."""
     TERMS: ClassVar[frozenset[str]] = frozenset()
-    """Both together: nothing to declare, each class has its own from them."""
+    """Both together; set automatically for each class, so there is nothing to declare."""
     ADVERSARIAL: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    """Terms by which the generator plays against the student, for which it is asked: by the entry of `config.weights` that
-    they hang on, the names that they have in `generator_weights`."""
+    """Terms in which the generator plays against the student, so that the student has to run: maps an entry of `config.weights`
+    to the names of the terms in `generator_weights` that depend on it."""
     LABEL_TERMS: ClassVar[tuple[str, ...]] = ()
-    """The entries of `config.weights` whose terms ask which class an image was made for."""
+    """The entries of `config.weights` whose terms use the class that an image was made for."""
     NORM_TERMS: ClassVar[tuple[str, ...]] = ()
-    """Those whose terms compare what enters the teacher's batch norms, and have nothing in their place where it has none."""
+    """The entries whose terms compare the inputs of the teacher's batch norms, and which cannot be used if it has none."""
     SWITCHES: ClassVar[frozenset[str]] = frozenset()
-    """The entries of `SwitchesConfig` that change something in it."""
+    """The entries of `SwitchesConfig` that have an effect on this method."""
     SECTIONS: ClassVar[Mapping[str, type]] = {}
-    """Sections that the method brings along, by their key in `DistillConfig`: a frozen dataclass with a default for each field,
-    which ``config.section(ThatClass)`` returns."""
+    """The method's own sections, by their key in `DistillConfig`: each is a frozen dataclass with a default for every field, and
+    ``config.section(ThatClass)`` returns it."""
     SYNTHESIS: ClassVar[type[AbstractSynthesis]] = GeneratedImages
     """How its images are made."""
     PRESETS: ClassVar[Mapping[str, tuple[Settings, ...]]]
-    """The settings that the method was published with, by name, the default first; later layers lie over earlier ones.
+    """The settings that the method was published with, by name, the default first; later layers override earlier ones.
 
-    `paper` and `original` are what a method's authors describe; `reference` is what CPSC-DFKD's and PRE-DFKD's published code
+    `paper` and `original` are what a method's authors describe; `reference` is what the published code of CPSC-DFKD and PRE-DFKD
     does instead; `toolbox` is the DataFree toolbox's form of a baseline, which most published tables report."""
     BY_CLASSES: ClassVar[Mapping[str, tuple[tuple[int, Settings], ...]]] = {}
-    """What a preset changes further from so many classes on, by preset; the fewest first."""
+    """For each preset, further changes from a number of classes upwards; in ascending order of that number."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -90,12 +90,12 @@ class AbstractMethod(nn.Module, ABC):
 
     @classmethod
     def check(cls, config: DistillConfig) -> None:
-        """Raise ConfigError where `config` sets what this method cannot take, beyond what its constants tell."""
+        """Raise ConfigError if `config` has a value that this method cannot handle, beyond what its constants declare."""
         del config
 
     @classmethod
     def fitting_defaults(cls, settings: Mapping[str, Settings]) -> dict[tuple[str, str], Any]:
-        """Defaults of its own, by section and key, for those that `check` would refuse beside `settings`, the sections as set."""
+        """Replacements, by section and key, for defaults that `check` would refuse together with the given `settings`."""
         del settings
         return {}
 
@@ -109,12 +109,12 @@ class AbstractMethod(nn.Module, ABC):
 
     @property
     def needs_student(self) -> bool:
-        """Whether the generator phase asks the student."""
+        """Whether the generator phase runs the student."""
         return any(name in self.generator_weights for names in self.ADVERSARIAL.values() for name in names)
 
     @property
     def warmup_weights(self) -> dict[str, float]:
-        """`generator_weights` without an adversary: the factors of its terms are 0, so they are measured and do not count."""
+        """`generator_weights` for the warm-up: adversarial terms have the factor 0, so they are measured but do not count."""
         adversarial = {name for names in self.ADVERSARIAL.values() for name in names}
         return {name: 0.0 if name in adversarial else weight for name, weight in self.generator_weights.items()}
 
@@ -125,7 +125,7 @@ class AbstractMethod(nn.Module, ABC):
 
     @property
     def feature_layers(self) -> Sequence[nn.Module]:
-        """The teacher's layers whose inputs' channel means the generator phase compares; empty: none."""
+        """The teacher's layers for which the generator phase compares channel means of the inputs; may be empty."""
         return ()
 
     @property
@@ -140,18 +140,21 @@ class AbstractMethod(nn.Module, ABC):
 
     @abstractmethod
     def generator_terms(self, view: BatchOutputs) -> Terms:
-        """Terms to minimise over the generator, [B] or []; gradients reach it through both networks."""
+        """Terms to minimise over the generator, [B] or []; gradients reach the generator through both networks."""
 
     @abstractmethod
     def student_terms(self, view: BatchOutputs) -> Terms:
-        """Terms to minimise over the student, [B] or []; the images and the teacher's outputs carry no graph."""
+        """Terms to minimise over the student, [B] or []; images and the teacher's outputs carry no gradient."""
 
     def on_improvement(self, improved: Tensor | None) -> None:
-        """Whether the last generator step's batch is its turn's best so far, [] on the device; None: the last one counts."""
+        """Called after each generator step. `improved`: whether its batch is the best of the turn so far, [] on the device.
+
+        None means that the last batch of a turn counts.
+        """
         del improved
 
     def end_turn(self) -> None:
-        """A generator turn is over."""
+        """Called at the end of each generator turn."""
 
 
 def active(weights: Mapping[str, float]) -> dict[str, float]:
@@ -160,7 +163,7 @@ def active(weights: Mapping[str, float]) -> dict[str, float]:
 
 
 def computed(weights: Mapping[str, float], **terms: Callable[[], Tensor]) -> Terms:
-    """Those of `terms` that have a weight: what counts for nothing is not computed."""
+    """The `terms` that have a weight; the others are not computed."""
     return {name: terms[name]() for name in weights}
 
 
@@ -172,12 +175,12 @@ def feature_dim(network: nn.Module) -> int:
 
 
 def stages(network: nn.Module) -> tuple[nn.Module, ...]:
-    """The modules whose outputs are the stage outputs of `network`; empty where it names none."""
+    """The modules whose outputs are the stage outputs of `network`; empty if it does not declare any."""
     found: tuple[nn.Module, ...] = getattr(network, "stages", ())
     return found
 
 
 def num_input_channels(layer: nn.Module) -> int:
-    """Channels of what enters a batch norm or a stage of convolutions."""
+    """Number of input channels of a batch norm or of a stage of convolutions."""
     first = next((module for module in layer.modules() if isinstance(module, nn.Conv2d)), None)
     return num_norm_channels(layer) if first is None else first.in_channels

@@ -1,4 +1,4 @@
-"""Settings against what a method has: one that it would ignore is refused."""
+"""Checks settings against what a method has: a setting that the method would ignore is refused."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ Method = type[AbstractMethod]
 
 
 def check(method: Method, config: DistillConfig) -> None:
-    """Raise ConfigError where `config` sets what `method` does not have, or leaves a phase without anything to minimise."""
+    """Raise ConfigError if `config` sets something that `method` does not have, or leaves a phase with nothing to minimise."""
     _check_owned(method, config)
     method.check(config)
     _check_temperatures(method, config)
@@ -44,24 +44,24 @@ def _check_temperatures(method: Method, config: DistillConfig) -> None:
 
 
 def _check_trained(method: Method, config: DistillConfig) -> None:
-    """Each phase must have something to minimise, of what its method has."""
+    """Raise ConfigError if a phase has nothing to minimise."""
     if not _counts(config.weights, method.STUDENT_TERMS):
         term = method.STUDENT_TERMS[0] if method.STUDENT_TERMS else "kl"
         raise ConfigError(f"weights.{term} must be > 0 for method {config.method}: the student would learn nothing")
     if not _counts(config.weights, method.GENERATOR_TERMS):
         known = ", ".join(method.GENERATOR_TERMS)
-        raise ConfigError(f"weights: of {known} one must be > 0 for method {config.method}: the generator would learn nothing")
+        raise ConfigError(f"weights: one of {known} must be > 0 for method {config.method}: the generator would learn nothing")
     peaceful = [term for term in method.GENERATOR_TERMS if term not in method.ADVERSARIAL]
     if config.schedule.generator_warmup_epochs and not _counts(config.weights, peaceful):
         raise ConfigError(
-            f"schedule.generator_warmup_epochs must be 0 where {_named(method.ADVERSARIAL)} is all that the generator learns from, "
+            f"schedule.generator_warmup_epochs must be 0 if the generator learns from {_named(method.ADVERSARIAL)} only, "
             f"got {config.schedule.generator_warmup_epochs!r}"
         )
 
 
 def _check_replay(config: DistillConfig) -> None:
     if config.replay.answers == "kept" and config.weights.attention:
-        raise ConfigError("replay.answers must be 'asked' with weights.attention, whose maps are not kept, got 'kept'")
+        raise ConfigError("replay.answers must be 'asked' with weights.attention, because its maps are not kept, got 'kept'")
 
 
 def _check_family(method: Method, config: DistillConfig) -> None:

@@ -23,7 +23,7 @@ from cpsc.statistics import batch_norm_layers, num_norm_channels
 from cpsc.synthesis import InvertedByGenerator
 
 MAX_FEATURES = 5000
-"""With more batch-norm channels than this (ResNet-34) the stages' inputs are compared instead, as the published code does."""
+"""With more batch-norm channels than this (ResNet-34) the inputs of the stages are compared instead, as in the published code."""
 
 TOOLBOX: Settings = {
     "epochs": 200,
@@ -51,9 +51,9 @@ class CmiConfig:
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     bank_size: int = 40_960
-    """Images whose features are remembered; the oldest go first."""
+    """Number of images whose features are remembered; the oldest are dropped first."""
     candidates: int = 4096
-    """Remembered images that a step contrasts the new ones with, at most."""
+    """Largest number of remembered images that a step contrasts the new ones with."""
     projection_dim: int = 256
 
     def __post_init__(self) -> None:
@@ -63,9 +63,9 @@ class CmiConfig:
 
 
 class Cmi(AbstractMethod):
-    """Images: label, batch-norm statistics, decisions of the student to undo, and contrast with all earlier images, sec. 3.
+    """Images: label, batch-norm statistics, the student's decisions to overturn, and contrast with all earlier images, sec. 3.
 
-    Student: KL on all images so far. The projection head and the bank of features outlive the batches.
+    Student: KL on all images so far. The projection head and the feature bank are kept across batches.
     """
 
     GENERATOR_TERMS = ("adversarial", "batch_statistics", "contrast", "label")
@@ -163,7 +163,7 @@ class Cmi(AbstractMethod):
 
 
 def feature_layers(teacher: nn.Module) -> Sequence[nn.Module]:
-    """The layers of `teacher` whose inputs' channel means stand for an image: all batch norms, or, of many, the stages."""
+    """The layers of `teacher` whose input channel means describe an image: all batch norms, or the stages if these are too many."""
     norms = batch_norm_layers(teacher, weight="weights.contrast")
     is_wide = sum(map(num_norm_channels, norms)) > MAX_FEATURES
     return stages(teacher) if is_wide and stages(teacher) else norms

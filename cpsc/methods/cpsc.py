@@ -50,22 +50,22 @@ BATCHES: tuple[tuple[int, Settings], ...] = (
 @dataclass(frozen=True, kw_only=True)
 @of_stated_kinds("cpsc")
 class CpscConfig:
-    """Choices on which the paper and its published code differ; the defaults are the paper's."""
+    """Choices in which the paper and its published code differ; the defaults follow the paper."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     label_input: Literal["logits", "probs"] = "logits"
-    """`probs` feeds softmax outputs to the cross-entropy, i.e. a double softmax (eq. 7)."""
+    """Input of the cross-entropy of eq. 7. `probs` passes softmax outputs, which makes it a double softmax."""
     l2: Literal["log_norm", "log_mse", "mse"] = "log_norm"
     """Distance of eq. 6: `log_mse` for the generator only (CIFAR-10 code), `mse` in both phases (CIFAR-100 code)."""
     l2_detach_teacher: bool = False
-    """Let the generator's L2 term reach it through the student only."""
+    """Let the gradient of the L2 term reach the generator through the student only."""
     contrast: Literal["teacher_anchor", "two_view"] = "teacher_anchor"
     """`two_view` is the generic SupCon over both views of the batch instead of eq. 8."""
     contrast_base_temperature: float | None = None
-    """Multiply the contrast by temperature / base, which makes the temperature rescale its weight."""
+    """Multiply the contrast by temperature / base, so that the temperature also rescales its weight."""
     adapter_renormalise: bool = True
-    """Unit norm again after the adapter."""
+    """Normalise the features to unit length again after the adapter."""
     adapter_train: bool = True
     """Train the adapter with the generator; otherwise it stays a fixed random projection."""
 

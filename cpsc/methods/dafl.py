@@ -21,9 +21,9 @@ TOOLBOX = toolbox({"kl": 1.0, "one_hot": 1.0, "balance": 20.0, "activation": 1e-
 
 
 class Dafl(AbstractMethod):
-    """Generator: eq. 5, what the teacher is confident about, strongly activated by, and class-balanced on. Student: KL.
+    """Generator: eq. 5, images on which the teacher is confident, strongly activated and class-balanced. Student: KL.
 
-    The student has no part in making the images.
+    The student plays no part in making the images.
     """
 
     GENERATOR_TERMS = ("one_hot", "balance", "activation")

@@ -1,4 +1,4 @@
-"""Settings that a method's class declares, made part of `DistillConfig`."""
+"""Adds the settings that a method's class declares to `DistillConfig`."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass
@@ -11,9 +11,9 @@ from cpsc.methods.base import AbstractMethod
 
 
 def check(method: type[AbstractMethod]) -> None:
-    """Raise ConfigError where a user's class does not declare what every method must, or not so that it can be read."""
+    """Raise ConfigError if a user's class lacks a declaration that every method needs, or has an invalid one."""
     if not getattr(method, "PRESETS", None):
-        raise ConfigError("must have PRESETS, the settings it begins with, e.g. {'original': ({'weights': {...}},)}")
+        raise ConfigError("must have PRESETS, its default settings, e.g. {'original': ({'weights': {...}},)}")
     if odd := [term for term in (*method.GENERATOR_TERMS, *method.STUDENT_TERMS) if not _is_name(term)]:
         raise ConfigError(f"GENERATOR_TERMS and STUDENT_TERMS must be tuples of names, got {odd[0]!r} in one")
     taken = {item.name for item in fields(DistillConfig)}
@@ -21,15 +21,15 @@ def check(method: type[AbstractMethod]) -> None:
         if not _is_name(name) or name in taken or hasattr(DistillConfig, name):
             raise ConfigError(f"SECTIONS must have names that DistillConfig does not have, got {name!r}")
         if not (is_dataclass(kind) and kind.__dataclass_params__.frozen and all(map(_has_default, fields(kind)))):  # type: ignore[attr-defined]
-            raise ConfigError(f"SECTIONS must be frozen dataclasses with a default for each field, {name} is none")
+            raise ConfigError(f"SECTIONS must be frozen dataclasses with a default for each field, {name} is not")
 
 
 def extended(
     base: type[DistillConfig], *methods: type[AbstractMethod], reduce: Callable[[DistillConfig], tuple[Any, ...]]
 ) -> type[DistillConfig]:
-    """`base` with the terms and the sections that `methods` bring along: further fields of its weights, and of itself.
+    """`base` extended by the terms and sections of `methods`: terms become fields of its weights, sections fields of its own.
 
-    `reduce`: what its instances are pickled by, as its class has no place of its own to be found in.
+    `reduce`: the ``__reduce__`` of its instances, because a class made at runtime cannot be found by its name.
     """
     weights = _extended_weights(base, methods)
     sections = {name: kind for method in methods for name, kind in method.SECTIONS.items()}
@@ -40,7 +40,7 @@ def extended(
 
 
 def foreign_sections(method: type[AbstractMethod], config: DistillConfig) -> list[str]:
-    """The sections of `config` that only some methods have, and `method` has not."""
+    """The optional sections of `config` that `method` does not have."""
     optional = [*IMAGE_SECTIONS, *_brought_sections(config)]
     return [name for name in optional if name not in method.SYNTHESIS.SECTIONS and name not in method.SECTIONS]
 

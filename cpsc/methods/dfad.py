@@ -10,7 +10,7 @@ from cpsc.methods.published_settings import DEFAULT_BETAS, NO_TERMS, toolbox
 ORIGINAL: Settings = {
     "epochs": 500,
     "weights": NO_TERMS | {"l1": 1.0, "adversarial": 1.0},
-    # Its schedulers step before an epoch is trained: the milestones 100 and 200 are the first epochs at the lower rates.
+    # The published code steps its schedulers before each epoch: the milestones 100 and 200 are the first epochs at lower rates.
     "student": {"warmup_epochs": 0, "annealing": "milestones", "milestones": (99, 199)},
     "generator": {"family": "dfad", "milestones": (99, 199), **DEFAULT_BETAS},
     "schedule": {"iterations": 50, "generator_steps": 1, "student_steps": 5, "batch_size": 256, "order": "student_first"},
@@ -18,7 +18,7 @@ ORIGINAL: Settings = {
 
 
 class Dfad(AbstractMethod):
-    """One game about the mean absolute logit difference: the student lessens it, the generator raises it. Eq. 4 and 5."""
+    """A game over the mean absolute logit difference: the student lowers it, the generator raises it. Eq. 4 and 5."""
 
     GENERATOR_TERMS = ("adversarial",)
     STUDENT_TERMS = ("l1",)

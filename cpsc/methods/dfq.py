@@ -27,13 +27,13 @@ ORIGINAL: Settings = {
 
 
 class Dfq(AbstractMethod):
-    """Generator: -KL, held near the data by batch-norm statistics, confidence and class balance. Student: KL."""
+    """Generator: -KL, kept close to the data by batch-norm statistics, confidence and class balance. Student: KL."""
 
     GENERATOR_TERMS = ("adversarial", "batch_statistics", "one_hot", "balance")
     STUDENT_TERMS = ("kl",)
     ADVERSARIAL = {"adversarial": ("adversarial_kl",)}
     SWITCHES = frozenset({"balance_base", "statistics"})
-    PRESETS = {"toolbox": (TOOLBOX,), "original": (ORIGINAL,)}  # of the original, the losses' weights are not known
+    PRESETS = {"toolbox": (TOOLBOX,), "original": (ORIGINAL,)}  # the original's loss weights were not published
 
     def __init__(self, config: DistillConfig, *, teacher: nn.Module, student: nn.Module) -> None:
         del teacher, student

@@ -15,16 +15,17 @@ ORIGINAL: Settings = {
         "generator_warmup_epochs": 20,
     },
     "inversion": {"labels": "random", "quantise": "truncate"},
-    "meta_generator": {"redraw_after": 139},  # as turn 140 begins: 120 after the warm-up
+    "meta_generator": {"redraw_after": 139},  # when turn 140 begins: 120 turns after the warm-up
 }
 FIVE_STEPS: Settings = {"generator": {"lr": 3e-3}, "schedule": {"generator_steps": 5}}
 TWO_STEPS: Settings = {"generator": {"lr": 5e-3}, "schedule": {"generator_steps": 2}, "meta_generator": {"latent_lr": 0.015}}
 
 
 class FastDfkd(PooledMethod):
-    """A batch begins where a meta-generator says, and takes a few steps; from these the meta-generator learns.
+    """A meta-generator gives the starting point of each batch, which then takes a few steps; it learns from these steps.
 
-    The published code asks the student in the warm-up's last turn already, before its first step; here none of the warm-up does.
+    The published code already uses the student in the last turn of the warm-up, before its first step; here no turn of the warm-up
+    does.
     """
 
     SECTIONS = {"meta_generator": MetaGeneratorConfig}

@@ -35,10 +35,10 @@ OF_TINY_IMAGENET: Settings = {
 
 
 class Nayer(PooledMethod):
-    """A fixed vector a class, a noisy layer that each batch draws anew, a generator that goes on for some epochs.
+    """A fixed vector per class, a noisy layer that is redrawn for each batch, and a generator that is kept for some epochs.
 
-    The published code puts the student back into training mode after the first of an epoch's turns, so that the others move its
-    batch norms; here it stands still in all of them. On Tiny-ImageNet it mirrors none of the generator's views.
+    The published code puts the student back into training mode after the first of an epoch's turns, so that the other turns change
+    its batch norms; here it stays frozen in all of them. On Tiny-ImageNet the published code mirrors none of the generator's views.
     """
 
     SECTIONS = {"noisy_layer": NoisyLayerConfig}

@@ -1,4 +1,4 @@
-"""What NAYER and FastDFKD share: CMI's terms without its contrast, and statistics with those of earlier turns in them."""
+"""What NAYER and FastDFKD share: CMI's terms without its contrast, with statistics averaged over earlier turns."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ POOLED: Settings = {
     "weights": NO_TERMS | {"kl": 1.0, "adversarial": 1.33, "batch_statistics": 10.0, "label": 0.5},
     "student": {**TOOLBOX_STUDENT, "lr": 0.2, "final_lr_fraction": 1e-3},
 }
-"""What lies under the published settings of both."""
+"""Base of the published settings of both methods."""
 
 
 class PooledMethod(AbstractMethod):
-    """Images: label, batch-norm statistics with those of earlier turns in them, decisions of the student to undo. Student: KL."""
+    """Images: label, batch-norm statistics averaged over earlier turns, and the student's decisions to overturn. Student: KL."""
 
     GENERATOR_TERMS = ("adversarial", "batch_statistics", "label")
     STUDENT_TERMS = ("kl",)
@@ -53,7 +53,7 @@ class PooledMethod(AbstractMethod):
     @staticmethod
     @abstractmethod
     def statistics_momentum(config: DistillConfig) -> float:
-        """The share of earlier turns in the statistics that are compared."""
+        """Weight of earlier turns in the statistics that are compared."""
 
     def generator_terms(self, view: BatchOutputs) -> Terms:
         self._latest = [seen and ChannelStatistics(seen.mean.detach(), seen.var.detach()) for seen in view.observed]

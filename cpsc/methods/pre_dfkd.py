@@ -1,6 +1,6 @@
 """PRE-DFKD: preventing distribution shift by generative pseudo replay (Binici et al., AAAI 2022; arXiv:2201.03019).
 
-The replay is a component of its own, `replay`, which any method with a generator can have.
+The replay is a separate component, `cpsc.replay`, which any method with a generator can use.
 """
 
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ REFERENCE: Settings = {
 class PreDfkd(AbstractMethod):
     """Generator: DAFL's three terms and the student's disagreement, sec. 3.1. Student: mean absolute logit difference.
 
-    An image can win by what the student says to it alone: the teacher's side of the disagreement carries no gradient.
+    Only the student's side of the disagreement carries a gradient to the images; the teacher's side is detached.
     """
 
     GENERATOR_TERMS = ("adversarial", "one_hot", "balance", "activation")

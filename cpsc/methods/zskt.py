@@ -9,7 +9,7 @@ from cpsc.methods.base import AbstractMethod, BatchOutputs, Settings, Terms, act
 from cpsc.methods.published_settings import DEFAULT_BETAS, NO_TERMS, toolbox
 
 ORIGINAL: Settings = {
-    "epochs": 100,  # the 80,000 pseudo-batches are evaluated 100 times
+    "epochs": 100,  # the published run evaluates 100 times in 80,000 pseudo-batches
     "weights": NO_TERMS | {"kl": 1.0, "adversarial": 1.0, "attention": 250.0},
     "student": {"optimizer": "adam", "lr": 2e-3, "weight_decay": 0.0, "warmup_epochs": 0, "clip_norm": 5.0},
     "generator": {"family": "zskt", "latent_dim": 100, "annealing": "cosine", "clip_norm": 5.0, **DEFAULT_BETAS},

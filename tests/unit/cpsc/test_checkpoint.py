@@ -70,9 +70,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "run.pt"
     path.write_bytes(b"old")
     with (
-        pytest.raises(
-            CheckpointError, match=r"run.pt: writing failed \(No space left on device\), what was there before is intact"
-        ),
+        pytest.raises(CheckpointError, match=r"run.pt: writing failed \(No space left on device\), the previous file is intact"),
         checkpoint.atomic_path(path),
     ):
         raise OSError(28, "No space left on device")
@@ -170,7 +168,7 @@ def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("payload", [{"version": 2}, {}])
 def test_another_format_is_refused_with_both_versions(payload: dict[str, int]) -> None:
-    with pytest.raises(CheckpointError, match=f"run.pt: run format {payload.get('version')}, this version reads 1"):
+    with pytest.raises(CheckpointError, match=f"run.pt: run has format {payload.get('version')}, but this version reads format 1"):
         checkpoint.check_version(payload, 1, path="run.pt", kind="run")
     checkpoint.check_version({"version": 1}, 1, path="run.pt", kind="run")
 
@@ -179,7 +177,7 @@ def test_another_format_is_refused_with_both_versions(payload: dict[str, int]) -
     ("version", "shown"), [(True, "True"), (1.0, "a float"), (torch.ones(2), "a Tensor"), (((),) * 3, "a tuple")]
 )
 def test_a_version_that_is_no_number_is_refused(version: object, shown: str) -> None:
-    with pytest.raises(CheckpointError, match=f"run format {shown}, this version reads 1"):
+    with pytest.raises(CheckpointError, match=f"run has format {shown}, but this version reads format 1"):
         checkpoint.check_version({"version": version}, 1, path="run.pt", kind="run")
 
 

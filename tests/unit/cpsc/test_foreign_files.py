@@ -100,7 +100,7 @@ def test_other_floats_are_computed_with_as_float32_which_is_said(dtype: str, sta
     teacher, said = load(saved(stored, tmp_path / "model.pt"))
     assert holds(teacher, floats_as(stored, torch.float32))
     number = sum(tensor.is_floating_point() for tensor in state.values())
-    assert said == [f"{number} of {number} weights are {dtype}, computed with as float32"]
+    assert said == [f"{number} of {number} weights are {dtype} and converted to float32"]
 
 
 def test_a_mixed_file_says_how_many_of_which(state: State, tmp_path: Path) -> None:
@@ -108,8 +108,8 @@ def test_a_mixed_file_says_how_many_of_which(state: State, tmp_path: Path) -> No
     teacher, said = load(saved(stored, tmp_path / "model.pt"))
     assert teacher.state["conv1.weight"].dtype == torch.float32
     assert [line.split(" of ")[0] + line.split(" are ")[1] for line in said] == [
-        "1float16, computed with as float32",
-        "1bfloat16, computed with as float32",
+        "1float16 and converted to float32",
+        "1bfloat16 and converted to float32",
     ]
 
 
@@ -149,7 +149,7 @@ def test_counts_that_were_made_floats_are_whole_again(count: float, state: State
         (lambda tensor: tensor.to_sparse(), "sparse (torch.sparse_coo)"),
         (lambda tensor: tensor.to("meta"), "a shape without values (on the meta device)"),
         (lambda tensor: tensor.numpy(), "a numpy.ndarray, not a tensor"),
-        (lambda tensor: tensor.double() * 1e300, "values beyond torch.float32"),
+        (lambda tensor: tensor.double() * 1e300, "values too large for torch.float32"),
     ],
     ids=["quantised", "int8", "complex", "sparse", "meta", "array", "large"],
 )
@@ -189,9 +189,9 @@ def test_tensors_of_another_class_are_refused_as_such(state: State, tmp_path: Pa
     shard = state["fc.weight"].as_subclass(Shard)
     with torch.serialization.safe_globals([Shard]):
         message = refusal(saved(state | {"fc.weight": shard}, tmp_path / "model.pt"))
-    assert message == "its weight fc.weight is a Shard, not a plain tensor: gather shards and dequantize before it is saved"
+    assert message == "its weight fc.weight is a Shard, not a plain tensor: gather shards and dequantize before you save it"
     message = refusal(saved(state | {"fc.weight": shard}, tmp_path / "model.pt"))
-    assert message == "not a readable teacher file, it holds tensors of a class of its own: save plain tensors"
+    assert message == "not a readable teacher file, it holds tensors of a custom class: save plain tensors"
 
 
 class Shard(Tensor):
@@ -238,7 +238,7 @@ def test_of_raw_and_averaged_weights_neither_is_taken_unsaid(kind: str, state: S
     assert message.startswith("holds several networks (")
     listed = message.partition("(")[2].partition(")")[0].split(", ")
     assert set(listed) == {raw, ema}
-    assert "say which by weights, e.g. weights: " in message
+    assert "select one with weights, e.g. weights: " in message
     assert holds(load(path, weights=raw)[0], state)
     teacher, said = load(path, weights=ema)
     assert holds(teacher, other)
@@ -254,13 +254,13 @@ def test_another_networks_average_is_no_rival(state: State, tmp_path: Path) -> N
 def test_an_average_without_names_is_told_and_passed_over_on_ones_word(state: State, tmp_path: Path) -> None:
     shadow = {"decay": 0.99, "num_updates": 3, "shadow_params": list(state.values()), "collected_params": None}
     path = saved({"model": state, "ema": shadow}, tmp_path / "model.pt")
-    assert refusal(path).startswith("holds several networks (model, ema (averages without names)): say which by weights")
+    assert refusal(path).startswith("holds several networks (model, ema (averages without names)): select one with weights")
     assert holds(load(path, weights="model")[0], state)
 
 
 def test_a_name_that_is_not_there_is_refused_with_those_that_are(state: State, tmp_path: Path) -> None:
     path = saved({"model": state, "ema": state}, tmp_path / "model.pt")
-    assert refusal(path, weights="emo") == "weights: 'emo' is no network in the file, which holds model, ema"
+    assert refusal(path, weights="emo") == "weights: 'emo' is not a network in the file, which holds model, ema"
 
 
 # Prefixes
@@ -287,7 +287,7 @@ def test_what_judges_the_network_is_left_out_and_said(state: State, tmp_path: Pa
     judges = {"criterion.weight": torch.ones(4), "train_acc.total": torch.tensor(3), "lossFn.0.weight": torch.ones(2, 2)}
     teacher, said = load(saved(lightning(under("net.", state) | judges), tmp_path / "model.ckpt"))
     assert holds(teacher, state)
-    assert "criterion, train_acc, lossFn left out, which the network does not compute with" in said
+    assert "left out criterion, train_acc, lossFn, which the network does not use" in said
     assert holds(load(saved(state | judges, tmp_path / "model.pt"))[0], state)
     profiled = state | {"total_ops": torch.zeros(1), "conv1.total_ops": torch.zeros(1)}
     assert holds(load(saved(profiled, tmp_path / "model.pt"))[0], state)
@@ -296,15 +296,15 @@ def test_what_judges_the_network_is_left_out_and_said(state: State, tmp_path: Pa
 def test_layers_beside_the_network_are_never_dropped_unsaid(state: State, tmp_path: Path) -> None:
     path = saved(lightning(under("backbone.", state) | {"head.weight": torch.ones(2, 4)}), tmp_path / "model.ckpt")
     message = refusal(path)
-    assert message.startswith("beside the network under backbone it has head.weight: where nothing computes with that, take")
-    assert message.endswith("by weights: state_dict.backbone")
+    assert message.startswith("it has head.weight outside of the network under backbone: if the network does not use that, select")
+    assert message.endswith("with weights: state_dict.backbone")
     assert holds(load(path, weights="state_dict.backbone")[0], state)
 
 
 def test_two_networks_under_two_prefixes_are_asked_about(state: State, other: State, tmp_path: Path) -> None:
     pair = under("module.encoder_q.", state) | under("module.encoder_k.", other)
     path = saved({"state_dict": pair}, tmp_path / "model.pt")
-    assert refusal(path).startswith("holds several networks that fit (state_dict.encoder_k, state_dict.encoder_q): say which")
+    assert refusal(path).startswith("holds several networks that fit (state_dict.encoder_k, state_dict.encoder_q): select one")
     assert holds(load(path, weights="state_dict.encoder_k")[0], other)
 
 
@@ -395,7 +395,7 @@ def test_a_factorys_weights_are_found_under_every_prefix(prefix: str, factory: s
     teacher, said = load(saved(content, tmp_path / "mine.ckpt"), factory=factory)
     assert holds(teacher, under("network." if factory == MINE else "network.net.", own))
     assert teacher.num_classes == 4
-    assert "criterion, val_acc left out, which the network does not compute with" in said
+    assert "left out criterion, val_acc, which the network does not use" in said
 
 
 @pytest.mark.parametrize("form", ["half", "double", "no counts", "safetensors", "averaged"])
@@ -420,14 +420,16 @@ def test_a_factorys_weights_in_every_form(form: str, own: State, tmp_path: Path)
 
 def test_a_factorys_layers_are_never_dropped_or_taken_from_two_unsaid(own: State, tmp_path: Path) -> None:
     path = saved(under("m.", own) | {"se.weight": torch.ones(2, 2)}, tmp_path / "mine.pt")
-    assert refusal(path, factory=MINE).startswith("beside the network under m it has se.weight: where nothing computes with that")
+    assert refusal(path, factory=MINE).startswith(
+        "it has se.weight outside of the network under m: if the network does not use that"
+    )
     path = saved(own | {"se.weight": torch.ones(2, 2)}, tmp_path / "mine.pt")
     assert refusal(path, factory=MINE) == f"teacher weights do not fit {MINE}: network.se.weight is not one of its weights"
     path = saved(under("m.", {name: own[name] for name in own if name != "conv.bias"}), tmp_path / "mine.pt")
     assert refusal(path, factory=MINE) == f"teacher weights do not fit {MINE}: network.conv.bias is missing"
     twice = Twice().state_dict()
     path = saved(twice, tmp_path / "mine.pt")
-    assert refusal(path, factory=MINE).startswith("holds several networks that fit (student, teacher): say which by weights")
+    assert refusal(path, factory=MINE).startswith("holds several networks that fit (student, teacher): select one with weights")
     expected = {name.removeprefix("teacher."): value for name, value in twice.items() if name.startswith("teacher.")}
     assert holds(load(path, factory=MINE, weights="teacher")[0], under("network.", expected))
 
@@ -465,4 +467,4 @@ def test_a_folder_is_refused_with_the_file_in_it(state: State, tmp_path: Path) -
     as_safetensors(state, folder / "model.safetensors")
     assert refusal(folder) == "a folder: name the file in it, e.g. model.safetensors"
     (folder / ".metadata").touch()
-    assert refusal(folder).startswith("a folder of torch.distributed.checkpoint")
+    assert refusal(folder).startswith("a torch.distributed.checkpoint folder")

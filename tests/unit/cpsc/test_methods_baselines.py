@@ -703,12 +703,12 @@ def test_a_generator_that_would_learn_nothing_is_refused(method: str, weights: d
     object.__setattr__(config.weights, "one_hot", 0.0)  # past the check that knows no method
     with pytest.raises(ConfigError) as caught:
         check_method(config)
-    assert str(caught.value) == f"weights: of {terms} one must be > 0 for method {method}: the generator would learn nothing"
+    assert str(caught.value) == f"weights: one of {terms} must be > 0 for method {method}: the generator would learn nothing"
 
 
 def test_a_warm_up_with_nothing_but_an_adversary_is_refused() -> None:
     message = refused("dfad", DFAD, schedule={"generator_warmup_epochs": 3})
-    rule = "schedule.generator_warmup_epochs must be 0 where weights.adversarial is all that the generator learns from"
+    rule = "schedule.generator_warmup_epochs must be 0 if the generator learns from weights.adversarial only"
     assert message == f"{rule}, got 3"
     check_method(configured("dfq", DFQ, schedule={"generator_warmup_epochs": 3}))
 

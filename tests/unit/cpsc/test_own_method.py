@@ -95,9 +95,7 @@ def test_its_warm_up_leaves_out_what_it_calls_adversarial() -> None:
     schedule = dataclasses.replace(DistillConfig().schedule, generator_warmup_epochs=2)
     warming_up = made(weights={"one_hot": 0.0}, schedule=schedule)
     assert method.warmup_weights == {"doubt": 0.0, "one_hot": 1.0}
-    with pytest.raises(
-        ConfigError, match=r"generator_warmup_epochs must be 0 where weights\.doubt is all that the generator learns"
-    ):
+    with pytest.raises(ConfigError, match=r"generator_warmup_epochs must be 0 if the generator learns from weights\.doubt only"):
         check_method(warming_up)
 
 
@@ -150,7 +148,7 @@ REFUSED = [
     (f"{__name__}:function", "must be a class derived from cpsc.methods.AbstractMethod, got a builtin_function_or_method"),
     (f"{__name__}:Path", "must be a class derived from cpsc.methods.AbstractMethod, got another class"),
     (f"{__name__}:WithoutTerms", "lacks generator_terms, student_terms"),
-    (f"{__name__}:WithoutPresets", "must have PRESETS, the settings it begins with"),
+    (f"{__name__}:WithoutPresets", "must have PRESETS, its default settings"),
     (f"{__name__}:WithOddTerms", "GENERATOR_TERMS and STUDENT_TERMS must be tuples of names, got 'my term' in one"),
     (f"{__name__}:WithTakenSection", "SECTIONS must have names that DistillConfig does not have, got 'student'"),
     (f"{__name__}:WithOpenSection", "SECTIONS must be frozen dataclasses with a default for each field, doubting is none"),

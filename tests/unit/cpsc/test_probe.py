@@ -161,7 +161,7 @@ def test_a_probe_set_of_another_teacher_is_refused_with_the_way_out(probe, make_
 def test_a_probe_set_of_another_version_or_without_images_is_refused(teacher, probe, tmp_path: Path) -> None:
     path = tmp_path / "probe.pt"
     checkpoint.save({"version": 9, **vars(probe)}, path)
-    with pytest.raises(CheckpointError, match="probe set format 9, this version reads 1"):
+    with pytest.raises(CheckpointError, match="probe set has format 9, but this version reads format 1"):
         ProbeSet.load(path, teacher=teacher)
     checkpoint.save({"version": 1, **{name: value for name, value in vars(probe).items() if name != "images"}}, path)
     with pytest.raises(CheckpointError, match=r"not a probe set file, 'images' is missing; delete it to have it made anew"):

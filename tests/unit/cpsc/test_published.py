@@ -262,7 +262,7 @@ def test_a_pickled_network_is_refused_as_one_and_never_brought_to_life(
     executed.clear()
     message = refusal(saved(content, tmp_path / "cifar100_teacher_resnet34", legacy=legacy), config)
     assert "a whole network, pickled with its class" in message
-    assert legacy or "('tests.unit.cpsc.test_published.Whole'), which only running that program's code brings back" in message
+    assert legacy or "('tests.unit.cpsc.test_published.Whole'), which only the code of that program can restore" in message
     assert message.endswith("load it with the program that made it and save its state_dict()")
     assert executed == []
 
@@ -273,7 +273,7 @@ def test_planted_code_does_not_run(legacy: bool, tmp_path: Path) -> None:
     message = refusal(saved({"state_dict": Planted()}, tmp_path / "teacher.pt", legacy=legacy))
     assert (
         message
-        == "not a readable teacher file, it holds an object that is made by a call, and nothing is called: save tensors alone"
+        == "not a readable teacher file, it holds an object created by a function call, and nothing is called: save tensors only"
     )
     assert executed == []
 
@@ -314,12 +314,12 @@ UNKNOWN: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "torchvision's VGG": (
         lambda: {f"features.{index}.weight": torch.zeros(64, 3, 3, 3) for index in (0, 3, 6, 8)},
-        f"no network that is known ({KINDS}), name your own by factory: "
+        f"not a known network ({KINDS}), name your own with factory: "
         "found 'features.0.weight', 'features.3.weight', 'features.6.weight', ...",
     ),
     "a wide ResNet of an odd width": (
         with_state(block1__layer__0__conv1__weight=torch.zeros(24, 16, 3, 3)),
-        "a wide ResNet whose first group has 24 channels, must be a multiple of 16",
+        "a wide ResNet whose first group has 24 channels, not a multiple of 16",
     ),
     "an enormous wide ResNet": (
         with_state(block1__layer__0__conv1__weight=torch.zeros(1).expand(16 * 10**6, 16, 3, 3)),
@@ -337,15 +337,15 @@ UNKNOWN: dict[str, tuple[Callable[[], object], str]] = {
         "its classifier has 100000000000000 classes, must be 2..100000",
     ),
     "four channels": (with_state(conv1__weight=torch.zeros(16, 4, 3, 3)), "normalisation has 3 channels, but the network takes 4"),
-    "a strange name": (with_state(**{"a\nb": torch.zeros(1)}), r"a weight is called 'a\nb'"),
-    "no weights": (lambda: {"epoch": 3, "arch": "net"}, "holds no weights, neither bare nor under state_dict, model, net"),
-    "nothing": (dict, "holds no weights, neither bare nor under state_dict"),
+    "a strange name": (with_state(**{"a\nb": torch.zeros(1)}), r"the name of a weight must be printable, got 'a\nb'"),
+    "no weights": (lambda: {"epoch": 3, "arch": "net"}, "holds no weights, neither at the top nor under state_dict, model, net"),
+    "nothing": (dict, "holds no weights, neither at the top nor under state_dict"),
     "an empty state": (lambda: {"state_dict": {}}, "found nothing"),
     "numbers": (lambda: {"state_dict": {"a": 1.0}}, "found 'a'"),
     "keys that are numbers": (lambda: {1: torch.zeros(1)}, "found 1"),
     "two networks": (
         lambda: {"teacher": {"a": torch.zeros(1, 1)}, "student": {"a": torch.zeros(1, 1)}},
-        "holds several networks (teacher, student): say which by weights, e.g. weights: teacher",
+        "holds several networks (teacher, student): select one with weights, e.g. weights: teacher",
     ),
     "wraps without end": (lambda: {"model": {"model": {"model": {"model": {"a": torch.zeros(1)}}}}}, "holds no weights"),
     "a list": (lambda: [torch.zeros(1)], "not a teacher file, it holds a list"),
@@ -469,7 +469,7 @@ def test_a_damaged_bundle_is_told_as_one(teacher: Teacher, tmp_path: Path) -> No
     checkpoint.save({name: value for name, value in whole.items() if name != "state"}, path)
     assert refusal(path, None) == "not a teacher bundle ('state'), make one with the teacher verb"
     checkpoint.save(whole | {"version": 2}, path)
-    assert "teacher bundle format 2, this version reads 1" in refusal(path, None)
+    assert "teacher bundle has format 2, but this version reads format 1" in refusal(path, None)
 
 
 # A network of the user's own

@@ -151,21 +151,21 @@ def test_a_resnet_of_three_stages_that_is_not_known_is_refused(
     with pytest.raises(CheckpointError) as caught:
         load_teacher(saved(state, tmp_path / "teacher.pth"), CONFIG)
     assert message in str(caught.value)
-    assert "; or name a factory" in str(caught.value)
+    assert "; else name a factory" in str(caught.value)
     assert KINDS in str(caught.value)
 
 
 def test_a_vgg_whose_pools_lie_elsewhere_is_refused_by_its_groups(tmp_path: Path) -> None:
     state = flat_names(trained("vgg11_pooled").state_dict(), (1, 1, 2, 4))  # one pool less, so all behind it stand elsewhere
     with pytest.raises(
-        CheckpointError, match=r"a VGG whose groups and hidden layers have widths \(\(\(64,\), .*; or name a factory"
+        CheckpointError, match=r"a VGG whose groups and hidden layers have widths \(\(\(64,\), .*; else name a factory"
     ):
         load_teacher(saved(state, tmp_path / "teacher.pth"), CONFIG)
 
 
 def test_a_shufflenet_of_unknown_widths_is_refused_by_them(tmp_path: Path) -> None:
     state = numbered_shufflenet(trained("shufflenet_v2_x0_5").state_dict()) | {"layer2.0.conv2.weight": torch.zeros(40, 48, 1, 1)}
-    refusal = r"a ShuffleNet-v2 whose widths, features and stem's side are \(\(48, 80, 192\), 1024, 3\): .*; or name a factory"
+    refusal = r"a ShuffleNet-v2 whose widths, features and stem's side are \(\(48, 80, 192\), 1024, 3\): .*; else name a factory"
     with pytest.raises(CheckpointError, match=refusal):
         load_teacher(saved(state, tmp_path / "teacher.pth"), CONFIG)
 
@@ -193,5 +193,5 @@ def test_a_lenet_for_other_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="arch lenet5_half: takes images of 28 or 32 pixels a side, these have 16"):
         load_teacher(saved(state, tmp_path / "lenet.pth"), config)
     unpadded = kuangliu_lenet(state) | {"fc1.weight": torch.zeros(60, 8 * 16)}
-    with pytest.raises(CheckpointError, match=r"a LeNet whose fc1.weight is \(60, 128\), not of maps of 5x5; name a factory"):
+    with pytest.raises(CheckpointError, match=r"a LeNet whose fc1.weight \(60, 128\) does not fit maps of 5x5: name a factory"):
         load_teacher(saved(unpadded, tmp_path / "lenet.pth"), config)

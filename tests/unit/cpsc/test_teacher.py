@@ -229,7 +229,7 @@ def test_an_altered_input_space_is_refused_by_the_digest(teacher, tmp_path: Path
 def test_a_bundle_of_another_version_is_refused(teacher, tmp_path: Path) -> None:
     teacher.save(tmp_path / "teacher.pt")
     tampered(tmp_path / "teacher.pt", version=2)
-    with pytest.raises(CheckpointError, match="teacher bundle format 2, this version reads 1"):
+    with pytest.raises(CheckpointError, match="teacher bundle has format 2, but this version reads format 1"):
         Teacher.load(tmp_path / "teacher.pt")
 
 

@@ -79,10 +79,10 @@ def test_what_was_chosen_and_converted_is_told(state: dict[str, torch.Tensor], t
     half = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     path = tmp_path / "net.pth"
     torch.save({"state_dict": state, "state_dict_ema": half}, path)
-    with pytest.raises(CheckpointError, match=r"net\.pth: holds several networks \(state_dict, state_dict_ema\): say which"):
+    with pytest.raises(CheckpointError, match=r"net\.pth: holds several networks \(state_dict, state_dict_ema\): select one"):
         obtain(source_of(path), tmp_path)
     _, said = obtain(source_of(path, replace(SAID, weights="state_dict_ema")), tmp_path)
-    assert said.startswith("net.pth: uses the weights under state_dict_ema\nnet.pth: 39 of 39 weights are float16, computed")
+    assert said.startswith("net.pth: uses the weights under state_dict_ema\nnet.pth: 39 of 39 weights are float16 and converted")
 
 
 def test_its_accuracy_is_measured_with_the_constants_it_was_trained_with(path: Path, tmp_path: Path) -> None:

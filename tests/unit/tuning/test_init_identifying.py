@@ -128,7 +128,7 @@ def test_several_networks_in_a_file_ask_which(tmp_path: Path) -> None:
 def test_a_network_that_is_not_known_asks_for_what_makes_it(tmp_path: Path) -> None:
     path = saved(Flat(10, 1).state_dict(), tmp_path / "net.pth")
     told = refusal(path)
-    assert "no network that is known" in told
+    assert "not a known network" in told
     assert told.endswith(f": pass --factory MODULE:FUNCTION {CONSTANTS}")
 
 
@@ -168,7 +168,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "TorchScript": (_scripted, "a TorchScript archive, a program with its weights: torch.save the state_dict()"),
     "whole module": (lambda path: torch.save(_Whole(2, 2), path), "a whole network, pickled with its class"),
     "ONNX": (lambda path: path.write_bytes(b"\x08\x08\x12\x07pytorch"), "a protocol buffer, as ONNX and TensorFlow save models"),
-    "text": (lambda path: path.write_text("hello"), "a text file, which begins 'hello': name the file with the weights"),
+    "text": (lambda path: path.write_text("hello"), "a text file that begins with 'hello': name the file with the weights"),
     "optimizer": (lambda path: torch.save({"state": {}, "param_groups": []}, path), "holds the state of an optimizer"),
 }
 
