@@ -20,11 +20,11 @@ from cpsc.rules import FORBID_UNKNOWN, require
 __all__ = ["Dataset", "DatasetConfig", "Normalisation", "Split", "augment", "load_dataset"]
 
 NUM_CLASSES = {"digits": 10, "cifar10": 10, "cifar100": 100, "tiny_imagenet": tiny_imagenet.NUM_CLASSES}
-"""Of those that are always the same; of others the files tell."""
+"""Number of classes of the datasets for which it is fixed; for others the files tell."""
 
 
 class Extent(NamedTuple):
-    """What a dataset's images are, and how many there are of them."""
+    """Shape and number of a dataset's images."""
 
     channels: int
     image_size: int
@@ -38,7 +38,7 @@ EXTENTS = {
     "cifar100": Extent(COLOUR, 32, 50_000, 10_000),
     "tiny_imagenet": Extent(COLOUR, tiny_imagenet.IMAGE_SIZE, 100_000, 10_000),
 }
-"""Of the same ones, where nothing of them is missing."""
+"""Extents of the same datasets if they are complete."""
 
 MAX_IMAGE_SIZE = 1024
 
@@ -65,7 +65,7 @@ _HAS_EFFECT_FOR = {
 @dataclass(frozen=True, kw_only=True)
 @of_stated_kinds("dataset")
 class DatasetConfig:
-    """Which labelled images: `digits` ships with scikit-learn, every other dataset needs its folder in `path`."""
+    """Which labelled images to use: `digits` comes with scikit-learn, every other dataset needs its folder in `path`."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
@@ -73,28 +73,28 @@ class DatasetConfig:
     path: str | None = None
     """A folder; for Parquet files also a URI that `pyarrow.fs` knows, e.g. s3://bucket/folder."""
     image_size: int | None = None
-    """What image_folder and parquet bring images of several sizes to, in pixels; None: they must be alike."""
+    """For image_folder and parquet: the size, in pixels, that images are resized to; None: all must have the same size."""
     channels: int | None = None
-    """What image_folder and parquet read images as: 1, grey, or 3, coloured. None: as many as `mean` has, else 3; images that
-    are grey then lose the two that are equal where the teacher, from a file, takes one."""
+    """For image_folder and parquet: read images with 1 channel (grey) or 3 (colour). None: as many as `mean` has, else 3; if all
+    images are grey and the teacher, from a file, takes one channel, they are then reduced to one."""
     mean: tuple[float, ...] | None = None
-    """Of red, green and blue, or grey, pixels in [0, 1], for a teacher that was trained with others than the dataset's own."""
+    """Mean of red, green and blue, or of grey, pixels in [0, 1], if the teacher was trained with other values than the default."""
     std: tuple[float, ...] | None = None
     """Goes with `mean`. Without both, image_folder and parquet measure them on the training part."""
     flip: bool | None = None
-    """Whether a mirror image keeps its label, for image_folder and parquet; None: it does."""
+    """For image_folder and parquet: whether a mirror image keeps its label; None: it does."""
     image_column: str | None = None
     """For parquet: the column with the images; None: img or image."""
     label_column: str | None = None
-    """For parquet: the column with the classes' numbers; None: label, fine_label, labels or target."""
+    """For parquet: the column with the class numbers; None: label, fine_label, labels or target."""
     train_split: str | None = None
-    """For parquet: what the files of the part that a teacher trains on begin with; None: train."""
+    """For parquet: what the file names of the training part begin with; None: train."""
     test_split: str | None = None
-    """For parquet: the same of the part that is tested on; None: test, val, valid or validation."""
+    """For parquet: what the file names of the test part begin with; None: test, val, valid or validation."""
 
     def __post_init__(self) -> None:
         if self.name == "digits" and self.path is not None:
-            raise ConfigError(f"dataset.path must be left out for digits, which scikit-learn ships, got {self.path!r}")
+            raise ConfigError(f"dataset.path must be left out for digits, which come with scikit-learn, got {self.path!r}")
         for key, names in _HAS_EFFECT_FOR.items():
             value = getattr(self, key)
             if value is not None and self.name not in names:
@@ -127,7 +127,7 @@ class DatasetConfig:
             if values is not None:
                 number = " or ".join(map(str, wanted))
                 fits = len(values) in wanted and all(map(holds, values))
-                require(fits, f"dataset.{key}", values, f"{number} number{'s' * (number != '1')} {rule}, one a channel")
+                require(fits, f"dataset.{key}", values, f"{number} number{'s' * (number != '1')} {rule}, one per channel")
         if self.mean is not None and self.std is not None:
             require(len(self.mean) == len(self.std), "dataset.std", self.std, f"as many numbers as dataset.mean, {len(self.mean)}")
 
@@ -139,34 +139,34 @@ class DatasetConfig:
 
     @property
     def parquet_names(self) -> parquet.ParquetNames:
-        """What columns and parts are called where they are not called as usual."""
+        """The names of columns and parts, if they are not the usual ones."""
         return parquet.ParquetNames(**{key: getattr(self, key) for key in _PARQUET_NAMES})
 
     @property
     def read_channels(self) -> int:
-        """With how many channels image_folder and parquet are read."""
+        """Number of channels that image_folder and parquet are read with."""
         return self.channels or (len(self.mean) if self.mean else COLOUR)
 
     @property
     def treatment(self) -> str:
-        """Digest of what is said of normalisation and mirror images; empty where the dataset's own is taken."""
+        """Digest of the settings for normalisation and mirror images; empty if the dataset's own are used."""
         said: dict[str, Any] = asdict(self.normalisation) if self.normalisation else {}
         said |= {"flip": False} if self.flip is False else {}
         return recipe_digest(said) if said else ""
 
     @property
     def num_classes(self) -> int | None:
-        """Where it is known before the files are read."""
+        """Number of classes, if it is known before the files are read."""
         return NUM_CLASSES.get(self.name)
 
     @property
     def extent(self) -> Extent | None:
-        """The same of its images."""
+        """Extent of its images, if it is known before the files are read."""
         return EXTENTS.get(self.name)
 
     @property
     def normalisation(self) -> Normalisation | None:
-        """The one asked for; None: the dataset's own."""
+        """The requested normalisation; None: the dataset's own."""
         if self.mean is None or self.std is None:
             return None
         return Normalisation(mean=tuple(map(float, self.mean)), std=tuple(map(float, self.std)))
@@ -178,10 +178,10 @@ def load_dataset(
     on_file: OnFile = nobody_watches,
     say: Say = nobody_listens,
 ) -> Dataset:
-    """Both parts of the dataset, on the CPU. Raises DataError where its files are missing or corrupt.
+    """Load both parts of the dataset, on the CPU. Raises DataError if its files are missing or corrupt.
 
-    `on_file` counts the images of one part, then of the other; `say` gets what was decided here and not by the config, and
-    what was left out.
+    `on_file` counts the images of one part, then of the other. `say` receives remarks on decisions that the config does not make,
+    and on what was left out.
     """
     if config.name == "digits":
         return digits.load()
@@ -207,9 +207,9 @@ def load_dataset(
             mean, std = list(dataset.normalisation.mean), list(dataset.normalisation.std)
             say(f"dataset {config.name}: mean {mean} and std {std}, measured on its {len(dataset.train)} training images")
             if config.channels is None and dataset.is_grey:
-                say(f"dataset {config.name}: all its images are grey, and have three equal channels unless dataset.channels is 1")
+                say(f"dataset {config.name}: all its images are grey; set dataset.channels to 1, or they have three equal channels")
     if torch.equal(dataset.train.images, dataset.test.images):
-        say(f"dataset {config.name}: both parts hold the same images, so what is tested is what was trained on")
+        say(f"dataset {config.name}: both parts hold the same images, so the test uses the training images")
     for part, split in (("train", dataset.train), ("test", dataset.test)):
         say_absent(f"dataset {config.name}: the {part} part", split.labels, dataset.class_names, say)
     return replace(dataset, treatment=config.treatment)
@@ -219,4 +219,4 @@ def _folder(path: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise DataError(f"dataset.path: {path!r} is not a folder's path ({error})") from error
+        raise DataError(f"dataset.path: {path!r} is not the path of a folder ({error})") from error

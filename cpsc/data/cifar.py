@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), what they share: Hugging Face's Parquet files, or the original archive's folder."""
+"""What CIFAR-10 and CIFAR-100 (Krizhevsky 2009) share: reading Hugging Face's Parquet files or the original archive's folder."""
 
 import pickle
 from collections.abc import Mapping
@@ -20,12 +20,12 @@ from cpsc.errors import DataError
 
 IMAGE_SIZE = 32
 NUM_IMAGES = {"train": 50_000, "test": 10_000}
-"""Of both datasets."""
+"""The same for both datasets."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Edition:
-    """How one of the two is laid out, and what is in it."""
+    """Layout and content of one of the two datasets."""
 
     name: str
     title: str
@@ -36,25 +36,25 @@ class Edition:
     classes: tuple[str, ...]
     normalisation: Normalisation
     misspelt: Mapping[str, str] = field(default_factory=dict)
-    """Class names as the Parquet files have them, where they are not the archive's."""
+    """Class names in the Parquet files that are not spelt as in the archive."""
 
 
 def load(edition: Edition, location: str | Path, *, on_file: OnFile = nobody_watches, say: Say = nobody_listens) -> Dataset:
-    """Both parts from `location`: a folder, or, for Parquet files, also a URI that `pyarrow.fs` knows.
+    """Load both parts from `location`: a folder or, for Parquet files, also a URI that `pyarrow.fs` knows.
 
-    Raises DataError where the files are missing, there twice or corrupt. `say` gets how many images are missing. Nothing is
+    Raises DataError if files are missing, duplicated or corrupt. `say` is told how many images are missing. Nothing is
     downloaded.
     """
     folder = ParquetFolder.at(location)
     where = f"dataset {edition.name}: {folder}"
     if not folder.is_there():
-        raise DataError(f"{where} is no folder; point dataset.path at the Parquet files or the archive")
+        raise DataError(f"{where} is not a folder; point dataset.path at the Parquet files or the archive")
     if folder.files("train"):
         train, test = (_read_parquet(edition, folder, part, on_file, say) for part in ("train", "test"))
     elif folder.is_local:
         train, test = _read_archive(edition, Path(folder.root), where)
     else:
-        raise DataError(f"{where} holds no train-*.parquet; the archive is read from a local folder only")
+        raise DataError(f"{where} holds no train-*.parquet; the original archive can only be read from a local folder")
     for part, split in (("train", train), ("test", test)):
         check_size(edition.name, part, len(split), NUM_IMAGES[part], say)
     return Dataset(
@@ -74,7 +74,7 @@ def _read_parquet(edition: Edition, folder: ParquetFolder, part: str, on_file: O
         raise DataError(f"dataset {edition.name}: {folder} holds no {part}-*.parquet")
     split, names = read_split(files, exactly=IMAGE_SIZE, on_file=on_file, say=say)
     if names and tuple(edition.misspelt.get(name, name) for name in names) != edition.classes:
-        raise DataError(f"{files[0]}: its classes are {', '.join(names[:3])}, ..., not {edition.title}'s")
+        raise DataError(f"{files[0]}: its classes are {', '.join(names[:3])}, ..., not those of {edition.title}")
     return split
 
 
@@ -86,13 +86,13 @@ def _read_archive(edition: Edition, folder: Path, where: str) -> tuple[Split, Sp
     splits = [_read_batch(batches / name, edition) for name in names]
     for (name, split), (other, another) in combinations(zip(names, splits, strict=True), 2):
         if torch.equal(split.images, another.images):
-            raise DataError(f"{batches / other}: holds the same images as {name}, unpack the archive anew")
+            raise DataError(f"{batches / other}: holds the same images as {name}, unpack the archive again")
     *train, test = splits
     return Split(torch.cat([split.images for split in train]), torch.cat([split.labels for split in train])), test
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """The archive's batches are pickles: this reads arrays, lists and strings, and refuses whatever would run code."""
+    """Reads the pickled batches of the archive: accepts arrays, lists and strings, and refuses anything that would run code."""
 
     ALLOWED = frozenset(
         (module, name)
@@ -118,15 +118,15 @@ def _read_batch(file: Path, edition: Edition) -> Split:
         return Split(torch.from_numpy(images), torch.tensor(labels, dtype=torch.int64))
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror})") from error
-    except Exception as error:  # a corrupt pickle fails in any way its damaged operations do
+    except Exception as error:  # a corrupt pickle may fail in any way
         with file.open("rb") as handle:
             instead = stand_in(handle.read(HEAD_BYTES))
         raise DataError(f"{file}: not a {edition.title} batch ({instead or f'corrupt or of another kind: {error}'})") from error
 
 
 def _bytes(pixels: np.ndarray) -> np.ndarray:
-    """`pixels` as they are, where they are what a byte holds: NumPy would cut off what is beyond it."""
+    """`pixels` as bytes; ValueError if they do not fit into bytes, because NumPy would truncate them silently."""
     cut = pixels.astype(np.uint8, casting="unsafe") if pixels.dtype.kind in "iub" else None
     if cut is None or not np.array_equal(cut, pixels):
-        raise ValueError(f"pixels must be whole numbers in 0..255, they are {pixels.dtype}")
+        raise ValueError(f"pixels must be whole numbers in 0..255, got {pixels.dtype}")
     return cut

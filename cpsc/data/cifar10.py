@@ -22,5 +22,5 @@ EDITION = cifar.Edition(
 
 
 def load(location: str | Path, *, on_file: OnFile = nobody_watches, say: Say = nobody_listens) -> Dataset:
-    """``train-*.parquet`` and ``test-*.parquet``, or ``cifar-10-batches-py`` as torchvision lays it: see `cifar.load`."""
+    """Load ``train-*.parquet`` and ``test-*.parquet``, or ``cifar-10-batches-py`` in torchvision's layout: see `cifar.load`."""
     return cifar.load(EDITION, location, on_file=on_file, say=say)

@@ -1,4 +1,4 @@
-"""A labelled dataset, whole, as tensors: uint8 images on a device, normalised and augmented in batch."""
+"""A labelled dataset as tensors: all images are uint8 on one device, and are normalised and augmented in batches."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ from cpsc.kinds import of_stated_kinds
 MIN_CLASSES = 2
 
 TEST_PARTS = ("test", "val", "valid", "validation")
-"""What the part that no teacher trains on is called, most wanted first."""
+"""Names of the part that no teacher trains on, preferred ones first."""
 
 LEVEL_SLACK = 1e-3
-"""Of a grey level: truncated, a white that lost its last digit on its way through the normalised space is to stay white."""
+"""Added before truncation, in grey levels, so that white stays white if it lost its last digit in the normalised space."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Split:
 @dataclass(frozen=True)
 @of_stated_kinds("normalisation")
 class Normalisation:
-    """Per-channel mean and standard deviation of pixels in [0, 1]: the input space a teacher was trained in."""
+    """Per-channel mean and standard deviation of pixels in [0, 1]: they define the input space that a teacher was trained in."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -46,12 +46,12 @@ class Normalisation:
         return self.from_unit(images.float() / 255.0)
 
     def from_unit(self, images: Tensor) -> Tensor:
-        """float pixels in [0, 1] -> the same in the teacher's space, in float32 or better."""
+        """float pixels in [0, 1] -> the same in the teacher's space, float32 or better."""
         pixels = precise(images)
         return (pixels - self._column(self.mean, pixels)) / self._column(self.std, pixels)
 
     def to_pixels(self, images: Tensor, *, truncate: bool = False) -> Tensor:
-        """float in the teacher's space -> uint8, clamped to [0, 255]: the nearest grey level, or with `truncate` the next lower."""
+        """float in the teacher's space -> uint8, clamped to [0, 255]: the nearest grey level, or the next lower with `truncate`."""
         values = precise(images)
         pixels = values * self._column(self.std, values) + self._column(self.mean, values)
         levels = (pixels * 255.0 + LEVEL_SLACK).floor() if truncate else (pixels * 255.0).round()
@@ -69,7 +69,7 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A teacher-training part and a test part; `augment` says whether shifts and flips keep the labels true."""
+    """A part that teachers train on and a test part. `crop_padding` and `flip`: which shifts and flips keep the labels true."""
 
     name: str
     train: Split
@@ -79,21 +79,20 @@ class Dataset:
     crop_padding: int
     flip: bool
     treatment: str = ""
-    """Digest of what its user says of `normalisation` and `flip`, which decide a teacher's weights as the images do."""
+    """Digest of the user's settings for `normalisation` and `flip`, which influence a teacher's weights like the images do."""
 
     def __post_init__(self) -> None:
         if self.num_classes < MIN_CLASSES:
             only = f", {self.class_names[0]}" if self.class_names else ""
-            raise DataError(
-                f"dataset {self.name}: has {self.num_classes} class{only}, a teacher must have {MIN_CLASSES} to tell apart"
-            )
+            raise DataError(f"dataset {self.name}: has {self.num_classes} class{only}, but a teacher needs at least {MIN_CLASSES}")
         for part, split in (("train", self.train), ("test", self.test)):
             if len(split) == 0:
                 raise DataError(f"dataset {self.name}: the {part} part is empty")
             height, width = split.images.shape[2:]
             if height != width or height % 4 or split.images.shape[1:] != self.train.images.shape[1:]:
                 raise DataError(
-                    f"dataset {self.name}: {part} images are {width}x{height}, all must be alike, square and a multiple of 4 wide"
+                    f"dataset {self.name}: {part} images are {width}x{height}, "
+                    "all must have the same size, be square and a multiple of 4 wide"
                 )
             if not 0 <= int(split.labels.min()) <= int(split.labels.max()) < self.num_classes:
                 raise DataError(
@@ -128,7 +127,7 @@ class Dataset:
         return all(torch.equal(split.images, split.images[:, :1].expand_as(split.images)) for split in (self.train, self.test))
 
     def in_one_channel(self) -> "Dataset":
-        """The same images, which must be grey, without the channels that repeat the first."""
+        """The same images, which must be grey, with only the first of their equal channels."""
         train, test = (Split(split.images[:, :1].contiguous(), split.labels) for split in (self.train, self.test))
         normalisation = Normalisation(mean=self.normalisation.mean[:1], std=self.normalisation.std[:1])
         return replace(self, train=train, test=test, normalisation=normalisation)
@@ -137,7 +136,7 @@ class Dataset:
 def of_any_images(
     name: str, train: Split, test: Split, class_names: tuple[str, ...], normalisation: Normalisation | None, *, flip: bool
 ) -> Dataset:
-    """A dataset of images nothing is known about: crops move an eighth of the side, as CIFAR's; None measures the normalisation."""
+    """A dataset of arbitrary images: crops move by an eighth of the side, as for CIFAR; a `normalisation` of None is measured."""
     return Dataset(
         name=name,
         train=train,
@@ -150,22 +149,22 @@ def of_any_images(
 
 
 def check_size(name: str, part: str, found: int, published: int, say: Say) -> None:
-    """Raise DataError where a part of a published dataset holds more images than that; tell `say` where it holds fewer."""
+    """Raise DataError if a part of a published dataset holds more images than were published; tell `say` if it holds fewer."""
     if found > published:
         raise DataError(
-            f"dataset {name}: the {part} part holds {found:,} images, {published:,} are published: some are there twice"
+            f"dataset {name}: the {part} part holds {found:,} images, but {published:,} are published: remove the duplicates"
         )
     if found < published:
-        say(f"dataset {name}: the {part} part holds {found:,} of the {published:,} images that are published")
+        say(f"dataset {name}: the {part} part holds {found:,} of the {published:,} published images")
 
 
 def measure_normalisation(images: Tensor) -> Normalisation:
     """Mean and standard deviation of each channel of uint8 `images` [N, K, H, W], to four digits; the same on every machine.
 
-    Raises DataError where a channel is constant.
+    Raises DataError if a channel is constant.
     """
     counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
-    for batch in images.split(4096):  # whole, the counting would take eight times the memory of the images
+    for batch in images.split(4096):  # counting all at once would take eight times the memory of the images
         counts += torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in batch.unbind(1)])
     values = torch.arange(256, dtype=torch.float64) / 255.0
     share = counts.double() / counts.sum(dim=1, keepdim=True)
@@ -173,12 +172,12 @@ def measure_normalisation(images: Tensor) -> Normalisation:
     std = (share * (values - mean[:, None]) ** 2).sum(dim=1).sqrt()
     rounded = Normalisation(mean=tuple(round(v, 4) for v in mean.tolist()), std=tuple(round(v, 4) for v in std.tolist()))
     if min(rounded.std) == 0.0:
-        raise DataError(f"the training images have a constant channel (std {rounded.std}): give dataset.mean and dataset.std")
+        raise DataError(f"the training images have a constant channel (std {rounded.std}): set dataset.mean and dataset.std")
     return rounded
 
 
 def augment(images: Tensor, *, crop_padding: int, flip: bool, rng: torch.Generator) -> Tensor:
-    """Random crop of each zero-padded image and, with `flip`, a mirror image for half of them. [N, K, H, W], any dtype."""
+    """Randomly crop each zero-padded image and, with `flip`, mirror it with probability 1/2. [N, K, H, W], any dtype."""
     num_images, _, height, width = images.shape
     device = images.device
     if flip:

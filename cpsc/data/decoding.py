@@ -1,4 +1,4 @@
-"""Encoded images to one uint8 tensor, on all processors: Pillow decodes without holding the interpreter."""
+"""Decodes images to one uint8 tensor, on all processors: Pillow releases the interpreter lock while it decodes."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
-"""Those that Pillow decodes itself: for some others, PostScript among them, it would start a program."""
+"""Formats that Pillow decodes itself; for some others, such as PostScript, it would start another program."""
 
 ORIENTATION, UPRIGHT = 0x0112, 1
 TURNED = frozenset(range(2, 9))
-"""Values of EXIF's orientation that turn or mirror an image."""
+"""Values of the EXIF orientation that rotate or mirror an image."""
 
 OPAQUE = 255
 
 GREY, COLOUR = 1, 3
 MODES = {GREY: "L", COLOUR: "RGB"}
-"""What Pillow calls images of so many channels."""
+"""Pillow's image mode for each number of channels."""
 
 CHUNK = 64
-"""Images per task: one at a time, handing them out takes longer than decoding small ones."""
+"""Images per task: with one image per task, scheduling takes longer than decoding small images."""
 
 OnFile = Callable[[int, int], None]
-"""Called with how many images of a part are decoded, and how many it has."""
+"""Called with the number of decoded images of a part, and the number of all its images."""
 
 
 Say = Callable[[str], None]
-"""Called with what was decided here and not by the user: a line for a person."""
+"""Called with a line for a person about a decision that the user did not make."""
 
 
 def nobody_watches(done: int, total: int) -> None:
@@ -59,12 +59,12 @@ def decode_images(
     on_file: OnFile = nobody_watches,
     say: Say = nobody_listens,
 ) -> Tensor:
-    """`sources`, at least one, each a file or its content -> uint8 [N, channels, H, W], `channels` `GREY` or `COLOUR`.
+    """Decode `sources`, at least one, each a file or its content -> uint8 [N, channels, H, W], `channels` `GREY` or `COLOUR`.
 
-    Of grey images `COLOUR` makes three equal channels; of coloured ones `GREY` makes their luma (ITU-R BT.601, as Pillow does).
-    With `resize_to`, the shortest side is brought to it (bilinear, antialiased) and the middle is kept; without, all must be
-    alike, and `exactly` wide and high if that is given. Raises DataError, which calls image i by ``name(i)``. `say` gets what
-    an image had besides its pixels, once of each kind: see `_decode`.
+    `COLOUR` turns a grey image into three equal channels; `GREY` turns a coloured one into its luma (ITU-R BT.601, as in Pillow).
+    With `resize_to`, the shorter side is resized to it (bilinear, antialiased) and the centre is kept. Without it, all images must
+    have the same size, and be `exactly` wide and high if that is given. Raises DataError, which names image i by ``name(i)``. `say`
+    receives what was ignored in the images, once per kind of remark: see `_decode`.
     """
     shape = _decode(sources[0], name(0), resize_to, channels)[0].shape
     if exactly is not None:
@@ -89,28 +89,28 @@ def decode_images(
             for remark, index in remarks:
                 remarked.setdefault(remark, []).append(index)
     for remark, indices in remarked.items():
-        say(f"{name(indices[0])}: {remark}" + (f"; so it is with {len(indices) - 1} more" if len(indices) > 1 else ""))
+        say(f"{name(indices[0])}: {remark}" + (f"; likewise {len(indices) - 1} more" if len(indices) > 1 else ""))
     return torch.from_numpy(images)
 
 
 def _decode(source: Path | bytes, name: str, resize_to: int | None, channels: int) -> tuple[np.ndarray, list[str]]:
-    """uint8 [H, W, channels], and what of the image it does not hold."""
+    """uint8 [H, W, channels], and remarks on what was changed or ignored."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     remarks: list[str] = []
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
-            if image.mode.startswith(("I", "F")):  # more than 8 bits a channel, of which Pillow would cut off the highest
-                raise DataError(f"{name}: has pixels of more than 8 bits ({image.mode}), save it with 8 bits a channel")
+            if image.mode.startswith(("I", "F")):  # more than 8 bits per channel, of which Pillow would cut off the highest
+                raise DataError(f"{name}: has pixels of more than 8 bits ({image.mode}), save it with 8 bits per channel")
             upright: Image.Image = image
             if _orientation(image) in TURNED:
                 upright = ImageOps.exif_transpose(image)
-                remarks.append("is turned upright, as its EXIF data say")
+                remarks.append("was rotated upright, according to its EXIF data")
             if _is_transparent(upright):
-                remarks.append("is transparent in places, where the colours below are taken")
+                remarks.append("is transparent in places; the colours under the transparency are used")
             picture = _converted(upright, MODES[channels])
             if _has_frames(image):
-                remarks.append("has several frames, of which the first is taken")
+                remarks.append("has several frames; only the first is used")
         if resize_to is not None:
             picture = ImageOps.fit(picture, (resize_to, resize_to), method=Image.Resampling.BILINEAR)
         return np.asarray(picture).reshape(picture.height, picture.width, channels), remarks
@@ -119,8 +119,8 @@ def _decode(source: Path | bytes, name: str, resize_to: int | None, channels: in
     except FileNotFoundError as error:
         raise DataError(f"{name}: no such file") from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{name}: has more pixels than any photograph, which Pillow refuses: make it smaller") from error
-    except Exception as error:  # a damaged image fails in any way its decoder does
+        raise DataError(f"{name}: has more pixels than Pillow accepts: make it smaller") from error
+    except Exception as error:  # the decoder of a damaged image may fail in any way
         why = _what_it_is(source) or (" or ".join(FORMATS) if isinstance(error, UnidentifiedImageError) else _damage(error))
         raise DataError(f"{name}: not a readable image ({why})") from error
 
@@ -128,14 +128,14 @@ def _decode(source: Path | bytes, name: str, resize_to: int | None, channels: in
 def _orientation(image: "Image") -> int:
     try:
         return int(image.getexif().get(ORIENTATION, UPRIGHT))
-    except Exception:  # damaged EXIF data say nothing of the pixels; damaged pixels fail when they are converted
+    except Exception:  # the pixels may be fine although the EXIF data are damaged; if not, the conversion fails
         return UPRIGHT
 
 
 def _has_frames(image: "Image") -> bool:
     try:
         return bool(getattr(image, "is_animated", False))
-    except Exception:  # what follows the first frame is damaged
+    except Exception:  # the data after the first frame are damaged
         return True
 
 
@@ -147,7 +147,7 @@ def _is_transparent(image: "Image") -> bool:
 
 def _converted(image: "Image", mode: str) -> "Image":
     if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # the same colours; straight from the palette Pillow warns
+        image = image.convert("RGBA")  # the same colours; Pillow warns when it converts directly from the palette
     return image.convert(mode)
 
 
@@ -163,7 +163,7 @@ def _what_it_is(source: Path | bytes) -> str | None:
 
 def _damage(error: Exception) -> str:
     lines = str(error).splitlines()
-    return f"damaged or cut off: {lines[0][:80]}" if lines else "damaged or cut off"
+    return f"damaged or truncated: {lines[0][:80]}" if lines else "damaged or truncated"
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -173,4 +173,4 @@ def _size(shape: tuple[int, ...]) -> str:
 def _size_rule(shape: tuple[int, ...], exactly: int | None) -> str:
     if exactly is not None:
         return f"must be {_size(shape)}"
-    return f"the first image is {_size(shape)}: all must be alike, or give dataset.image_size to resize them"
+    return f"the first image is {_size(shape)}: all must have the same size, or set dataset.image_size to resize them"

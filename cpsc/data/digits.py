@@ -1,4 +1,4 @@
-"""The 1,797 real 8x8 digits that scikit-learn ships: nothing to download, yet every figure on them is real."""
+"""The 1,797 real 8x8 digits that come with scikit-learn: nothing to download, yet every result on them is real."""
 
 import hashlib
 
@@ -12,15 +12,15 @@ from cpsc.errors import DataError
 IMAGE_SIZE = 16
 TEST_IMAGES_PER_CLASS = 50
 CHECKSUM = "b5fe7178cb7bdb434070de2ef631f7d58dfceeeacab204f321e0a5d98f6f94f3"
-"""SHA-256 of the source pixels and labels, training part first: the split of every figure we publish."""
+"""SHA-256 of the source pixels and labels, training part first: the split behind all published results."""
 
 
 def load() -> Dataset:
-    """Digits upscaled to 16x16, one channel; test part: 50 of each class, training part: the other 1,297.
+    """Load the digits, upscaled to 16x16, one channel; test part: 50 of each class, training part: the other 1,297.
 
-    Every third image of a class goes to the test part until it has 50, so both parts hold every writer.
+    Every third image of a class goes to the test part until it has 50, so both parts contain every writer.
     """
-    from sklearn.datasets import load_digits  # only where real digits are asked for: a data-free run imports none
+    from sklearn.datasets import load_digits  # imported only here, so that a data-free run does not import it
 
     source = load_digits()
     pixels, labels = source.images.astype(np.uint8), source.target.astype(np.int64)
@@ -31,7 +31,9 @@ def load() -> Dataset:
     for part in (~is_test, is_test):
         digest.update(pixels[part].tobytes() + labels[part].tobytes())
     if digest.hexdigest() != CHECKSUM:
-        raise DataError(f"digits: this scikit-learn ships other images (sha256 {digest.hexdigest()[:12]}...) than ours")
+        raise DataError(
+            f"digits: this scikit-learn has other images than expected (sha256 {digest.hexdigest()[:12]}...), use another version"
+        )
     train = _to_split(pixels[~is_test], labels[~is_test])
     mean, std = train.images.float().div(255).mean().item(), train.images.float().div(255).std().item()
     return Dataset(
@@ -41,7 +43,7 @@ def load() -> Dataset:
         class_names=tuple(str(label) for label in range(10)),
         normalisation=Normalisation(mean=(round(mean, 4),), std=(round(std, 4),)),
         crop_padding=2,
-        flip=False,  # a mirrored digit is another sign
+        flip=False,  # a mirrored digit means something else
     )
 
 

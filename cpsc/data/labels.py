@@ -1,4 +1,4 @@
-"""Class numbers as files hold them: which values are one, and which numbers name all classes."""
+"""Class numbers in files: which values are valid, and how many classes a set of numbers stands for."""
 
 import math
 import operator
@@ -16,9 +16,9 @@ SHOWN_CLASSES = 3
 
 
 def class_number(value: Any) -> int:
-    """The class that a label names: a whole number, also where a column of floats keeps it, or no and yes.
+    """The class that a label names: a whole number, which may also be stored as a float or a boolean.
 
-    Raises ValueError with the rule for everything else.
+    Raises ValueError with the rule for anything else.
     """
     if value is None or value != value:
         raise ValueError("has no label")
@@ -29,27 +29,27 @@ def class_number(value: Any) -> int:
     except TypeError:
         raise ValueError(f"a label must be a class number, got {str(value)[:40]!r}") from None
     if number == -1:
-        raise ValueError("a label must be a class number, got '-1', which marks an image that nobody has labelled")
+        raise ValueError("a label must be a class number, got '-1', which marks an unlabelled image")
     if not 0 <= number < MAX_LABEL:
         raise ValueError(f"a label must be a class number, got {str(number)!r}")
     return number
 
 
 def check_numbering(labels: Sequence[Tensor], where: str) -> int:
-    """How many classes labels without names tell apart: they must be 0..C-1, each in one part at least, else DataError."""
+    """The number of classes of labels without names: they must be 0..C-1, each in at least one part, else DataError."""
     used = torch.cat([part.unique() for part in labels]).unique()
     high = int(used.max())
     absent = next((index for index, label in enumerate(used.tolist()) if index != label), None)
     if absent is not None:
         raise DataError(
-            f"{where}: labels without names must run from 0 and leave none out, these are {int(used.min())}..{high} without "
-            f"{absent}: number them anew, or name the classes in the schema"
+            f"{where}: labels without names must run from 0 without gaps, but these are {int(used.min())}..{high} without "
+            f"{absent}: renumber them, or name the classes in the schema"
         )
     return high + 1
 
 
 def say_absent(part: str, labels: Tensor, names: Sequence[str], say: Callable[[str], None]) -> None:
-    """Tell `say` of classes that `part` has no image of."""
+    """Tell `say` about classes of which `part` has no image."""
     counts = torch.bincount(labels, minlength=len(names))
     if absent := [name for name, count in zip(names, counts.tolist(), strict=False) if not count]:
         more = f" and {len(absent) - SHOWN_CLASSES} more" if len(absent) > SHOWN_CLASSES else ""

@@ -1,4 +1,4 @@
-"""Labelled images in Hugging Face's Parquet layout, an encoded image and a class number a row: a local folder or a URI's."""
+"""Labelled images in Hugging Face's Parquet layout, one encoded image and class number per row, from a local folder or a URI."""
 
 import json
 from collections import Counter, defaultdict
@@ -20,12 +20,12 @@ IMAGE_COLUMNS = ("img", "image")
 TRAIN_PART = "train"
 LABEL_COLUMNS = ("label", "fine_label", "labels", "target")
 MAX_CLASSES_BY_NUMBER = 100_000
-"""Where the schema has no names a label's size tells how many classes there are; a damaged one must not take the memory."""
+"""Without names in the schema, the largest label gives the number of classes; a damaged label must not exhaust the memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParquetNames:
-    """What columns and parts are called; None: what Hugging Face's datasets call them, see `IMAGE_COLUMNS` and its neighbours."""
+    """Names of columns and parts; None: the names in Hugging Face's datasets, see `IMAGE_COLUMNS` and the constants after it."""
 
     image_column: str | None = None
     label_column: str | None = None
@@ -47,15 +47,15 @@ def load(
     on_file: OnFile = nobody_watches,
     say: Say = nobody_listens,
 ) -> Dataset:
-    """Both parts from a folder or URI; the test part is the first of `TEST_PARTS` there, unless `names` says another.
+    """Load both parts from a folder or URI; the test part is the first of `TEST_PARTS` found, unless `names` says another.
 
-    Classes are called as the schema's metadata has them, or by number. Images of several sizes need an `image_size`: see
-    `decode_images`, also for `channels`. A `normalisation` of None is measured on the training part. Raises DataError where a
-    part is missing or not whole, the parts' classes differ, or a file is corrupt. `say` gets what is not read.
+    Class names come from the schema's metadata, or are numbers. Images of several sizes need an `image_size`: see
+    `decode_images`, also for `channels`. A `normalisation` of None is measured on the training part. Raises DataError if a
+    part is missing or incomplete, the parts have different classes, or a file is corrupt. `say` is told what is not read.
     """
     folder = ParquetFolder.at(location)
     if not folder.is_there():
-        raise DataError(f"dataset parquet: {folder} is no folder; point dataset.path at the one with the Parquet files")
+        raise DataError(f"dataset parquet: {folder} is not a folder; point dataset.path at the one with the Parquet files")
     train_part, test_parts = names.train_split or TRAIN_PART, (names.test_split,) if names.test_split else TEST_PARTS
     train_files = folder.files(train_part, say=say)
     test_files = next(filter(None, (folder.files(part, say=say) for part in test_parts)), None)
@@ -93,8 +93,8 @@ def read_split(
 ) -> tuple[Split, tuple[str, ...]]:
     """Decode all rows of `files` -> the split and the class names in the schema's metadata (empty if it has none).
 
-    Raises DataError where a file is corrupt, lacks the columns, is another's copy, or holds an image that cannot be read or
-    does not fit, or a label that is no class.
+    Raises DataError if a file is corrupt, lacks the columns, is a copy of another, or holds an image that cannot be read or has
+    the wrong size, or a label that is not a class.
     """
     cells: list[bytes] = []
     labels: list[int] = []
@@ -132,12 +132,12 @@ def _check_known(labels: Sequence[int], names: Sequence[str], places: Sequence[t
     if beyond is not None:
         file, row = places[beyond]
         hint = "; are they numbered from 1?" if min(labels) == 1 and max(labels) == len(names) else ""
-        rule = f"none of 0..{len(names) - 1}, the classes that the schema names"
+        rule = f"not in 0..{len(names) - 1}, the classes that the schema names"
         raise DataError(f"{file}: row {row}: label {labels[beyond]} is {rule}{hint}")
 
 
 def _check_no_copies(files: Sequence[ParquetFile], starts: Sequence[int], cells: Sequence[bytes], labels: Sequence[int]) -> None:
-    """Raise DataError where two files have the same rows: one of them is a copy under another name."""
+    """Raise DataError if two files have the same rows: one of them is a copy under another name."""
     alike: dict[tuple[int, bytes], list[tuple[ParquetFile, slice]]] = defaultdict(list)
     for file, start, end in zip(files, starts, [*starts[1:], len(cells)], strict=True):
         if end > start:
@@ -152,7 +152,7 @@ def _check_same_names(names: tuple[str, ...], named: ParquetFile, others: tuple[
     if names != others:
         length = max(len(names), len(others))
         theirs, ours = next((a, b) for a, b in zip(_filled(others, length), _filled(names, length), strict=True) if a != b)
-        raise DataError(f"{file}: its schema names other classes than that of {named} ({theirs} where that has {ours})")
+        raise DataError(f"{file}: its schema names other classes than that of {named} ({theirs} instead of {ours})")
 
 
 def _filled(names: tuple[str, ...], length: int) -> tuple[str, ...]:
@@ -167,7 +167,7 @@ class _Columns:
 
 
 def _read_columns(file: ParquetFile, names: ParquetNames) -> _Columns:
-    """The two columns that are needed, and no other: they may be large."""
+    """Read only the two columns that are needed, because others may be large."""
     import pyarrow.parquet as pq
 
     try:
@@ -186,19 +186,19 @@ def _read_columns(file: ParquetFile, names: ParquetNames) -> _Columns:
 def _column(present: list[str], candidates: tuple[str, ...], file: ParquetFile) -> str:
     found = [name for name in present if name in candidates]
     if not found:
-        raise DataError(f"{file}: needs a column {' or '.join(candidates)}, it has {', '.join(present)}")
+        raise DataError(f"{file}: needs a column {' or '.join(candidates)}, but has {', '.join(present)}")
     if len(found) > 1:
-        raise DataError(f"{file}: has columns {' and '.join(found)}, and nothing tells which is meant: keep one, or name it")
+        raise DataError(f"{file}: has columns {' and '.join(found)}, which is ambiguous: keep one, or name it")
     return found[0]
 
 
 def _encoded(cell: Any, file: ParquetFile, row: int) -> bytes:
-    """The image's file: a row's field 'bytes', or the row itself."""
+    """The encoded image: the field 'bytes' of the cell, or the cell itself."""
     content = cell.get("bytes") if isinstance(cell, dict) else cell
     if isinstance(content, bytes):
         return content
     path = cell.get("path") if isinstance(cell, dict) else None
-    only = f", only the path {str(path)[:40]!r} of one: write the files into the rows" if path else ""
+    only = f", only the path {str(path)[:40]!r}: embed the files in the rows" if path else ""
     raise DataError(f"{file}: row {row} holds no image in a field 'bytes'{only}")
 
 
@@ -210,7 +210,7 @@ def _checked_label(label: Any, file: ParquetFile, row: int) -> int:
 
 
 def _class_names(metadata: dict[bytes, bytes], label_column: str, file: ParquetFile) -> tuple[str, ...]:
-    """Those of a `ClassLabel` in what Hugging Face writes beside the schema; none where it is of another kind."""
+    """Names of a `ClassLabel` in the metadata that Hugging Face adds to the schema; empty if the label is of another kind."""
     try:
         names = json.loads(metadata[b"huggingface"])["info"]["features"][label_column]["names"]
     except (KeyError, ValueError, TypeError):
@@ -220,5 +220,5 @@ def _class_names(metadata: dict[bytes, bytes], label_column: str, file: ParquetF
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return ()
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise DataError(f"{file}: its schema gives two classes the name {twice[0]}")
+        raise DataError(f"{file}: its schema gives the name {twice[0]} to two classes")
     return tuple(names)

@@ -1,4 +1,4 @@
-"""Folders of Parquet files, here or at a URI that Arrow knows: which belong to a part, and whether all of them are there."""
+"""Folders of Parquet files, local or at a URI that Arrow knows: which files belong to a part, and whether it is complete."""
 
 import re
 from collections.abc import Callable, Collection
@@ -16,7 +16,7 @@ SUFFIX = ".parquet"
 
 @dataclass(frozen=True)
 class ParquetFile:
-    """A file in a filesystem of Arrow's; as text its path, with the scheme where it is not local, never with credentials."""
+    """A file in an Arrow filesystem. As text it is the path, with the scheme if it is not local, and never with credentials."""
 
     filesystem: Any
     path: str
@@ -25,7 +25,7 @@ class ParquetFile:
         return _shown(self.filesystem, self.path)
 
     def why_unreadable(self, error: Exception) -> str:
-        """What it is instead of a Parquet file, where its first bytes tell; else what `error` says."""
+        """What the file is instead of a Parquet file, if its first bytes tell; else the message of `error`."""
         try:
             with self.filesystem.open_input_file(self.path) as stream:
                 found = stand_in(stream.read(HEAD_BYTES))
@@ -36,7 +36,7 @@ class ParquetFile:
 
 @dataclass(frozen=True)
 class ParquetFolder:
-    """A folder in a filesystem of Arrow's; as text like a `ParquetFile`."""
+    """A folder in an Arrow filesystem; as text like a `ParquetFile`."""
 
     filesystem: Any
     root: str
@@ -45,7 +45,7 @@ class ParquetFolder:
     def at(cls, location: str | Path) -> "ParquetFolder":
         """The folder at a path, or at a URI, e.g. ``s3://bucket/folder?endpoint_override=host:port``.
 
-        Raises DataError where Arrow does not know the storage.
+        Raises DataError if Arrow does not know the storage.
         """
         from pyarrow import fs
 
@@ -54,7 +54,7 @@ class ParquetFolder:
         try:
             filesystem, root = fs.FileSystem.from_uri(str(location))
         except troubles() as error:
-            raise DataError(f"dataset.path: {redact(str(location))!r} is no storage that Arrow knows ({reason(error)})") from error
+            raise DataError(f"dataset.path: {redact(str(location))!r} is not a storage known to Arrow ({reason(error)})") from error
         return cls(filesystem, root.rstrip("/"))
 
     def __str__(self) -> str:
@@ -67,13 +67,13 @@ class ParquetFolder:
         return isinstance(self.filesystem, fs.LocalFileSystem)
 
     def is_there(self) -> bool:
-        """Whether it is a folder. Raises DataError where its storage cannot be asked."""
+        """Whether it is a folder. Raises DataError if its storage cannot be accessed."""
         return self._is_folder(self.root)
 
     def files(self, part: str, *, say: Callable[[str], None] = lambda message: None) -> list[ParquetFile]:
-        """Those of `part`, sorted: ``<part>.parquet`` or ``<part>-*.parquet`` here or in ``data``, or all in a folder ``<part>``.
+        """Files of `part`, sorted: ``<part>.parquet`` or ``<part>-*.parquet`` here or in ``data``, or all in a folder ``<part>``.
 
-        Perhaps none. Raises DataError where they lie in several of these places, or are not one whole set: see `check_shards`.
+        There may be none. Raises DataError if they are in several of these places, or not one complete set: see `check_shards`.
         """
         named = re.compile(rf"{re.escape(part)}([^A-Za-z0-9].*)?\{SUFFIX}", re.IGNORECASE)
         above = (self.root, f"{self.root}/data")
@@ -83,7 +83,7 @@ class ParquetFolder:
         found = {place: names for place, names in places.items() if names}
         if len(found) > 1:
             first, second = (f"{place}/{names[0]}" for place, names in list(found.items())[:2])
-            raise DataError(f"{self}: {self._relative(first)} and {self._relative(second)} are two {part} parts, keep one")
+            raise DataError(f"{self}: {self._relative(first)} and {self._relative(second)} are two {part} parts, keep only one")
         files = []
         for place, names in found.items():
             for folder in sorted({name.rpartition("/")[0] for name in names}):
@@ -93,12 +93,12 @@ class ParquetFolder:
         return files
 
     def say_unread(self, read: Collection[ParquetFile], say: Callable[[str], None]) -> None:
-        """Tell `say` of Parquet files that are neither of the parts that are read."""
+        """Tell `say` about Parquet files that belong to neither of the parts that are read."""
         anything = re.compile(rf".*\{SUFFIX}", re.IGNORECASE)
         listed = [f"{place}/{name}" for place in (self.root, f"{self.root}/data") for name in self._listed(place, anything)]
         if left := [path for path in listed if path not in {file.path for file in read}]:
             more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-            say(f"{self}: {self._relative(left[0])}{more} is of neither part that is read")
+            say(f"{self}: ignores {self._relative(left[0])}{more}, outside of the two parts that are read")
 
     def _is_folder(self, path: str) -> bool:
         from pyarrow import fs
@@ -109,7 +109,7 @@ class ParquetFolder:
             raise DataError(f"{self}: cannot be read ({reason(error)})") from error
 
     def _listed(self, folder: str, wanted: re.Pattern[str]) -> list[str]:
-        """The Parquet files right in `folder` of a wanted name, sorted."""
+        """The Parquet files directly in `folder` with a wanted name, sorted."""
         return [name for name in self._names(folder, wanted) if wanted.fullmatch(name)]
 
     def _below(self, folder: str) -> list[str]:
@@ -118,7 +118,7 @@ class ParquetFolder:
         return [name for name in found if name.lower().endswith(SUFFIX)]
 
     def _names(self, folder: str, wanted: re.Pattern[str], *, recursive: bool = False) -> list[str]:
-        """Paths from `folder` to its files. Raises DataError where a wanted one is still being fetched or is a link to nothing."""
+        """Paths from `folder` to its files. Raises DataError if a wanted one is an unfinished download or a broken link."""
         from pyarrow import fs
 
         if not self._is_folder(folder):
@@ -132,11 +132,11 @@ class ParquetFolder:
         names = sorted(path for path in paths if not any(map(is_litter, path.split("/"))))
         for name in names:
             if is_unfinished(name) and wanted.fullmatch(_awaited(name)):
-                raise DataError(f"{_shown(self.filesystem, f'{folder}/{name}')}: is a download that has not ended, fetch it anew")
+                raise DataError(f"{_shown(self.filesystem, f'{folder}/{name}')}: is an unfinished download, download it again")
         if self.is_local:  # Arrow does not list them
             for path in sorted(Path(folder).rglob("*") if recursive else Path(folder).iterdir()):
                 if path.is_symlink() and not path.exists() and not is_litter(path.name) and wanted.fullmatch(path.name):
-                    raise DataError(f"{path}: is a link to a file that is not there, fetch it anew")
+                    raise DataError(f"{path}: is a link to a missing file, download it again")
         return names
 
     def _relative(self, path: str) -> str:
@@ -144,20 +144,20 @@ class ParquetFolder:
 
 
 def troubles() -> tuple[type[Exception], ...]:
-    """What Arrow raises where a file or its storage is at fault."""
+    """The exceptions that Arrow raises if there is a problem with a file or its storage."""
     import pyarrow as pa
 
     return (pa.ArrowException, OSError, ValueError)
 
 
 def reason(error: Exception) -> str:
-    """The first line of what it says, without credentials."""
+    """The first line of its message, without credentials."""
     lines = redact(str(error)).strip().splitlines()
     return lines[0][:120] if lines else type(error).__name__
 
 
 def _awaited(name: str) -> str:
-    """The Parquet file that a download of this name will be: it may append more than one ending."""
+    """The name of the Parquet file that this download will become; the download may have more than one suffix."""
     return name[: name.lower().rfind(SUFFIX) + len(SUFFIX)] if SUFFIX in name.lower() else ""
 
 

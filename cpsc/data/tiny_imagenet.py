@@ -1,7 +1,7 @@
 """Tiny-ImageNet (Le & Yang 2015; 200 classes, 64 px) from its archive's folder, or with ``val`` sorted into class folders.
 
-Labels are the places of the sorted WordNet numbers, as every published teacher has them: the archive's ``wnids.txt`` is not
-in that order.
+Labels are positions in the sorted list of WordNet numbers, as for every published teacher; the archive's ``wnids.txt`` has another
+order.
 """
 
 from collections import Counter
@@ -23,9 +23,9 @@ ANNOTATIONS = "val_annotations.txt"
 
 
 def load(location: str | Path, *, on_file: OnFile = nobody_watches, say: Say = nobody_listens) -> Dataset:
-    """Both parts from the folder, or its ``tiny-imagenet-200``; the test part is ``val``, for the archive's test has no labels.
+    """Load both parts from the folder or its ``tiny-imagenet-200``; the test part is ``val``, because ``test`` has no labels.
 
-    Raises DataError where files are missing or corrupt. `say` gets how many images of a part are missing. Nothing is downloaded.
+    Raises DataError if files are missing or corrupt. `say` is told how many images of a part are missing. Nothing is downloaded.
     """
     folder = Path(location)
     root = folder if (folder / "train").is_dir() else folder / ARCHIVE_FOLDER
@@ -52,14 +52,15 @@ def load(location: str | Path, *, on_file: OnFile = nobody_watches, say: Say = n
 
 
 def _check_classes(root: Path, wnids: tuple[str, ...]) -> None:
-    """Raise DataError where the training part is not all of the archive's."""
+    """Raise DataError if the training part does not have all classes of the archive."""
     if len(wnids) != NUM_CLASSES:
         raise DataError(
-            f"{root / 'train'}: holds {len(wnids)} classes, Tiny-ImageNet has {NUM_CLASSES}; unpack it anew, or use image_folder"
+            f"{root / 'train'}: holds {len(wnids)} classes, but Tiny-ImageNet has {NUM_CLASSES}; "
+            "unpack it again, or use image_folder"
         )
     listed = root / "wnids.txt"
     if listed.is_file() and (odd := sorted(set(_read_lines(listed)) ^ set(wnids))):
-        raise DataError(f"{listed}: it and train/ disagree on {odd[0]}; unpack the archive anew")
+        raise DataError(f"{listed}: does not match train/ ({odd[0]} is in only one of them); unpack the archive again")
 
 
 def _read_val(val: Path, wnids: tuple[str, ...], on_file: OnFile, say: Say) -> Split:
@@ -74,16 +75,16 @@ def _read_val(val: Path, wnids: tuple[str, ...], on_file: OnFile, say: Say) -> S
             raise DataError(f"{annotations}: line {number} must name an image and one of train's classes, got {line[:80]!r}")
         file = val / "images" / name
         if file in labels:
-            raise DataError(f"{annotations}: line {number} names {name} again, unpack the archive anew")
+            raise DataError(f"{annotations}: line {number} names {name} again, unpack the archive again")
         labels[file] = places[wnid]
     held = len(class_folders.find_images(val / "images"))
     if held != len(labels) or not labels:
-        raise DataError(f"{annotations}: names {len(labels)} images, {val / 'images'} holds {held}; unpack the archive anew")
+        raise DataError(f"{annotations}: names {len(labels)} images, {val / 'images'} holds {held}; unpack the archive again")
     return class_folders.decode_files(list(labels), list(labels.values()), exactly=IMAGE_SIZE, on_file=on_file, say=say)
 
 
 def _class_names(words: Path, wnids: tuple[str, ...]) -> tuple[str, ...]:
-    """The first English word of each WordNet number, with the number where that is ambiguous; numbers where there is no list."""
+    """The first English word of each WordNet number, with the number added if it is ambiguous; numbers if there is no list."""
     if not words.is_file():
         return wnids
     listed = dict(line.split("\t", 1) for line in _read_lines(words) if "\t" in line)
@@ -98,4 +99,4 @@ def _read_lines(path: Path) -> list[str]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not text (corrupt or of another kind), unpack the archive anew") from error
+        raise DataError(f"{path}: is not text (corrupt or of another kind), unpack the archive again") from error

@@ -13,20 +13,20 @@ from cpsc.import_path import import_object, told_in_a_line
 from cpsc.models.output import Output
 
 PREFIX = "network."
-"""In front of the user's own keys in the wrapped network's state dict."""
+"""Prefix of the user's own keys in the wrapped network's state dict."""
 NUM_CLASSES = "num_classes"
 PROBE_BATCH = 2
 _RETURN = "return the scores [B, C] that an nn.Linear computes, or cpsc.models.Output(features, logits)"
 
 
 def build_imported(path: str, *, num_classes: int, channels: int, image_size: int) -> nn.Module:
-    """Import the factory at `path`, call it, and wrap the network it makes so that it returns ``Output``.
+    """Import the factory at `path`, call it, and wrap the network that it makes so that it returns ``Output``.
 
-    This runs the user's code: `path` must be a person's own word, never a file's. The factory is given those of
-    `num_classes`, `channels` and `image_size` that its signature names, and `num_classes` where it takes any options by name, as
-    those of torchvision and timm do. Two black images are passed through to find
-    the features, unless the network returns them: what enters the nn.Linear that computes the scores, or else the last that
-    runs. ConfigError where the factory cannot be imported or fails, or its network's output is not understood.
+    This runs the user's code: `path` must come from a person, never from a file. The factory gets those of `num_classes`,
+    `channels` and `image_size` that its signature names, and `num_classes` if it takes arbitrary options by name, as in torchvision
+    and timm. Unless the network returns features, two black images are passed through to find them: they are the input of the
+    nn.Linear that computes the scores, or else of the last one that runs. ConfigError if the factory cannot be imported or fails,
+    or if its network's output is not understood.
     """
     factory = _import_factory(path)
     known = {NUM_CLASSES: num_classes, "channels": channels, "image_size": image_size}
@@ -34,10 +34,10 @@ def build_imported(path: str, *, num_classes: int, channels: int, image_size: in
     with told_in_a_line(f"factory {path}", "fails when called"):
         network = _unwrapped(factory(*positional, **named))
     if isinstance(network, torch.jit.ScriptModule):
-        raise ConfigError(f"factory {path}: returns TorchScript, whose layers cannot be observed: return the module it was made of")
+        raise ConfigError(f"factory {path}: returns TorchScript, whose layers cannot be observed: return the original module")
     if not isinstance(network, nn.Module):
         raise ConfigError(f"factory {path}: must return a torch.nn.Module, got a {type(network).__name__}")
-    network = network.float().cpu()  # a teacher's weights are float32, wherever it is placed afterwards
+    network = network.float().cpu()  # a teacher's weights are float32, wherever it is placed later
     images = torch.zeros(PROBE_BATCH, channels, image_size, image_size)
     with told_in_a_line(f"factory {path}", f"its network fails on images {tuple(images.shape)}"):
         returned, passes = _probe(network, images)
@@ -46,19 +46,19 @@ def build_imported(path: str, *, num_classes: int, channels: int, image_size: in
     except ConfigError as error:
         raise ConfigError(f"factory {path}: {error}") from error
     if odd := [name for name, value in wrapped.state_dict().items() if not isinstance(value, Tensor)]:
-        raise ConfigError(f"factory {path}: its state_dict must hold tensors alone, {odd[0]!r} is none")
+        raise ConfigError(f"factory {path}: its state_dict must hold tensors only, {odd[0]!r} is not one")
     return wrapped
 
 
 class TappedNetwork(nn.Module):
-    """A network that returns logits; the features are what enters its layer `classifier`."""
+    """A network that returns logits; the features are the input of its layer `classifier`."""
 
     def __init__(self, network: nn.Module, *, classifier: str, feature_dim: int) -> None:
         super().__init__()
         self.network = network
         self.feature_dim = feature_dim
         self.stages: tuple[nn.Module, ...] = ()
-        self._classifier = classifier  # its name: as an attribute the layer would be in the state dict twice
+        self._classifier = classifier  # by name: as an attribute the layer would be in the state dict twice
 
     def forward(self, x: Tensor) -> Output:
         entered: list[Tensor] = []
@@ -90,17 +90,16 @@ def _import_factory(path: str) -> Callable[..., Any]:
 
 
 def _arguments(factory: Callable[..., Any], known: dict[str, int], path: str) -> tuple[list[int], dict[str, int]]:
-    """What of `known` the factory takes, by position and by name; ConfigError where it needs more than that."""
+    """The arguments in `known` that the factory takes, by position and by name; ConfigError if it needs others."""
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"factory {path}: its arguments are not told, wrap it in a function of {', '.join(known)}") from error
+        raise ConfigError(f"factory {path}: its arguments are unknown, wrap it in a function of {', '.join(known)}") from error
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     needed = [given.name for given in parameters if given.default is given.empty and given.kind not in variadic]
     if unknown := [name for name in needed if name not in known]:
         raise ConfigError(
-            f"factory {path}: needs {', '.join(unknown)}, is given those of {', '.join(known)} that it names: "
-            "give the others defaults"
+            f"factory {path}: needs {', '.join(unknown)}, but gets only {', '.join(known)}: give other arguments defaults"
         )
     takes_options = any(given.kind is inspect.Parameter.VAR_KEYWORD for given in parameters)
     taken = [given for given in parameters if given.name in known and given.kind not in variadic]
@@ -112,7 +111,7 @@ def _arguments(factory: Callable[..., Any], known: dict[str, int], path: str) ->
 
 
 def _unwrapped(network: Any) -> Any:
-    """Without what compiles it or spreads it over devices: that is done here, where it is asked for."""
+    """The network without wrappers that compile it or distribute it over devices; here, settings decide about that."""
     while isinstance(network, nn.DataParallel | nn.parallel.DistributedDataParallel) or hasattr(network, "_orig_mod"):
         network = network._orig_mod if hasattr(network, "_orig_mod") else network.module
     return network
@@ -120,7 +119,7 @@ def _unwrapped(network: Any) -> Any:
 
 @contextmanager
 def _noting(layer: nn.Module, note: Callable[[Tensor], None]) -> Iterator[None]:
-    """Call `note` with what enters `layer`, inside the block."""
+    """Inside the block, call `note` with each input of `layer`."""
 
     def hook(_layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         note(args[0] if args else kwargs["input"])
@@ -133,7 +132,7 @@ def _noting(layer: nn.Module, note: Callable[[Tensor], None]) -> Iterator[None]:
 
 
 class _Pass(NamedTuple):
-    """One nn.Linear as it ran: its name, what entered, what came out."""
+    """One nn.Linear as it ran: its name, its input and its output."""
 
     name: str
     entered: Tensor
@@ -165,13 +164,13 @@ def _probe(network: nn.Module, images: Tensor) -> tuple[Any, list[_Pass]]:
 
 
 def _classifier(passes: Sequence[_Pass], logits: Tensor) -> _Pass:
-    """The layer that computes `logits`: not always the last that ran, where there is another head; the last where none does."""
+    """The layer that computes `logits`, not always the last one if there are several heads; the last one if none does."""
     computing = [one for one in passes if one.left.shape == logits.shape and torch.equal(one.left, logits)]
     return (computing or passes)[-1]
 
 
 def _wrap(network: nn.Module, returned: Any, passes: list[_Pass], num_classes: int) -> nn.Module:
-    """`network` as ``Output``, judged by what it returned. ConfigError where that is not usable, or ambiguous."""
+    """Wrap `network` to return ``Output``, depending on what it returned. ConfigError if that is unusable or ambiguous."""
     if isinstance(returned, Tensor):
         _check_logits(returned, num_classes)
         if not passes:
@@ -201,7 +200,7 @@ def _check_logits(logits: Tensor, num_classes: int) -> None:
             f"must be floating scores {(PROBE_BATCH, num_classes)}"
         )
     if (logits >= 0).all() and torch.allclose(logits.float().sum(dim=1), torch.ones(PROBE_BATCH), atol=1e-4):
-        raise ConfigError("its network returns probabilities, must be the scores before softmax")
+        raise ConfigError("its network returns probabilities, must return the scores before softmax")
 
 
 def _feature_dim(features: Tensor) -> int:

@@ -1,4 +1,4 @@
-"""LeNet-5 (LeCun et al. 1998, Proc. IEEE 86(11), sec. II-B), in the form that MNIST's published teachers have."""
+"""LeNet-5 (LeCun et al. 1998, Proc. IEEE 86(11), sec. II-B), in the form of the published MNIST teachers."""
 
 from typing import ClassVar
 
@@ -8,20 +8,20 @@ from torch.nn import functional as F
 from cpsc.models.output import Output
 
 SIZE, UNPADDED_SIZE, PADDING = 32, 28, 2
-"""Pixels of a side: the paper's, and MNIST's own, which so many zeros, in the teacher's space, on each side make as large."""
+"""Side length in pixels: the paper's, MNIST's own, and the zeros (in the teacher's space) to pad on each side to get from it."""
 Widths = tuple[int, int, int, int]
 
 
 class LeNet(nn.Module):
-    """Three 5x5 convolutions without padding, a 2x2 pool behind the first two, two linear layers; no batch norm.
+    """Three 5x5 convolutions without padding, a 2x2 pool after each of the first two, two linear layers; no batch norm.
 
-    Of 32 pixels the convolutions make 28, 10 and 1, the pools 14 and 5. `widths`: of each convolution and of the layer in front
-    of the classifier, 6, 16, 120, 84 in LeNet-5. ReLU and max-pools, and full connections between all layers, as DAFL's teachers
-    have them (Chen et al. 2019, arXiv:1904.01186); `smooth`: tanh and average pools, which are nearer to the paper.
+    From 32 pixels the convolutions produce 28, 10 and 1, the pools 14 and 5. `widths`: those of the convolutions and of the layer
+    before the classifier, 6, 16, 120, 84 in LeNet-5. Uses ReLU, max-pools and full connections between all layers, like DAFL's
+    teachers (Chen et al. 2019, arXiv:1904.01186); with `smooth` tanh and average pools, which are closer to the paper.
     """
 
     IMAGE_SIZES: ClassVar[tuple[int, ...]] = (UNPADDED_SIZE, SIZE)
-    """The only ones whose last map is a single pixel."""
+    """The only sizes for which the last map is a single pixel."""
 
     def __init__(self, widths: Widths, *, num_classes: int, channels: int, smooth: bool = False) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class LeNet(nn.Module):
 
     @property
     def stages(self) -> tuple[nn.Module, ...]:
-        """None: no published attention transfer names stages of this network."""
+        """Empty: no published attention transfer defines stages of this network."""
         return ()
 
     def forward(self, x: Tensor) -> Output:

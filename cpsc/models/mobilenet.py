@@ -1,4 +1,4 @@
-"""MobileNet-v2 for small images (Sandler et al. 2018, arXiv:1801.04381), keys as in torchvision's."""
+"""MobileNet-v2 for small images (Sandler et al. 2018, arXiv:1801.04381), with torchvision's state-dict keys."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -7,12 +7,12 @@ from cpsc.models.output import Output
 
 STEM_WIDTH, FEATURE_DIM = 32, 1280
 BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-"""Table 2 of the paper: expansion, width, number of blocks, stride of the first."""
+"""Table 2 of the paper: expansion, width, number of blocks, stride of the first block."""
 STRIDES = tuple(stride for *_, stride in BLOCKS)
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion (none where it is 1), depthwise 3x3, linear 1x1; a shortcut where the shape stays."""
+    """1x1 expansion (omitted if the factor is 1), depthwise 3x3, linear 1x1; a shortcut if the shape does not change."""
 
     def __init__(self, in_channels: int, channels: int, *, expansion: int, stride: int) -> None:
         super().__init__()
@@ -32,12 +32,12 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """A stem of stride 1 (torchvision's has 2, with equal keys), seventeen inverted residuals, a 1x1 to 1280, a classifier.
+    """A stem of stride 1 (torchvision's has 2, with the same keys), seventeen inverted residuals, a 1x1 to 1280, a classifier.
 
-    `strides`: of each stage's first block; default: those of table 2.
+    `strides`: stride of the first block of each stage; default: those of table 2.
 
     The dropout of 0.2 before the classifier is left out: it would draw from torch's global generator, which a run neither
-    seeds nor saves, so an interrupted run would no longer equal an uninterrupted one. Evaluated, there is no difference.
+    seeds nor saves, so an interrupted run would no longer equal an uninterrupted one. In evaluation there is no difference.
     """
 
     def __init__(self, *, num_classes: int, channels: int, stem_stride: int = 1, strides: tuple[int, ...] = STRIDES) -> None:
@@ -51,20 +51,20 @@ class MobileNetV2(nn.Module):
                 in_channels = width
         layers.append(_conv_norm_relu(in_channels, FEATURE_DIM, kernel=1))
         self.features = nn.Sequential(*layers)
-        # The classifier's published key is classifier.1: index 0 is the dropout there.
+        # The classifier's published key is classifier.1, because index 0 is the dropout.
         self.classifier = nn.Sequential(nn.Identity(), nn.Linear(FEATURE_DIM, num_classes))
         self.feature_dim = FEATURE_DIM
         self._init_weights()
 
     @property
     def stages(self) -> tuple[nn.Module, ...]:
-        """None: no published attention transfer names stages of this network."""
+        """Empty: no published attention transfer defines stages of this network."""
         return ()
 
     def _init_weights(self) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                # Its fan-out counts all outputs of a depthwise convolution, though each weight reaches one of them.
+                # This fan-out counts all outputs of a depthwise convolution, although each weight reaches only one of them.
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
             elif isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, 0.0, 0.01)

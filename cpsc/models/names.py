@@ -1,4 +1,4 @@
-"""Networks by name, and the variants that others train under the keys and shapes of ours."""
+"""Networks by name, and variants of them that others train with the same keys and shapes."""
 
 import difflib
 import re
@@ -20,13 +20,13 @@ RESNETS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 BOTTLENECK_RESNETS = {"resnet50": (3, 4, 6, 3)}
 CIFAR_RESNET_WIDTHS = (16, 16, 32, 64)
 CIFAR_RESNETS = {f"resnet{depth}": (depth, CIFAR_RESNET_WIDTHS) for depth in (8, 14, 20, 32, 44, 56, 110)}
-"""With shortcuts without weights (option A), as the paper has them. Of each there is a ``resnet<depth>_b`` that projects."""
+"""With shortcuts without weights (option A), as in the paper. Each has a counterpart ``resnet<depth>_b`` with projections."""
 CRD_WIDTHS = (32, 64, 128, 256)
 PROJECTED_RESNETS = {f"{name}_b": described for name, described in CIFAR_RESNETS.items()} | {
     "resnet8x4": (8, CRD_WIDTHS),
     "resnet32x4": (32, CRD_WIDTHS),
 }
-"""Option B, and the two that CRD (Tian et al. 2020, arXiv:1910.10699) made four times as wide, which have no other form."""
+"""Option B, and the two networks that CRD (Tian et al. 2020, arXiv:1910.10699) made four times as wide; these exist only with B."""
 VGGS = {
     "vgg8": ((64,), (128,), (256,), (512,), (512,)),
     "vgg11": ((64,), (128,), (256, 256), (512, 512), (512, 512)),
@@ -34,15 +34,15 @@ VGGS = {
     "vgg16": ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)),
     "vgg19": ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512)),
 }
-"""All with batch norm; three pools, as CRD has them. VGG-8 is CRD's; the others are A, B, D and E of the paper."""
+"""All have batch norm and three pools, as in CRD. VGG-8 is CRD's; the others are A, B, D and E of the paper."""
 POOLED_VGGS = {
     f"{name}_{form}": (groups, hidden)
     for name, groups in VGGS.items()
     if name != "vgg8"
     for form, hidden in (("pooled", None), ("bn", 512), ("bn_4096", 4096))
 }
-"""Five pools, as CIFAR zoos have them: with one linear layer (kuangliu's), or with three as torchvision's ``vgg16_bn`` has them,
-512 wide (chenyaofo's) or 4096 (huyvnphan's)."""
+"""Five pools, as in the CIFAR zoos: with one linear layer (kuangliu's), or with three as in torchvision's ``vgg16_bn``, 512 wide
+(chenyaofo's) or 4096 wide (huyvnphan's)."""
 LENETS = {"lenet5": (6, 16, 120, 84), "lenet5_half": (3, 8, 60, 42)}
 """The second is DAFL's student."""
 SHUFFLENETS = {
@@ -52,7 +52,7 @@ SHUFFLENETS = {
     "shufflenet_v2_x1_5": ((176, 352, 704), 1024, 3),
     "shufflenet_v2_x2_0": ((244, 488, 976), 2048, 3),
 }
-"""The widths of torchvision and of the CIFAR zoos made after it; the second is CRD's, whose stem sees single pixels."""
+"""The widths of torchvision and of the CIFAR zoos based on it; the second is CRD's, whose stem is a 1x1 convolution."""
 MOBILENET_V2, VIT_TINY = "mobilenet_v2", "vit_tiny"
 NETWORKS: Mapping[str, tuple[type[nn.Module], tuple[Any, ...]]] = {
     **{name: (ResNet, (blocks,)) for name, blocks in RESNETS.items()},
@@ -66,7 +66,7 @@ NETWORKS: Mapping[str, tuple[type[nn.Module], tuple[Any, ...]]] = {
     VIT_TINY: (VisionTransformer, ()),
     **{name: (LeNet, (widths,)) for name, widths in LENETS.items()},
 }
-"""Class and arguments of each network that has a name; wide ResNets have a pattern of names."""
+"""Class and arguments of each named network; the names of wide ResNets follow a pattern."""
 STANDARD = "standard"
 _OF_STEMS: Mapping[str, Mapping[str, Any]] = {
     "max_pool": {"max_pool": True},
@@ -97,30 +97,30 @@ VARIANTS: Mapping[type[nn.Module], Mapping[str, Mapping[str, Any]]] = {
     GroupNormWideResNet: {},
     VisionTransformer: {},
 }
-"""Networks that others train under the keys and shapes of ours, by family and name; ours is the variant `STANDARD`.
+"""Networks that others train with the same keys and shapes as ours, by family and name; ours is the variant `STANDARD`.
 
-A ResNet that keeps torchvision's max-pool behind a 3x3 stem, MobileNet-v2 with stride 1 in the second stage (both of CIFAR-10
-zoos) or with torchvision's own strides, bottlenecks whose first convolution has the stride, a CIFAR ResNet whose shortcuts have
-their zeros elsewhere, LeNet-5 with tanh and average pools; the others are what is made of a network for images of another size.
+They are ResNets that keep torchvision's max-pool after a 3x3 stem, MobileNet-v2 with stride 1 in the second stage (both from
+CIFAR-10 zoos) or with torchvision's own strides, bottlenecks with the stride in their first convolution, CIFAR ResNets whose
+shortcuts have the zeros elsewhere, and LeNet-5 with tanh and average pools. The others are adaptations to other image sizes.
 """
 _WRN = re.compile(r"wrn_([0-9]{1,4})_([0-9]{1,4})(_gn)?")
 MAX_DEPTH, MAX_WIDTH = 100, 32
-"""The largest published is 40 deep, another 20 wide; a typing mistake beyond would take the machine's memory."""
+"""The deepest published network has depth 40, the widest width 20; a typing error could otherwise exhaust the machine's memory."""
 
 
 class Recipe(NamedTuple):
-    """How a network of ours is made, but for classes and channels."""
+    """How a built-in network is constructed, except for classes and channels."""
 
     kind: type[nn.Module]
     arguments: tuple[Any, ...]
     options: Mapping[str, Any]
-    """In which a variant differs; empty for the standard network."""
+    """What is different in a variant; empty for the standard network."""
 
 
 def build_model(arch: str, *, num_classes: int, channels: int) -> nn.Module:
     """The classifier called `arch` (``wrn_16_2``, ``resnet18``, ``resnet18-max_pool``, ...) for images of `channels` channels.
 
-    An import path is refused: what calls this may have `arch` from a file. `build_imported` is for a person's own word.
+    An import path is refused, because `arch` may come from a file. For a path named by a person there is `build_imported`.
     """
     recipe = recipe_of(arch)
     return recipe.kind(*recipe.arguments, **recipe.options, num_classes=num_classes, channels=channels)
@@ -132,15 +132,15 @@ def check_arch(arch: str) -> None:
 
 
 def check_image_size(arch: str, image_size: int) -> None:
-    """Raise ConfigError where the network `arch` takes no images of `image_size` pixels a side. Most take any."""
+    """Raise ConfigError if the network `arch` does not take images of `image_size` pixels per side. Most take any size."""
     sizes = getattr(recipe_of(arch).kind, "IMAGE_SIZES", (image_size,))
     if image_size not in sizes:
         taken = " or ".join(map(str, sizes))
-        raise ConfigError(f"arch {arch}: takes images of {taken} pixels a side, these have {image_size}: use another network")
+        raise ConfigError(f"arch {arch}: takes images of {taken} pixels per side, but these have {image_size}: use another network")
 
 
 def recipe_of(arch: str) -> Recipe:
-    """What `arch`, a name with or without ``-<variant>``, stands for; ConfigError where it names no network."""
+    """The recipe of `arch`, a name with or without ``-<variant>``; ConfigError if there is no such network."""
     base, _, variant = arch.partition("-")
     kind, arguments = _standard(base)
     if not variant:
@@ -152,12 +152,12 @@ def recipe_of(arch: str) -> Recipe:
 
 
 def variants_of(arch: str) -> tuple[str, ...]:
-    """Every network that has the keys and shapes of the standard network `arch`: that one, then its variants."""
+    """All networks with the keys and shapes of the standard network `arch`: itself, then its variants."""
     return (arch, *(f"{arch}-{variant}" for variant in VARIANTS[recipe_of(arch).kind]))
 
 
 def named_variant(arch: str, variant: str) -> str:
-    """The variant of the standard network `arch` that is called so. ConfigError where it has none of that name."""
+    """The arch of the `variant` of the standard network `arch`. ConfigError if it has no variant of that name."""
     known = [STANDARD, *VARIANTS[recipe_of(arch).kind]]
     if variant not in known:
         raise ConfigError(f"variant must be one of {', '.join(known)} for a {arch}, got {variant[:40]!r}")
@@ -174,6 +174,6 @@ def _standard(arch: str) -> tuple[type[nn.Module], tuple[Any, ...]]:
             raise ConfigError(f"arch {arch!r}: {rule}, e.g. wrn_16_2")
         return GroupNormWideResNet if match[3] else WideResNet, (depth, width)
     close = difflib.get_close_matches(arch[:40], NETWORKS, n=3)
-    known = f"wrn_<depth>_<width>, the same with _gn, or one of {', '.join(NETWORKS)}"
+    known = f"wrn_<depth>_<width>, the same with _gn appended, or one of {', '.join(NETWORKS)}"
     hint = f"did you mean {' or '.join(close)}?" if close else f"use {known}"
     raise ConfigError(f"arch {arch[:40]!r}: unknown network, {hint}")

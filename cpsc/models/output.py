@@ -1,4 +1,4 @@
-"""Output of every classifier."""
+"""The output of every classifier."""
 
 from typing import NamedTuple
 
@@ -17,9 +17,9 @@ class Output(NamedTuple):
     logits: Tensor
 
     def first(self, number: int) -> "Output":
-        """Of the first `number` images."""
+        """The output for the first `number` images."""
         return Output(self.features[:number], self.logits[:number])
 
     def joined(self, other: "Output") -> "Output":
-        """Of these images, then of those of `other`."""
+        """The output for these images, followed by those of `other`."""
         return Output(torch.cat([self.features, other.features]), torch.cat([self.logits, other.logits]))

@@ -1,11 +1,11 @@
-"""A smaller network of the teacher's family made out of the teacher, layer by layer, without a step of training.
+"""Makes a smaller network of the teacher's family from the teacher, layer by layer, without any training.
 
-Channel pruning by least squares: He, Zhang and Sun, ICCV 2017 (arXiv:1707.06168). Of each width channels are chosen, and every
-convolution is fitted, on what the layers before it make of some images, to what the teacher's computes in the chosen ones (eq. 1);
-where it ends a residual branch, to what is missing from the teacher's sum, as theirs are. The paper chooses by LASSO, and a layer's
-channels by that layer alone; here they are chosen one after another, each the one that by least squares explains most of what all
-layers that read that width see, so that residual sums keep one choice. A network that is shallower, too, has one block for
-several: it begins as the first of them, and ends where the last does.
+Channel pruning by least squares: He, Zhang and Sun, ICCV 2017 (arXiv:1707.06168). Channels of each width are chosen. Then every
+convolution is fitted, on the outputs of the previous layers for some images, to what the teacher's convolution computes in the
+chosen channels (eq. 1); if it ends a residual branch, to what is missing from the teacher's sum, as in the paper. The paper chooses
+channels by LASSO, for each layer separately. Here they are chosen one after another: each is the channel that explains, by least
+squares, most of what all layers that read this width see, so that the parts of a residual sum share one choice. In a network that
+is also shallower, one block stands for several of the teacher's: its input is that of the first, its output that of the last.
 """
 
 import operator
@@ -20,13 +20,14 @@ from cpsc.errors import ConfigError
 from cpsc.models.output import Output
 
 MOST_ROWS = 131_072
-"""Places of the images, of all that a layer has, by which it is fitted and its channels are chosen."""
+"""Largest number of positions in the images on which a layer is fitted and its channels are chosen."""
 CHUNK = 64
 """Images whose patches are in memory at once."""
 RIDGE = 1e-3
-"""Of the inputs' mean square, added to each."""
+"""Ridge regularisation, as a fraction of the inputs' mean square."""
 LEAST_SCALE = 1e-3
-"""A channel that its norm multiplies by less, of the largest, is fitted to what it is, not to what is missing behind the norm."""
+"""A channel that its norm scales by less than this fraction of the largest scale is fitted to the teacher's value before the norm,
+not to what is missing after it."""
 
 FITTED = (nn.Conv2d, nn.Linear)
 NORMS = (nn.BatchNorm2d, nn.GroupNorm)
@@ -48,14 +49,14 @@ PASSING: tuple[Any, ...] = (
     "flatten",
     "mean",
 )
-"""What leaves channels as and where they are."""
+"""Operations that keep the channels and their order."""
 
 Width = tuple[fx.Node, fx.Node]
-"""Channels of the student that are the same ones, and those of the teacher that they are chosen from: see `_widths`."""
+"""A set of channels that several nodes of the student share, and the teacher's set that it is chosen from: see `_widths`."""
 
 
 class Reconstruction:
-    """How `student` is made out of `teacher`; ConfigError where it is no smaller network of the same family."""
+    """Plan for making `student` from `teacher`; ConfigError if it is not a smaller network of the same family."""
 
     def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
         self.student, self.teacher = student, teacher
@@ -68,9 +69,9 @@ class Reconstruction:
 
     @torch.no_grad()
     def run(self, images: Tensor) -> list[Tensor]:
-        """Give the student its weights, by `images`, [N, K, H, W] -> of each stage, the teacher's channels that it has.
+        """Fit the student's weights on `images`, [N, K, H, W] -> for each stage, the teacher's channels that it has.
 
-        `images` are normalised; both networks, in float32 and on their device, are in evaluation mode meanwhile.
+        `images` are normalised. Both networks are float32, on the same device, and in eval mode during the fit.
         """
         was_training = self.student.training
         self.student.eval()
@@ -87,36 +88,36 @@ class Reconstruction:
         return [channels[self.width(node)] for node in self._stage_ends()]
 
     def of_teacher(self, node: fx.Node) -> fx.Node:
-        """For which of the teacher's nodes one of the student's stands, a layer, a norm or a sum."""
+        """The teacher's node that a node of the student (a layer, a norm or a sum) stands for."""
         if _is_sum(node):
             return self._sums[self._blocks.last(_block(node))]
         return self._modules[self._blocks.first(_name(node))]
 
     def counterpart(self, node: fx.Node) -> nn.Module:
-        """The teacher's layer or norm for which the student's stands that `node` calls."""
+        """The teacher's layer or norm that corresponds to the one called by the student's `node`."""
         return self.teacher.get_submodule(self._blocks.first(_name(node)))
 
     def width(self, node: fx.Node) -> Width:
-        """Of what a layer, a norm or a sum of the student makes."""
+        """Width of the output of a layer, a norm or a sum of the student."""
         return self._widths[node], self._teacher_widths[self.of_teacher(node)]
 
     def _check(self) -> None:
-        """Raise ConfigError where something of the student has nothing in the teacher that it can be made of."""
+        """Raise ConfigError if a part of the student has no counterpart in the teacher that it can be made from."""
         for node in self._layers():
             _check_fits(_name(node), _module(self.graph, node), self.counterpart(node))
         for node in self._widths:
             if _is_sum(node) and self._blocks.last(_block(node)) not in self._sums:
-                raise _refusal(f"{_block(node)} adds, in the teacher it does not")
+                raise _refusal(f"{_block(node)} has a residual sum, in the teacher it does not")
             if node.op == "call_module" and isinstance(own := _module(self.graph, node), NORMS):
                 other = self.counterpart(node)
                 if type(own) is not type(other) or own.state_dict().keys() != other.state_dict().keys():
                     raise _refusal(f"{_name(node)} is {own}, in the teacher {other}")
         read = self._readers()
         if unread := [node for node in self._stage_ends() if self.width(node) not in read]:
-            raise _refusal(f"no layer reads what {_block(unread[0])} makes")
+            raise _refusal(f"no layer reads the output of {_block(unread[0])}")
 
     def _readers(self) -> dict[Width, list[fx.Node]]:
-        """The student's layers, by the width of what enters them."""
+        """The student's layers by the width of their input."""
         readers: dict[Width, list[fx.Node]] = {}
         for node in self._layers():
             entering, of_teacher = (one.all_input_nodes[0] for one in (node, self.of_teacher(node)))
@@ -131,14 +132,14 @@ class Reconstruction:
         return most_explaining(covariances, [_use(self.counterpart(node)) for node in readers], own)
 
     def _is_narrower(self, layer: fx.Node) -> bool:
-        """Whether less enters it than enters the teacher's."""
+        """Whether the layer has fewer input channels than the teacher's."""
         return _num_inputs(_module(self.graph, layer)) < _num_inputs(self.counterpart(layer))
 
     def _layers(self) -> Iterator[fx.Node]:
         return (node for node in self._widths if _is_fitted(self.graph, node))
 
     def _stage_ends(self) -> list[fx.Node]:
-        """What each stage ends with, a norm's or a layer's node or a sum's: what works channel by channel may follow."""
+        """The last layer, norm or sum of each stage; channel-wise operations may follow it."""
         names = {id(module): name for name, module in self.student.named_modules()}
         stages = [names[id(stage)] for stage in getattr(self.student, "stages", ())]
         made = [node for node in self._widths if _is_sum(node) or node.op == "call_module"]
@@ -146,7 +147,7 @@ class Reconstruction:
 
 
 class _Observer(fx.Interpreter):
-    """Runs the teacher and keeps what `wanted` nodes make, layers and sums, and the covariance of what enters those `read`."""
+    """Runs the teacher; keeps the outputs of `wanted` nodes (layers and sums) and the input covariances of those in `read`."""
 
     def __init__(self, graph: fx.GraphModule, *, wanted: Set[fx.Node], read: Set[fx.Node]) -> None:
         super().__init__(graph)
@@ -160,12 +161,12 @@ class _Observer(fx.Interpreter):
         if n in self._read:
             self.inputs[n] = _covariance(self.fetch_args_kwargs_from_env(n)[0][0])
         out = super().run_node(n)
-        self.outputs[n] = out.clone()  # what comes next may work in place
+        self.outputs[n] = out.clone()  # the next operation may work in place
         return out
 
 
 class _Fitter(fx.Interpreter):
-    """Runs the student, each of whose layers is fitted when its inputs are known."""
+    """Runs the student and fits each layer when its inputs are known."""
 
     def __init__(self, plan: Reconstruction, seen: _Observer, channels: Mapping[Width, Tensor]) -> None:
         super().__init__(plan.graph)
@@ -181,40 +182,40 @@ class _Fitter(fx.Interpreter):
         return super().run_node(n)
 
     def _chosen(self, node: fx.Node) -> Tensor:
-        """The teacher's channels that `node` makes, all those of the classifier."""
+        """The teacher's channels that `node` outputs; all of them for the classifier."""
         channels = self._channels.get(self._plan.width(node))
         return torch.arange(_num_outputs(self._plan.counterpart(node))) if channels is None else channels
 
     def _seen_at(self, node: fx.Node) -> Tensor:
-        """What the teacher makes where the student has `node`, in the chosen channels."""
+        """The teacher's output at the student's `node`, in the chosen channels."""
         whole = self._seen.outputs[self._plan.of_teacher(node)]
         return whole.index_select(1, self._chosen(node).to(whole.device))
 
     def _wanted(self, node: fx.Node) -> Tensor:
-        """What the layer of `node` should make."""
+        """The target for the output of the layer of `node`."""
         norm, total = _ending(self._plan.graph, node)
         if total is None:
             return self._seen_at(node)
         other = next(operand for operand in total.all_input_nodes if operand not in (node, norm))
         other = _without_identity(self._plan.graph, other)
-        if other not in self.env:  # it will be fitted to what this one misses
+        if other not in self.env:  # the other branch is fitted later, to what this one misses
             return self._seen_at(node)
         missing = self._seen_at(total) - self.env[other]
         return missing if norm is None else _before(self._plan.counterpart(norm), self._chosen(norm), missing, self._seen_at(node))
 
 
 class _Blocks:
-    """Which of the teacher's blocks one of the student's stands for: of each ``nn.Sequential`` even shares, in their order."""
+    """Which of the teacher's blocks a block of the student stands for: an even share of each ``nn.Sequential``, in order."""
 
     def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
         self._student, self._teacher = student, teacher
 
     def first(self, name: str) -> str:
-        """The teacher's name of the module `name`, in the first block for which its own stands."""
+        """The teacher's counterpart of the module `name`, in the first block that the student's block stands for."""
         return self._named(name, lambda index, own, other: index * other // own)
 
     def last(self, name: str) -> str:
-        """The same in the last one."""
+        """The same in the last of these blocks."""
         return self._named(name, lambda index, own, other: (index + 1) * other // own - 1)
 
     def _named(self, name: str, place: Callable[[int, int, int], int]) -> str:
@@ -234,10 +235,10 @@ class _Blocks:
 
 
 def most_explaining(covariances: Sequence[Tensor], uses: Sequence[Tensor], number: int) -> Tensor:
-    """Which `number` channels explain most of all, by least squares, as their readers see them: rising indices.
+    """Indices, in ascending order, of the `number` channels that explain most of all channels by least squares.
 
-    `covariances` [C, C]: of the channels where each reader has them; `uses` [C]: how strongly it reads each. One after another,
-    greedily; readers count alike, however much they see.
+    `covariances` [C, C]: of the channels at each layer that reads them. `uses` [C]: how strongly that layer reads each channel. The
+    choice is greedy, and all readers count equally, whatever their scale.
     """
     device = covariances[0].device
     scaled = [use.double()[:, None] * cov.double() * use.double() for cov, use in zip(covariances, uses, strict=True)]
@@ -253,7 +254,7 @@ def most_explaining(covariances: Sequence[Tensor], uses: Sequence[Tensor], numbe
 
 
 def _explained(covariance: Tensor) -> Tensor:
-    """By each channel [C], of the variance of all."""
+    """Variance of all channels that each channel explains, [C]."""
     return covariance.square().sum(dim=0) / _positive(covariance.diagonal())
 
 
@@ -262,9 +263,9 @@ def _positive(variance: Tensor) -> Tensor:
 
 
 def fit(layer: nn.Module, inputs: Tensor, wanted: Tensor) -> None:
-    """Set the weights of `layer`, a convolution or a linear layer, so that it makes `wanted` of `inputs` by least squares.
+    """Set the weights of `layer`, a convolution or a linear layer, so that it maps `inputs` to `wanted` by least squares.
 
-    `inputs`: [N, K, H, W] or [N, K]; `wanted`: the same of what leaves it.
+    `inputs`: [N, K, H, W] or [N, K]; `wanted`: the outputs, with the same number of dimensions.
     """
     gram = rest = None
     for patches, targets in _rows(layer, inputs, wanted):
@@ -284,7 +285,7 @@ def fit(layer: nn.Module, inputs: Tensor, wanted: Tensor) -> None:
 
 
 def _rows(layer: nn.Module, inputs: Tensor, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """What enters `layer` for one output place, and what should leave it there, some places at a time."""
+    """The inputs of `layer` for each output position and the targets there, some positions at a time."""
     if isinstance(layer, nn.Linear):
         yield inputs, wanted
         return
@@ -301,7 +302,7 @@ def _padding(layer: nn.Conv2d) -> tuple[int, ...]:
 
 
 def _covariance(activations: Tensor) -> Tensor:
-    """[N, K, H, W] or [N, K] -> [K, K], over some of the places."""
+    """[N, K, H, W] or [N, K] -> covariance [K, K], over some of the positions."""
     rows = activations.transpose(0, 1).flatten(1)
     rows = rows[:, :: -(-rows.shape[1] // MOST_ROWS)]
     centred = rows - rows.mean(dim=1, keepdim=True)
@@ -309,20 +310,20 @@ def _covariance(activations: Tensor) -> Tensor:
 
 
 def _use(layer: nn.Module) -> Tensor:
-    """How strongly a layer reads each channel that enters it, [K]: the norm of its weights."""
+    """How strongly a layer reads each of its input channels, [K]: the norm of their weights."""
     weight = layer.weight
     assert isinstance(weight, Tensor)
     return weight.transpose(0, 1).flatten(1).norm(dim=1)
 
 
 def _take_over(norm: nn.Module, other: nn.Module, chosen: Tensor) -> None:
-    """The teacher's scale, shift and statistics of the chosen channels."""
+    """Copy the teacher's scale, shift and statistics of the chosen channels."""
     state = other.state_dict()
     norm.load_state_dict({name: value[chosen.to(value.device)] if value.ndim else value for name, value in state.items()})
 
 
 def _before(norm: nn.Module, chosen: Tensor, wanted: Tensor, plain: Tensor) -> Tensor:
-    """What must enter the teacher's batch norm for `wanted` to leave it in `chosen`; `plain` where it lets nothing through."""
+    """The input of the teacher's batch norm that gives `wanted` in the `chosen` channels; `plain` where its scale is near 0."""
     if not isinstance(norm, nn.BatchNorm2d) or norm.running_var is None or norm.running_mean is None:
         return plain
     chosen = chosen.to(wanted.device)
@@ -340,12 +341,12 @@ def _before(norm: nn.Module, chosen: Tensor, wanted: Tensor, plain: Tensor) -> T
 def _traced(network: nn.Module) -> fx.GraphModule:
     try:
         return fx.symbolic_trace(network)
-    except Exception as error:  # whatever a forward pass does with what stands in for images
+    except Exception as error:  # a forward pass may fail in any way on the stand-in for images
         raise _refusal(f"{type(network).__name__} has no fixed order of layers") from error
 
 
 def _widths(graph: fx.GraphModule) -> dict[fx.Node, fx.Node]:
-    """By node, the one that stands for all whose channels are the same ones; sums tie what is added."""
+    """For each node, the representative of all nodes that share its channels; a sum ties its operands together."""
     ties: dict[fx.Node, fx.Node] = {}
     for node in graph.graph.nodes:
         if node.op == "output" or node.target is Output:
@@ -361,7 +362,7 @@ def _widths(graph: fx.GraphModule) -> dict[fx.Node, fx.Node]:
 
 
 def _tie(ties: dict[fx.Node, fx.Node], one: fx.Node, other: fx.Node) -> None:
-    """A layer stands for what it is tied to: its module tells the width."""
+    """Tie two nodes; a layer represents the nodes that it is tied to, because its module tells the width."""
     first, second = _end(ties, one), _end(ties, other)
     if first is not second:
         ties[second] = first
@@ -388,7 +389,7 @@ def _is_sum(node: fx.Node) -> bool:
 
 
 def _ending(graph: fx.GraphModule, node: fx.Node) -> tuple[fx.Node | None, fx.Node | None]:
-    """The norm behind a layer, if any, and the sum of which it then is a part, if it is."""
+    """The norm that follows a layer and the residual sum that the layer ends in, if any."""
     norm, follower = None, _only_user(node)
     if follower is not None and follower.op == "call_module" and isinstance(_module(graph, follower), NORMS):
         norm, follower = follower, _only_user(follower)
@@ -406,7 +407,7 @@ def _without_identity(graph: fx.GraphModule, node: fx.Node) -> fx.Node:
 
 
 def _name(node: fx.Node) -> str:
-    """Of the module that `node` calls."""
+    """Name of the module that `node` calls."""
     return str(node.target)
 
 
@@ -429,7 +430,7 @@ def _check_fits(name: str, own: nn.Module, other: nn.Module) -> None:
     """Raise ConfigError unless `own`, a layer of the student, can be fitted to `other`."""
     if isinstance(own, nn.Conv2d) and isinstance(other, nn.Conv2d):
         if own.groups > 1 or own.padding_mode != "zeros" or isinstance(own.padding, str):
-            raise _refusal(f"{name} is a convolution in groups, or padded otherwise than by zeros")
+            raise _refusal(f"{name} is a grouped convolution, or one that is not padded with zeros")
         alike = (own.kernel_size, own.stride, own.padding, own.dilation) == (
             other.kernel_size,
             other.stride,
@@ -457,5 +458,5 @@ def _of_linear(layer: nn.Module) -> nn.Linear:
 
 def _refusal(reason: str) -> ConfigError:
     return ConfigError(
-        f"student.initial must not be 'reconstructed' for this student, which cannot be made of its teacher: {reason}"
+        f"student.initial must not be 'reconstructed' for this student, which cannot be made from its teacher: {reason}"
     )

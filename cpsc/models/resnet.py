@@ -1,6 +1,6 @@
-"""ResNets with a 3x3 stem (He et al. 2016, arXiv:1512.03385), state-dict keys as in the published teachers.
+"""ResNets with a 3x3 stem (He et al. 2016, arXiv:1512.03385), with the published teachers' state-dict keys.
 
-Those of four stages, which ImageNet's have, and those of three, which the paper has for CIFAR-10 (sec. 4.2).
+There are those with four stages, as for ImageNet, and those with three, which the paper uses for CIFAR-10 (sec. 4.2).
 """
 
 from collections.abc import Callable, Mapping
@@ -14,16 +14,16 @@ from cpsc.models.output import Output
 
 WIDTHS = (64, 128, 256, 512)
 BOTTLENECK = 4
-"""How many times narrower a bottleneck is than what enters and leaves its block."""
+"""How many times narrower a bottleneck is than the input and output of its block."""
 Block = Callable[[int, int, int], nn.Module]
-"""Makes a block, or a part of one, of (channels that enter, channels that leave, stride)."""
+"""Makes a block, or a part of one, from (input channels, output channels, stride)."""
 Widths = tuple[int, int, int, int]
 
 
 class ZeroPadded(nn.Module):
-    """Shortcut of option A: every `stride`-th pixel, and `added` channels of zeros; it has no weights.
+    """Shortcut of option A, without weights: every `stride`-th pixel, and `added` channels of zeros.
 
-    The paper does not say where the zeros stand: half of them before the old channels (`before`), or all behind.
+    The paper does not say where the zeros are. `before` is how many of them come before the old channels: half, or none.
     """
 
     def __init__(self, added: int, *, stride: int, before: int) -> None:
@@ -36,7 +36,7 @@ class ZeroPadded(nn.Module):
 
 
 def _projected(in_channels: int, channels: int, stride: int) -> nn.Module:
-    """Shortcut of option B."""
+    """Shortcut of option B: a 1x1 projection."""
     return nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels))
 
 
@@ -53,11 +53,11 @@ SHORTCUTS: Mapping[str, Block] = {
     "zeros_around": _zeros_around,
     "zeros_behind": _zeros_behind,
 }
-"""What stands beside two convolutions that change the shape."""
+"""Shortcuts for blocks that change the shape."""
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut, which `shortcut` makes where the shape changes."""
+    """Two 3x3 convolutions and a shortcut; if the shape changes, `shortcut` makes it."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, *, shortcut: Block = _projected) -> None:
         super().__init__()
@@ -75,8 +75,8 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1x1 to a quarter of `channels`, 3x3, 1x1 back, and a shortcut.
 
-    The 3x3 convolution has the stride, as in every published teacher with torchvision's names, or with `stride_in_1x1` the first
-    one, as in the paper's own models; which of them, the paper does not say.
+    The 3x3 convolution has the stride, as in every published teacher with torchvision's names; with `stride_in_1x1` the first
+    convolution has it, as in the authors' models. The paper does not say which.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int, *, stride_in_1x1: bool) -> None:
@@ -99,8 +99,8 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """Stem, four stages of widths 64/128/256/512 and, by default, strides 1/2/2/2, average pool, linear classifier.
 
-    `max_pool`: torchvision's 3x3 one of stride 2 behind the stem, which networks for small images leave out. What `block`
-    makes is `expansion` times the widths above.
+    `max_pool`: adds torchvision's 3x3 max-pool of stride 2 after the stem, which networks for small images leave out. The output
+    of `block` is `expansion` times as wide as given above.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class ResNet(nn.Module):
 
 
 class BottleneckResNet(ResNet):
-    """ResNet-50 and deeper: the same of bottleneck blocks, whose stages are four times as wide."""
+    """ResNet-50 and deeper: bottleneck blocks, with stages four times as wide."""
 
     def __init__(self, blocks_per_stage: tuple[int, int, int, int], *, stride_in_1x1: bool = False, **options: Any) -> None:
         block = partial(Bottleneck, stride_in_1x1=stride_in_1x1)
@@ -185,7 +185,7 @@ class CifarResNet(nn.Module):
         return self.layer1, self.layer2, self.layer3
 
     def _init_weights(self) -> None:
-        """Convolutions as in He et al. 2015 (arXiv:1502.01852), eq. 10, which the paper follows."""
+        """Draw convolutions as in He et al. 2015 (arXiv:1502.01852), eq. 10, which the paper follows."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
@@ -198,7 +198,7 @@ class CifarResNet(nn.Module):
 
 
 class PaddedCifarResNet(CifarResNet):
-    """The same with shortcuts of option A, as the paper has them on CIFAR-10: without weights, zeros for the new channels."""
+    """The same with shortcuts of option A, as in the paper on CIFAR-10: without weights, with zeros for the new channels."""
 
     def __init__(self, depth: int, widths: Widths, *, zeros: Literal["around", "behind"] = "around", **options: Any) -> None:
         super().__init__(depth, widths, shortcut=f"zeros_{zeros}", **options)
@@ -211,5 +211,5 @@ def _stage(block: Block, in_channels: int, channels: int, num_blocks: int, *, st
 
 
 def _shortcut(in_channels: int, channels: int, stride: int, changed: Block) -> nn.Module:
-    """Empty where the shape stays, or else what `changed` makes."""
+    """Empty (the identity) if the shape does not change; else what `changed` makes."""
     return nn.Sequential() if stride == 1 and in_channels == channels else changed(in_channels, channels, stride)

@@ -1,4 +1,4 @@
-"""Networks whose tensors have shapes and no values."""
+"""Builds networks whose tensors have shapes but no values."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,16 +10,16 @@ from torch.overrides import TorchFunctionMode
 
 @contextmanager
 def shapes_alone() -> Iterator[None]:
-    """Networks that are built within the block lie on the meta device: nothing is allocated, and nothing drawn.
+    """Networks built within the block are on the meta device: nothing is allocated, and no weights are drawn.
 
-    On that device torch draws by its own Python code, with its compiler loaded for it, which takes seconds.
+    On that device torch would draw in Python code for which it loads its compiler, which takes seconds.
     """
     with torch.device("meta"), _NothingDrawn():
         yield
 
 
 class _NothingDrawn(TorchFunctionMode):
-    """`torch.nn.init` does nothing."""
+    """Makes `torch.nn.init` do nothing."""
 
     def __torch_function__(
         self, function: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

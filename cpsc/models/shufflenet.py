@@ -1,4 +1,4 @@
-"""ShuffleNet-v2 for small images (Ma et al. 2018, arXiv:1807.11164), keys as in torchvision's."""
+"""ShuffleNet-v2 for small images (Ma et al. 2018, arXiv:1807.11164), with torchvision's state-dict keys."""
 
 import torch
 from torch import Tensor, nn
@@ -8,15 +8,15 @@ from cpsc.models.output import Output
 
 STEM_WIDTH = 24
 NUM_BLOCKS = (4, 8, 4)
-"""Of each stage, table 5 of the paper."""
+"""Number of blocks of each stage, table 5 of the paper."""
 GROUPS = 2
 Widths = tuple[int, int, int]
 
 
 class ShuffleBlock(nn.Module):
-    """A half of the channels goes through a bottleneck, the other stays as it is; then the channels of both are interleaved.
+    """One half of the channels passes through a bottleneck, the other is unchanged; then the channels of both are interleaved.
 
-    With stride 2 both have all channels and a branch of their own, and the number of channels may change. Figure 3 (c), (d).
+    With stride 2 both branches take all channels and have layers, and the number of channels may change. Figure 3 (c), (d).
     """
 
     def __init__(self, in_channels: int, channels: int, *, stride: int) -> None:
@@ -35,10 +35,10 @@ class ShuffleBlock(nn.Module):
 
 
 class ShuffleNetV2(nn.Module):
-    """A stem of stride 1 without a pool (torchvision's has stride 2 and one), three stages, a 1x1 convolution, a classifier.
+    """A stem of stride 1 without a pool (torchvision's has stride 2 and a pool), three stages, a 1x1 convolution, a classifier.
 
-    `widths`: of the stages, `feature_dim`: of what is classified, table 5 of the paper; `stem_side`: of the stem's convolution,
-    3 there, 1 in CRD's (Tian et al. 2020, arXiv:1910.10699).
+    `widths` of the stages and `feature_dim` of the classifier's input are in table 5 of the paper. `stem_side`: kernel size of the
+    stem, 3 in the paper, 1 in CRD (Tian et al. 2020, arXiv:1910.10699).
     """
 
     def __init__(
@@ -92,11 +92,11 @@ def _pointwise(in_channels: int, channels: int) -> list[nn.Module]:
 
 
 def _depthwise(channels: int, stride: int) -> list[nn.Module]:
-    """Linear, as the paper has it."""
+    """Depthwise convolution without an activation, as in the paper."""
     convolution = nn.Conv2d(channels, channels, 3, stride=stride, padding=1, groups=channels, bias=False)
     return [convolution, nn.BatchNorm2d(channels)]
 
 
 def _shuffled(x: Tensor) -> Tensor:
-    """[B, K, H, W] -> the same with the channels of both halves in turn."""
+    """[B, K, H, W] -> the same with the channels of both halves interleaved."""
     return x.unflatten(1, (GROUPS, -1)).transpose(1, 2).flatten(1, 2)

@@ -1,4 +1,4 @@
-"""VGG with batch norm for small images (Simonyan and Zisserman 2015, arXiv:1409.1556), keys as in the published teachers."""
+"""VGG with batch norm for small images (Simonyan and Zisserman 2015, arXiv:1409.1556), with the published teachers' keys."""
 
 import math
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from torch.nn import functional as F
 from cpsc.models.output import Output
 
 LARGE_IMAGE = 64
-"""From this side on a fourth pool follows group 3, so that group 4 sees the 4x4 maps that it sees of 32-pixel images."""
+"""From this side length on, a fourth pool follows group 3, so that group 4 sees 4x4 maps as with 32-pixel images."""
 
 
 class Vgg(nn.Module):
-    """Five groups of 3x3 convolutions, a 2x2 max-pool between them, average pool, one linear classifier. CRD's teachers.
+    """Five groups of 3x3 convolutions with 2x2 max-pools between them, average pool, one linear classifier. CRD's teachers.
 
-    `groups`: the widths of each group's convolutions. The pool after group 3 is for images of `LARGE_IMAGE` pixels only,
-    unless `num_pools` says how many groups have one behind them.
+    `groups`: the widths of each group's convolutions. By default the pool after group 3 is only for images of at least
+    `LARGE_IMAGE` pixels; `num_pools` sets the number of groups that are followed by a pool.
     """
 
     def __init__(self, groups: Sequence[Sequence[int]], *, num_classes: int, channels: int, num_pools: int | None = None) -> None:
@@ -42,7 +42,7 @@ class Vgg(nn.Module):
         return Output(features, self.classifier(features))
 
     def maps(self, x: Tensor) -> Tensor:
-        """What enters the average pool."""
+        """The input of the average pool."""
         num_pools = self.num_pools or (4 if x.shape[-1] >= LARGE_IMAGE else 3)
         out = x
         for index, group in enumerate(self.stages):
@@ -53,16 +53,16 @@ class Vgg(nn.Module):
 
 
 class PooledVgg(Vgg):
-    """The same with a pool behind each group, which leaves a pixel of 32: as torchvision and the CIFAR zoos have it.
+    """VGG with a pool after each group, which reduces 32 pixels to one, as in torchvision and the CIFAR zoos.
 
-    `hidden`: width of the two layers in front of the classifier; None: there are none. Their dropout of 0.5 is left out, as
-    MobileNet-v2's: see there.
+    `hidden`: width of the two layers before the classifier; None: there are none. Their dropout of 0.5 is left out for the same
+    reason as in `MobileNetV2`.
     """
 
     def __init__(self, groups: Sequence[Sequence[int]], hidden: int | None = None, *, num_classes: int, channels: int) -> None:
         super().__init__(groups, num_classes=num_classes, channels=channels, num_pools=5)
         if hidden is not None:
-            # Published keys are classifier.0, .3 and .6: a dropout follows upon each of the first two there.
+            # Published keys are classifier.0, .3 and .6, because a dropout follows each of the first two.
             self.classifier = nn.Sequential(
                 nn.Linear(self.feature_dim, hidden),
                 nn.ReLU(inplace=True),
@@ -86,7 +86,7 @@ class PooledVgg(Vgg):
 
 
 def init_weights(network: nn.Module) -> None:
-    """Draw convolutions by their fan-out and linear layers narrowly; no biases."""
+    """Draw convolutions by their fan-out and linear layers with a small deviation; biases are 0."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels

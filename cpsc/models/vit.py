@@ -1,4 +1,4 @@
-"""Vision transformer for small images (Dosovitskiy et al. 2021, arXiv:2010.11929), with layer norms alone."""
+"""Vision transformer for small images (Dosovitskiy et al. 2021, arXiv:2010.11929), with layer norms only."""
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +9,12 @@ from cpsc.models.output import Output
 PATCH = 4
 """Side of a patch in pixels: 64 patches of a 32-pixel image, 16 of a 16-pixel one."""
 GRID = 8
-"""The position embeddings are those of so many patches a side, and stretched for images of more or fewer (sec. 3.2)."""
+"""Position embeddings are learned for this many patches per side, and interpolated for other image sizes (sec. 3.2)."""
 PLACES_STD = 0.02
 
 
 class EncoderBlock(nn.Module):
-    """Layer norm before attention and before the two-layer perceptron, a shortcut round each. Eq. 2 and 3."""
+    """Layer norm before the attention and before the two-layer perceptron, with a shortcut around each. Eq. 2 and 3."""
 
     def __init__(self, dim: int, *, num_heads: int, hidden: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class EncoderBlock(nn.Module):
 class VisionTransformer(nn.Module):
     """Patches of `PATCH` pixels, learned position embeddings, pre-norm encoder, average over patches, linear classifier.
 
-    The average stands for the class token, which does as well (app. D.3). Dropout is left out: it would draw from torch's global
+    The average replaces the class token and works equally well (app. D.3). Dropout is left out: it would draw from torch's global
     generator, which a run neither seeds nor saves.
     """
 
@@ -58,11 +58,11 @@ class VisionTransformer(nn.Module):
 
     @property
     def stages(self) -> tuple[nn.Module, ...]:
-        """None: attention transfer compares maps of channels, which this network has not."""
+        """Empty: attention transfer compares maps of channels, which this network does not have."""
         return ()
 
     def _init_weights(self) -> None:
-        """As the authors' code: Glorot's uniform for linear layers, biases 0, small normal position embeddings."""
+        """As in the authors' code: Glorot's uniform for linear layers, biases 0, small normal position embeddings."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

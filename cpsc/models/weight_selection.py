@@ -1,4 +1,4 @@
-"""A student's first weights out of its teacher's: weight selection (Xu et al., ICLR 2024, arXiv:2311.18823)."""
+"""Initial weights of a student taken from its teacher: weight selection (Xu et al., ICLR 2024, arXiv:2311.18823)."""
 
 from collections.abc import Mapping
 
@@ -9,11 +9,11 @@ from cpsc.errors import ConfigError
 
 
 def selected_weights(large: Mapping[str, Tensor], small: nn.Module) -> dict[str, Tensor]:
-    """State of `small` taken out of `large`, the state of a larger network of its family.
+    """State of `small` taken from `large`, the state of a larger network of its family.
 
-    Sec. 3: of each stage its first layers, which are those of the same names; of each tensor entries at even distances along
-    every dimension ("uniform selection"), so that channels that go in are those that came out. ConfigError where `large` has no
-    such tensor, or a smaller one.
+    Sec. 3: the first layers of each stage, which have the same names; from each tensor, evenly spaced entries along every dimension
+    ("uniform selection"), so that the channels that a layer takes are those that the previous one produces. ConfigError if `large`
+    lacks a tensor, or has a smaller one.
     """
     return {name: _selected(large.get(name), own, name) for name, own in small.state_dict().items()}
 
@@ -33,7 +33,7 @@ def _selected(tensor: Tensor | None, own: Tensor, name: str) -> Tensor:
     if tensor is None or not _holds(tensor, own):
         found = "none" if tensor is None else list(tensor.shape)
         raise ConfigError(
-            f"student.initial must be 'random' for a student that is not a smaller one of its teacher's family: {name} is "
+            f"student.initial must be 'random' for a student that is not a smaller network of its teacher's family: {name} is "
             f"{list(own.shape)}, the teacher has {found}"
         )
     for dim, wanted in enumerate(own.shape):

@@ -1,6 +1,6 @@
 """Wide residual networks WRN-d-k (Zagoruyko and Komodakis 2016, arXiv:1605.07146), pre-activation form.
 
-With batch norm as published, or with group norm (Wu and He 2018, arXiv:1803.08494), which looks at one image at a time.
+With batch norm as published, or with group norm (Wu and He 2018, arXiv:1803.08494), which treats each image separately.
 """
 
 import math
@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from cpsc.models.output import Output
 
 Norm = Callable[[int], nn.Module]
-"""Makes the norm of so many channels."""
+"""Makes the norm for a number of channels."""
 GROUP_CHANNELS = 8
 """Channels that a group norm normalises together: widths of 16, 32 and 64 have 2, 4 and 8 groups."""
 
 
 class PreActBlock(nn.Module):
-    """BN-ReLU-conv-BN-ReLU-conv; a changed width is projected from the pre-activated tensor by a bare 1x1."""
+    """BN-ReLU-conv-BN-ReLU-conv; if the width changes, the shortcut is a 1x1 projection of the pre-activated tensor."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, norm: Norm) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class PreActBlock(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
         self.bn2 = norm(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        # The name is that of the published checkpoints' keys.
+        # Named as in the keys of the published checkpoints.
         self.convShortcut = nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False) if in_channels != channels else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class PreActBlock(nn.Module):
 
 
 class Group(nn.Module):
-    """Blocks of one width; the wrapper exists because the published keys read ``blockG.layer.B``."""
+    """Blocks of one width; this wrapper exists because the published keys have the form ``blockG.layer.B``."""
 
     def __init__(self, in_channels: int, channels: int, num_blocks: int, stride: int, norm: Norm) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Group(nn.Module):
 class WideResNet(nn.Module):
     """WRN-`depth`-`width`: three groups of (depth - 4) / 6 blocks, widths 16k, 32k, 64k, strides 1, 2, 2.
 
-    `norm`: what stands in the places of its batch norms.
+    `norm`: makes the layers that are used as norms.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class WideResNet(nn.Module):
 
 
 class GroupNormWideResNet(WideResNet):
-    """The same with a group norm in the place of each batch norm, and under its name."""
+    """The same with a group norm in place of each batch norm, under the same name."""
 
     def __init__(self, depth: int, width: int, *, num_classes: int, channels: int) -> None:
         super().__init__(depth, width, num_classes=num_classes, channels=channels, norm=_group_norm)

@@ -241,7 +241,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "unknown dataset": (_put("config/dataset", "mnist"), "config.dataset.name"),
     "unknown preset": (_put("config/preset", "papr"), "config.preset 'papr': unknown"),
     "unknown objective": (_put("objective", "accuracy"), "study.objective: "),
-    "dataset without a folder": (_put("config/dataset", {"name": "cifar10", "path": "absent"}), "absent is no folder"),
+    "dataset without a folder": (_put("config/dataset", {"name": "cifar10", "path": "absent"}), "absent is not a folder"),
     "dataset below nobody's home": (_put("config/dataset", {"name": "cifar10", "path": "~nobody-here/x"}), "~nobody-here/x"),
     "epochs in words": (_put("config/epochs", "many"), "config.epochs: "),
     "negative epochs": (_put("config/epochs", -3), "config.epochs must be > 0, got -3"),

@@ -190,7 +190,7 @@ def test_a_lenet_is_told_in_a_file_of_few_weights(write: Callable[[State], objec
 def test_a_lenet_for_other_images_is_refused(tmp_path: Path) -> None:
     config = PublishedConfig(normalisation="half", image_size=16)
     state = trained("lenet5_half", channels=1, size=28).state_dict()
-    with pytest.raises(CheckpointError, match="arch lenet5_half: takes images of 28 or 32 pixels a side, these have 16"):
+    with pytest.raises(CheckpointError, match="arch lenet5_half: takes images of 28 or 32 pixels per side, but these have 16"):
         load_teacher(saved(state, tmp_path / "lenet.pth"), config)
     unpadded = kuangliu_lenet(state) | {"fc1.weight": torch.zeros(60, 8 * 16)}
     with pytest.raises(CheckpointError, match=r"a LeNet whose fc1.weight \(60, 128\) does not fit maps of 5x5: name a factory"):

@@ -243,5 +243,5 @@ def test_a_student_that_takes_no_images_of_the_teachers_size_is_refused_before_t
         study["space"]["student.arch"] = {"choice": ["wrn_10_1", "lenet5"]}
     loaded = load_study(write_study(tmp_path / "study.yaml", study))
     check_students(loaded, replace(sound_teacher(), image_size=28))
-    with pytest.raises(ConfigError, match="arch lenet5: takes images of 28 or 32 pixels a side, these have 16"):
+    with pytest.raises(ConfigError, match="arch lenet5: takes images of 28 or 32 pixels per side, but these have 16"):
         check_students(loaded, replace(sound_teacher(), image_size=16))

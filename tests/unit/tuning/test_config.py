@@ -248,7 +248,7 @@ CONFIG_CHANGES: list[tuple[str, Raw, list[str]]] = [
     (
         "dataset with a mean in bytes",
         {"dataset": {"name": "parquet", "path": "x", "mean": [125, 123, 114], "std": [0.2, 0.2, 0.2]}},
-        ["config.dataset.mean must be 1 or 3 numbers in [0, 1], one a channel, got (125.0, 123.0, 114.0)"],
+        ["config.dataset.mean must be 1 or 3 numbers in [0, 1], one per channel, got (125.0, 123.0, 114.0)"],
     ),
     ("unknown probe key", {"probe": {"stepps": 1}}, ["config.probe.stepps: unknown key, did you mean steps?"]),
     ("probe rule", {"probe": {"steps": 0}}, ["steps must be > 0, got 0"]),

@@ -137,4 +137,4 @@ def test_a_teacher_is_trained_anew_where_its_images_are_treated_otherwise(mnist:
 def test_who_trains_on_grey_images_in_colour_is_told_of_the_other_way(mnist: Path, tmp_path: Path) -> None:
     display, said = telling()
     loaded(study_of({"path": str(mnist)}, RECIPE, tmp_path), display)
-    assert "all its images are grey, and have three equal channels unless dataset.channels is 1" in said.getvalue()
+    assert "all its images are grey; set dataset.channels to 1, or they have three equal channels" in said.getvalue()

@@ -153,7 +153,7 @@ def test_a_missing_batch_is_named(archive: Path) -> None:
 def test_a_folder_without_the_dataset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds neither train-\*.parquet nor cifar-10-batches-py/"):
         cifar10.load(tmp_path)
-    with pytest.raises(DataError, match="absent is no folder"):
+    with pytest.raises(DataError, match="absent is not a folder"):
         cifar10.load(tmp_path / "absent")
 
 
@@ -166,7 +166,7 @@ def test_parquet_files_of_one_part_only_are_refused(write_parquet, tmp_path: Pat
 def test_parquet_files_of_other_classes_are_refused(write_parquet, tmp_path: Path) -> None:
     write_parquet("train", classes=("apple", "aquarium_fish", "baby", "bear"), labels=(0, 3))
     write_parquet("test")
-    with pytest.raises(DataError, match=r"its classes are apple, aquarium_fish, baby, \.\.\., not CIFAR-10's"):
+    with pytest.raises(DataError, match=r"its classes are apple, aquarium_fish, baby, \.\.\., not those of CIFAR-10"):
         cifar10.load(tmp_path)
 
 
@@ -193,7 +193,7 @@ def test_pixels_beyond_a_byte_are_refused(archive: Path) -> None:
 def test_a_batch_that_is_a_copy_of_another_is_refused(name: str, archive: Path) -> None:
     folder = archive / "cifar-10-batches-py"
     (folder / name).write_bytes((folder / "data_batch_2").read_bytes())
-    with pytest.raises(DataError, match=f"{folder / name}: holds the same images as data_batch_2, unpack the archive anew"):
+    with pytest.raises(DataError, match=f"{folder / name}: holds the same images as data_batch_2, unpack the archive again"):
         cifar10.load(archive)
 
 
@@ -217,15 +217,15 @@ def test_how_many_images_are_missing_is_told_and_too_many_are_refused(archive: P
     said: list[str] = []
     cifar10.load(archive, say=said.append)
     assert said == [
-        "dataset cifar10: the train part holds 10 of the 50,000 images that are published",
-        "dataset cifar10: the test part holds 2 of the 10,000 images that are published",
+        "dataset cifar10: the train part holds 10 of the 50,000 published images",
+        "dataset cifar10: the test part holds 2 of the 10,000 published images",
     ]
     monkeypatch.setitem(cifar.NUM_IMAGES, "train", 9)
-    with pytest.raises(DataError, match="the train part holds 10 images, 9 are published: some are there twice"):
+    with pytest.raises(DataError, match="the train part holds 10 images, but 9 are published: remove the duplicates"):
         cifar10.load(archive)
 
 
 def test_an_lfs_pointer_instead_of_a_batch_is_named(archive: Path) -> None:
     (archive / "cifar-10-batches-py" / "data_batch_4").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
-    with pytest.raises(DataError, match=r"data_batch_4: not a CIFAR-10 batch \(it is a Git LFS pointer and not the file"):
+    with pytest.raises(DataError, match=r"data_batch_4: not a CIFAR-10 batch \(it is a Git LFS pointer, fetch the file"):
         cifar10.load(archive)

@@ -74,7 +74,7 @@ def test_parquet_files_give_the_same_images_also_with_the_hubs_misspelt_class(cr
 def test_parquet_files_of_other_classes_are_refused(tmp_path: Path) -> None:
     write_part(tmp_path, "train", names=tuple(f"c{index}" for index in range(100)))
     write_part(tmp_path, "test", names=None)
-    with pytest.raises(DataError, match=r"its classes are c0, c1, c2, \.\.\., not CIFAR-100's"):
+    with pytest.raises(DataError, match=r"its classes are c0, c1, c2, \.\.\., not those of CIFAR-100"):
         cifar100.load(tmp_path)
 
 

@@ -61,13 +61,13 @@ def test_what_systems_and_people_leave_beside_images_is_nobodys(path: str, folde
 @pytest.mark.parametrize(
     ("path", "line"),
     [
-        ("train/cat/2.heic", "{folder}/train: 1 file is of no image's ending left out, cat/2.heic first"),
-        ("test/dog/2.npy", "{folder}/test: 1 file is of no image's ending left out, dog/2.npy first"),
-        ("train/cat/2.png.part", "{folder}/train: 1 file is of no image's ending left out, cat/2.png.part first"),
-        ("train/cat/more.zip", "{folder}/train: 1 file is of no image's ending left out, cat/more.zip first"),
-        ("train/cat/image", "{folder}/train: 1 file is of no image's ending left out, cat/image first"),
-        ("train/0.png", "{folder}/train: 1 file is in no class's folder left out, 0.png first"),
-        ("val/cat/0.png", "{folder}: val/ not read, the test part is test/"),
+        ("train/cat/2.heic", "{folder}/train: ignores 1 file without an image file's ending, e.g. cat/2.heic"),
+        ("test/dog/2.npy", "{folder}/test: ignores 1 file without an image file's ending, e.g. dog/2.npy"),
+        ("train/cat/2.png.part", "{folder}/train: ignores 1 file without an image file's ending, e.g. cat/2.png.part"),
+        ("train/cat/more.zip", "{folder}/train: ignores 1 file without an image file's ending, e.g. cat/more.zip"),
+        ("train/cat/image", "{folder}/train: ignores 1 file without an image file's ending, e.g. cat/image"),
+        ("train/0.png", "{folder}/train: ignores 1 file outside of the class folders, e.g. 0.png"),
+        ("val/cat/0.png", "{folder}: ignores val/, because the test part is test/"),
     ],
 )
 def test_what_may_be_taken_for_an_image_that_counts_is_told(path: str, line: str, folder: Path) -> None:
@@ -79,7 +79,7 @@ def test_what_may_be_taken_for_an_image_that_counts_is_told(path: str, line: str
 def test_classes_inside_classes_are_told(folder: Path) -> None:
     for name in ("lion", "tiger"):
         write_image(folder / "train" / "cat" / name / "0.png", IMAGES[6])
-    assert load(folder)[1] == [f"{folder}/train/cat: its folders lion and tiger, 2 in all, are one class, cat"]
+    assert load(folder)[1] == [f"{folder}/train/cat: its folders lion and tiger, 2 in total, are read as one class, cat"]
 
 
 def test_a_folder_too_much_is_told_apart_from_a_class(folder: Path) -> None:
@@ -87,10 +87,10 @@ def test_a_folder_too_much_is_told_apart_from_a_class(folder: Path) -> None:
         (folder / part).rename(folder / "aside")
         (folder / part).mkdir()
         (folder / "aside").rename(folder / part / part)
-    with pytest.raises(DataError, match=f"^{folder}/test/test: is none of the 1 classes of the training part"):
+    with pytest.raises(DataError, match=f"^{folder}/test/test: is not one of the 1 classes of the training part"):
         load(folder)
     (folder / "test" / "test").rename(folder / "test" / "train")
-    with pytest.raises(DataError, match="dataset image_folder: has 1 class, train, a teacher must have 2 to tell apart"):
+    with pytest.raises(DataError, match="dataset image_folder: has 1 class, train, but a teacher needs at least 2"):
         load(folder)
 
 
@@ -113,7 +113,7 @@ def test_an_image_that_a_link_leads_to_again_counts_once(folder: Path) -> None:
     (folder / "train" / "cat" / "all").symlink_to(".")
     assert load(folder) == (
         digest,
-        [f"{folder}/train: 1 file is left out, a link to another of its images, cat/again.png first"],
+        [f"{folder}/train: ignores 1 file linked to another of its images, e.g. cat/again.png"],
     )
 
 
@@ -123,7 +123,7 @@ def test_an_image_of_two_classes_is_refused(link: str, folder: Path) -> None:
     (folder / link).symlink_to(target)
     write_image(folder / "test" / "kitten" / "0.png", IMAGES[7]) if "kitten" in link else None
     with pytest.raises(
-        DataError, match=rf"^{folder}/{link}.*: is a link to {folder}/train/cat/0.png, of another class: an image has"
+        DataError, match=rf"^{folder}/{link}.*: is a link to {folder}/train/cat/0.png, which belongs to another class: an image has"
     ):
         load(folder)
 
@@ -131,7 +131,9 @@ def test_an_image_of_two_classes_is_refused(link: str, folder: Path) -> None:
 def test_a_test_part_that_is_a_link_to_the_training_part_is_refused(folder: Path) -> None:
     (folder / "test").rename(folder / "aside")
     (folder / "test").symlink_to("train")
-    with pytest.raises(DataError, match=f"^{folder}/test: is the same folder as {folder}/train: a teacher is tested on images it"):
+    with pytest.raises(
+        DataError, match=f"^{folder}/test: is the same folder as {folder}/train, but a teacher must be tested on other images"
+    ):
         load(folder)
 
 
@@ -145,7 +147,7 @@ def test_a_copy_of_the_training_part_is_told(folder: Path) -> None:
     for name in ("cat/0", "cat/1", "dog/0", "dog/1"):
         write_image(folder / "test" / f"{name}.png", np.zeros((8, 8, 3), np.uint8))
         write_image(folder / "train" / f"{name}.png", np.zeros((8, 8, 3), np.uint8))
-    assert load(folder)[1] == ["dataset image_folder: both parts hold the same images, so what is tested is what was trained on"]
+    assert load(folder)[1] == ["dataset image_folder: both parts hold the same images, so the test uses the training images"]
 
 
 def test_a_pipe_among_the_images_does_not_stop_the_reading(folder: Path) -> None:

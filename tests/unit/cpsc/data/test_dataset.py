@@ -77,7 +77,7 @@ def test_a_measured_normalisation_whitens_each_channel_over_all_batches() -> Non
 def test_a_constant_channel_has_no_deviation_to_divide_by() -> None:
     images = torch.randint(0, 256, (9, 3, 4, 4), generator=rng(), dtype=torch.uint8)
     images[:, 2] = 7
-    with pytest.raises(DataError, match=r"have a constant channel .*: give dataset.mean and dataset.std"):
+    with pytest.raises(DataError, match=r"have a constant channel .*: set dataset.mean and dataset.std"):
         measure_normalisation(images)
 
 
@@ -193,13 +193,15 @@ def test_labels_outside_the_classes_are_refused_with_their_range(label: int, sha
 @pytest.mark.parametrize(("height", "width"), [(8, 12), (10, 10)])
 def test_images_that_are_not_square_or_that_no_generator_makes_are_refused(height: int, width: int, shapes) -> None:
     split = Split(torch.zeros(4, 1, height, width, dtype=torch.uint8), torch.arange(4))
-    with pytest.raises(DataError, match=f"train images are {width}x{height}, all must be alike, square and a multiple of 4 wide"):
+    with pytest.raises(
+        DataError, match=f"train images are {width}x{height}, all must have the same size, be square and a multiple of 4 wide"
+    ):
         replace(shapes, train=split, test=split)
 
 
 def test_parts_whose_images_differ_are_refused(shapes) -> None:
     split = Split(torch.zeros(4, 1, 12, 12, dtype=torch.uint8), torch.arange(4))
-    with pytest.raises(DataError, match="dataset shapes: test images are 12x12, all must be alike"):
+    with pytest.raises(DataError, match="dataset shapes: test images are 12x12, all must have the same size"):
         replace(shapes, test=split)
 
 
@@ -224,7 +226,7 @@ def test_digits_take_no_path_and_other_datasets_need_one() -> None:
 
 def test_a_dataset_is_loaded_by_name(tmp_path) -> None:
     assert load_dataset(DatasetConfig(name="digits")).name == "digits"
-    with pytest.raises(DataError, match=r"dataset.path: '~nobody-of-this-name/x' is not a folder's path"):
+    with pytest.raises(DataError, match=r"dataset.path: '~nobody-of-this-name/x' is not the path of a folder"):
         load_dataset(DatasetConfig(name="cifar10", path="~nobody-of-this-name/x"))
     with pytest.raises(DataError, match=r"dataset cifar10: .* holds neither"):
         load_dataset(DatasetConfig(name="cifar10", path=str(tmp_path)))
@@ -274,10 +276,10 @@ def test_an_image_size_that_no_generator_makes_is_refused(image_size: int) -> No
     [
         ((0.5, 0.5, 0.5), None, "dataset.std is missing: mean and std go together"),
         (None, (0.5, 0.5, 0.5), "dataset.mean is missing: mean and std go together"),
-        ((0.5, 0.5), (0.5, 0.5), r"dataset.mean must be 1 or 3 numbers in \[0, 1\], one a channel, got \(0.5, 0.5\)"),
+        ((0.5, 0.5), (0.5, 0.5), r"dataset.mean must be 1 or 3 numbers in \[0, 1\], one per channel, got \(0.5, 0.5\)"),
         ((0.5,), (0.5, 0.5, 0.5), r"dataset.std must be as many numbers as dataset.mean, 1, got \(0.5, 0.5, 0.5\)"),
         ((0.5, 0.5, 1.5), (0.5, 0.5, 0.5), "dataset.mean must be 1 or 3 numbers in"),
-        ((0.5, 0.5, 0.5), (0.5, 0.5, 0.0), "dataset.std must be 1 or 3 numbers > 0, one a channel"),
+        ((0.5, 0.5, 0.5), (0.5, 0.5, 0.0), "dataset.std must be 1 or 3 numbers > 0, one per channel"),
         ((0.5, 0.5, 0.5), (0.5, 0.5, float("nan")), "dataset.std must be 1 or 3 numbers > 0"),
         ((0.5, 0.5, 0.5), (0.5, 0.5, float("inf")), "dataset.std must be 1 or 3 numbers > 0"),
     ],
@@ -290,9 +292,9 @@ def test_a_normalisation_has_a_mean_and_a_deviation_a_channel(mean, std, message
 def test_constants_go_with_the_channels_that_images_are_read_with() -> None:
     with pytest.raises(ConfigError, match=r"dataset.channels must be 1 or 3, got 2"):
         DatasetConfig(name="parquet", path="x", channels=2)
-    with pytest.raises(ConfigError, match=r"dataset.mean must be 1 number in \[0, 1\], one a channel, got \(0.5, 0.5, 0.5\)"):
+    with pytest.raises(ConfigError, match=r"dataset.mean must be 1 number in \[0, 1\], one per channel, got \(0.5, 0.5, 0.5\)"):
         DatasetConfig(name="parquet", path="x", channels=1, mean=(0.5,) * 3, std=(0.5,) * 3)
-    with pytest.raises(ConfigError, match=r"dataset.mean must be 3 numbers in \[0, 1\], one a channel, got \(0.5,\)"):
+    with pytest.raises(ConfigError, match=r"dataset.mean must be 3 numbers in \[0, 1\], one per channel, got \(0.5,\)"):
         DatasetConfig(name="cifar10", path="x", mean=(0.5,), std=(0.5,))
     grey = DatasetConfig(name="parquet", path="x", mean=(0.1307,), std=(0.3081,))
     assert [grey.read_channels, DatasetConfig(name="parquet", path="x").read_channels] == [1, 3]

@@ -53,7 +53,7 @@ def test_an_image_is_turned_as_its_exif_data_say(orientation: int) -> None:
         8: np.rot90(PICTURE),
     }
     assert np.array_equal(images[0], turned[orientation])
-    assert said == (["image 0: is turned upright, as its EXIF data say"] if orientation > 1 else [])
+    assert said == (["image 0: was rotated upright, according to its EXIF data"] if orientation > 1 else [])
 
 
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0II*\0 damaged", b"\xff" * 40])
@@ -70,7 +70,7 @@ def test_of_several_frames_the_first_is_taken_and_that_is_told(kind: str) -> Non
     still = decoded(saved(frames[0], kind, **lossless))[0]
     images, said = decoded(saved(frames[0], kind, save_all=True, append_images=frames[1:], **lossless))
     assert np.array_equal(images, still)
-    assert said == ["image 0: has several frames, of which the first is taken"]
+    assert said == ["image 0: has several frames; only the first is used"]
 
 
 def test_transparency_is_told_where_there_is_some_and_once_for_all_images() -> None:
@@ -80,7 +80,7 @@ def test_transparency_is_told_where_there_is_some_and_once_for_all_images() -> N
     contents = [saved(opaque), saved(opaque.convert("RGBA")), saved(holed), saved(holed)]
     images, said = decoded(*contents)
     assert all(np.array_equal(image, PICTURE) for image in images)
-    assert said == ["image 2: is transparent in places, where the colours below are taken; so it is with 1 more"]
+    assert said == ["image 2: is transparent in places; the colours under the transparency are used; likewise 1 more"]
 
 
 def test_a_palette_with_transparent_entries_keeps_its_colours_without_a_warning_of_pillows() -> None:
@@ -90,7 +90,7 @@ def test_a_palette_with_transparent_entries_keeps_its_colours_without_a_warning_
         warnings.simplefilter("error")
         images, said = decoded(content)
     assert np.array_equal(images[0], np.array(palette.convert("RGB")))
-    assert said == ["image 0: is transparent in places, where the colours below are taken"]
+    assert said == ["image 0: is transparent in places; the colours under the transparency are used"]
 
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -136,18 +136,18 @@ def test_other_colours_become_red_green_and_blue(image: Image.Image) -> None:
 
 def test_a_picture_too_large_is_called_so_and_not_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 16)
-    assert refusal(encoded(PICTURE)) == "image 0: has more pixels than any photograph, which Pillow refuses: make it smaller"
+    assert refusal(encoded(PICTURE)) == "image 0: has more pixels than Pillow accepts: make it smaller"
 
 
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"", "it is empty, fetch it anew"),
+        (b"", "it is empty, download it again"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
-            "it is a Git LFS pointer and not the file, fetch that with",
+            "it is a Git LFS pointer, fetch the file with",
         ),
-        (b"<html>404</html>", "it is a web page and not the file, fetch it anew"),
+        (b"<html>404</html>", "it is a web page instead of the file, download it again"),
         (b"no image", "PNG or JPEG or BMP"),
     ],
     ids=["empty", "lfs", "html", "text"],

@@ -61,5 +61,5 @@ def test_other_source_images_are_refused_by_the_checksum(changed: str, monkeypat
         target[[0, 1]] = target[[1, 0]]
     other = type("Source", (), {"images": np.asarray(images), "target": target})
     monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: other)
-    with pytest.raises(DataError, match="this scikit-learn ships other images"):
+    with pytest.raises(DataError, match="this scikit-learn has other images"):
         digits.load()

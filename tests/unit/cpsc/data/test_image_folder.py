@@ -112,7 +112,7 @@ def test_an_image_of_more_than_8_bits_is_refused_and_not_cut_off(kind: type, fol
 def test_images_of_several_sizes_are_refused_by_the_first_that_differs(folder: Path) -> None:
     file = write_image(folder / "train" / "ant" / "5.png", pixels(1, size=12)[0])
     with pytest.raises(
-        DataError, match=f"^{file}: is 12x12, the first image is 8x8: all must be alike, or give dataset.image_size"
+        DataError, match=f"^{file}: is 12x12, the first image is 8x8: all must have the same size, or set dataset.image_size"
     ):
         image_folder.load(folder)
 
@@ -156,7 +156,7 @@ def test_images_that_have_the_size_already_are_not_touched(folder: Path) -> None
 def test_a_missing_part_is_refused(missing: str, name: str, folder: Path) -> None:
     (folder / missing).rename(folder / "elsewhere")
     with pytest.raises(
-        DataError, match=f"dataset image_folder: {folder} must hold train/ and test/ or val/, each with a folder a class"
+        DataError, match=f"dataset image_folder: {folder} must hold train/ and test/ or val/, each with one folder per class"
     ):
         image_folder.load(folder)
 
@@ -164,13 +164,13 @@ def test_a_missing_part_is_refused(missing: str, name: str, folder: Path) -> Non
 def test_a_part_without_class_folders_is_refused(folder: Path) -> None:
     (folder / "test").rename(folder / "elsewhere")
     write_image(folder / "test" / "0.png", IMAGES[0])
-    with pytest.raises(DataError, match=f"{folder}/test: holds no folders, it must have one a class"):
+    with pytest.raises(DataError, match=f"{folder}/test: holds no folders, it must have one per class"):
         image_folder.load(folder)
 
 
 def test_a_test_class_that_nothing_was_trained_on_is_refused(folder: Path) -> None:
     write_image(folder / "test" / "dog" / "0.png", IMAGES[0])
-    with pytest.raises(DataError, match="test/dog: is none of the 3 classes of the training part"):
+    with pytest.raises(DataError, match="test/dog: is not one of the 3 classes of the training part"):
         image_folder.load(folder)
 
 

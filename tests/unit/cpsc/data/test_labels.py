@@ -56,7 +56,7 @@ def test_no_and_yes_are_two_classes(tmp_path: Path) -> None:
         ([0, None], "has no label"),
         ([0.0, NAN], "has no label"),
         ([0.0, 0.5], "a label must be a class number, got '0.5'"),
-        ([0, -1], "a label must be a class number, got '-1', which marks an image that nobody has labelled"),
+        ([0, -1], "a label must be a class number, got '-1', which marks an unlabelled image"),
         ([0, -2], "a label must be a class number, got '-2'"),
         ([0.0, float("inf")], "a label must be a class number, got 'inf'"),
         (["cat", "1"], "a label must be a class number, got 'cat'"),
@@ -81,8 +81,8 @@ def test_labels_without_names_that_leave_a_class_empty_are_refused(
     write(tmp_path, "train", train)
     write(tmp_path, "test", test)
     assert refusal(tmp_path) == (
-        f"{tmp_path}/train.parquet: labels without names must run from 0 and leave none out, these are {range_} without {absent}: "
-        "number them anew, or name the classes in the schema"
+        f"{tmp_path}/train.parquet: labels without names must run from 0 without gaps, but these are {range_} without {absent}: "
+        "renumber them, or name the classes in the schema"
     )
 
 
@@ -90,15 +90,13 @@ def test_labels_without_names_that_leave_a_class_empty_are_refused(
 def test_a_label_beyond_the_names_is_refused_by_its_row(part: str, tmp_path: Path) -> None:
     for each in ("train", "test"):
         write(tmp_path, each, [0, 1, 2 if each == part else 0], ("cat", "dog"))
-    assert refusal(tmp_path) == f"{tmp_path}/{part}.parquet: row 2: label 2 is none of 0..1, the classes that the schema names"
+    assert refusal(tmp_path) == f"{tmp_path}/{part}.parquet: row 2: label 2 is not in 0..1, the classes that the schema names"
 
 
 def test_labels_from_one_with_names_are_called_so(tmp_path: Path) -> None:
     for each in ("train", "test"):
         write(tmp_path, each, [1, 2], ("cat", "dog"))
-    assert refusal(tmp_path).endswith(
-        "row 1: label 2 is none of 0..1, the classes that the schema names; are they numbered from 1?"
-    )
+    assert refusal(tmp_path).endswith("row 1: label 2 is not in 0..1, the classes that the schema names; are they numbered from 1?")
 
 
 def test_classes_of_which_a_part_has_no_image_are_told(tmp_path: Path) -> None:
@@ -145,13 +143,13 @@ def test_names_that_only_the_test_part_has_are_taken(tmp_path: Path) -> None:
 def test_one_name_for_two_classes_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "train", [0, 1], ("cat", "cat"))
     write(tmp_path, "test", [0, 1])
-    assert refusal(tmp_path) == f"{tmp_path}/train.parquet: its schema gives two classes the name cat"
+    assert refusal(tmp_path) == f"{tmp_path}/train.parquet: its schema gives the name cat to two classes"
 
 
 def test_one_class_is_nothing_to_tell_apart(tmp_path: Path) -> None:
     for part in ("train", "test"):
         write(tmp_path, part, [0, 0])
-    assert refusal(tmp_path) == "dataset parquet: has 1 class, 0, a teacher must have 2 to tell apart"
+    assert refusal(tmp_path) == "dataset parquet: has 1 class, 0, but a teacher needs at least 2"
 
 
 def test_two_columns_of_labels_or_images_are_refused(tmp_path: Path) -> None:
@@ -159,8 +157,7 @@ def test_two_columns_of_labels_or_images_are_refused(tmp_path: Path) -> None:
     write_parquet(tmp_path / "train.parquet", {"image": cells, "label": [0, 1], "fine_label": [1, 0]})
     write(tmp_path, "test", [0, 1])
     assert (
-        refusal(tmp_path)
-        == f"{tmp_path}/train.parquet: has columns label and fine_label, and nothing tells which is meant: keep one, or name it"
+        refusal(tmp_path) == f"{tmp_path}/train.parquet: has columns label and fine_label, which is ambiguous: keep one, or name it"
     )
     write_parquet(tmp_path / "train.parquet", {"image": cells, "img": cells, "label": [0, 1]})
     assert "has columns image and img" in refusal(tmp_path)
@@ -168,7 +165,7 @@ def test_two_columns_of_labels_or_images_are_refused(tmp_path: Path) -> None:
         [pa.array([each["bytes"] for each in cells]), pa.array([0, 1]), pa.array([1, 0])], names=["img", "label", "label"]
     )
     pq.write_table(twice, tmp_path / "train.parquet")
-    assert "has columns label and label, and nothing tells which is meant" in refusal(tmp_path)
+    assert "has columns label and label, which is ambiguous" in refusal(tmp_path)
 
 
 def test_a_test_part_that_is_the_training_part_is_told(tmp_path: Path) -> None:
@@ -176,4 +173,4 @@ def test_a_test_part_that_is_the_training_part_is_told(tmp_path: Path) -> None:
     (tmp_path / "test.parquet").write_bytes((tmp_path / "train.parquet").read_bytes())
     said: list[str] = []
     load(tmp_path, said)
-    assert said == ["dataset parquet: both parts hold the same images, so what is tested is what was trained on"]
+    assert said == ["dataset parquet: both parts hold the same images, so the test uses the training images"]

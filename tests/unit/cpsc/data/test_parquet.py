@@ -99,7 +99,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 )
 def test_a_missing_column_is_named_with_those_there_are(columns: dict[str, list[Any]], needed: str, tmp_path: Path) -> None:
     file = write(tmp_path / "train-0.parquet", columns)
-    with pytest.raises(DataError, match=f"train-0.parquet: needs a column {needed}, it has {next(iter(columns))}"):
+    with pytest.raises(DataError, match=f"train-0.parquet: needs a column {needed}, but has {next(iter(columns))}"):
         read(file)
 
 
@@ -142,7 +142,9 @@ def test_a_column_of_image_files_without_a_field_is_read_too(tmp_path: Path) -> 
 def test_images_of_several_sizes_are_refused(tmp_path: Path) -> None:
     cells = [cell(pixels(1, size=4)[0]), cell(pixels(1, size=6)[0])]
     file = write(tmp_path / "train-0.parquet", {"img": cells, "label": [0, 1]})
-    with pytest.raises(DataError, match=r"row 1: is 6x6, the first image is 4x4: all must be alike, or give dataset.image_size"):
+    with pytest.raises(
+        DataError, match=r"row 1: is 6x6, the first image is 4x4: all must have the same size, or set dataset.image_size"
+    ):
         read(file)
 
 
@@ -212,7 +214,7 @@ def test_the_files_of_a_part_may_have_a_folder_of_their_own_or_no_number(tmp_pat
 
 def test_a_storage_that_arrow_does_not_know_is_refused_without_its_credentials() -> None:
     with pytest.raises(
-        DataError, match=r"dataset.path: 'nowhere://\*\*\*@at/all\?secret_key=\*\*\*' is no storage that Arrow knows"
+        DataError, match=r"dataset.path: 'nowhere://\*\*\*@at/all\?secret_key=\*\*\*' is not a storage known to Arrow"
     ) as refused:
         parquet.ParquetFolder.at("nowhere://name:hidden@at/all?secret_key=hidden")
     assert "hidden" not in str(refused.value)
@@ -312,9 +314,9 @@ def test_a_missing_part_is_refused(missing: str, folder: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"dataset parquet: .*absent is no folder"):
+    with pytest.raises(DataError, match=r"dataset parquet: .*absent is not a folder"):
         load_dataset(DatasetConfig(name="parquet", path=str(tmp_path / "absent")))
-    with pytest.raises(DataError, match=r"dataset parquet: .*absent is no folder"):
+    with pytest.raises(DataError, match=r"dataset parquet: .*absent is not a folder"):
         load_dataset(DatasetConfig(name="parquet", path=f"file://{tmp_path}/absent"))
     with pytest.raises(ConfigError, match="path must name the folder of parquet"):
         DatasetConfig(name="parquet", path="")
@@ -339,7 +341,7 @@ def test_columns_and_parts_are_those_that_are_named(tmp_path: Path) -> None:
 
 def test_a_column_or_part_that_is_named_and_not_there_is_refused_with_what_is(tmp_path: Path) -> None:
     written_otherwise(tmp_path)
-    with pytest.raises(DataError, match="needs a column photo, it has picture, image, kind, label"):
+    with pytest.raises(DataError, match="needs a column photo, but has picture, image, kind, label"):
         parquet.load(tmp_path, names=parquet.ParquetNames(image_column="photo", label_column="kind"))
     with pytest.raises(DataError, match=r"must hold train-\*.parquet and dev-\*.parquet"):
         parquet.load(tmp_path, names=parquet.ParquetNames(test_split="dev"))

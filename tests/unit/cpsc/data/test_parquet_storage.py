@@ -71,27 +71,30 @@ def test_a_whole_set_is_read_in_silence(names: list[str], folder: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([THREE[0], THREE[2]], ": train-00001-of-00003.parquet is missing, its set has 3 files: fetch it"),
-        ([THREE[2]], ": train-00000-of-00003.parquet and 1 more is missing, its set has 3 files"),
+        ([THREE[0], THREE[2]], ": lacks train-00001-of-00003.parquet, the set has 3 files: download it"),
+        ([THREE[2]], ": lacks train-00000-of-00003.parquet and 1 more, the set has 3 files"),
         (["data/" + THREE[0], "data/" + THREE[1]], "/data: train-00002-of-00003.parquet is missing"),
         (["train/" + THREE[0]], "/train: train-00001-of-00003.parquet and 1 more is missing"),
         (["train_00000_of_00003.parquet", "train_00002_of_00003.parquet"], ": train_00001_of_00003.parquet is missing"),
         (["train-00001-of-00002-1a9b74b3ef9c3b56.parquet"], ": train-00000-of-00002*.parquet is missing"),
         (["train_1_of_3.parquet", "train_3_of_3.parquet"], ": train_2_of_3.parquet is missing"),
-        ([*THREE, "train-00003-of-00003.parquet"], ": train-00003-of-00003.parquet is numbered beyond its set, which has 3"),
+        ([*THREE, "train-00003-of-00003.parquet"], ": train-00003-of-00003.parquet has a number beyond its set, which has 3 files"),
         (
             [*THREE, *(f"train-0000{index}-of-00002.parquet" for index in range(2))],
-            ": train-00000-of-00002.parquet and train-00000-of-00003.parquet are of two sets, keep one",
+            ": train-00000-of-00002.parquet and train-00000-of-00003.parquet belong to two sets, keep one set",
         ),
         ([*THREE, "train-00001-of-00003 (1).parquet"], "train-00001-of-00003.parquet are the same shard, keep one"),
-        ([*THREE, "train.parquet"], ": train.parquet and train-00000-of-00003.parquet are of two sets, keep one"),
-        (["train-0.parquet", "train.parquet"], ": train.parquet and train-0.parquet are of two sets, keep one"),
-        ([*THREE, "train-extra.parquet"], ": train-extra.parquet and train-00000-of-00003.parquet are of two sets, keep one"),
-        (["train/0000.parquet", "train/0002.parquet"], "/train: 0001.parquet is missing between the others: fetch it"),
-        (["train.parquet", "data/train-0.parquet"], ": train.parquet and data/train-0.parquet are two train parts, keep one"),
-        (["train.parquet", "train/0.parquet"], ": train.parquet and train/0.parquet are two train parts, keep one"),
-        ([*THREE[:2], THREE[2] + ".incomplete"], "/train-00002-of-00003.parquet.incomplete: is a download that has not ended"),
-        (["train/0.parquet", "train/1.parquet.crdownload"], "/train/1.parquet.crdownload: is a download that has not ended"),
+        ([*THREE, "train.parquet"], ": train.parquet and train-00000-of-00003.parquet belong to two sets, keep one set"),
+        (["train-0.parquet", "train.parquet"], ": train.parquet and train-0.parquet belong to two sets, keep one set"),
+        (
+            [*THREE, "train-extra.parquet"],
+            ": train-extra.parquet and train-00000-of-00003.parquet belong to two sets, keep one set",
+        ),
+        (["train/0000.parquet", "train/0002.parquet"], "/train: 0001.parquet is missing between the others: download it"),
+        (["train.parquet", "data/train-0.parquet"], ": train.parquet and data/train-0.parquet are two train parts, keep only one"),
+        (["train.parquet", "train/0.parquet"], ": train.parquet and train/0.parquet are two train parts, keep only one"),
+        ([*THREE[:2], THREE[2] + ".incomplete"], "/train-00002-of-00003.parquet.incomplete: is an unfinished download"),
+        (["train/0.parquet", "train/1.parquet.crdownload"], "/train/1.parquet.crdownload: is an unfinished download"),
     ],
     ids=str,
 )
@@ -110,7 +113,7 @@ def test_the_same_holds_of_the_test_part_of_uris_and_of_cifar(folder: Path, refu
     for load in (lambda: load_dataset(DatasetConfig(name="parquet", path=f"file://{folder}")), lambda: cifar10.load(folder / "c")):
         (folder / "c").mkdir(exist_ok=True)
         write(folder / "c", THREE[0])
-        with pytest.raises(DataError, match=r"of-00003.parquet and 1 more is missing, its set has 3 files"):
+        with pytest.raises(DataError, match=r"of-00003.parquet and 1 more, the set has 3 files"):
             load()
 
 
@@ -123,13 +126,13 @@ def test_a_copy_under_another_name_is_refused_by_its_rows(folder: Path, refused:
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"", "it is empty, fetch it anew"),
+        (b"", "it is empty, download it again"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 119705255\n",
-            "it is a Git LFS pointer and not the file, fetch that with `git lfs pull`",
+            "it is a Git LFS pointer, fetch the file with `git lfs pull`",
         ),
-        (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "it is a web page and not the file, fetch it anew"),
-        (b"PK\x03\x04 and more", "it is packed, unpack it"),
+        (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "it is a web page instead of the file, download it again"),
+        (b"PK\x03\x04 and more", "it is a compressed archive, unpack it"),
     ],
     ids=["empty", "lfs", "html", "zip"],
 )
@@ -141,7 +144,7 @@ def test_what_stands_in_for_a_file_is_named(content: bytes, what: str, folder: P
 def test_a_link_to_nothing_is_refused_for_the_listing_leaves_it_out(folder: Path, refused: Callable[[], str]) -> None:
     write(folder, "train-0.parquet")
     (folder / "train-1.parquet").symlink_to(folder / "blobs" / "gone")
-    assert refused() == f"{folder}/train-1.parquet: is a link to a file that is not there, fetch it anew"
+    assert refused() == f"{folder}/train-1.parquet: is a link to a missing file, download it again"
 
 
 def test_what_is_hidden_or_a_systems_own_does_not_matter(folder: Path) -> None:
@@ -156,7 +159,7 @@ def test_what_is_hidden_or_a_systems_own_does_not_matter(folder: Path) -> None:
 
 def test_files_of_no_part_that_is_read_are_told(folder: Path) -> None:
     write(folder, "train-0.parquet", "validation-0.parquet", "extra-0.parquet")
-    assert said(folder) == [f"{folder}: extra-0.parquet and 1 more is of neither part that is read"]
+    assert said(folder) == [f"{folder}: ignores extra-0.parquet and 1 more, outside of the two parts that are read"]
 
 
 def test_numbers_that_begin_with_one_are_doubted_where_a_tool_would_begin_with_zero() -> None:
@@ -164,4 +167,4 @@ def test_numbers_that_begin_with_one_are_doubted_where_a_tool_would_begin_with_z
     check_shards(["train-1.parquet", "train-2.parquet"], "here", lines.append)
     assert lines == []
     check_shards(["0001.parquet", "0002.parquet"], "here", lines.append)
-    assert lines == ["here: its files are numbered from 0001; if there is one of a lower number, it is missing here"]
+    assert lines == ["here: its files are numbered from 0001; check that no file with a lower number is missing"]

@@ -129,12 +129,12 @@ def test_progress_counts_each_part_to_its_end(archive: Path) -> None:
 
 def test_a_training_part_with_too_few_classes_is_refused(refused: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiny_imagenet, "NUM_CLASSES", 200)
-    assert "train: holds 3 classes, Tiny-ImageNet has 200" in refused()
+    assert "train: holds 3 classes, but Tiny-ImageNet has 200" in refused()
 
 
 def test_a_class_that_the_list_does_not_have_is_refused(archive: Path, refused: Callable[[], str]) -> None:
     (archive / "wnids.txt").write_text("\n".join([*WNIDS[:2], "n09999999"]))
-    assert "wnids.txt: it and train/ disagree on n04067472" in refused()
+    assert "wnids.txt: does not match train/ (n04067472 is in only one of them)" in refused()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
@@ -142,7 +142,7 @@ def test_a_truncated_image_is_refused_by_its_file(share: float, archive: Path, r
     file = archive / "train" / WNIDS[1] / "images" / f"{WNIDS[1]}_3.JPEG"
     whole = file.read_bytes()
     file.write_bytes(whole[: int(share * len(whole))])
-    what = "damaged or cut off: image file is truncated" if share else "it is empty, fetch it anew"
+    what = "damaged or truncated: image file is truncated" if share else "it is empty, download it again"
     assert refused().startswith(f"{file}: not a readable image ({what}")
 
 
@@ -193,7 +193,7 @@ def test_an_annotation_that_comes_twice_in_place_of_another_is_refused(archive: 
     annotations = archive / "val" / "val_annotations.txt"
     lines = annotations.read_text().splitlines()
     annotations.write_text("\n".join([*lines[:5], lines[0]]))
-    assert "val_annotations.txt: line 6 names val_0.JPEG again, unpack the archive anew" in refused()
+    assert "val_annotations.txt: line 6 names val_0.JPEG again, unpack the archive again" in refused()
 
 
 def test_what_systems_leave_between_the_images_is_nobodys(archive: Path) -> None:
@@ -212,6 +212,6 @@ def test_how_many_images_are_missing_is_told(archive: Path) -> None:
     said: list[str] = []
     tiny_imagenet.load(archive, say=said.append)
     assert said == [
-        "dataset tiny_imagenet: the train part holds 15 of the 1,500 images that are published",
-        "dataset tiny_imagenet: the val part holds 6 of the 150 images that are published",
+        "dataset tiny_imagenet: the train part holds 15 of the 1,500 published images",
+        "dataset tiny_imagenet: the val part holds 6 of the 150 published images",
     ]

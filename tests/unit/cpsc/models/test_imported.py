@@ -263,7 +263,7 @@ def test_its_batch_norms_are_found_like_those_of_every_network() -> None:
     ("name", "message"),
     [
         ("Convolutional", "no nn.Linear runs in its forward pass, so its features are unknown: return the scores"),
-        ("Probabilities", "returns probabilities, must be the scores before softmax"),
+        ("Probabilities", "returns probabilities, must return the scores before softmax"),
         ("Ambiguous", r"returns \(2, 4\) and \(2, 4\), either could be scores of 4 classes: return"),
         ("Mapping", r"returns a dict, not scores or a pair of tensors: return .* cpsc\.models\.Output"),
         ("PerPixel", r"its features are \(128, 6\) for 2 images, must be a row per image"),
@@ -275,11 +275,11 @@ def test_its_batch_norms_are_found_like_those_of_every_network() -> None:
         ("absent", r"module tests\.unit\.cpsc\.models\.test_imported \(.*test_imported\.py\) has no 'absent'"),
         (
             "of_depth",
-            "needs depth, kind, is given those of num_classes, channels, image_size that it names: give the others defaults",
+            "needs depth, kind, but gets only num_classes, channels, image_size: give other arguments defaults",
         ),
         ("ending_factory", "fails when called: SystemExit 2$"),
         ("a_class", r"must return a torch\.nn\.Module, got a type"),
-        ("traced", "returns TorchScript, whose layers cannot be observed: return the module it was made of"),
+        ("traced", "returns TorchScript, whose layers cannot be observed: return the original module"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line_that_names_the_factory(name: str, message: str) -> None:

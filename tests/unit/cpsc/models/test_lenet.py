@@ -50,7 +50,7 @@ def test_zeros_around_images_of_28_pixels_make_them_32() -> None:
 def test_images_of_another_size_are_refused_before_anything_runs(shapes: Dataset) -> None:
     check_image_size("lenet5", 28)
     check_image_size("wrn_10_1", 16)
-    with pytest.raises(ConfigError, match="arch lenet5-smooth: takes images of 28 or 32 pixels a side, these have 16"):
+    with pytest.raises(ConfigError, match="arch lenet5-smooth: takes images of 28 or 32 pixels per side, but these have 16"):
         check_image_size("lenet5-smooth", 16)
-    with pytest.raises(ConfigError, match="arch lenet5: takes images of 28 or 32 pixels a side, these have 8"):
+    with pytest.raises(ConfigError, match="arch lenet5: takes images of 28 or 32 pixels per side, but these have 8"):
         train_teacher(TeacherRecipe(arch="lenet5", epochs=1, warmup_epochs=0), shapes, torch.device("cpu"))

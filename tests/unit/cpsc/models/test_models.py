@@ -266,7 +266,9 @@ def test_an_unknown_network_is_refused_by_name(arch: str) -> None:
 def test_a_name_that_is_nearly_one_is_told_what_was_meant() -> None:
     with pytest.raises(ConfigError, match=r"arch 'resnet65': unknown network, did you mean .*resnet56"):
         check_arch("resnet65")
-    with pytest.raises(ConfigError, match="unknown network, use wrn_<depth>_<width>, the same with _gn, or one of resnet18, "):
+    with pytest.raises(
+        ConfigError, match="unknown network, use wrn_<depth>_<width>, the same with _gn appended, or one of resnet18, "
+    ):
         check_arch("inception")
 
 

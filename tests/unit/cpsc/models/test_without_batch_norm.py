@@ -81,7 +81,9 @@ def test_a_group_norm_network_of_impossible_depth_or_width_is_refused(arch: str)
 
 @pytest.mark.parametrize("arch", ["wrn_16_1_bn", "wrn_16_1_", "vit"])
 def test_an_unknown_network_is_told_what_there_is(arch: str) -> None:
-    with pytest.raises(ConfigError, match=r"unknown network, use wrn_<depth>_<width>, the same with _gn, or one of .*vit_tiny"):
+    with pytest.raises(
+        ConfigError, match=r"unknown network, use wrn_<depth>_<width>, the same with _gn appended, or one of .*vit_tiny"
+    ):
         check_arch(arch)
 
 
