@@ -1,4 +1,4 @@
-"""Answers of a run's students, epoch by epoch, to the images that they are compared on: any criterion can be computed later."""
+"""Records the students' answers, epoch by epoch, to the images they are compared on, so that any criterion can be computed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,15 +14,15 @@ from cpsc.errors import CheckpointError
 KIND = "file of answers"
 VERSION = 1
 PRECISION = torch.float16
-"""Of the logits that are kept: 20 kB an epoch for 1,000 images of ten classes."""
+"""Precision of the logits that are kept: 20 kB per epoch for 1,000 images of ten classes."""
 
 
 @dataclass(frozen=True)
 class Answers:
     """Logits on the same images. `teacher`: [N, C]; `students`: [E, N, C], the student after each of the `epochs`.
 
-    `sources`: int64 [N], where each image comes from, as `cpsc.examiners.Exam` counts, with its `weights` and `fading`; `own`: the
-    source that is the run's own.
+    `sources`: int64 [N], the source of each image as numbered in `cpsc.examiners.Exam`, with the exam's `weights` and `fading`.
+    `own`: the source whose images the run made itself.
     """
 
     teacher: Tensor
@@ -34,25 +34,25 @@ class Answers:
     fading: bool = False
 
     def from_source(self, which: Tensor) -> "Answers":
-        """Those to the images that the mask `which` [N] picks."""
+        """The answers to the images that the mask `which` [N] selects."""
         return replace(self, teacher=self.teacher[which], students=self.students[:, which], sources=self.sources[which])
 
     @classmethod
     def load(cls, path: Path) -> "Answers":
-        """Read what `AnswerLog.save` wrote, in float32. CheckpointError where it is something else."""
+        """Read what `AnswerLog.save` wrote, as float32. CheckpointError if it is something else."""
         payload = checkpoint.load(path, kind=KIND, needs=("version", "teacher", "epochs", "students"))
         checkpoint.check_version(payload, VERSION, path=path, kind=KIND)
         if not _is_sound(payload):
-            raise CheckpointError(f"{path}: holds no logits of a teacher and, epoch by epoch, of students")
+            raise CheckpointError(f"{path}: does not hold logits of a teacher and, epoch by epoch, of students")
         sources = payload.get("sources", torch.zeros(len(payload["teacher"]))).long()
         exam = {name: payload[name] for name in ("weights", "own", "fading") if name in payload}
         return cls(payload["teacher"].float(), tuple(payload["epochs"]), payload["students"].float(), sources, **exam)
 
 
 class AnswerLog:
-    """What a run's students have answered so far, beside the answers of the `teacher`, logits [N, C].
+    """The answers of a run's students so far, and those of the `teacher`, logits [N, C].
 
-    `sources` [N]: where the images come from, all from the probe set unless said; `weights`, `own`, `fading`: see `Answers`.
+    `sources` [N]: sources of the images, by default all from the probe set. `weights`, `own`, `fading`: see `Answers`.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class AnswerLog:
         self._students: dict[int, Tensor] = {}
 
     def add(self, epoch: int, logits: Tensor) -> None:
-        """Take in the `logits` [N, C] of the student after `epoch`; those of an epoch that is run again replace the first."""
+        """Add the `logits` [N, C] of the student after `epoch`; if an epoch is run again, they replace the first ones."""
         self._students[epoch] = _kept(logits)
 
     def save(self, path: Path) -> None:
-        """Write all to a file, atomically."""
+        """Write everything to a file, atomically."""
         epochs = sorted(self._students)
         students = (
             torch.stack([self._students[epoch] for epoch in epochs]) if epochs else self._teacher.new_empty(0, *self._teacher.shape)
@@ -83,23 +83,23 @@ class AnswerLog:
         checkpoint.save({"version": VERSION, "teacher": self._teacher, "epochs": epochs, "students": students, **where}, path)
 
     def load(self, path: Path) -> None:
-        """Go on from a file. CheckpointError where it is none, or of other images."""
+        """Continue from a file. CheckpointError if it is not one that `save` wrote, or is for other images."""
         known = Answers.load(path)
         if known.teacher.shape != self._teacher.shape or not torch.equal(known.sources, self._sources):
             found, wanted = tuple(known.teacher.shape), tuple(self._teacher.shape)
-            raise CheckpointError(f"{path}: holds answers to {found}, this run's are {wanted}")
+            raise CheckpointError(f"{path}: must hold answers of shape {wanted} on this run's images, got {found}")
         self._students = {epoch: _kept(logits) for epoch, logits in zip(known.epochs, known.students, strict=True)}
 
 
 def _kept(logits: Tensor) -> Tensor:
-    """A copy; what float16 cannot hold is its largest: a student that diverges has answers too."""
+    """A float16 copy, clipped to its largest value, because a diverging student has answers, too."""
     largest = torch.finfo(PRECISION).max
     return logits.detach().float().clamp(-largest, largest).to("cpu", PRECISION, copy=True)
 
 
 def _is_sound(payload: Mapping[str, Any]) -> bool:
     teacher, epochs, students = payload["teacher"], payload["epochs"], payload["students"]
-    sources, weights, own = (payload.get(name) for name in ("sources", "weights", "own"))  # an earlier version wrote none
+    sources, weights, own = (payload.get(name) for name in ("sources", "weights", "own"))  # absent in files of earlier versions
     return (
         (own is None or type(own) is int)
         and type(payload.get("fading", False)) is bool

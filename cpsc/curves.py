@@ -1,4 +1,4 @@
-"""A curve over a run's epochs in figures, without a tensor: what a blind stop gives."""
+"""Statistics of a curve over a run's epochs, without tensors: what stopping blindly would give."""
 
 import math
 from collections.abc import Sequence
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 
 class CurveStatistics(NamedTuple):
-    """One accuracy over a run's epochs; mean and deviation tell what a blind stop would give.
+    """Statistics of an accuracy over a run's epochs; mean and deviation tell what stopping blindly would give.
 
-    PRE-DFKD, Binici et al. 2022 (arXiv:2201.03019), sec. 4. Deviations are the population's, `std` in the accuracy's unit and
+    PRE-DFKD, Binici et al. 2022 (arXiv:2201.03019), sec. 4. Deviations are population deviations: `std` in the accuracy's unit,
     `variance` in its square. What was published there as a variance, 10 to 24, can only be a deviation in percentage points:
-    compare it with 100 * `std`. The second half of the epochs tells of stability rather than of the first climb.
+    compare it with 100 * `std`. The second half of the epochs shows stability rather than the initial rise.
     """
 
     last: float
@@ -22,11 +22,11 @@ class CurveStatistics(NamedTuple):
     second_half_std: float
     second_half_variance: float
     last_10_mean: float
-    """Of all epochs where there are fewer."""
+    """Mean of the last 10 epochs, or of all if there are fewer."""
 
 
 def curve_statistics(values: Sequence[float]) -> CurveStatistics:
-    """Sums up a non-empty curve; of an odd number of epochs the middle one belongs to the second half."""
+    """Statistics of a non-empty curve; with an odd number of epochs the middle one belongs to the second half."""
     second_half = values[len(values) // 2 :]
     variance, second_half_variance = _variance(values), _variance(second_half)
     return CurveStatistics(

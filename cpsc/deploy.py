@@ -1,4 +1,4 @@
-"""A student as others use it: pixels in, logits out, no knowledge of how it was trained."""
+"""A student for deployment: pixels in, logits out, without any knowledge of how it was trained."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from cpsc.teacher import Teacher
 
 
 class DeployedStudent(nn.Module):
-    """Float images [N, K, H, W] with pixels in [0, 1] -> logits [N, C]. The teacher's normalisation is inside."""
+    """Float images [N, K, H, W] with pixels in [0, 1] -> logits [N, C]. Includes the teacher's normalisation."""
 
     mean: Tensor
     std: Tensor
@@ -29,9 +29,9 @@ class DeployedStudent(nn.Module):
 
 
 def build_deployed(arch: str, weights: Mapping[str, Tensor], teacher: Teacher) -> DeployedStudent:
-    """The student called `arch` with `weights`, in eval mode on the CPU, for the images that `teacher` takes.
+    """The student network `arch` with `weights`, in eval mode on the CPU, for the images that `teacher` takes.
 
-    CheckpointError where they do not fit each other, as what a file holds need not.
+    CheckpointError if they do not fit together, which may happen with values from a file.
     """
     try:
         network = build_model(arch, num_classes=teacher.num_classes, channels=teacher.channels)

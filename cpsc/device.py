@@ -16,7 +16,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one; asking for an absent GPU is a ConfigError, not a silent fallback."""
+    """`auto` is CUDA if available. Asking for a GPU that does not exist is a ConfigError, not a silent fallback."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -29,7 +29,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
-    """The precision that `auto` means on `device`; fp16 needs a GPU (its gradient scaling has no CPU form here)."""
+    """Resolve `auto` for `device`; fp16 needs a GPU (its gradient scaling is not available on a CPU here)."""
     if precision == "auto":
         return "bf16" if _multiplies_bf16(device) else "fp32"
     if precision == "fp16" and device.type != "cuda":
@@ -38,37 +38,37 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
 
 
 def precise(values: Tensor) -> Tensor:
-    """`values` in what losses are computed in: float32, or float64 where they have come in that."""
+    """`values` in the precision that losses are computed in: float32, or float64 if they already are."""
     return values if values.dtype == torch.float64 else values.float()
 
 
 def place(network: nn.Module, device: torch.device) -> nn.Module:
-    """`network` on `device`, convolution weights channels-last: what convolutions compute in on both kinds of device."""
+    """`network` on `device`, with channels-last convolution weights, which convolutions use on both kinds of device."""
     return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def cast_weights(network: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """`network`, frozen, with the weights that autocast would cast to `dtype` at every pass cast for good: the same numbers."""
+    """The frozen `network`, whose weights that autocast would cast to `dtype` at every pass are cast for good: the same numbers."""
     for _, layer in _cast_layers(network):
         layer.to(dtype)
     return network
 
 
 def cast_copies(network: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The same weights, of a `network` that trains on, as copies by the parameters' names: what ``functional_call`` takes."""
+    """Cast copies of the same weights, by parameter name as for ``functional_call``, of a `network` that keeps training."""
     layers = _cast_layers(network)
     return {f"{name}.{key}": weight.detach().to(dtype) for name, layer in layers for key, weight in layer.named_parameters()}
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes in use so far: of the device's allocator, or, on a CPU, of this process, other trials in it included."""
+    """Peak memory in bytes so far: of the device's allocator, or, on a CPU, of this process, including other trials in it."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILOBYTE
 
 
 def autocast(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
-    """A factory of contexts in which convolutions and matrix products run in `precision`."""
+    """A function that creates contexts in which convolutions and matrix products run in `precision`."""
     if precision not in DTYPES:
         return nullcontext
     return lambda: torch.autocast(device.type, dtype=DTYPES[precision])
@@ -76,7 +76,7 @@ def autocast(precision: Precision, device: torch.device) -> Callable[[], Abstrac
 
 def _cast_layers(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, module in network.named_modules():
-        if type(module) in (nn.Conv2d, nn.Linear):  # a subclass may compute with its weights first
+        if type(module) in (nn.Conv2d, nn.Linear):  # a subclass may use its weights in another way first
             yield name, module
 
 

@@ -1,4 +1,4 @@
-"""Generators: CPSC-DFKD's conditional one (Shao et al. 2023, sec. 3.2), and those of the other methods on the same skeleton."""
+"""Generators: CPSC-DFKD's conditional one (Shao et al. 2023, sec. 3.2), and those of other methods with the same structure."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,13 +32,13 @@ class CategoricalFeatureEmbedding(nn.Module):
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """[B, K, H, W], [B] -> [B, K, H, W]."""
         normalised: Tensor = self.norm(x)
-        # Looked up in float32, applied in the precision of the activations: it would raise all that follows to its own.
+        # Looked up in float32 but applied in the precision of the activations; else all that follows would become float32.
         scale, shift = (table[labels][..., None, None].to(normalised.dtype) for table in (self.scale, self.shift))
         return torch.addcmul(shift, scale, normalised)
 
 
 class UnconditionalNorm(nn.Module):
-    """Ordinary affine batch norm in an embedding's place: it ignores the label (table 5, without CFE)."""
+    """Ordinary affine batch norm in place of an embedding; it ignores the label (table 5, without CFE)."""
 
     def __init__(self, num_channels: int, num_classes: int) -> None:
         del num_classes  # an embedding would size its tables by it
@@ -90,17 +90,17 @@ class ConditionalGenerator(nn.Module):
 
 @dataclass(frozen=True)
 class Family:
-    """How a published unconditional generator fills in the skeleton."""
+    """How a published unconditional generator is built on the common structure."""
 
     eps: tuple[float, float, float]
-    """Of the three batch norms. The published 0.8 stands where a momentum was probably meant."""
+    """Epsilons of the three batch norms. The published 0.8 was probably meant as a momentum."""
     stem: int = 1
-    """Channels of the first stage, in widths."""
+    """Channels of the first stage, in multiples of the width."""
     inner_bias: bool = True
     spectral: str | None = None
-    """How its convolutions' largest singular values are estimated, an entry of `SPECTRAL_NORMS`; None: they are left alone."""
+    """How the largest singular values of its convolutions are estimated, a key of `SPECTRAL_NORMS`; None: no spectral norm."""
     output: str = "tanh"
-    """`tanh` then a batch norm without scale; `norm`: an affine batch norm alone; `pixels`: a sigmoid, then the dataset's
+    """`tanh`: followed by a batch norm without scale. `norm`: only an affine batch norm. `pixels`: a sigmoid, then the dataset's
     normalisation."""
     uniform_init: float | None = None
     """Weights of convolutions and projections drawn from U(-x, x), biases 0."""
@@ -120,10 +120,10 @@ FAMILIES = {
 
 
 class ColdSpectralNorm(nn.Module):
-    """A weight [K, ...] over its largest singular value (Miyato et al. 2018, arXiv:1802.05957, alg. 1), as PyTorch first had it.
+    """A weight [K, ...] over its largest singular value (Miyato et al. 2018, arXiv:1802.05957, alg. 1), in PyTorch's first form.
 
-    The singular vectors begin at random and take one power iteration at each training pass, the right one first: in the first
-    passes the value is underestimated, and the weights come out too large.
+    The singular vectors start at random and take one power iteration per training pass, the right one first. In the first passes
+    the value is underestimated, and the weights are too large.
     """
 
     def __init__(self, weight: Tensor) -> None:
@@ -140,12 +140,12 @@ class ColdSpectralNorm(nn.Module):
                 with torch.no_grad():
                     self.right.copy_(_unit(matrix.T @ self.left))
                     self.left.copy_(_unit(matrix @ self.right))
-            # Copies: the next pass writes into the vectors, whose values this one's backward pass still needs.
+            # Copies, because the next pass overwrites the vectors, which this pass still needs for its backward pass.
             return weight / (self.left.clone() @ (matrix @ self.right.clone()))
 
 
 def _cold_spectral_norm(convolution: nn.Conv2d) -> None:
-    # The check that `unsafe` leaves out would take a power iteration.
+    # The check that `unsafe` skips would take a power iteration.
     parametrize.register_parametrization(convolution, "weight", ColdSpectralNorm(convolution.weight), unsafe=True)
 
 
@@ -158,9 +158,9 @@ FINISHES: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "norm": l
 
 
 class Generator(nn.Module):
-    """Latents [B, nz] -> images [B, K, H, H] in the teacher's normalised space; labels are taken and not looked at.
+    """Latents [B, nz] -> images [B, K, H, H] in the teacher's normalised space; labels are accepted but ignored.
 
-    The skeleton of `ConditionalGenerator` with ordinary batch norms, as `family` fills it in.
+    It has the structure of `ConditionalGenerator` with ordinary batch norms; `family` sets the details.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class Generator(nn.Module):
         return self._normalisation.from_unit(images) if self.makes_pixels else images
 
     def raw(self, latents: Tensor) -> Tensor:
-        """The same before the dataset's normalisation: pixels in [0, 1] of a family that makes pixels."""
+        """The same before the dataset's normalisation: pixels in [0, 1] if the family makes pixels."""
         x = _upsample(self.norm0(_unfold(self.project(latents), self.stem, self.base_size)))
         x = _upsample(F.leaky_relu(self.norm1(self.conv1(x)), 0.2, inplace=True))
         x = F.leaky_relu(self.norm2(self.conv2(x)), 0.2, inplace=True)
@@ -202,7 +202,7 @@ class Generator(nn.Module):
 
 
 def initialise(network: nn.Module, family: Family) -> None:
-    """Draw the weights of `network` anew from torch's global generator, as `family` says; as PyTorch does where it says nothing."""
+    """Redraw the weights of `network` from torch's global random generator, as `family` says, else with PyTorch's defaults."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
             module.reset_parameters()
@@ -240,7 +240,7 @@ def _check_size(image_size: int) -> None:
 
 
 def _unfold(projected: Tensor, channels: int, size: int) -> Tensor:
-    """[B, channels * size^2] -> [B, channels, size, size], in the layout that convolutions compute in."""
+    """[B, channels * size^2] -> [B, channels, size, size], in the memory format that convolutions use."""
     return projected.unflatten(1, (channels, size, size)).contiguous(memory_format=torch.channels_last)
 
 

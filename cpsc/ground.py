@@ -1,9 +1,9 @@
-"""Ground of a search: figures of teacher and probe set, and floors below which agreement with that teacher says little or nothing.
+"""Ground of a search: figures of teacher and probe set, and floors below which agreement with the teacher says little or nothing.
 
-A student is compared with its teacher on the teacher's probe set. Where the teacher does not recognise those images, gives all of
-them one class, or cannot tell one class from another, students agree with it by chance and a search finds the luckiest. Floors
-are measured from what guessing gives, and a share counts as beyond one only where the number of images makes that sure. How they
-were found: docs/ground.md.
+A student is compared with its teacher on the teacher's probe set. If the teacher does not recognise those images, gives all of them
+one class, or cannot distinguish the classes, students agree with it by chance, and a search finds the luckiest one. Floors are
+measured from what guessing gives, and a share counts as beyond a floor only if there are enough images to be sure. docs/ground.md
+says how they were found.
 """
 
 import math
@@ -11,23 +11,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 DOUBT = 1e-3
-"""A figure is surely beyond a floor where luck would bring it there in fewer than so many of all cases."""
+"""A figure is surely beyond a floor if luck would bring it there in less than this share of all cases."""
 RECOGNISED, WELL_RECOGNISED = 0.2, 0.6
-"""Of the way from guessing to certainty, for the label rate: below the first nothing is to be had, below the second little."""
+"""Floors of the label rate, as fractions of the way from guessing to certainty: the set is useless below the first, poor below
+the second."""
 MOST_OF_ONE_CLASS, MUCH_OF_ONE_CLASS = 0.9, 0.5
 NO_MARGIN, SMALL_MARGIN = 0.01, 0.1
-"""Nats between the two likeliest classes of half of the images: a per cent, and ten, of difference in probability."""
+"""Nats between the two likeliest classes, for half of the images: 1 % and 10 % difference in probability."""
 LARGEST_MARGIN = 126 * math.log(2)
-"""Nats beyond which float32, whose smallest normal number is 2 to the -126, has no probability for the second class."""
+"""Nats beyond which the probability of the second class is too small for float32, whose smallest normal number is 2 ** -126."""
 SAME, ALIKE = 1.0, 20.0
-"""Grey levels, root mean square over pixels, between an image and the one that is nearest to it."""
+"""Grey levels, root mean square over pixels, between an image and its nearest other image."""
 MUCH_AT_BOUNDS = 0.5
 PREFIX = "ground."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """A figure that says that the ground is gone, or thin. `is_fatal`: nothing that is found on it would be a result."""
+    """A figure that puts the ground in doubt. `is_fatal`: a search on it would not give a meaningful result."""
 
     name: str
     figure: str
@@ -42,7 +43,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Ground:
-    """What the teacher says of its probe set, and what else tells whether the two are of use."""
+    """What the teacher says about its probe set, and other figures that show whether the two are usable."""
 
     num_images: int
     num_classes: int
@@ -51,33 +52,33 @@ class Ground:
     confidence: float
     """Mean probability of the class that it gives."""
     margin: float
-    """Nats between its two likeliest classes, in the median image."""
+    """Nats between its two likeliest classes, for the median image."""
     largest_class: float
-    """Share of the images that it gives its commonest class: what a student agrees with that has learned that class alone."""
+    """Share of the images that it gives its commonest class: the agreement of a student that always answers that class."""
     num_unasked: int
-    """Classes that no image was made for."""
+    """Number of classes that no image was made for."""
     num_lost: int
-    """Classes that it gives none of the images made for them, where that is not luck."""
+    """Number of classes that the teacher gives to none of the images made for them, if that is not bad luck."""
     finite: float
-    """Share of the images on which it answers numbers."""
+    """Share of the images on which its answers are finite."""
     variety: float
-    """Grey levels between an image and the one nearest to it, in the median image."""
+    """Grey levels between an image and its nearest other image, for the median image."""
     at_bounds: float
     """Share of pixels that are black or white."""
     untouched_norms: float
-    """Share of its batch norms with the mean 0 and the variance 1 that they begin with; 0 where it has none."""
+    """Share of its batch norms that still have their initial mean 0 and variance 1; 0 if it has none."""
     num_test: int
-    """Labelled images that it and its students are measured on; 0: none."""
+    """Number of labelled images that it and its students are measured on; 0: none."""
     teacher_accuracy: float | None
-    """On those, as it is known; None where it is not."""
+    """Its accuracy on those; None if unknown."""
 
     def to_params(self) -> dict[str, str]:
-        """As a record of a launch holds it."""
+        """As parameters for the record of a launch."""
         return {f"{PREFIX}{name}": f"{value:.6g}" for name, value in vars(self).items() if value is not None}
 
     @classmethod
     def from_params(cls, params: Mapping[str, str]) -> "Ground | None":
-        """What `to_params` wrote; None where a record has no such thing, as those of earlier versions."""
+        """Read what `to_params` wrote; None if a record does not have it, like those of earlier versions."""
         try:
             counts = {field.name: int(params[PREFIX + field.name]) for field in fields(cls) if field.type is int}
             shares = {field.name: float(params[PREFIX + field.name]) for field in fields(cls) if field.type is float}
@@ -88,28 +89,28 @@ class Ground:
 
     @property
     def chance(self) -> float:
-        """What guessing gives."""
+        """Accuracy of guessing."""
         return 1.0 / self.num_classes
 
 
 def is_surely_below(share: float, floor: float, num: int) -> bool:
-    """Whether a share of `num` draws says that it is drawn from less than `floor`: Chernoff's bound, as Hoeffding 1963, eq. 2.1."""
+    """Whether a share of `num` draws shows that the true share is below `floor`: Chernoff's bound (Hoeffding 1963, eq. 2.1)."""
     return share < floor and num * _divergence(share, floor) > -math.log(DOUBT)
 
 
 def is_surely_above(share: float, floor: float, num: int) -> bool:
-    """The same for above."""
+    """The same for a true share above `floor`."""
     return is_surely_below(1.0 - share, 1.0 - floor, num)
 
 
 def _divergence(one: float, other: float) -> float:
-    """KL of two coins, nats; `other` may be certain."""
+    """KL divergence of two coins, in nats; `other` may be 0 or 1."""
     parts = ((one, other), (1.0 - one, 1.0 - other))
     return sum(p * math.log(p / q) if q > 0.0 else math.inf for p, q in parts if p > 0.0)
 
 
 def findings(ground: Ground) -> list[Finding]:
-    """What `ground` says against going on, the worst first; nothing where it is sound."""
+    """What puts `ground` in doubt, the worst first; empty if it is sound."""
     judges = (
         _not_finite,
         _label_rate,
@@ -138,7 +139,7 @@ def _not_finite(ground: Ground) -> Finding | None:
         figure=f"the teacher answers NaN or infinity on {_percent(1.0 - ground.finite)} of the probe set",
         floor="floor: none",
         meaning="no student can be compared with that",
-        remedy="another file of its weights, or its training again at a lower lr",
+        remedy="another file with its weights, or training it again with a lower lr",
         is_fatal=True,
     )
 
@@ -167,8 +168,8 @@ def _class_balance(ground: Ground) -> Finding | None:
     return Finding(
         name="class_balance",
         figure=f"the teacher gives {_percent(share)} of {ground.num_images} probe images one class",
-        floor=f"a student that always says that class agrees as often, limit {_percent(MOST_OF_ONE_CLASS)}",
-        meaning="agreement there is what a student gets that has learned nothing",
+        floor=f"a student that always answers that class agrees as often, limit {_percent(MOST_OF_ONE_CLASS)}",
+        meaning="a student that has learned nothing gets that agreement, too",
         remedy="the bias of its last layer and its normalisation, or more probe.steps",
         is_fatal=fatal,
     )
@@ -178,9 +179,9 @@ def _confidence(ground: Ground) -> Finding | None:
     if SMALL_MARGIN <= ground.margin <= LARGEST_MARGIN:
         return None
     if ground.margin < SMALL_MARGIN:
-        meaning, when = "its probabilities tell no class from another, and any flat student overlaps with them", "after"
+        meaning, when = "its probabilities do not distinguish classes, and any flat student overlaps with them", "after"
     else:
-        meaning, when = "float32 has no probability for its second class, so that its answers are bare labels", "before"
+        meaning, when = "the probability of its second class is too small for float32, so its answers are bare labels", "before"
     return Finding(
         name="confidence",
         figure=f"the teacher's two likeliest classes are {ground.margin:.2g} nats apart, "
@@ -199,8 +200,8 @@ def _variety(ground: Ground) -> Finding | None:
         name="variety",
         figure=f"half of the probe images have another within {ground.variety:.2g} grey levels",
         floor=f"floor {SAME:g}, good from {ALIKE:g}",
-        meaning="they are " + ("one image many times" if ground.variety < SAME else "nearly alike, or without contrast"),
-        remedy="the teacher's normalisation, whose std is the scale of its pixels; less probe.total_variation and probe.image_norm",
+        meaning="they are " + ("one image many times" if ground.variety < SAME else "nearly identical, or lack contrast"),
+        remedy="the teacher's normalisation, whose std scales its pixels; less probe.total_variation and probe.image_norm",
         is_fatal=ground.variety < SAME,
     )
 
@@ -212,7 +213,7 @@ def _lost_classes(ground: Ground) -> Finding | None:
         name="lost_classes",
         figure=f"the teacher never sees {ground.num_lost} of its {ground.num_classes} classes in the images made for them",
         floor="floor: none lost",
-        meaning="nothing is known of these classes, and students will not learn them",
+        meaning="nothing is known about these classes, and students will not learn them",
         remedy="its list of classes and the bias of its last layer; if it never learned them, name the classes it has",
     )
 
@@ -223,9 +224,9 @@ def _unasked_classes(ground: Ground) -> Finding | None:
     return Finding(
         name="unasked_classes",
         figure=f"the probe set has no image for {ground.num_unasked} of {ground.num_classes} classes",
-        floor="floor: one image a class",
-        meaning="what students know of these classes does not count",
-        remedy="a larger probe.num_images, or, where it is large enough, deleting its file to have it made anew",
+        floor="floor: one image per class",
+        meaning="what students know about these classes does not count",
+        remedy="a larger probe.num_images, or, if it is large enough, deleting its file so that it is made again",
     )
 
 
@@ -236,7 +237,7 @@ def _at_bounds(ground: Ground) -> Finding | None:
         name="at_bounds",
         figure=f"{_percent(ground.at_bounds)} of the probe set's pixels are black or white",
         floor=f"limit {_percent(MUCH_AT_BOUNDS)}",
-        meaning="its pixels have run against their bounds, where no further step moves them",
+        meaning="its pixels are stuck at their bounds, where further steps do not move them",
         remedy="the teacher's normalisation, or a lower probe.lr",
     )
 
@@ -246,9 +247,9 @@ def _untouched_norms(ground: Ground) -> Finding | None:
         return None
     return Finding(
         name="untouched_norms",
-        figure=f"{_percent(ground.untouched_norms)} of the teacher's batch norms hold the mean 0 and variance 1 of a new one",
+        figure=f"{_percent(ground.untouched_norms)} of the teacher's batch norms have the mean 0 and variance 1 of a new one",
         floor="floor: none",
-        meaning="they have seen no image or lost what they saw, and images inverted towards that are like nothing it knows",
+        meaning="they have seen no images or lost their statistics, and images inverted towards them look like nothing it knows",
         remedy="a file with its buffers (running_mean, running_var), or probe.batch_statistics and weights.batch_statistics of 0",
     )
 
@@ -262,5 +263,5 @@ def _teacher_accuracy(ground: Ground) -> Finding | None:
         figure=f"the teacher's own test accuracy is {_percent(accuracy)}",
         floor=f"guessing gives {_percent(ground.chance)}, give or take what {num} images can tell",
         meaning="it knows nothing that a student could learn",
-        remedy="a longer training, or another teacher",
+        remedy="longer training, or another teacher",
     )

@@ -1,4 +1,4 @@
-"""Survey of a search's ground: the teacher is asked about its probe set once, and both are looked at."""
+"""Survey of a search's ground: evaluates the teacher once on its probe set and examines both."""
 
 import math
 
@@ -15,7 +15,7 @@ MOST_COMPARED = 1000
 
 
 def survey_ground(teacher: Teacher, probe: ProbeSet, device: torch.device, *, num_test: int = 0) -> Ground:
-    """Ask `teacher` about its `probe` set once; `num_test`: labelled images at hand, which are not looked at."""
+    """Evaluate `teacher` once on its `probe` set. `num_test`: number of available labelled images, which are not used here."""
     network = teacher.build(device)
     logits = predict(network, teacher.normalisation.normalise(probe.images.to(device))).cpu()
     finite = logits.isfinite().all(dim=1)
@@ -51,7 +51,7 @@ def _margin(logits: Tensor) -> float:
 
 
 def _num_lost(given: Tensor, asked: Tensor, rate: float, num_classes: int) -> int:
-    """How many classes are recognised in none of their images, where at the mean `rate` that would hardly ever happen."""
+    """How many classes are recognised in none of their images although, at the mean `rate`, that would hardly ever happen."""
     sizes = torch.bincount(asked, minlength=num_classes)
     hits = torch.bincount(asked[given == asked], minlength=num_classes)
     luck = (1.0 - rate) ** sizes.double()
@@ -59,7 +59,7 @@ def _num_lost(given: Tensor, asked: Tensor, rate: float, num_classes: int) -> in
 
 
 def variety(images: Tensor) -> float:
-    """Root mean square difference, in grey levels, of the median image of [N, K, H, W] and its nearest; the first thousand tell."""
+    """Root mean square difference, in grey levels, of an image of [N, K, H, W] to its nearest; median of the first thousand."""
     if len(images) < 2:
         return math.inf
     flat = images[:MOST_COMPARED].flatten(1).float()

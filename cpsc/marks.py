@@ -1,4 +1,4 @@
-"""Marks: which questions a student has answered as the teacher does, of those that it is chosen by; what tells two apart."""
+"""Marks: on which of the images that a student is chosen by it agrees with the teacher; and a test whether two students differ."""
 
 import base64
 import binascii
@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 DISTINCT = 1.96
-"""Of a normal distribution, both tails beyond it hold 5 %."""
+"""Quantile of the normal distribution: both tails beyond it together hold 5 %."""
 
 
 @dataclass(frozen=True)
 class Marks:
-    """One bit a question in `right`, the first question's the lowest; `sizes`: how many of each source, the probe set's first.
+    """`right` has one bit per question, the first question's is the lowest. `sizes`: questions per source, the probe set first.
 
-    `own`: the source whose images the student's own generator has made, which do not count.
+    `own`: the source whose images the student's own generator made; they do not count.
     """
 
     right: int
@@ -23,18 +23,18 @@ class Marks:
 
     @classmethod
     def of(cls, right: Sequence[bool], sizes: Sequence[int], own: int | None = None) -> "Marks":
-        """Of answers that are right or not, in the order of their sources."""
+        """Marks from a list of right and wrong answers, in the order of their sources."""
         return cls(sum(1 << place for place, is_right in enumerate(right) if is_right), tuple(sizes), own)
 
     def to_text(self) -> str:
-        """For a record: ``500.250.250:2:...``, sizes, own source, bits in base64."""
+        """Text for a record: ``500.250.250:2:...``, with sizes, own source and bits in base64."""
         bits = self.right.to_bytes((sum(self.sizes) + 7) // 8, "little")
         own = "" if self.own is None else str(self.own)
         return f"{'.'.join(map(str, self.sizes))}:{own}:{base64.b64encode(bits).decode()}"
 
     @classmethod
     def parse(cls, text: str) -> "Marks | None":
-        """What `to_text` wrote; None where it is something else, as in a record of an earlier version."""
+        """Read what `to_text` wrote; None if it is something else, as in a record of an earlier version."""
         try:
             sizes, own, bits = text.split(":")
             return cls(
@@ -47,11 +47,11 @@ class Marks:
 
 
 def is_distinct(one: Marks, other: Marks) -> bool:
-    """Whether the difference of two students is more than chance: McNemar's test on the questions that only one of them has right.
+    """Whether two students differ by more than chance: McNemar's test on the questions that only one of them answered correctly.
 
-    McNemar 1947, with Edwards' correction, at 5 %. Questions count as the score counts them: all examiners' together as much as
-    the whole probe set, and those of a source that is either student's own not at all. Students of different exams cannot be told
-    apart.
+    McNemar 1947, with Edwards' correction, at the 5 % level. Questions are weighted as in the score: those of all examiners
+    together count as much as the whole probe set, and those of a source that is either student's own do not count. Students of
+    different exams are never distinct.
     """
     if one.sizes != other.sizes:
         return False

@@ -24,14 +24,14 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True)
 class InceptionReference:
-    """What an FID compares with: the file of the original Inception's weights, and real images, uint8 [N, K, H, W]."""
+    """What an FID needs: the file with the original Inception's weights, and real images, uint8 [N, K, H, W]."""
 
     weights: Path
     real_images: Tensor
 
 
 class _ImageSet(NamedTuple):
-    """Normalised images on the device and the teacher's logits for them; `labels` where they are known."""
+    """Normalised images on the device and the teacher's logits for them; `labels` if they are known."""
 
     images: Tensor
     answers: Tensor
@@ -39,18 +39,17 @@ class _ImageSet(NamedTuple):
 
 
 class StudentMeasured(NamedTuple):
-    """What a student was found to be, and its logits [N, C] on probe and examiners' images, where there are any."""
+    """The metrics of a student, and its logits [N, C] on probe and examiners' images, if there are any."""
 
     metrics: Metrics
     answers: Tensor | None
 
 
 class Measurement:
-    """The teacher's network on a device, and the images that students are compared on, about which it is asked once.
+    """The teacher's network on a device, and the images that students are compared on, with the teacher's answers to them.
 
-    `probe`: images that need no data; `examiners`: those of other runs, which count beside them; `test`: labelled real ones;
-    any may be absent, and so are its measurements then.
-    Nothing here changes as students train: all runs of a process can share one.
+    `probe`: images that need no data. `examiners`: images of other runs, used in addition. `test`: labelled real images. Each may
+    be absent; then its measurements are absent, too. Nothing here changes as students train: all runs of a process can share one.
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class Measurement:
         if probe is not None and probe.teacher_digest != teacher.digest:
             raise ConfigError("the probe set was made from another teacher: make one from this teacher")
         if examiners is not None and (probe is None or examiners.teacher_digest != teacher.digest):
-            raise ConfigError("examiners' images count beside a probe set, both made with this teacher")
+            raise ConfigError("examiners' images need a probe set, and both must be made with this teacher")
         self.teacher, self.device = teacher, device
         self.network = teacher.build(device)
         self._networks: dict[Precision, nn.Module] = {}
@@ -78,7 +77,7 @@ class Measurement:
         self._test = self._prepared(test.images, test.labels) if test is not None else None
 
     def network_in(self, precision: Precision) -> nn.Module:
-        """The teacher for runs that ask it under autocast in `precision`: its weights are cast once, not at every pass."""
+        """The teacher for runs that use it under autocast in `precision`; its weights are cast once, not at every pass."""
         if not self.teacher.is_cast_for(precision):
             return self.network
         if precision not in self._networks:
@@ -86,7 +85,7 @@ class Measurement:
         return self._networks[precision]
 
     def recorder_in(self, precision: Precision) -> StatisticsRecorder:
-        """Of that network's batch-norm statistics, for all runs. ConfigError where it has none."""
+        """Recorder of that network's batch-norm statistics, shared by all runs. ConfigError if it has none."""
         network = self.network_in(precision)
         if network not in self._recorders:
             self._recorders[network] = StatisticsRecorder(network)
@@ -94,20 +93,20 @@ class Measurement:
 
     @property
     def objectives(self) -> set[str]:
-        """What a student can be chosen by."""
+        """The metrics that a student can be chosen by."""
         blind = {"probe_agreement", "probe_overlap"} | ({"exam_score"} if self._examiners is not None else set())
         return blind | ({"test_accuracy"} if self._test is not None else set())
 
     @cached_property
     def teacher_answers(self) -> Tensor | None:
-        """The teacher's logits [N, C] on the probe set and the examiners' images behind it."""
+        """The teacher's logits [N, C] on the probe set, followed by the examiners' images."""
         if self._probe is None or self._examined_on is None:
             return None if self._probe is None else self._probe.answers
         return torch.cat([self._probe.answers, self._examined_on.answers])
 
     @cached_property
     def exam(self) -> Exam | None:
-        """Where each of those images comes from, and what students are asked."""
+        """The exam on these images, with the source of each; None without a probe set."""
         if self._probe is None:
             return None
         ours = torch.full((len(self._probe.images),), PROBE)
@@ -117,15 +116,15 @@ class Measurement:
         return Exam(sources, self._examiners.weights_by_source, fading=self._examiners.fading)
 
     def own_source(self, run: str) -> int | None:
-        """The source of the images that the run of that `run_digest` has made itself, if any are its own."""
+        """The source of the images that the run with that `run_digest` made itself; None if there are none."""
         return None if self._examiners is None else self._examiners.source_of(run)
 
     def of_student(self, student: nn.Module, *, own: int | None = None) -> StudentMeasured:
         """`probe_agreement` and `probe_kl`; `test_accuracy` and `test_agreement` with the teacher.
 
-        `probe_overlap` is the soft form of the first: what the two networks' probabilities have in common. With examiners also
-        `exam_score`, the overlap on one half of the probe set's and the examiners' images, which students are chosen by, and
-        `held_out_agreement`, on the half that has no part in the choice: see `Exam`. `own`: the source that does not count.
+        `probe_overlap` is the soft form of `probe_agreement`: the overlap of the two networks' probabilities. With examiners there
+        are also `exam_score`, the overlap on the half of the probe and examiners' images that students are chosen by, and
+        `held_out_agreement`, the agreement on the other half: see `Exam`. `own`: the source that does not count.
         """
         metrics: Metrics = {}
         answers = None
@@ -144,13 +143,13 @@ class Measurement:
         return StudentMeasured(metrics, answers)
 
     def of_untrained(self, student: nn.Module) -> Metrics:
-        """`untrained_agreement` with the teacher on the probe set, of a `student` that has not begun. Empty without a probe set."""
+        """`untrained_agreement` of an untrained `student` with the teacher on the probe set. Empty without a probe set."""
         if self._probe is None:
             return {}
         return {"untrained_agreement": agreement(predict(student, self._probe.images), self._probe.answers)}
 
     def marks(self, answers: Tensor, *, own: int | None, by_probe_alone: bool) -> Marks:
-        """Of a student by its `answers`, as `of_student` says them: see `Exam.marks`. There must be a probe set."""
+        """Marks of a student from its `answers`, as returned by `of_student`: see `Exam.marks`. There must be a probe set."""
         assert self.exam is not None
         assert self.teacher_answers is not None
         return self.exam.marks(agreements(answers, self.teacher_answers), own=own, by_probe_alone=by_probe_alone)
@@ -168,7 +167,7 @@ class Measurement:
     def of_images(self, images: Tensor) -> Metrics:
         """How far synthetic `images`, uint8 [N, K, H, W], are from real ones: `teacher_frechet_distance`, and `fid`.
 
-        The first is on the teacher's features of the test images and not comparable between teachers; the second needs the
+        The first uses the teacher's features of the test images and cannot be compared between teachers; the second needs the
         original Inception's weights.
         """
         metrics: Metrics = {}
@@ -184,13 +183,13 @@ class Measurement:
 
     @cached_property
     def _real_features(self) -> Tensor:
-        """The teacher's, of the test images: as many as are synthesised to compare, and the same for every run."""
+        """The teacher's features of the test images: as many as are synthesised for comparison, and the same for every run."""
         assert self._test is not None
         return penultimate_features(self.network, self._test.images)
 
     @property
     def num_wanted_images(self) -> int:
-        """Synthetic images that `of_images` should be given: as many as there are real ones to compare with; 0: none."""
+        """Number of synthetic images that `of_images` should get: as many as there are real ones to compare with; 0: none."""
         real = 0 if self._test is None else len(self._test.images)
         return real if self._inception is None else max(real, len(self._inception.real_images))
 

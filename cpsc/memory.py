@@ -1,4 +1,4 @@
-"""Memory of methods: a pool of finished images, a bank of features, and what that takes."""
+"""Memories of methods: a pool of finished images, a bank of features, and the size of both in bytes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,10 +11,10 @@ from cpsc.statistics import ChannelStatistics
 
 
 class ImagePool:
-    """All images that were finished so far, as uint8 on the device; beyond `limit` the oldest go.
+    """All images finished so far, as uint8 on the device; beyond `limit` the oldest are dropped.
 
-    They lie one after another in a buffer with room behind them. Once it is full, what is kept moves into one twice as large, so
-    that each image is copied about once, however many batches come.
+    They are stored one after another in a buffer with free space at its end. When it is full, the images that are kept move into a
+    buffer twice as large, so that each image is copied about once, however many batches come.
     """
 
     def __init__(self, *, limit: int, channels: int, image_size: int, device: torch.device) -> None:
@@ -27,12 +27,12 @@ class ImagePool:
 
     @property
     def num_bytes(self) -> int:
-        """Of the images, without the room for more."""
+        """Size of the images, without the free space."""
         return self.images.numel()
 
     @property
     def images(self) -> Tensor:
-        """uint8 [N, K, H, W], the oldest first; a part of the buffer, which stays as it is when others are added."""
+        """uint8 [N, K, H, W], the oldest first; a view of the buffer that does not change when images are added."""
         return self._buffer[self._start : self._end]
 
     def add(self, images: Tensor) -> None:
@@ -45,17 +45,17 @@ class ImagePool:
         self._start = max(self._start, self._end - self._limit)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"images": self.images.clone()}  # of a part of a buffer a file would hold the whole
+        return {"images": self.images.clone()}  # a view would be saved with the whole buffer
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         images = state["images"]
         if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.shape[1:] != self._buffer.shape[1:]:
-            raise CheckpointError("checkpoint's image pool holds no images of this size")
+            raise CheckpointError("checkpoint's image pool does not hold images of this size")
         self._buffer = images.to(self._buffer.device)
         self._start, self._end = 0, len(images)
 
     def _move(self, *, room: int) -> None:
-        """What stays once `room` more are there, to the front of a buffer that holds twice as many as are kept then."""
+        """Move the images that stay once `room` more are added to the front of a buffer of twice the size needed then."""
         kept = self.images[-(self._limit - room) :] if room < self._limit else self.images[:0]
         self._buffer = self._buffer.new_empty(2 * (len(kept) + room), *self._buffer.shape[1:])
         self._buffer[: len(kept)] = kept
@@ -63,9 +63,9 @@ class ImagePool:
 
 
 class FeatureBank(nn.Module):
-    """Two views' features of the last `size` images, first in, first out; written a whole batch at a time.
+    """Features of two views of the last `size` images, first in, first out; written one batch at a time.
 
-    `rng`, on the CPU, draws the rows that are looked at again; it is saved with them.
+    `rng`, on the CPU, draws the rows to recall; its state is saved with the features.
     """
 
     def __init__(self, *, size: int, dim: int, rng: torch.Generator) -> None:
@@ -101,10 +101,10 @@ class FeatureBank(nn.Module):
 
 
 class StatisticsMemory(nn.Module):
-    """Batch-norm statistics of earlier turns, in a running mean, so that a batch need not match the teacher's all by itself.
+    """Running mean of the batch-norm statistics of earlier turns, so that a single batch need not match the teacher's on its own.
 
-    `sizes`: channels of each layer; `momentum`: the running mean's share of what is compared, and what it keeps of itself at each
-    turn. FastDFKD (Fang et al. 2022, arXiv:2112.06253) and NAYER (Tran et al. 2024, arXiv:2310.00258) have 0.9.
+    `sizes`: channels of each layer. `momentum`: weight of the running mean in what is compared, and how much of it is kept at each
+    turn. FastDFKD (Fang et al. 2022, arXiv:2112.06253) and NAYER (Tran et al. 2024, arXiv:2310.00258) use 0.9.
     """
 
     def __init__(self, sizes: Sequence[int], *, momentum: float) -> None:
@@ -117,7 +117,7 @@ class StatisticsMemory(nn.Module):
         self.num_turns = 0
 
     def blended(self, observed: Sequence[ChannelStatistics | None]) -> Sequence[ChannelStatistics | None]:
-        """`observed` with the share of earlier turns in it; as it is before the first has ended. Differentiable in `observed`."""
+        """`observed` blended with earlier turns; unchanged before the end of the first turn. Differentiable in `observed`."""
         if not self.num_turns:
             return observed
         old = self._momentum
@@ -129,7 +129,7 @@ class StatisticsMemory(nn.Module):
 
     @torch.no_grad()
     def keep(self, observed: Sequence[ChannelStatistics | None]) -> None:
-        """Take in those of a turn's last batch."""
+        """Add the statistics of a turn's last batch."""
         share = 1 - self._momentum if self.num_turns else 1.0
         kept = zip(self.mean.split(self._sizes), self.var.split(self._sizes), strict=True)
         for seen, (mean, var) in zip(observed, kept, strict=True):
@@ -146,5 +146,5 @@ class StatisticsMemory(nn.Module):
 
 
 def num_bytes(module: nn.Module) -> int:
-    """Memory of a module's parameters and buffers."""
+    """Size in bytes of a module's parameters and buffers."""
     return sum(tensor.numel() * tensor.element_size() for tensor in (*module.parameters(), *module.buffers()))

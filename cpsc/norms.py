@@ -1,4 +1,4 @@
-"""Batch norms whose statistics images can be compared with: found by running the network, not by its looks."""
+"""Finds the batch norms whose statistics images can be compared with, by running the network instead of inspecting its layers."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class NormSurvey:
-    """The batch norms that a term of statistics compares, by name; those it leaves out, each with the reason."""
+    """The names of the batch norms that the statistics term compares, and of those that it leaves out, each with the reason."""
 
     compared: tuple[str, ...]
     left_out: Mapping[str, str]
     others: Mapping[str, int]
-    """How many layers of each other kind of norm, by class."""
+    """Number of layers of each other kind of norm, by class name."""
 
     def __str__(self) -> str:
-        """What is to be said of it; nothing where every batch norm of a network that has some is compared."""
+        """A remark about it; empty if the network has batch norms and all of them are compared."""
         named = [f"{name or 'the network'} {reason}" for name, reason in list(self.left_out.items())[:MOST_NAMED]]
         reasons = ", ".join([*named, *(["..."] if len(self.left_out) > MOST_NAMED else [])])
         if self.compared and self.left_out:
@@ -36,7 +36,7 @@ class NormSurvey:
 
 
 def survey_norms(network: nn.Module, images: Tensor) -> NormSurvey:
-    """Run `network` once, in eval mode, on `images` and see what enters each of its batch norms."""
+    """Run `network` once, in eval mode, on `images` and look at the input of each of its batch norms."""
     norms = batch_norms(network)
     entered: dict[str, list[Any]] = {name: [] for name in norms}
 
@@ -62,7 +62,7 @@ def survey_norms(network: nn.Module, images: Tensor) -> NormSurvey:
 
 
 def _reason(layer: nn.Module, entered: list[Any]) -> str:
-    """Why the statistics of a batch norm are not compared; empty where they are."""
+    """Why the statistics of a batch norm are not compared; empty if they are."""
     if not keeps_statistics(layer):
         return "keeps no statistics"
     if not entered:

@@ -1,4 +1,4 @@
-"""Both networks' view of a batch, in each phase: exactly what the method needs to see, and no more."""
+"""Runs both networks on a batch in each phase and collects exactly what the method needs."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -20,16 +20,16 @@ from cpsc.synthesis import Batch
 
 
 class StageView(NamedTuple):
-    """What is compared of a stage's output: its attention map [B, H * W], or its features [B, K, H, W] themselves, or both."""
+    """The parts of a stage's output that are compared: its attention map [B, H * W], its features [B, K, H, W], or both."""
 
     attention: Tensor | None
     features: Tensor | None
 
 
 class BatchViews:
-    """Runs teacher and student on a batch for a phase of `method`; `recorder`: the teacher's, if it has one already.
+    """Runs teacher and student on a batch for a phase of `method`. `recorder`: the teacher's, if it already has one.
 
-    `dtype`: what autocast, under which all passes are run, computes in; None: there is no autocast.
+    `dtype`: the dtype of the autocast that all passes run under; None: there is no autocast.
     """
 
     def __init__(
@@ -48,21 +48,21 @@ class BatchViews:
         self._recorder = (recorder or StatisticsRecorder(teacher)) if method.needs_statistics else None
         self._stages = stages(student), stages(teacher)
         if method.needs_attention and len({len(side) for side in self._stages} | {0}) != 2:
-            raise ConfigError("weights.attention: teacher and student must be of one family with stages to compare, set it to 0")
+            raise ConfigError("weights.attention: needs a teacher and a student of one family with stages to compare, set it to 0")
         self._last_images: Tensor | None = None
         self._last_output: tuple[Output, list[StageView]] | None = None
 
     def begin_generator_turn(self) -> None:
-        """The student stands still from here to its own turn: its weights are cast once for all steps, not at each."""
+        """Cast the student's weights once for all steps: they do not change until the student's own turn."""
         if self._dtype is not None and self._method.needs_student:
             self._student_weights = cast_copies(self._student, self._dtype)
 
     def end_generator_turn(self) -> None:
-        """The student may change again."""
+        """Drop the cast weights: the student may change again."""
         self._student_weights = {}
 
     def generator_view(self, batch: Batch) -> BatchOutputs:
-        """With graphs to the images through both networks."""
+        """The view for the generator phase, with graphs to the images through both networks."""
         layers = self._method.feature_layers
         with recorded(layers, channel_means) as means:
             teacher, observed = self._forward_recorded(batch.images, layers)
@@ -84,10 +84,10 @@ class BatchViews:
     def student_view(
         self, images: Tensor, labels: Tensor | None, recalled: Recalled | None = None, *, channels: Sequence[Tensor] = ()
     ) -> BatchOutputs:
-        """With a graph to the student alone, of `images` and then what is recalled.
+        """The view of `images` followed by the recalled ones, with a graph to the student only.
 
-        Images without a label, as all that are remembered, count as what the teacher says. It is not asked again about those with
-        which its answers were kept. `channels`: of the teacher's stages, which it gives as hints.
+        Images without a label, such as all remembered ones, get the teacher's class. The teacher is not run again on images whose
+        answers were kept. `channels`: the channels of the teacher's stages that are used as hints.
         """
         seen = images if recalled is None else torch.cat([images, recalled.images])
         kept = None if recalled is None else recalled.answers
@@ -115,7 +115,7 @@ class BatchViews:
         return BatchOutputs(labels=recalled.answers.logits.argmax(dim=1), teacher=recalled.answers, student=student)
 
     def _teacher_output(self, images: Tensor, *, hinted: bool) -> tuple[Output, list[StageView]]:
-        """Of the teacher on `images`, and its stages; the same images do not pass through it twice in a row."""
+        """The teacher's output on `images`, and its stages; it does not run twice in a row on the same images."""
         if self._last_output is None or self._last_images is not images:
             layers = self._compared(1, hinted=hinted)
             with torch.no_grad(), recorded(layers, self._look(hinted=hinted), outputs=True) as stages_seen:
@@ -131,12 +131,12 @@ class BatchViews:
         return ran
 
     def _forward(self, network: nn.Module, images: Tensor, watched: Sequence[nn.Module] = ()) -> Output:
-        """Through `watched` layers the pass goes uncompiled: hooks that come and go are not in what was compiled."""
+        """Run `network`, uncompiled if there are `watched` layers: compiled code does not include hooks added later."""
         execution = PLAIN if watched else self._execution
         return _precise(execution.forward(network, images))
 
     def _forward_recorded(self, images: Tensor, watched: Sequence[nn.Module]) -> tuple[Output, list[ChannelStatistics | None]]:
-        """Of the teacher on `images`, and its batch-norm statistics if the method compares them."""
+        """The teacher's output on `images`, and its batch-norm statistics if the method compares them."""
         if self._recorder is None:
             return self._forward(self._teacher, images, watched), []
         execution = PLAIN if watched else self._execution
@@ -153,7 +153,7 @@ class BatchViews:
         return lambda features: StageView(_attention(features) if wants_map else None, features if hinted else None)
 
     def _both_means(self, batch: Batch, means: list[Tensor | None]) -> tuple[Tensor, ...]:
-        """Channel means of the local view, which the teacher sees second, and of the global one."""
+        """Channel means of the local view, on which the teacher runs second, and of the global view."""
         if not means:
             return ()
         assert batch.local is not None
@@ -162,7 +162,7 @@ class BatchViews:
         return self._side_by_side(local, batch.local), self._side_by_side(means, batch.images)
 
     def _side_by_side(self, means: list[Tensor | None], images: Tensor) -> Tensor:
-        """Of all layers -> [B, D]; zeros for one that does not run, which so tells no image from another."""
+        """Means of all layers, concatenated -> [B, D]; zeros for a layer that does not run, so that it has no effect."""
         shapes = [(len(images), num_input_channels(layer)) for layer in self._method.feature_layers]
         filled = [images.new_zeros(shape) if mean is None else mean for mean, shape in zip(means, shapes, strict=True)]
         if any(mean.shape != shape for mean, shape in zip(filled, shapes, strict=True)):
@@ -171,7 +171,7 @@ class BatchViews:
 
 
 def _known(labels: Tensor | None, answers: Tensor) -> Tensor:
-    """The labels that images were made for, as far as they are known, else what the teacher says."""
+    """The labels that images were made for; if unknown, the teacher's class."""
     if labels is None:
         return answers
     return torch.cat([torch.where(labels == UNKNOWN, answers[: len(labels)], labels), answers[len(labels) :]])
@@ -187,7 +187,7 @@ def _both_maps(student: list[StageView], teacher: list[StageView]) -> tuple[list
 def _both_features(
     student: list[StageView], teacher: list[StageView], channels: Sequence[Tensor]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Of the images that the teacher was asked about, which stand first; none without `channels`."""
+    """Features on the images that the teacher ran on, which come first; empty without `channels`."""
     if not channels:
         return [], []
     wanted = [one.features[:, index].float() for one, index in zip(teacher, channels, strict=True) if one.features is not None]

@@ -1,7 +1,7 @@
-"""SGD and Adam of torch that leave its compiler unloaded.
+"""Torch's SGD and Adam without loading its compiler.
 
-Torch's optimisers import `torch._dynamo`, 3.5 s of CPU in every process, for no more than to step out of a compiled graph.
-Nothing here compiles the step of an optimiser: these are the same methods without what is wrapped round them.
+Torch's optimizers import `torch._dynamo`, which takes 3.5 s of CPU in every process, only to step out of a compiled graph.
+Nothing here compiles the step of an optimizer: these are the same methods without their wrappers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ else:
 
 
 class _OutsideGraphs(_Base):
-    """Methods of every optimiser, as torch has them inside its wrappers."""
+    """The methods of every torch optimizer, without their wrappers."""
 
     add_param_group: Any = unwrap(Optimizer.add_param_group)
     zero_grad: Any = unwrap(Optimizer.zero_grad)
@@ -28,13 +28,13 @@ class _OutsideGraphs(_Base):
 
 
 class SGD(_OutsideGraphs, torch.optim.SGD):
-    """`torch.optim.SGD`, the numbers and the state of which it has."""
+    """`torch.optim.SGD`, with the same numbers and the same state."""
 
     step: Any = torch.no_grad()(unwrap(torch.optim.SGD.step))
 
 
 class Adam(_OutsideGraphs, torch.optim.Adam):
-    """`torch.optim.Adam`, the numbers and the state of which it has."""
+    """`torch.optim.Adam`, with the same numbers and the same state."""
 
     step: Any = torch.no_grad()(unwrap(torch.optim.Adam.step))
 
@@ -49,7 +49,7 @@ def _on_given(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class AdamOnGiven(Adam):
-    """Adam whose gradients no backward pass leaves behind: `gradients` says them when it steps, one for each parameter."""
+    """Adam whose gradients do not come from a backward pass: at each step, `gradients` returns one for each parameter."""
 
     def __init__(self, gradients: Callable[[], Sequence[Tensor]], *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -59,6 +59,6 @@ class AdamOnGiven(Adam):
 
 
 def with_own_settings(optimizer: Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
-    """The `state` of another optimizer of as many parameters, with the rates, momenta and decay that `optimizer` has itself."""
+    """The `state` of another optimizer with as many parameters, but with `optimizer`'s own learning rates, momenta and decay."""
     groups = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)
     return {**state, "param_groups": [{**own, "params": saved["params"]} for own, saved in groups]}

@@ -1,4 +1,4 @@
-"""The probe set: images inverted out of a teacher, on which students are compared where no real image exists.
+"""The probe set: images inverted from a teacher, on which students are compared without real images.
 
 DeepInversion (Yin et al. 2020, arXiv:1912.08795) without its student: class-balanced labels, batch-norm
 statistics, total variation and jitter. No trial ever trains on these images.
@@ -45,7 +45,7 @@ TERMS = ("label", "batch_statistics", "total_variation", "image_norm")
 @dataclass(frozen=True, kw_only=True)
 @of_stated_kinds("probe")
 class ProbeConfig:
-    """Size and objective of the inversion; the weights multiply the unweighted terms of `losses`."""
+    """Size and objective of the inversion; the weights are factors of the terms in `cpsc.losses`."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
@@ -61,7 +61,7 @@ class ProbeConfig:
     """Each step shifts the batch circularly by up to this many pixels."""
     seed: int = 0
     precision: Precision = "auto"
-    """Of the teacher's passes, as trials have it."""
+    """Precision of the teacher's passes, as in trials."""
 
     def __post_init__(self) -> None:
         for name in ("num_images", "batch_size", "steps", "lr"):
@@ -79,23 +79,23 @@ class ProbeConfig:
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """The names of the terms that count."""
+        """The names of the terms with a weight above 0."""
         return tuple(name for name in TERMS if getattr(self, name))
 
     @property
     def digest(self) -> str:
-        """Identifies the recipe; with the teacher's digest, the images."""
+        """Identifies the recipe; together with the teacher's digest, it identifies the images."""
         return recipe_digest({"annealed": True, **asdict(self)})
 
     @property
     def earlier_digest(self) -> str:
-        """Of the recipe as earlier versions had it, at one rate and in float32: launches that were begun with it go on with it."""
+        """Digest of the recipe of earlier versions (constant rate, float32), with which launches begun by them continue."""
         return recipe_digest({name: value for name, value in asdict(self).items() if name != "precision"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeSet:
-    """`images`: uint8 [N, K, H, W]; `labels`: int64 [N], the classes they were made for; and whose teacher made them."""
+    """`images`: uint8 [N, K, H, W]; `labels`: int64 [N], the classes they were made for; and the teacher they come from."""
 
     images: Tensor
     labels: Tensor
@@ -104,7 +104,7 @@ class ProbeSet:
     """Share of the images that the teacher gives the class they were made for."""
 
     def by_class(self, *, columns: int) -> Tensor:
-        """The first images of each class, `columns` or as many as all have, for looking at -> uint8 [C, columns, K, H, W]."""
+        """The first images of each class, at most `columns` and equally many, for a picture -> uint8 [C, columns, K, H, W]."""
         rows = [self.images[self.labels == label] for label in self.labels.unique()]
         columns = min(columns, *(len(row) for row in rows))
         return torch.stack([row[:columns] for row in rows])
@@ -115,7 +115,7 @@ class ProbeSet:
 
     @classmethod
     def load(cls, path: Path, *, teacher: Teacher) -> "ProbeSet":
-        """Read a probe set; CheckpointError where it is missing, corrupt or made from another teacher."""
+        """Read a probe set; CheckpointError if it is missing, corrupt or made from another teacher."""
         try:
             payload = checkpoint.load(path, kind="probe set", needs=list(cls.__dataclass_fields__))
             checkpoint.check_version(payload, PROBE_VERSION, path=path, kind="probe set")
@@ -127,8 +127,8 @@ class ProbeSet:
 
 
 def _check_made_from(teacher: Teacher, probe: ProbeSet, path: Path) -> None:
-    """Raise CheckpointError unless `probe`, as a file may hold it, is of the kinds and shapes that `teacher` takes."""
-    maker = probe.teacher_digest[:12] if isinstance(probe.teacher_digest, str) else "of no name"
+    """Raise CheckpointError unless `probe`, which comes from a file, has the types and shapes that `teacher` takes."""
+    maker = probe.teacher_digest[:12] if isinstance(probe.teacher_digest, str) else "without a digest"
     if maker != teacher.digest[:12] or probe.teacher_digest != teacher.digest:
         raise CheckpointError(f"{path}: made from teacher {maker}, not {teacher.digest[:12]}")
     images, labels, score = probe.images, probe.labels, probe.teacher_accuracy
@@ -142,18 +142,18 @@ def _check_made_from(teacher: Teacher, probe: ProbeSet, path: Path) -> None:
     if not odd and not (len(images) == len(labels) and 0 <= int(labels.min()) <= int(labels.max()) < teacher.num_classes):
         odd = ["labels"]
     if odd:
-        raise CheckpointError(f"{path}: not a probe set, its {odd[0]} are not what this teacher's would be")
+        raise CheckpointError(f"{path}: not a probe set, its {odd[0]} are not valid for this teacher")
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnfinishedProbe:
-    """A probe set in the making, between two steps. `done`: steps of all batches so far; `turn`, `streams`: for the next one."""
+    """An unfinished probe set between two steps. `done`: steps of all batches so far; `turn`, `streams`: state to continue from."""
 
     done: int
     turn: Mapping[str, Any]
     streams: Mapping[str, Tensor]
     maker: str
-    """Whose it is: teacher, recipe and kind of device."""
+    """Identifies teacher, recipe and type of device."""
 
     def save(self, path: Path) -> None:
         """Write atomically."""
@@ -161,12 +161,12 @@ class UnfinishedProbe:
 
     @classmethod
     def load(cls, path: Path, teacher: Teacher, config: ProbeConfig, device: torch.device) -> "UnfinishedProbe":
-        """CheckpointError where it is missing, corrupt, or another's."""
+        """Read what `save` wrote; CheckpointError if it is missing, corrupt, or from another teacher, recipe or device."""
         payload = checkpoint.load(path, kind="unfinished probe set", needs=list(cls.__dataclass_fields__))
         checkpoint.check_version(payload, PROBE_VERSION, path=path, kind="unfinished probe set")
         found = cls(**{name: payload[name] for name in cls.__dataclass_fields__})
         if found.maker != _maker(teacher, config, device):
-            raise CheckpointError(f"{path}: of another teacher, recipe or device")
+            raise CheckpointError(f"{path}: made with another teacher, recipe or device")
         return found
 
 
@@ -183,18 +183,18 @@ def synthesise(
     begun: UnfinishedProbe | None = None,
     keep: Callable[[Callable[[], UnfinishedProbe]], None] = lambda state: None,
 ) -> ProbeSet:
-    """Invert `teacher` into `config.num_images` images with balanced labels; `on_step(done, total)` for progress.
+    """Invert `teacher` into `config.num_images` images with balanced labels; `on_step(done, total)` reports progress.
 
-    Batches of the method ADI without its student, each run as that method's generator turn. `keep` is called before each step with
-    a function that gives the state; from such a state, `begun`, the same images come, bit for bit. Raises DivergedError where the
-    inversion leaves what is finite.
+    Each batch is a generator turn of the method ADI without its student. `keep` is called before each step with a function that
+    returns the state. Continuing from such a state, `begun`, gives the same images, bit for bit. Raises DivergedError if a term is
+    not finite or has exploded.
     """
     inversion = _Inversion(teacher, config, device, on_step=on_step, keep=keep)
     return inversion.run(begun)
 
 
 class _Inversion:
-    """The making of a probe set, batch by batch, from its beginning or from the middle of a batch."""
+    """Makes a probe set, batch by batch, from the beginning or from the middle of a batch."""
 
     def __init__(
         self,
@@ -220,7 +220,7 @@ class _Inversion:
         self._total, self._done = config.num_images // config.batch_size * config.steps, 0
 
     def run(self, begun: UnfinishedProbe | None) -> ProbeSet:
-        """All batches, from `begun` on."""
+        """Make all batches, starting from `begun` if given."""
         if begun is not None:
             self._done = begun.done
         while self._done < self._total:
@@ -237,7 +237,7 @@ class _Inversion:
         )
 
     def _turn(self, begun: UnfinishedProbe | None) -> Phase:
-        """The generator turn in which a batch is inverted, or the rest of it, at a rate that falls to nothing."""
+        """The generator turn that inverts a batch, or the rest of it, at a learning rate that falls to 0."""
         return Phase(
             name="probe set",
             steps=self._config.steps - self._done % self._config.steps,
@@ -262,7 +262,7 @@ class _Inversion:
         self._on_step(self._done, self._total)
 
     def _state(self) -> UnfinishedProbe:
-        self._log.raise_if_diverged()  # what has diverged must not be gone on with
+        self._log.raise_if_diverged()  # a diverged state must not be continued
         return UnfinishedProbe(
             done=self._done,
             turn=self._synthesis.turn_state(),
@@ -276,7 +276,7 @@ class _Inversion:
 
 
 def _as_adi(config: ProbeConfig) -> DistillConfig:
-    """The same inversion as settings of the method ADI, with no student to disagree."""
+    """The same inversion as settings of the method ADI, without a disagreeing student."""
     terms = {name: getattr(config, name) for name in TERMS}
     return DistillConfig(
         method="adi",

@@ -1,4 +1,4 @@
-"""Redaction of what must not reach a log, a record or an error message: the forms in which programs and services write secrets."""
+"""Redacts secrets, in the forms in which programs and services write them, from logs, records and error messages."""
 
 import base64
 import binascii
@@ -14,11 +14,11 @@ _QUOTED = r"(?P<escape>\\*)(?P<quote>[\"'])(?P<quoted>.+?)(?P<end>(?<!\\)(?P=esc
 _BARE = r"(?P<bare>[^\s&;\"'*][^\s&;]*?)(?=[,)\]}\"']*(?:[\s&;]|\\n|\Z))"
 _NO_SECRET = re.compile(r"(?:null|none|true|false|yes|no)[,.]?|[0-9]{1,5}", re.IGNORECASE)
 _WEAK = re.compile(r"(?:token|credentials?|signature|sig)", re.IGNORECASE)
-"""Words of ordinary sentences too, as in "unexpected token: '}'"."""
+"""Words that also occur in ordinary sentences, as in "unexpected token: '}'"."""
 _RANDOM = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[\w.~+/=:-]{6,}|[\w.~+/=:-]{20,}")
 
 _USER_INFO = re.compile(r"(?<=://)[^\s'\"]{1,4096}@")
-"""Up to the last @ : a password may hold one, and hiding too much harms nobody."""
+"""Up to the last @, because a password may contain one, and hiding too much does no harm."""
 _QUERY = re.compile(
     r"([?&][^=&?\s'\"]{0,60}?(?:token|secret|password|passwd|pwd|credential|signature|sig|key)[^=&?\s'\"]{0,60}=)[^&\s'\"]+",
     re.IGNORECASE,
@@ -59,7 +59,7 @@ _SHAPES = re.compile(
 
 
 def redact(text: str) -> str:
-    """`text` without passwords, tokens and keys: in URIs and headers, after names that say so, and of well-known shapes."""
+    """`text` without passwords, tokens and keys: in URIs and headers, after telling names, and in well-known formats."""
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     return text
@@ -78,7 +78,7 @@ def _hide_pair(match: re.Match[str]) -> str:
 
 
 def _hide_line(match: re.Match[str]) -> str:
-    """A line of YAML or of a listing that is nothing but a name and its value, which may hold spaces."""
+    """A line of YAML or of a listing that consists of a name and its value, which may contain spaces."""
     value = match["value"]
     is_prose = _WEAK.fullmatch(match["name"]) and (match["name"].lower() != "token" or not value.isalnum())
     return match[0] if is_prose or _NO_SECRET.fullmatch(value) else f"{match['front']}{HIDDEN}"
@@ -90,7 +90,7 @@ def _hide_header(match: re.Match[str]) -> str:
 
 
 def _hide_basic(match: re.Match[str]) -> str:
-    """Only what reads ``name:password``: "basic" is an ordinary word."""
+    """Hide only what decodes to ``name:password``, because "basic" is an ordinary word."""
     try:
         is_login = b":" in base64.b64decode(match[2], validate=True)
     except binascii.Error:

@@ -11,7 +11,7 @@ from torch import Tensor
 def derive_seed(seed: int, name: str) -> int:
     """A seed for the stream called `name`, independent of the other streams of the same `seed`.
 
-    Hashing rather than adding: neighbouring seeds then share no stream.
+    The name is hashed, not added, so that neighbouring seeds share no stream.
     """
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1  # torch takes signed 64-bit seeds
@@ -24,10 +24,10 @@ def stream(seed: int, name: str, device: torch.device | str = "cpu") -> torch.Ge
 
 @contextmanager
 def seeded_init(seed: int, name: str) -> Iterator[None]:
-    """Seed torch's global generator for building a network, and put it back as it was.
+    """Seed torch's global generator for building a network, and restore its state afterwards.
 
-    Layers draw their initial weights from the global generator and offer no other; networks are
-    built on the CPU so that the same seed gives the same weights on every device.
+    Layers can only draw their initial weights from the global generator. Networks are built on the CPU, so that the same seed gives
+    the same weights on every device.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, name))
@@ -44,7 +44,7 @@ class RandomStreams:
         self.labels = self.named("labels")
 
     def named(self, name: str, device: torch.device | str | None = None) -> torch.Generator:
-        """The stream called `name`, made at the first call, on the run's device unless told otherwise."""
+        """The stream called `name`, created at the first call; on the run's device by default."""
         if name not in self._streams:
             self._streams[name] = stream(self._seed, name, device or self._device)
         return self._streams[name]

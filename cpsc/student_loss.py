@@ -1,4 +1,4 @@
-"""What a student step minimises: its method's terms on new and on remembered images, hints."""
+"""The loss of a student step: the method's terms on new and on remembered images, and hints."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -17,10 +17,10 @@ from cpsc.synthesis.base import AbstractSynthesis
 
 
 class StudentLoss:
-    """The terms of a student step, by `method`, and their factors; `views`: both networks' outputs on a batch.
+    """The terms of a student step, by `method`, and their factors. `views`: both networks' outputs on a batch.
 
-    `synthesis`: where new images come from, and how much each of them counts, if not all alike. `autocast`: makes the context that
-    forward passes run in.
+    `synthesis`: the source of new images, and of their weights if these differ. `autocast`: creates the context that forward
+    passes run in.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class StudentLoss:
 
     @property
     def rehearsal_weights(self) -> dict[str, float]:
-        """Those of a step on remembered images alone: without hints where the teacher's answers were kept, for it is not asked."""
+        """The factors of a step on remembered images alone; without hints if the teacher does not run, its answers being kept."""
         return dict(self._method.student_weights) if self._config.replay.answers == "kept" else self.weights
 
     def on_new(self, images: Tensor, labels: Tensor | None, recalled: Recalled | None) -> tuple[Terms, Output]:
-        """The terms of a step on `images` [B, K, H, W] and what is recalled; and the teacher's answers to `images`.
+        """The terms of a step on `images` [B, K, H, W] and the recalled ones, and the teacher's answers to `images`.
 
-        Each image counts as its source says, what is of the whole batch as it is; the source is told of the gaps. A source with
-        such a say is a pool, which stands in a memory's place: nothing is recalled beside it.
+        If the source has weights for its images, terms per image are multiplied by them, terms per batch are not, and the source is
+        told the gaps. Such a source is a pool that replaces a memory, so nothing is recalled then.
         """
         with self._autocast():
             view = self._views.student_view(images, labels, recalled, channels=self._hinted)
@@ -74,10 +74,10 @@ class StudentLoss:
         return terms
 
     def _gaps(self, view: BatchOutputs) -> Tensor:
-        """KL of student and teacher on each image, nats, without a graph."""
+        """KL divergence of student and teacher on each image, in nats, without a graph."""
         return distillation_kl(view.student.logits.detach(), view.teacher.logits, temperature=self._config.distillation_temperature)
 
     @property
     def _hinted(self) -> list[Tensor]:
-        """The teacher's channels, by stage, that the student is told of."""
+        """The teacher's channels, by stage, that the student gets hints from."""
         return self._first_weights.channels if self._config.student.hints else []

@@ -1,4 +1,4 @@
-"""Replay of earlier images for the student: those of an autoencoder that imitates them, or some of the images themselves."""
+"""Replay of earlier images for the student: images of an autoencoder that imitates them, or some of the images themselves."""
 
 from cpsc.replay.autoencoder import GenerativeReplay
 from cpsc.replay.base import AbstractReplay, Recalled

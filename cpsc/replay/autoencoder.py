@@ -22,7 +22,7 @@ ADAM_EPS = 1e-8
 class Encoder(nn.Module):
     """Images [B, K, H, W] -> mean and log-variance of their latents, [B, nz] each.
 
-    The published code gives each column of each channel unit norm first (it normalises over the height).
+    As in the published code, each column of each channel is first scaled to unit norm (it normalises over the height).
     """
 
     def __init__(self, *, latent_dim: int, width: int, channels: int, image_size: int) -> None:
@@ -55,10 +55,10 @@ def _halved(x: Tensor) -> Tensor:
 
 
 class GenerativeReplay(AbstractReplay):
-    """The autoencoder, what is drawn from it for the student, and the terms it is trained on.
+    """The autoencoder: draws images for the student, and provides the terms that it is trained on.
 
-    Terms of `terms` and their factors: `reconstruction` of pixels and `response` of the teacher's logits (1 each),
-    `latent_kl`, and with `leak` the refinement's own loss.
+    `terms` has `reconstruction` of pixels and `response` of the teacher's logits (factor 1 each), `latent_kl`, and with `leak` the
+    loss of the refinement.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class GenerativeReplay(AbstractReplay):
     ) -> None:
         super().__init__()
         self._config = config.replay
-        self._teacher = (network,)  # in a tuple: it is not a part of this module
+        self._teacher = (network,)  # in a tuple, so that it is not a submodule
         self._rng = streams.named("replay")
         self._device = device
         batch_size = config.schedule.batch_size
@@ -89,21 +89,21 @@ class GenerativeReplay(AbstractReplay):
         return num_bytes(self.encoder) + num_bytes(self.decoder)
 
     def recall(self) -> Recalled:
-        """Images that the decoder makes, [num_images, K, H, W], without a graph."""
+        """Images from the decoder, [num_images, K, H, W], without a graph."""
         self.decoder.eval()
         images, _ = self._refined()
         self.decoder.train()
         return Recalled(images)
 
     def remember(self, novel: Tensor, answers: Output) -> None:
-        """Half of `novel` is what the next update imitates."""
+        """Keep half of a batch, taken from `novel`, for the next update to imitate."""
         del answers
         self._novel = novel[: self._num_novel]
 
     def terms(self) -> dict[str, Tensor]:
         """Terms to minimise over the autoencoder, on half of the last new images and on images of its own.
 
-        In the very first iteration of a run it has nothing of its own to remember yet.
+        In the first iteration of a run it has no images of its own to remember yet.
         """
         images, leak = self._novel, torch.zeros((), device=self._device)
         if self._num_updates >= self.updates:
@@ -129,9 +129,9 @@ class GenerativeReplay(AbstractReplay):
         self._num_updates = state["num_updates"]
 
     def _refined(self) -> tuple[Tensor, Tensor]:
-        """Images of latents after one Adam step towards confident, class-balanced ones; and that step's loss, with its graph.
+        """Images of latents after one Adam step towards confident, class-balanced images; and the loss of that step, with a graph.
 
-        The step changes the latents and nothing else: what it sends through the decoder counts only with `leak`.
+        The step changes only the latents; its gradients reach the decoder only with `leak`.
         """
         config = self._config
         latents = torch.randn(self.num_images, config.latent_dim, device=self._device, generator=self._rng)

@@ -1,4 +1,4 @@
-"""What is remembered of earlier images and mixed into the student's batches, as the loop knows it."""
+"""Interface between the loop and a memory of earlier images that are mixed into the student's batches."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -10,17 +10,17 @@ from cpsc.models import Output
 
 
 class Recalled(NamedTuple):
-    """Remembered images for one student batch, [n, K, H, W], and, where they are kept with them, the teacher's answers."""
+    """Remembered images for one student batch, [n, K, H, W], and the teacher's answers if they were kept with them."""
 
     images: Tensor
     answers: Output | None = None
 
 
 class AbstractReplay(nn.Module, ABC):
-    """A memory: each student step recalls from it, and shows it what was new in the step's batch.
+    """A memory: each student step recalls images from it, and shows it the new images of its batch.
 
-    One that trains has terms, with their factors in `weights`, and is updated after each of an iteration's first `updates`
-    student steps.
+    A memory that trains has terms, with their factors in `weights`, and is updated after each of the first `updates` student steps
+    of an iteration.
     """
 
     weights: Mapping[str, float] = {}
@@ -29,23 +29,23 @@ class AbstractReplay(nn.Module, ABC):
     @property
     @abstractmethod
     def num_stored_bytes(self) -> int:
-        """What it takes."""
+        """Memory that it takes, in bytes."""
 
     @abstractmethod
     def recall(self) -> Recalled | None:
-        """Images for the next student batch of new ones, without a graph; None while there are none."""
+        """Images to add to the student's next batch of new ones, without a graph; None while there are none."""
 
     def rehearsed(self) -> Recalled:
-        """A whole batch of remembered images, once some have been shown. Only of what `replay.rehearsals` can be set for."""
+        """A full batch of remembered images, once some have been shown. Only for memories that `replay.rehearsals` works with."""
         raise NotImplementedError
 
     @abstractmethod
     def remember(self, novel: Tensor, answers: Output) -> None:
-        """A student step has trained on `novel`, [B, K, H, W], to which the teacher gave `answers`."""
+        """Called after a student step on the new images `novel`, [B, K, H, W], with the teacher's `answers` to them."""
 
     def terms(self) -> dict[str, Tensor]:
-        """What an update minimises."""
+        """Terms that an update minimises."""
         return {}
 
     def end_epoch(self, epoch: int) -> None:
-        """`epoch`, from 1, is over."""
+        """Called at the end of `epoch`, counted from 1."""

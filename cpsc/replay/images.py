@@ -11,11 +11,12 @@ from cpsc.teacher import Teacher
 
 
 class ImageReplay(AbstractReplay):
-    """The last `replay.capacity` of the images that were kept, each as likely to be recalled as any other.
+    """Keeps the last `replay.capacity` images that were stored; each is equally likely to be recalled.
 
-    Kept are the first of the last batch of every `replay.every_epochs` epochs, as many as are recalled at once; or, where that is
-    0, all new images of every batch. In float16 and in the networks' own space: what a generator makes need not be valid pixels.
-    `num_features`: of the teacher, whose answers are kept with the images where `replay.answers` says so.
+    Every `replay.every_epochs` epochs it stores the first images of the last batch, as many as are recalled at once; if that
+    setting is 0, it stores all new images of every batch. They are kept as float16 in the networks' input space, because a
+    generator need not make valid pixels. `num_features`: those of the teacher, whose answers are stored if `replay.answers` is
+    `kept`.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class ImageReplay(AbstractReplay):
 
     @property
     def num_stored(self) -> int:
-        """Images that can be recalled."""
+        """Number of images that can be recalled."""
         return min(self.num_written, len(self.images))
 
     @property

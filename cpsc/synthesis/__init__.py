@@ -1,4 +1,4 @@
-"""Sources of synthetic images: a generator that trains along, or batches inverted one by one and kept."""
+"""Sources of synthetic images: a generator that trains along with the student, or a pool of batches inverted one by one."""
 
 from cpsc.synthesis.base import AbstractSynthesis, Batch
 from cpsc.synthesis.generated import GeneratedImages

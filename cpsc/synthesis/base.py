@@ -1,4 +1,4 @@
-"""Source of synthetic images, as the loop knows it."""
+"""Interface between the loop and a source of synthetic images."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from cpsc.teacher import Teacher
 
 
 class Stateful(Protocol):
-    """What is saved and restored as one part of a run."""
+    """Anything that is saved and restored as one part of a run."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -25,8 +25,8 @@ class Stateful(Protocol):
 class Batch(NamedTuple):
     """One batch of the generator phase, with its graph, in the teacher's normalised space.
 
-    `images`: as the networks see them, [B, K, H, W]; `labels`: the classes they are made for, [B]; `plain`: the same
-    images as priors judge them, before augmentation; `local`: a second view of them, for methods that compare views.
+    `images`: as the networks see them, [B, K, H, W]. `labels`: the classes that they are made for, [B]. `plain`: the same images
+    before augmentation, for the priors. `local`: a second view of them, for methods that compare views.
     """
 
     images: Tensor
@@ -43,7 +43,7 @@ class AbstractSynthesis(ABC):
     """
 
     SECTIONS: ClassVar[frozenset[str]] = frozenset()
-    """Which of `IMAGE_SECTIONS` a method has whose images are made so."""
+    """Which of `IMAGE_SECTIONS` the methods with this synthesis have."""
 
     def __init__(
         self,
@@ -61,23 +61,23 @@ class AbstractSynthesis(ABC):
 
     @abstractmethod
     def _set_up(self) -> None:
-        """Make what trains, and what is kept of it."""
+        """Create the modules that train, and the storage for images."""
 
     @classmethod
     def check(cls, config: DistillConfig) -> None:
-        """Raise ConfigError where `config` sets what images made so do not have."""
+        """Raise ConfigError if `config` sets something that this synthesis does not have."""
         del config
 
     @classmethod
     def check_teacher(cls, config: DistillConfig, teacher: Teacher) -> None:
-        """Raise ConfigError where images cannot be made so of `teacher`, or what `config` names beside it cannot be read."""
+        """Raise ConfigError if images cannot be made from `teacher` in this way, or a file that `config` names cannot be read."""
         del config, teacher
 
     @classmethod
     def contents(cls, config: DistillConfig) -> Mapping[str, str]:
-        """Digests of what stands in the files that `config` names and its images are made by, by setting.
+        """Digests, by setting, of the files that `config` names and that influence the images.
 
-        ConfigError where one cannot be read.
+        ConfigError if one cannot be read.
         """
         del config
         return {}
@@ -91,57 +91,57 @@ class AbstractSynthesis(ABC):
     @property
     @abstractmethod
     def modules(self) -> tuple[nn.Module, ...]:
-        """What trains in the generator phase, the method's heads included."""
+        """The modules that train in the generator phase, including the method's heads."""
 
-    def begin(self) -> None:  # noqa: B027 - a choice, not a duty
-        """A generator turn begins."""
+    def begin(self) -> None:  # noqa: B027 - optional to override
+        """Called at the beginning of a generator turn."""
 
     @abstractmethod
     def batch(self) -> Batch:
-        """The next batch to train on, with a graph to what trains."""
+        """The next batch to train on, with a graph to the modules that train."""
 
     def on_loss(self, loss: Tensor) -> Tensor | None:
-        """The loss [] of the last batch -> whether it is the turn's best so far, [] on the device; None if that is no matter."""
+        """Take the loss [] of the last batch -> whether it is the turn's best so far, [] on the device; None if irrelevant."""
         del loss
         return None
 
-    def end(self) -> None:  # noqa: B027 - a choice, not a duty
-        """The generator turn is over."""
+    def end(self) -> None:  # noqa: B027 - optional to override
+        """Called at the end of a generator turn."""
 
     @abstractmethod
     def sample(self) -> tuple[Tensor, Tensor | None]:
-        """A batch for the student, without a graph, and the labels it was made for, if any are known.
+        """A batch for the student, without a graph, and the labels that it was made for, if known.
 
-        The very same tensor as before says that the images are the same.
+        If the images are the same as before, it is the same tensor object.
         """
 
     @property
     def importance(self) -> Tensor | None:
-        """How much each image of the last `sample` counts in the student's loss, [B] on the device; None: all alike."""
+        """Weight of each image of the last `sample` in the student's loss, [B] on the device; None: all equal."""
         return None
 
     def on_gaps(self, gaps: Tensor) -> None:
-        """KL divergence of student and teacher on each image of the last `sample`, [B]; told where `importance` is not None."""
+        """Take the KL divergence of student and teacher on each image of the last `sample`, [B], if `importance` is not None."""
         del gaps
 
     @abstractmethod
     def examples(self, per_class: int) -> tuple[Tensor, Tensor | None]:
-        """Finished images, uint8 [N, K, H, W], and their labels if they were made for any: `per_class` of each, else plenty.
+        """Finished images, uint8 [N, K, H, W], with labels if they are made for classes: `per_class` of each; else more of them.
 
-        Changes nothing.
+        Does not change the run.
         """
 
     @abstractmethod
     def optimizers(self) -> Sequence[Optimizer]:
-        """What updates `modules`, for one step."""
+        """The optimizers that update `modules`, for one step."""
 
     @abstractmethod
     def begin_epoch(self, epoch: int, *, lr: float) -> None:
-        """`epoch`, from 1, begins, with this learning rate."""
+        """Called at the beginning of `epoch`, counted from 1, with its learning rate."""
 
     @abstractmethod
     def parts(self) -> Mapping[str, Stateful]:
-        """State by the name it is saved under."""
+        """Parts with state, by the names that they are saved under."""
 
     @property
     def num_stored_bytes(self) -> int:

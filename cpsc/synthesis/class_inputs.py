@@ -1,4 +1,4 @@
-"""What tells a generator the class of an image: a fixed vector a class, by default without any text and without a download."""
+"""Fixed vectors that tell a generator the class of an image, one per class; by default they need neither text nor downloads."""
 
 from pathlib import Path
 from typing import Literal
@@ -13,18 +13,18 @@ from cpsc.teacher import Teacher
 
 Kind = Literal["teacher", "pseudo_inverse", "one_hot", "random", "file"]
 RANDOM_DIM = 512
-"""As long as the embeddings of class names that NAYER was published with."""
+"""The size of the class-name embeddings that NAYER was published with."""
 LEAST_SINGULAR_VALUE = 0.1
-"""To which CPNet raises the classifier's before it inverts it."""
+"""CPNet raises the singular values of the classifier to at least this before it inverts it."""
 
 
 def class_inputs(kind: Kind, teacher: Teacher, *, seed: int, file: str | None = None) -> Tensor:
     """A vector for each class, float32 [C, d] on the CPU.
 
-    `teacher`: the rows of its classifier, whose angles tell which classes it holds to be alike; `pseudo_inverse`: the features
-    that its classifier maps nearest to each class alone, as CPNet aims at them (ICCV 2025); `one_hot`: no class is nearer to one
-    than to another; `random`: the same but for chance; `file`: see `read_class_vectors`. ConfigError where the teacher has no
-    such rows, or the file holds no such vectors.
+    `teacher`: the rows of its classifier, whose angles reflect which classes it considers similar. `pseudo_inverse`: the features
+    that its classifier maps closest to each class alone, as in CPNet (ICCV 2025). `one_hot`: all classes are equally far apart.
+    `random`: the same, up to chance. `file`: see `read_class_vectors`. ConfigError if the teacher has no such rows, or the file
+    has no such vectors.
     """
     if kind == "one_hot":
         return torch.eye(teacher.num_classes)
@@ -47,12 +47,12 @@ def _classifier(teacher: Teacher) -> Tensor:
     if not layers:
         raise ConfigError(
             f"noisy_layer.class_inputs: the teacher has no linear layer with its {teacher.num_classes} classes as outputs; "
-            "take one_hot or random"
+            "use one_hot or random"
         )
     return teacher.state[layers[-1]].detach().float().cpu().clone()
 
 
 def _pseudo_inverse(weight: Tensor) -> Tensor:
-    """Of [C, d], transposed to its shape: for each class the features that this weight maps to its unit vector."""
+    """Transposed pseudo-inverse of [C, d]: for each class, the features that this weight maps to its unit vector."""
     left, singular, right = torch.linalg.svd(weight, full_matrices=False)
     return left / singular.clamp_min(LEAST_SINGULAR_VALUE) @ right

@@ -1,4 +1,4 @@
-"""Images of one generator that trains along with the student."""
+"""Images of a generator that trains along with the student."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,13 +16,13 @@ from cpsc.schedule import generator_lr
 from cpsc.synthesis.base import AbstractSynthesis, Batch, Stateful
 
 PLENTY = 4
-"""Images of a generator that is told no class, for each that is to be shown: classes come as they like."""
+"""Images to make per image shown, if the generator is not conditioned on classes: their classes are not known in advance."""
 
 EXAMPLES_BATCH = 512
 
 
 class GeneratedImages(AbstractSynthesis):
-    """A persistent generator and its Adam, which trains the heads, too."""
+    """A persistent generator and its Adam, which also trains the heads."""
 
     SECTIONS = frozenset({"replay"})
 
@@ -52,7 +52,7 @@ class GeneratedImages(AbstractSynthesis):
             rule = f"must be left out for method {config.method}, which keeps no pool"
             raise ConfigError(f"schedule.student_batch_size {rule}, got {size}")
         if (turns := config.schedule.generator_turns) != 1:
-            rule = f"must be left out for method {config.method}, whose generator's turns are all alike"
+            rule = f"must be left out for method {config.method}, which has one generator turn"
             raise ConfigError(f"schedule.generator_turns {rule}: set generator_steps, got {turns}")
 
     @classmethod
@@ -89,7 +89,7 @@ class GeneratedImages(AbstractSynthesis):
         rng = stream(self._config.seed, "grid")
         labels = torch.arange(self._num_classes).repeat_interleave(per_class if self._is_conditional else PLENTY * per_class)
         latents = torch.randn(len(labels), self._config.generator.latent_dim, generator=rng)
-        self.generator.eval()  # running statistics: a look must not move the batch norms
+        self.generator.eval()  # uses running statistics, so that this does not change the batch norms
         batches = zip(latents.split(EXAMPLES_BATCH), labels.split(EXAMPLES_BATCH), strict=True)
         images = [self._to_pixels(self.generator(z.to(self._device), y.to(self._device))) for z, y in batches]
         self.generator.train()

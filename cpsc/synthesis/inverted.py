@@ -1,4 +1,4 @@
-"""Images inverted out of the teacher batch by batch, and a pool of all of them for the student."""
+"""Images inverted from the teacher batch by batch, and a pool that keeps all of them for the student."""
 
 import copy
 from abc import abstractmethod
@@ -25,16 +25,16 @@ from cpsc.schedule import annealed, generator_lr, importance_exponent
 from cpsc.synthesis.base import AbstractSynthesis, Batch, Stateful
 
 PLENTY = 4
-"""Of the pool's newest images, for each that is to be shown."""
+"""Newest images of the pool to return per image shown."""
 PIXELS_ONLY = {"jitter", "flip", "clip", "clip_noise"}
-"""Of `inversion`, what a generator's images, whose views are crops, have not."""
+"""Settings of `inversion` that do not apply to a generator's images, whose views are crops."""
 
 
 class AbstractInversion(AbstractSynthesis):
-    """Each generator turn makes one batch from nothing; its best step's images enter the pool, which the student draws from.
+    """Each generator turn makes one batch from scratch; the images of its best step enter the pool, which the student draws from.
 
-    The pool is augmented with crops and mirror images, as real training data would be. The heads, which persist, have an Adam of
-    their own. What makes a batch is drawn anew for it and watched from within, so it runs as it is, whatever `generate` says.
+    The pool is augmented with crops and mirror images, like real training data. The heads are kept across batches and have their
+    own Adam. The modules that make a batch are redrawn for it and observed by hooks, so they run uncompiled and ignore `generate`.
     """
 
     SECTIONS = frozenset({"inversion"})
@@ -62,7 +62,7 @@ class AbstractInversion(AbstractSynthesis):
         if config.inversion.draw == "priority":
             for name, value in changed_fields(config.mixing).items():
                 raise ConfigError(
-                    f"mixing.{name} must be 0 with inversion.draw priority, else the gap is of another image, got {value!r}"
+                    f"mixing.{name} must be 0 with inversion.draw priority, which needs the gap on the unmixed image, got {value!r}"
                 )
 
     @property
@@ -96,7 +96,7 @@ class AbstractInversion(AbstractSynthesis):
         self._order = []
 
     def turn_state(self) -> dict[str, Any]:
-        """All of the turn that is under way, between two of its steps, and of what earlier ones have made."""
+        """State of the current turn between two of its steps, including the images of earlier turns."""
         return {
             "makers": [module.state_dict() for module in self._makers],
             "optimizer": self._optimizer.state_dict(),
@@ -109,7 +109,7 @@ class AbstractInversion(AbstractSynthesis):
         }
 
     def load_turn_state(self, state: Mapping[str, Any]) -> None:
-        """Go on in the middle of that turn, in the place of `begin`."""
+        """Continue in the middle of that turn; called instead of `begin`."""
         self.begin()
         for module, saved in zip(self._makers, state["makers"], strict=True):
             module.load_state_dict(saved)
@@ -121,9 +121,9 @@ class AbstractInversion(AbstractSynthesis):
         self._made_for = [labels.to(self._device) for labels in state["made_for"]]
 
     def finished(self) -> tuple[Tensor, Tensor]:
-        """All images since this was built, uint8 [N, K, H, W], and the classes they were made for, [N]."""
+        """All images since this was built, uint8 [N, K, H, W], and the classes that they were made for, [N]."""
         labels = torch.cat(self._made_for)
-        return self._pool.images[-len(labels) :].clone(), labels  # of its own, not a part of the pool's buffer
+        return self._pool.images[-len(labels) :].clone(), labels  # a copy, not a view of the pool's buffer
 
     @torch.no_grad()
     def sample(self) -> tuple[Tensor, Tensor | None]:
@@ -152,7 +152,7 @@ class AbstractInversion(AbstractSynthesis):
 
     def begin_epoch(self, epoch: int, *, lr: float) -> None:
         self._lr = lr
-        warmup = self._config.schedule.generator_warmup_epochs  # in which the student draws nothing
+        warmup = self._config.schedule.generator_warmup_epochs  # the student draws nothing in these
         epochs = self._config.epochs - warmup
         self._correction = importance_exponent(self._config.inversion, epoch=max(1, epoch - warmup), epochs=epochs)
 
@@ -167,15 +167,15 @@ class AbstractInversion(AbstractSynthesis):
     @property
     @abstractmethod
     def _makers(self) -> tuple[nn.Module, ...]:
-        """What each turn trains from nothing."""
+        """The modules that each turn trains from scratch."""
 
     @abstractmethod
     def _restart(self) -> None:
-        """Forget the last batch."""
+        """Reset them for a new batch."""
 
     @abstractmethod
     def _plain(self) -> Tensor:
-        """The images of the last step, without graph."""
+        """The images of the last step, without a graph."""
 
     def _new_pool(self) -> ImagePool:
         config, teacher = self._config.inversion, self._teacher
@@ -185,7 +185,7 @@ class AbstractInversion(AbstractSynthesis):
         return ImagePool(**size, device=self._device)
 
     def _next_rows(self, size: int) -> Tensor:
-        """Of the pool, for the student's next batch, [size]."""
+        """Rows of the pool for the student's next batch, [size]."""
         if isinstance(self._pool, PrioritisedPool):
             self._drawn = self._pool.draw(size, correction=self._correction, rng=self._pool_rng)
             return self._drawn.rows
@@ -195,7 +195,7 @@ class AbstractInversion(AbstractSynthesis):
         return self._order.pop()
 
     def _new_optimizer(self) -> Adam:
-        """Of one turn, over all that it trains."""
+        """Optimizer of one turn, for everything that it trains."""
         return Adam(
             [parameter for module in self._makers for parameter in module.parameters()],
             lr=self._lr,
@@ -211,7 +211,7 @@ class AbstractInversion(AbstractSynthesis):
 
 
 class InvertedBatches(AbstractInversion):
-    """The pixels themselves are optimised: ADI. Yin et al. 2020 (arXiv:1912.08795), sec. 3."""
+    """Optimises the pixels themselves: ADI. Yin et al. 2020 (arXiv:1912.08795), sec. 3."""
 
     def _set_up(self) -> None:
         super()._set_up()
@@ -228,7 +228,7 @@ class InvertedBatches(AbstractInversion):
         return (self._holder,)
 
     def batch(self) -> Batch:
-        if not self._is_noise:  # then a step has moved them
+        if not self._is_noise:  # a step has changed the pixels
             self._clip()
         self._is_noise = False
         pixels = self._holder[0]
@@ -260,10 +260,10 @@ class InvertedBatches(AbstractInversion):
 
 
 class AbstractGeneratorInversion(AbstractInversion):
-    """A generator's pixels are the batch; the networks see a random crop of each."""
+    """The batch consists of a generator's pixels; the networks see a random crop of each image."""
 
     PIXEL_FAMILIES: ClassVar[tuple[str, ...]] = ("small", "large")
-    """The families of generators that it takes."""
+    """The generator families that can be used."""
 
     def _set_up(self) -> None:
         super()._set_up()
@@ -291,7 +291,7 @@ class AbstractGeneratorInversion(AbstractInversion):
 
     @abstractmethod
     def _pixels(self) -> Tensor:
-        """What the generator makes now, in [0, 1], [B, K, H, W]."""
+        """The generator's current pixels in [0, 1], [B, K, H, W]."""
 
     def _local_view(self, pixels: Tensor) -> Tensor | None:
         """A second view of `pixels`, for methods that compare views."""
@@ -302,7 +302,7 @@ class AbstractGeneratorInversion(AbstractInversion):
         return self._images
 
     def _new_generator(self, family: Family) -> Generator:
-        """On the CPU, where the same seed draws the same weights for every device."""
+        """A generator on the CPU, where a seed gives the same weights whatever the device."""
         config, teacher = self._config.generator, self._teacher
         return Generator(
             family,
@@ -315,16 +315,16 @@ class AbstractGeneratorInversion(AbstractInversion):
 
     @contextmanager
     def _drawing_anew(self) -> Iterator[None]:
-        """Layers draw their weights from the global generator: each time it has another seed, from this run's own stream."""
+        """Layers draw their weights from the global random generator; each time it gets a new seed from this run's own stream."""
         number = int(torch.randint(2**31, (), generator=self._init_rng))
         with seeded_init(derive_seed(self._config.seed, "inits"), str(number)):
             yield
 
 
 class InvertedByGenerator(AbstractGeneratorInversion):
-    """A generator, drawn anew for each batch, and its latents are optimised: CMI. Fang et al. 2021 (arXiv:2105.08584), alg. 1.
+    """Optimises a generator, redrawn for each batch, and its latents: CMI. Fang et al. 2021 (arXiv:2105.08584), alg. 1.
 
-    A stretched crop is the local view.
+    The local view is a stretched crop.
     """
 
     def _set_up(self) -> None:

@@ -1,4 +1,4 @@
-"""Images of a generator that has learnt to begin well: FastDFKD."""
+"""Images of a generator that has learned a good starting point: FastDFKD."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -22,25 +22,27 @@ from cpsc.synthesis.inverted import AbstractGeneratorInversion
 from cpsc.synthesis.noisy_layer import FAMILY
 
 REPTILE_SCALE = 67.0
-"""By which the published code multiplies how far a turn has moved the generator; Adam makes it immaterial but for its epsilon."""
+"""Factor of the published code for the distance that a turn moves the generator; with Adam only its epsilon makes it matter."""
 REDRAWN_DEVIATION = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
 @of_stated_kinds("meta_generator")
 class MetaGeneratorConfig:
-    """A generator that each turn begins from, and that learns from each turn: FastDFKD. Fang et al. 2022 (arXiv:2112.06253)."""
+    """A meta-generator that each turn starts from and that learns from each turn: FastDFKD. Fang et al. 2022 (arXiv:2112.06253)."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     learns_by: Literal["maml", "reptile"] = "maml"
-    """From the sum of a turn's gradients (first-order MAML), or from how far the turn has moved the generator (Reptile)."""
+    """What the meta-generator learns from: the sum of a turn's gradients (first-order MAML), or how far the turn has moved the
+    generator (Reptile)."""
     latent_lr: float = 0.01
-    """Of the latents, which train along; the generator's own is `generator.lr`, the meta-generator's that times a turn's steps."""
+    """Learning rate of the latents, which also train. The generator's is `generator.lr`; the meta-generator's is that times the
+    steps of a turn."""
     redraw_after: int | None = None
-    """Turns after which its projection and the norm behind it are drawn anew, once."""
+    """Number of turns after which the projection and the norm after it are redrawn, once."""
     statistics_momentum: float = 0.9
-    """Share of earlier turns' in the batch-norm statistics that are compared: see `cpsc.memory.StatisticsMemory`."""
+    """Weight of earlier turns in the batch-norm statistics that are compared: see `cpsc.memory.StatisticsMemory`."""
 
     def __post_init__(self) -> None:
         positive("meta_generator.latent_lr", self.latent_lr)
@@ -50,7 +52,7 @@ class MetaGeneratorConfig:
 
 
 class _Turns:
-    """How many there were."""
+    """Counts the turns."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -63,9 +65,9 @@ class _Turns:
 
 
 class InvertedByMetaGenerator(AbstractGeneratorInversion):
-    """A copy of the meta-generator and latents of its own make a batch, from which the meta-generator learns: FastDFKD, alg. 1.
+    """Each batch is made by a copy of the meta-generator and its own latents; the meta-generator learns from it: FastDFKD, alg. 1.
 
-    Its batch norms' running statistics stay as they were drawn: nothing reads them.
+    The running statistics of its batch norms are never updated, because nothing reads them.
     """
 
     PIXEL_FAMILIES = ("small",)
@@ -86,7 +88,7 @@ class InvertedByMetaGenerator(AbstractGeneratorInversion):
         )
         self._sums = [torch.zeros_like(parameter) for parameter in self._generator.parameters()]
         for parameter, total in zip(self._generator.parameters(), self._sums, strict=True):
-            parameter.requires_grad_(True)  # a hook takes none that does not
+            parameter.requires_grad_(True)  # needed to register the hook
             parameter.register_post_accumulate_grad_hook(_adding_to(total))
             parameter.requires_grad_(False)
         self._turns = _Turns()
@@ -94,7 +96,7 @@ class InvertedByMetaGenerator(AbstractGeneratorInversion):
     @classmethod
     def check(cls, config: DistillConfig) -> None:
         if config.precision == "fp16":
-            raise ConfigError(f"precision must not be fp16 for method {config.method}, whose meta-gradients are not scaled")
+            raise ConfigError(f"precision must not be fp16 for method {config.method}, because its meta-gradients are not scaled")
         super().check(config)
 
     @property
@@ -141,7 +143,7 @@ class InvertedByMetaGenerator(AbstractGeneratorInversion):
 
     @torch.no_grad()
     def _meta_gradients(self) -> Sequence[Tensor]:
-        """What the turn, whose last step has been made, tells the meta-generator; of each of its parameters."""
+        """Gradients of the meta-generator's parameters from the turn, after its last step."""
         if self._settings.learns_by == "maml":
             return self._sums
         pairs = zip(self._meta.parameters(), self._generator.parameters(), strict=True)
@@ -149,7 +151,7 @@ class InvertedByMetaGenerator(AbstractGeneratorInversion):
 
     @torch.no_grad()
     def _redraw(self) -> None:
-        """As the published code does: the norm's scale, too, is drawn around 0."""
+        """Redraw as in the published code, where the scale of the norm is also drawn around 0."""
         with self._drawing_anew():
             module: nn.Linear | nn.BatchNorm2d
             for module in (self._meta.project, self._meta.norm0):

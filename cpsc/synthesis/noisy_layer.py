@@ -1,4 +1,4 @@
-"""Images of a generator whose randomness is a layer of its own, drawn anew for each batch: NAYER."""
+"""Images of a generator whose randomness comes from a separate layer that is redrawn for each batch: NAYER."""
 
 import copy
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from cpsc.synthesis.inverted import AbstractGeneratorInversion
 from cpsc.teacher import Teacher
 
 FAMILY = replace(FAMILIES["small"], normal_init=None)
-"""CMI's small generator, its weights drawn as PyTorch draws them."""
+"""CMI's small generator, with PyTorch's default initial weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +34,16 @@ class NoisyLayerConfig:
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     class_inputs: Kind = "teacher"
-    """The vector that says which class an image is made for. The paper takes embeddings of the classes' names, from a text encoder
-    that would have to be downloaded; the rows of the teacher's classifier are at hand, and tell likeness as the teacher sees it."""
+    """The vectors that tell the generator which class an image is made for. The paper uses text embeddings of the class names, for
+    which an encoder would have to be downloaded. The rows of the teacher's classifier are available, and reflect which classes the
+    teacher considers similar."""
     file: str | None = None
-    """With `class_inputs: file`: where the vectors are, [C, d] as .npy, .pt or .safetensors, on every machine that runs trials."""
+    """With `class_inputs: file`: path of the vectors, [C, d] as .npy, .pt or .safetensors, on every machine that runs trials."""
     life: int = 10
-    """Epochs after which the generator is drawn anew. The published code counts them from the warm-up's end, too: the same where
-    they divide it."""
+    """Epochs after which the generator is redrawn. The published code also counts them from the end of the warm-up, which is the
+    same if they divide it."""
     statistics_momentum: float = 0.9
-    """Share of earlier turns' in the batch-norm statistics that are compared: see `cpsc.memory.StatisticsMemory`."""
+    """Weight of earlier turns in the batch-norm statistics that are compared: see `cpsc.memory.StatisticsMemory`."""
 
     def __post_init__(self) -> None:
         named = self.class_inputs != "file" or bool(self.file)
@@ -52,9 +53,9 @@ class NoisyLayerConfig:
 
 
 class NoisyLayers(nn.Module):
-    """Linear layers d -> h side by side, one for each block of `block` rows, weights N(0, 1) and biases 0 whenever they are drawn.
+    """Parallel linear layers d -> h, one for each block of `block` rows; whenever drawn, weights are N(0, 1) and biases 0.
 
-    Rows of a block share their layer: with each class once in a block, classes differ by their input alone, blocks by their layer.
+    The rows of a block share a layer: if each class occurs once per block, classes differ only by input, blocks only by layer.
     """
 
     def __init__(self, *, num_rows: int, block: int, in_dim: int, out_dim: int) -> None:
@@ -66,7 +67,7 @@ class NoisyLayers(nn.Module):
 
     @torch.no_grad()
     def draw(self, rng: torch.Generator) -> None:
-        """Draw all layers anew."""
+        """Redraw all layers."""
         self.weight.normal_(generator=rng)
         self.bias.zero_()
 
@@ -78,7 +79,7 @@ class NoisyLayers(nn.Module):
 
 
 class Lasting(nn.Module):
-    """What a noisy-layer generator keeps from batch to batch: the norm before the noisy layers, and all that comes after them."""
+    """The parts of a noisy-layer generator that are kept across batches: the norm before the noisy layers, and all after them."""
 
     def __init__(self, norm: nn.BatchNorm1d, body: Generator) -> None:
         super().__init__()
@@ -89,7 +90,7 @@ class Lasting(nn.Module):
 class NoisyLayerGenerator(nn.Module):
     """Labels [B] -> pixels in [0, 1], [B, K, H, H]: a class's input, batch norm over the batch, a noisy layer, a generator.
 
-    `inputs`: [C, d]; `latent_dim`: what comes out of the noisy layers. NAYER, Tran et al. 2024 (arXiv:2310.00258), sec. 3.
+    `inputs`: [C, d]. `latent_dim`: output size of the noisy layers. NAYER, Tran et al. 2024 (arXiv:2310.00258), sec. 3.
     """
 
     def __init__(self, inputs: Tensor, body: Generator, *, batch_size: int, latent_dim: int) -> None:
@@ -101,14 +102,14 @@ class NoisyLayerGenerator(nn.Module):
         self.lasting = Lasting(nn.BatchNorm1d(dim), body)
 
     def forward(self, labels: Tensor) -> Tensor:
-        """[B], of as many rows as this was built for -> [B, K, H, H]."""
+        """[B], with as many rows as this was built for -> [B, K, H, H]."""
         return self.lasting.body.raw(self.noisy(self.lasting.norm(self.inputs[labels])))
 
 
 class InvertedByNoisyLayer(AbstractGeneratorInversion):
-    """A batch is made by noisy layers of its own and a generator that goes on, until its life is over: NAYER, alg. 1.
+    """Each batch is made by its own noisy layers and a generator that is kept until its life is over: NAYER, alg. 1.
 
-    Each class has its turn in every block of rows: whole rounds of all classes, then as many random ones as are left.
+    The labels of a batch are complete rounds of all classes, one per block of rows; the remaining rows get random classes.
     """
 
     PIXEL_FAMILIES = ("small",)
@@ -132,7 +133,7 @@ class InvertedByNoisyLayer(AbstractGeneratorInversion):
     @classmethod
     def check(cls, config: DistillConfig) -> None:
         if "labels" in changed_fields(config.inversion):
-            raise ConfigError(f"inversion.labels must be left out for method {config.method}, which has rounds of all classes")
+            raise ConfigError(f"inversion.labels must be left out for method {config.method}, which uses all classes in turn")
         super().check(config)
 
     @classmethod

@@ -86,7 +86,7 @@ def test_a_file_of_something_else_is_refused(changes: dict[str, Any], tmp_path: 
 
 def test_answers_to_other_images_are_refused(tmp_path: Path) -> None:
     AnswerLog(TEACHER[:1]).save(tmp_path / "answers.pt")
-    with pytest.raises(CheckpointError, match=r"holds answers to \(1, 3\), this run's are \(2, 3\)"):
+    with pytest.raises(CheckpointError, match=r"must hold answers of shape \(2, 3\) on this run's images, got \(1, 3\)"):
         AnswerLog(TEACHER).load(tmp_path / "answers.pt")
 
 

@@ -213,7 +213,7 @@ def test_examiners_change_nothing_of_what_the_probe_set_says(config, teacher, pr
 
 def test_examiners_need_a_probe_set_of_the_same_teacher(config, teacher, probe, exam_images, make_teacher) -> None:
     for given in ({"examiners": exam_images}, {"examiners": replace(exam_images, teacher_digest="another"), "probe": probe}):
-        with pytest.raises(ConfigError, match="count beside a probe set"):
+        with pytest.raises(ConfigError, match="examiners' images need a probe set"):
             Distiller(config, teacher, **given)
     with pytest.raises(ConfigError, match="objective exam_score needs a probe set and examiners' images"):
         Distiller(config, teacher, probe=probe, objective="exam_score")

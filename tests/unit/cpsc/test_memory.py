@@ -82,7 +82,7 @@ def test_a_pool_comes_back_from_its_state() -> None:
     [torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(2, 1, 2, 2), torch.zeros(2, 3, 2, 2, dtype=torch.uint8), [1, 2]],
 )
 def test_a_state_of_images_of_another_kind_is_refused(state) -> None:
-    with pytest.raises(CheckpointError, match="image pool holds no images of this size"):
+    with pytest.raises(CheckpointError, match="image pool does not hold images of this size"):
         pool().load_state_dict({"images": state})
 
 

@@ -185,14 +185,14 @@ def test_attention_maps_are_of_every_stages_output_the_students_with_a_graph_the
 
 
 def test_attention_between_families_with_different_stages_is_refused() -> None:
-    with pytest.raises(ConfigError, match="teacher and student must be of one family with stages to compare"):
+    with pytest.raises(ConfigError, match="needs a teacher and a student of one family with stages to compare"):
         BatchViews(network("vgg11"), network(), Wishes(student=("attention",)))
     BatchViews(network("vgg11"), network(), Wishes(student=("kl",)))
 
 
 def test_attention_between_networks_without_stages_is_refused() -> None:
     bare = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
-    with pytest.raises(ConfigError, match="teacher and student must be of one family with stages to compare"):
+    with pytest.raises(ConfigError, match="needs a teacher and a student of one family with stages to compare"):
         BatchViews(bare, bare, Wishes(student=("attention",)))
 
 

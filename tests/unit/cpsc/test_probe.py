@@ -69,7 +69,7 @@ def test_one_that_was_interrupted_goes_on_to_the_same_images_bit_for_bit(step: i
 def test_what_another_has_begun_is_not_gone_on_with(teacher, tmp_path: Path) -> None:
     path = tmp_path / "unfinished.pt"
     synthesise(teacher, SMALL, CPU, keep=lambda state: None if path.exists() else state().save(path))
-    with pytest.raises(CheckpointError, match="of another teacher, recipe or device"):
+    with pytest.raises(CheckpointError, match="made with another teacher, recipe or device"):
         UnfinishedProbe.load(path, teacher, replace(SMALL, seed=1), CPU)
 
 
@@ -189,7 +189,7 @@ def test_a_probe_set_whose_parts_are_not_what_the_teacher_takes_is_refused(
 ) -> None:
     path = tmp_path / "probe.pt"
     checkpoint.save({"version": 1, **vars(probe), field: value}, path)
-    with pytest.raises(CheckpointError, match=rf"its {field} are not what this teacher's would be; delete it to have it made anew"):
+    with pytest.raises(CheckpointError, match=rf"its {field} are not valid for this teacher; delete it to have it made anew"):
         ProbeSet.load(path, teacher=teacher)
 
 

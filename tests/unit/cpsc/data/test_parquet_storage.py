@@ -73,11 +73,11 @@ def test_a_whole_set_is_read_in_silence(names: list[str], folder: Path) -> None:
     [
         ([THREE[0], THREE[2]], ": lacks train-00001-of-00003.parquet, the set has 3 files: download it"),
         ([THREE[2]], ": lacks train-00000-of-00003.parquet and 1 more, the set has 3 files"),
-        (["data/" + THREE[0], "data/" + THREE[1]], "/data: train-00002-of-00003.parquet is missing"),
-        (["train/" + THREE[0]], "/train: train-00001-of-00003.parquet and 1 more is missing"),
-        (["train_00000_of_00003.parquet", "train_00002_of_00003.parquet"], ": train_00001_of_00003.parquet is missing"),
-        (["train-00001-of-00002-1a9b74b3ef9c3b56.parquet"], ": train-00000-of-00002*.parquet is missing"),
-        (["train_1_of_3.parquet", "train_3_of_3.parquet"], ": train_2_of_3.parquet is missing"),
+        (["data/" + THREE[0], "data/" + THREE[1]], "/data: lacks train-00002-of-00003.parquet"),
+        (["train/" + THREE[0]], "/train: lacks train-00001-of-00003.parquet and 1 more"),
+        (["train_00000_of_00003.parquet", "train_00002_of_00003.parquet"], ": lacks train_00001_of_00003.parquet"),
+        (["train-00001-of-00002-1a9b74b3ef9c3b56.parquet"], ": lacks train-00000-of-00002*.parquet"),
+        (["train_1_of_3.parquet", "train_3_of_3.parquet"], ": lacks train_2_of_3.parquet"),
         ([*THREE, "train-00003-of-00003.parquet"], ": train-00003-of-00003.parquet has a number beyond its set, which has 3 files"),
         (
             [*THREE, *(f"train-0000{index}-of-00002.parquet" for index in range(2))],
@@ -109,7 +109,7 @@ def test_a_set_that_is_not_whole_or_there_twice_is_refused(
 def test_the_same_holds_of_the_test_part_of_uris_and_of_cifar(folder: Path, refused: Callable[[], str]) -> None:
     write(folder, "train.parquet", "test-00002-of-00003.parquet")
     (folder / "test-00000-of-00001.parquet").unlink()
-    assert ": test-00000-of-00003.parquet and 1 more is missing" in refused()
+    assert ": lacks test-00000-of-00003.parquet and 1 more" in refused()
     for load in (lambda: load_dataset(DatasetConfig(name="parquet", path=f"file://{folder}")), lambda: cifar10.load(folder / "c")):
         (folder / "c").mkdir(exist_ok=True)
         write(folder / "c", THREE[0])
