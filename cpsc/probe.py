@@ -142,7 +142,7 @@ def _check_made_from(teacher: Teacher, probe: ProbeSet, path: Path) -> None:
     if not odd and not (len(images) == len(labels) and 0 <= int(labels.min()) <= int(labels.max()) < teacher.num_classes):
         odd = ["labels"]
     if odd:
-        raise CheckpointError(f"{path}: not a probe set, its {odd[0]} are not valid for this teacher")
+        raise CheckpointError(f"{path}: not a probe set, {odd[0]} is not valid for this teacher")
 
 
 @dataclass(frozen=True, kw_only=True)

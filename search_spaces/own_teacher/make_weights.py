@@ -1,4 +1,4 @@
-"""Trains the network and saves its weights: what has happened long ago, elsewhere, on images that are gone."""
+"""Trains the network and saves its weights: stands for a training long ago, elsewhere, on images that are gone."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 torch.manual_seed(0)
 images, labels = (torch.tensor(array) for array in (load_digits().images, load_digits().target))
-images = (images.float()[:, None] / 16 - 0.5) / 0.5  # pixels in 0..1, less the mean 0.5, over the deviation 0.5
+images = (images.float()[:, None] / 16 - 0.5) / 0.5  # pixels in 0..1, minus the mean 0.5, divided by the deviation 0.5
 network = Digits()
 optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
 for batch in torch.cat([torch.randperm(len(labels)) for _ in range(6)]).split(64):

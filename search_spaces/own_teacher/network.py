@@ -1,11 +1,11 @@
-"""The network of a user's own: plain torch, nothing of this package."""
+"""A user's own network: plain torch, nothing from this package."""
 
 import torch
 from torch import Tensor, nn
 
 
 class Digits(nn.Module):
-    """Scores of ten classes, of grey images of 8 pixels a side."""
+    """Scores of ten classes for grey images of 8 x 8 pixels."""
 
     def __init__(self, num_classes: int = 10) -> None:
         super().__init__()

@@ -526,7 +526,7 @@ TEACHERS: dict[str, tuple[Files, str]] = {
     "archive with code": (_saved({"version": 1, "state": _Planted()}), NOT_READABLE),
     "a tensor": (_saved(torch.zeros(2)), "not a teacher file, it holds a Tensor"),
     "of another version": (_bundle(version=2), "teacher bundle has format 2, but this version reads format 1"),
-    "of a version that is a tensor": (_bundle(version=torch.ones(2)), "teacher bundle format a Tensor"),
+    "of a version that is a tensor": (_bundle(version=torch.ones(2)), "teacher bundle has format a Tensor"),
     "without weights": (_bundle(state=None), "not a teacher bundle ('state')"),
     "without a digest": (_bundle(digest=None), "not a teacher bundle ('digest')"),
     "with altered weights": (
@@ -635,15 +635,15 @@ PROBES: dict[str, tuple[Files, str]] = {
     "with code": (_saved({"version": 1, "images": _Planted()}), "not a readable probe set file"),
     "of another version": (_probe(version=7), f"probe set has format 7, but this version reads format 1{ANEW}"),
     "of another teacher": (_probe(teacher_digest=sound_teacher(seed=1).digest), "made from teacher"),
-    "of no teacher": (_probe(teacher_digest=torch.ones(2)), "made from teacher of no name"),
+    "of no teacher": (_probe(teacher_digest=torch.ones(2)), "made from teacher without a digest"),
     "a teacher instead": (lambda path: sound_teacher().save(path), "'images' is missing"),
-    "with images of another size": (_probe(images=torch.zeros(20, 1, 8, 8, dtype=torch.uint8)), "its images are not"),
-    "with images of floats": (_probe(images=torch.zeros(20, 1, 16, 16)), "its images are not"),
-    "without images": (_probe(images=torch.zeros(0, 1, 16, 16, dtype=torch.uint8)), "its images are not"),
-    "with too few labels": (_probe(labels=torch.zeros(19, dtype=torch.int64)), "its labels are not"),
+    "with images of another size": (_probe(images=torch.zeros(20, 1, 8, 8, dtype=torch.uint8)), "images is not valid"),
+    "with images of floats": (_probe(images=torch.zeros(20, 1, 16, 16)), "images is not valid"),
+    "without images": (_probe(images=torch.zeros(0, 1, 16, 16, dtype=torch.uint8)), "images is not valid"),
+    "with too few labels": (_probe(labels=torch.zeros(19, dtype=torch.int64)), "labels is not valid"),
     "of one image many times": (_probe(images=torch.full((20, 1, 16, 16), 128, dtype=torch.uint8)), "no ground to search on: "),
-    "with labels of no class": (_probe(labels=torch.full((20,), 10)), "its labels are not"),
-    "with an accuracy of NaN": (_probe(teacher_accuracy=NAN), "its teacher_accuracy are not"),
+    "with labels of no class": (_probe(labels=torch.full((20,), 10)), "labels is not valid"),
+    "with an accuracy of NaN": (_probe(teacher_accuracy=NAN), "teacher_accuracy is not valid"),
 }
 
 

@@ -194,10 +194,10 @@ def kinds_of_nothing() -> dict[str, tuple[Callable[[Path], object], str]]:
             lambda path: saved(state, path, pickle_protocol=4),
             "not a readable teacher file, it was saved with pickle protocol 4: save it again without pickle_protocol",
         ),
-        "an optimizer": (lambda path: saved(adam.state_dict(), path), "holds the state of an optimizer and no weights"),
+        "an optimizer": (lambda path: saved(adam.state_dict(), path), "holds the state of an optimizer but no weights"),
         "an optimizer in a dict": (
             lambda path: saved({"epoch": 3, "optimizer": adam.state_dict()}, path),
-            "holds the state of an optimizer (optimizer) and no weights",
+            "holds the state of an optimizer (optimizer) but no weights",
         ),
         "arrays in a dict": (
             lambda path: saved({"state_dict": {"a.weight": np.zeros((2, 2))}}, path),

@@ -189,7 +189,7 @@ def test_a_probe_set_whose_parts_are_not_what_the_teacher_takes_is_refused(
 ) -> None:
     path = tmp_path / "probe.pt"
     checkpoint.save({"version": 1, **vars(probe), field: value}, path)
-    with pytest.raises(CheckpointError, match=rf"its {field} are not valid for this teacher; delete it to have it made anew"):
+    with pytest.raises(CheckpointError, match=rf"{field} is not valid for this teacher; delete it to have it made anew"):
         ProbeSet.load(path, teacher=teacher)
 
 
