@@ -140,7 +140,7 @@ class StatisticsRecorder:
     def check(self, observed: Sequence[ChannelStatistics | None]) -> None:
         """Raise ConfigError if no layer was observed."""
         if all(statistics is None for statistics in observed):
-            raise ConfigError(f"none of the teacher's batch norms runs: {self._weight} must be 0 for it")
+            raise ConfigError(f"none of the teacher's batch norms runs, so {self._weight} must be 0")
 
     def _look(self, index: int, layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         del layer

@@ -103,7 +103,7 @@ def _read_safetensors(path: Path) -> dict[Any, Any]:
 
     try:
         with safe_open(str(path), framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except SafetensorError as error:
         reason = str(error).splitlines()[0][:100]
         raise CheckpointError(f"{path}: not a readable safetensors file (truncated or corrupt: {reason})") from error

@@ -276,7 +276,7 @@ def test_a_network_none_of_whose_batch_norms_runs_is_refused_where_its_statistic
     network = trained(InOrder)
     network.body = lambda x: x
     observer = BatchViews(network, network, Wishes("batch_statistics"))
-    with pytest.raises(ConfigError, match=r"none of the teacher's batch norms runs: weights\.batch_statistics must be 0 for it"):
+    with pytest.raises(ConfigError, match=r"none of the teacher's batch norms runs, so weights\.batch_statistics must be 0"):
         observer.generator_view(batch_of(images()))
 
 

@@ -132,7 +132,7 @@ def test_a_student_that_was_training_still_is_and_its_norms_have_the_teachers_st
         ("resnet18", "wrn_10_1", "the teacher has no"),
         ("resnet14", "resnet8", "layer2.0.shortcut"),
         ("vgg11", "vgg8", "Vgg has no fixed order of layers"),
-        ("mobilenet_v2", "mobilenet_v2", "convolution in groups"),
+        ("mobilenet_v2", "mobilenet_v2", "grouped convolution"),
         ("wrn_10_2_gn", "wrn_10_1", "block1.layer.0.bn1 is BatchNorm2d"),
     ],
 )
