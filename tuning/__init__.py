@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """The API on demand: a command that prints help must not wait for Ray."""
+    """Import the API on demand: a command that only prints help must not wait for Ray."""
     if name in __all__:
         return getattr(importlib.import_module("tuning.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

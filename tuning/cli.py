@@ -1,4 +1,4 @@
-"""The command line: studies by path or name, and few flags; every knob stands in the study file."""
+"""The command line: verbs that take a study or a launch, and few flags; all settings are in the study file."""
 
 import re
 import sys
@@ -38,19 +38,19 @@ app = typer.Typer(
 )
 
 
-Force = Annotated[bool, typer.Option("--force", help="Go on all the same where the teacher or its probe set is refused.")]
+Force = Annotated[bool, typer.Option("--force", help="Continue even if the teacher or its probe set is refused.")]
 DIFFERENT = 1
 ADDRESS = re.compile(r"auto|[A-Za-z0-9_.-]+:[0-9]{1,5}")
 
 
 def main() -> None:
-    """Run a verb of ``cpsc-tune``."""
+    """Entry point of ``cpsc-tune``."""
     run(app)
 
 
 def _check_address(address: str | None) -> None:
     if address is not None and not ADDRESS.fullmatch(address):
-        raise ConfigError(f"--address: must be auto or host:port, as seen from a machine of the cluster, got {address!r}")
+        raise ConfigError(f"--address: must be auto, or host:port as seen from a machine of the cluster, got {address!r}")
 
 
 def _check_output(folder: Path) -> None:
@@ -59,11 +59,11 @@ def _check_output(folder: Path) -> None:
     try:
         Storage(str(folder)).check()
     except ConfigError as error:
-        raise ConfigError(f"--output: {folder} cannot be written, name a folder that can") from error
+        raise ConfigError(f"--output: {folder} cannot be written, name a writable folder") from error
 
 
 def _show(summary: "SweepSummary", study: Path, *, json: bool, quiet: bool) -> None:
-    """Print what the sweep found; CpscError where nothing but failures came of it: a script must not take that for success."""
+    """Print what the sweep found. Raise CpscError if every trial failed, so that a script does not take that for success."""
     from tuning.outcome import Outcome
     from tuning.report.as_json import sweep_figures
     from tuning.report.console import print_summary
@@ -92,35 +92,35 @@ Version = Annotated[bool, typer.Option("--version", help="Print the version.", c
 @app.callback()
 def options(context: typer.Context, debug: Debug = False, version: Version = False) -> None:
     """Hyperparameter search for data-free knowledge distillation, without data."""
-    del debug, version  # `run` looks for the one, for it must know where a verb has failed; the other has been answered
+    del debug, version  # `run` reads --debug from sys.argv, since it handles the errors; --version has its own callback
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
 @app.command()
 def init(
-    file: Annotated[Path, typer.Argument(metavar="TEACHER", help="A teacher's weights: what torch.save wrote, or safetensors.")],
-    output: Annotated[Path | None, typer.Option(help="The study file to write; default: beside TEACHER, called as it is.")] = None,
-    method: Annotated[str | None, typer.Option(help="How to distil; default: cpsc.")] = None,
+    file: Annotated[Path, typer.Argument(metavar="TEACHER", help="The teacher's weights: written by torch.save, or safetensors.")],
+    output: Annotated[Path | None, typer.Option(help="The study file to write; default: next to TEACHER, with its name.")] = None,
+    method: Annotated[str | None, typer.Option(help="The distillation method; default: cpsc.")] = None,
     student: Annotated[
         str | None, typer.Option(help="The student's network, e.g. wrn_16_1; default: one smaller than the teacher.")
     ] = None,
     normalisation: Annotated[
-        str | None, typer.Option(help="Constants TEACHER was trained with: a name, e.g. cifar10, or '{mean: [...], std: [...]}'.")
+        str | None, typer.Option(help="TEACHER's input constants: a name, e.g. cifar10, or '{mean: [...], std: [...]}'.")
     ] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of its images in pixels.")] = None,
-    factory: Annotated[str | None, typer.Option(help="What makes a network of your own, e.g. network:build.")] = None,
-    classes: Annotated[int | None, typer.Option(help="How many it tells apart, where the weights do not say.")] = None,
-    channels: Annotated[int | None, typer.Option(help="Of its images, where the weights do not say.")] = None,
-    variant: Annotated[str | None, typer.Option(help="Which of several networks with the same names and shapes.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Which of several networks in the file.")] = None,
-    minutes: Annotated[float, typer.Option(min=1, help="About how long the search may take on this machine.")] = 60,
+    image_size: Annotated[int | None, typer.Option(help="Height and width of the teacher's images in pixels.")] = None,
+    factory: Annotated[str | None, typer.Option(help="The function that builds your own network, e.g. network:build.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Number of classes, if the weights do not tell.")] = None,
+    channels: Annotated[int | None, typer.Option(help="Number of image channels, if the weights do not tell.")] = None,
+    variant: Annotated[str | None, typer.Option(help="Which network, if several have the same parameter names and shapes.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Which network, if the file holds several.")] = None,
+    minutes: Annotated[float, typer.Option(min=1, help="Roughly how long the search may take on this machine.")] = 60,
     quiet: Quiet = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace a study file that is there; take a network that does not fit.")
+        bool, typer.Option("--force", help="Replace an existing study file; accept a network that does not fit the weights.")
     ] = False,
 ) -> None:
-    """Look at a teacher's weights, ask what they do not say, and write a study file that fits them and this machine."""
+    """Inspect a teacher's weights, ask for what they do not tell, and write a study file for them and this machine."""
     from cpsc.presets import DEFAULT_METHOD
     from tuning.init import parse_constants, write_first_study
     from tuning.study.user_code import look_in
@@ -152,7 +152,7 @@ def init(
 
 
 def _ask() -> "Ask | None":
-    """How to ask the person at the terminal; None where there is none."""
+    """The function that asks the user at the terminal; None without a terminal."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return None
     return lambda text, default: str(typer.prompt(text, default=default, err=True))
@@ -160,7 +160,7 @@ def _ask() -> "Ask | None":
 
 @app.command()
 def teacher(study: StudyPath, set_: Overrides = None, quiet: Quiet = False, force: Force = False) -> None:
-    """Train, or load and check, the study's teacher."""
+    """Train the study's teacher, or load and check it."""
     from cpsc.data import load_dataset
     from tuning.launch.reference import load_study
     from tuning.trial.assets import obtain_teacher, open_storage
@@ -175,7 +175,7 @@ def teacher(study: StudyPath, set_: Overrides = None, quiet: Quiet = False, forc
 
 @app.command()
 def probe(study: StudyPath, set_: Overrides = None, quiet: Quiet = False, force: Force = False) -> None:
-    """Make, or load, the teacher's probe set, and draw it as a picture."""
+    """Make or load the teacher's probe set, and save it as a picture."""
     from cpsc.pictures import save_grid
     from tuning.launch.reference import load_study
     from tuning.trial import prepare
@@ -188,20 +188,20 @@ def probe(study: StudyPath, set_: Overrides = None, quiet: Quiet = False, force:
     name = probe_name(assets.teacher, assets.fit(loaded).probe, storage).replace(".pt", ".png")
     with storage.writing(name) as path:
         save_grid(assets.probe.by_class(columns=8), path)
-    display.say(f"picture, a row a class: {storage}/{name}")
+    display.say(f"picture, one row per class: {storage}/{name}")
 
 
 @app.command()
 def trial(
     study: StudyPath,
     set_: Overrides = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Stop after so many epochs.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Stop after this many epochs.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for the checkpoint and the sample grid.")] = None,
     json: AsJson = False,
     quiet: Quiet = False,
     force: Force = False,
 ) -> None:
-    """Run one trial in this process, without Ray: the study's first starting point, with --set laid over it."""
+    """Run one trial in this process, without Ray: the study's first start point, with the values of --set."""
     from tuning.launch.reference import load_study
     from tuning.trial.local import run_trial, split_point
     from tuning.trial.trainable import loggable_metrics
@@ -219,7 +219,7 @@ def trial(
 def sweep(
     study: StudyPath,
     set_: Overrides = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run and what it costs; start nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would run and what it would cost; start nothing.")] = False,
     address: Annotated[str | None, typer.Option(help="A Ray cluster, e.g. auto; default: this machine.")] = None,
     json: AsJson = False,
     quiet: Quiet = False,
@@ -245,13 +245,13 @@ def sweep(
 def resume(
     name: LaunchName,
     storage: StorageOption = "runs",
-    num_trials: Annotated[int | None, typer.Option(min=1, help="Extend the study to so many trials.")] = None,
+    num_trials: Annotated[int | None, typer.Option(min=1, help="Extend the study to this many trials.")] = None,
     set_: Overrides = None,
     address: Annotated[str | None, typer.Option(help="A Ray cluster, e.g. auto; default: this machine.")] = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Go on with a sweep that was killed, interrupted or has spent its budget."""
+    """Continue a launch that was killed, interrupted or has used up its budget."""
     from tuning.api import resume_study
     from tuning.launch.reference import find_launch
 
@@ -265,10 +265,10 @@ def resume(
 @app.command()
 def enqueue(
     name: LaunchName,
-    values: Annotated[list[str], typer.Argument(help="The point: path=value, e.g. weights.contrast=0.5, for each parameter.")],
+    values: Annotated[list[str], typer.Argument(help="The point: path=value for each parameter, e.g. weights.contrast=0.5.")],
     storage: StorageOption = "runs",
 ) -> None:
-    """Add a point to a launch, also while it runs: the search proposes it next. What it leaves out is as in the study's config."""
+    """Add a point to a launch, even while it runs; the search proposes it next. Omitted parameters keep the config's value."""
     from tuning.launch.reference import find_launch
     from tuning.study.overrides import parse_assignments
     from tuning.sweep.enqueue import enqueue_point
@@ -278,10 +278,10 @@ def enqueue(
 
 @app.command()
 def finish(
-    name: Annotated[str, typer.Argument(help="The launch: its folder's name under the storage root.")],
+    name: Annotated[str, typer.Argument(help="The launch: the name of its folder under the storage root.")],
     storage: Annotated[str, typer.Option(help="The folder with its records, or the URI of the study's storage.")] = "runs",
 ) -> None:
-    """End a launch early, also while it runs, with the best so far: what runs goes on to its end, nothing new is begun."""
+    """End a launch early, even while it runs, with the best student so far: running trials finish, no new ones start."""
     from tuning.sweep.finish import finish_launch
 
     typer.echo(finish_launch(storage, name))
@@ -291,23 +291,23 @@ def finish(
 def report(
     study: StudyPath,
     set_: Overrides = None,
-    launch: Annotated[str | None, typer.Option(help="Which launch of the study; default: the latest.")] = None,
+    launch: Annotated[str | None, typer.Option(help="The launch of the study to report; default: the latest.")] = None,
     by: Annotated[
-        str | None, typer.Option(help="Parameters, with commas between, to compare trials by; a grid's by default.")
+        str | None, typer.Option(help="Parameters to compare trials by, separated by commas; default: those of a grid.")
     ] = None,
-    target: Annotated[float, typer.Option(min=0, max=1, help="Accuracy that a comparison counts the epochs to.")] = 0.95,
+    target: Annotated[float, typer.Option(min=0, max=1, help="Accuracy up to which a comparison counts epochs.")] = 0.95,
     output: Annotated[
         Path | None, typer.Option(help="Folder for report.html and the tables; default: report/ in the launch's folder.")
     ] = None,
-    page: Annotated[bool, typer.Option("--page/--no-page", help="Write report.html and the Parquet tables, or print only.")] = True,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Write report.html and the Parquet tables, or only print.")] = True,
     wandb: Annotated[
-        str | None, typer.Option(metavar="PROJECT", help="Export to this project of Weights & Biases, or ENTITY/PROJECT, too.")
+        str | None, typer.Option(metavar="PROJECT", help="Also export to this Weights & Biases project, or ENTITY/PROJECT.")
     ] = None,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files for TensorBoard, too.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write event files for TensorBoard.")] = False,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """What a sweep found, from the MLflow store: leaderboard, the blind choice and its regret; a page with figures, and tables."""
+    """Print what a launch found (leaderboard, blind choice and its regret), and write a page with figures and tables."""
     from tuning.launch.reference import launch_of, load_study
     from tuning.report import read_criteria, read_launch, write_report
     from tuning.report.as_json import criteria_figures, launch_figures
@@ -333,9 +333,9 @@ def report(
             print_comparison(found, compared, Console(), target=target)
     if page:
         written = write_report(loaded, found, criteria, client, output or report_folder(loaded, found), display)
-        display.say(f"page: {written.page}, tables beside it")
+        display.say(f"page: {written.page}, with the tables next to it")
         if written.refusal:
-            display.say(f"they are not in MLflow: {written.refusal}")
+            display.say(f"they are not uploaded to MLflow: {written.refusal}")
     export_launch(loaded, found, client, display, folder=output, wandb=destination, tensorboard=tensorboard)
 
 
@@ -343,14 +343,14 @@ def report(
 def compare(
     studies: Annotated[
         list[str],
-        typer.Argument(help="Studies, each with its latest launch or as STUDY@LAUNCH, or launches.", autocompletion=complete_study),
+        typer.Argument(help="Studies (their latest launch, or STUDY@LAUNCH) or launches.", autocompletion=complete_study),
     ],
     set_: Overrides = None,
     output: Annotated[Path | None, typer.Option(help="Folder for compare.html and the launches' tables.")] = None,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Two or more launches side by side: the same table, and, with --output, a page on the same axes."""
+    """Compare two or more launches in one table and, with --output, on a page with the same axes."""
     from tuning.report import read_named
     from tuning.report.comparison import comparison_of_launches, comparison_rows, differences_of_launches
     from tuning.report.console import MARKDOWN_WIDTH
@@ -366,28 +366,28 @@ def compare(
         console = Console(width=MARKDOWN_WIDTH)
         console.print(comparison_of_launches(launches), differences_of_launches(launches))
     if output is not None:
-        display.say(f"page: {write_comparison_files(launches, output)}, tables beside it")
+        display.say(f"page: {write_comparison_files(launches, output)}, with the tables next to it")
 
 
 @app.command()
 def replay(
-    run_id: Annotated[
-        str, typer.Argument(help="The trial's run, by the id that MLflow's UI shows, or LAUNCH:NUMBER, of a launch however named.")
-    ],
+    run_id: Annotated[str, typer.Argument(help="The trial: its run id as shown in MLflow's UI, or LAUNCH:NUMBER.")],
     storage: StorageOption = "runs",
-    tracking: Annotated[str | None, typer.Option(help="Its MLflow store; default: those that STORAGE's launches write.")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Stop after this epoch; default: where the record ends.")] = None,
+    tracking: Annotated[str | None, typer.Option(help="Its MLflow store; default: that of the launches in STORAGE.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Stop after this epoch; default: the last one on record.")] = None,
     from_checkpoint: Annotated[
-        str | None, typer.Option(help="Go on from a checkpoint that was kept: last, best or an epoch; default: from the start.")
+        str | None, typer.Option(help="Start from a kept checkpoint: last, best or an epoch; default: from scratch.")
     ] = None,
     set_: Overrides = None,
-    profile: Annotated[Path | None, typer.Option(help="Write a trace of training steps, for Chrome or Perfetto (.json).")] = None,
-    profile_steps: Annotated[int, typer.Option(min=1, max=10_000, help="Optimizer steps that the trace holds.")] = 30,
-    debugger: Annotated[bool, typer.Option("--debugger", help="Stop at the first step, and where an epoch raises.")] = False,
+    profile: Annotated[Path | None, typer.Option(help="Write a trace of training steps for Chrome or Perfetto (.json).")] = None,
+    profile_steps: Annotated[int, typer.Option(min=1, max=10_000, help="Number of optimizer steps in the trace.")] = 30,
+    debugger: Annotated[
+        bool, typer.Option("--debugger", help="Stop in the debugger at the first step, and if an epoch raises.")
+    ] = False,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a recorded trial again, here, and compare: exit status 1 where its numbers differ and nothing was changed."""
+    """Run a recorded trial again on this machine and compare; exits with 1 if its numbers differ and no setting was changed."""
     from bdb import BdbQuit
 
     from tuning.launch.reference import find_trial_of_launch
@@ -404,7 +404,7 @@ def replay(
     )
     try:
         replayed = replay_trial(run_id, options, Display(quiet=quiet), storage=storage, tracking=tracking)
-    except BdbQuit as quit_:  # the debugger's way to say that its user has left
+    except BdbQuit as quit_:  # raised when the user leaves the debugger
         raise typer.Abort from quit_
     if json:
         typer.echo(to_json({"as_recorded": replayed.is_as_recorded, "verdict": replayed.verdict}))
@@ -418,30 +418,30 @@ def replay(
 @app.command()
 def export(
     study: StudyPath,
-    output: Annotated[Path, typer.Option(help="Folder for the files; those of an earlier export are replaced.")],
+    output: Annotated[Path, typer.Option(help="Folder for the files; it replaces those of an earlier export.")],
     run: Annotated[
         str | None,
-        typer.Option(help="A trial's run id, or LAUNCH:NUMBER; default: the launch's best, or the study's champion."),
+        typer.Option(help="A trial's run id, or LAUNCH:NUMBER; default: the launch's best trial, or the study's champion."),
     ] = None,
     at: Annotated[
         str | None,
-        typer.Option(help="The latest launch's best student within a cost: macs=2e7, parameters=, bytes= or latency_ms=."),
+        typer.Option(help="The latest launch's best student within a cost limit: macs=2e7, parameters=, bytes= or latency_ms=."),
     ] = None,
     formats: Annotated[
         str | None,
-        typer.Option(help="weights, program, safetensors, onnx, with commas between; default: all that can be."),
+        typer.Option(help="weights, program, safetensors, onnx, separated by commas; default: all that are possible."),
     ] = None,
     set_: Overrides = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write a study's best student for use without this package: weights, torch.export program, ONNX, each verified."""
+    """Write a study's best student for use without this package: weights, torch.export program, ONNX; each is verified."""
     from tuning.export import export_student, parse_at, parse_formats
     from tuning.launch.reference import launch_of, load_study
     from tuning.results.from_journal import chosen_trial
 
     chosen = parse_formats(formats)
     if run is not None and at is not None:
-        raise ConfigError("--at: chooses a trial, as --run does, name one of the two")
+        raise ConfigError("--at: chooses a trial, and so does --run; pass only one of them")
     within = parse_at(at) if at else None
     loaded = load_study(study, set_)
     _check_output(output)
@@ -458,7 +458,7 @@ def ui(
     set_: Overrides = None,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
 ) -> None:
-    """Open MLflow's UI, on this machine only, on the store that the study's sweeps write."""
+    """Open MLflow's UI, reachable from this machine only, on the store that the study's sweeps write to."""
     from tuning.launch.reference import load_study
     from tuning.tracking.client import existing_store_uri
     from tuning.tracking.ui_server import serve_ui
@@ -480,7 +480,7 @@ def list_launches(
     storage: StorageOption = "runs",
     json: AsJson = False,
 ) -> None:
-    """List launches: their state, trials done, best result, and when they were last heard of."""
+    """List launches: state, trials done, best result, last sign of life."""
     from tuning.results.launch_list import find_overviews, overview_figures, overview_table
 
     found = find_overviews(storage, study)
@@ -489,7 +489,7 @@ def list_launches(
 
 @app.command()
 def studies() -> None:
-    """List the studies that come with the package: a name, which every verb takes for STUDY, its method, what it is."""
+    """List the studies that come with the package: the name, which every verb accepts as STUDY, the method, and a description."""
     from tuning.study.packaged_studies import list_studies, studies_table
 
     typer.echo(studies_table(list_studies()))
@@ -499,7 +499,7 @@ def studies() -> None:
 def check_cluster(
     file: Annotated[Path, typer.Argument(help="A file for `ray up`, `sbatch`, or KubeRay (a RayJob).")] = Path("cluster.yaml"),
 ) -> None:
-    """Check a cluster file: a `ray up` configuration, a Slurm batch script or a RayJob for Kubernetes; starts nothing."""
+    """Check a cluster file without starting anything: a `ray up` configuration, a Slurm batch script or a RayJob for Kubernetes."""
     from tuning.cluster.cluster_file import check_cluster_file
 
     for doubt in check_cluster_file(file, parse_command_line):
@@ -508,7 +508,10 @@ def check_cluster(
 
 
 def parse_command_line(words: Sequence[str]) -> dict[str, Any]:
-    """What stands behind ``cpsc-tune`` -> its verb, and values by name as they are written. ConfigError where no verb takes it."""
+    """Parse the words after ``cpsc-tune`` -> {"verb": verb} and the parameters' values by name, as written.
+
+    ConfigError if no verb accepts them.
+    """
     from tuning.study.near_misses import hint
 
     verbs = cast(Any, typer.main.get_command(app)).commands

@@ -1,4 +1,4 @@
-"""What every program on the command line does alike: the arguments they share, what a shell completes, a mistake in one line."""
+"""What the command-line programs share: common arguments, shell completion, and errors in one line."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from tuning.redaction import redact
 
 
 def _study_file(study: Path | None) -> Path | None:
-    """The file that the argument means, beside which the network of its teacher, or its method, may be written."""
+    """The file that the argument means. Its folder becomes importable: the teacher's network or a method may be defined there."""
     from tuning.launch.reference import study_file
     from tuning.study.user_code import look_in
 
@@ -26,45 +26,45 @@ def _study_file(study: Path | None) -> Path | None:
 
 
 def complete_launch(incomplete: str) -> list[str]:
-    """Names of launches that begin so, for a shell."""
+    """Names of launches that start with `incomplete`, for shell completion."""
     from tuning.launch.folder import launches_in
 
     return [folder.name for folder in launches_in(Path("runs")) if folder.name.startswith(incomplete)]
 
 
 def complete_study(incomplete: str) -> list[str]:
-    """The same, and of packaged studies; where none begins so, a shell completes the names of files."""
+    """Names of packaged studies and launches that start with `incomplete`; without a match, the shell completes file names."""
     from tuning.study.packaged_studies import packaged_files
 
     return [*(name for name in packaged_files() if name.startswith(incomplete)), *complete_launch(incomplete)]
 
 
-STUDY_HELP = "The study: a file (YAML), a name that `studies` lists, or a launch, by its name or folder."
-LAUNCH_HELP = "The launch: a name that `list` shows, its folder, or its study, which stands for the latest of it."
+STUDY_HELP = "The study: a YAML file, a name listed by `studies`, or the name or folder of a launch."
+LAUNCH_HELP = "The launch: a name shown by `list`, its folder, or its study, which means the study's latest launch."
 StudyPath = Annotated[Path, typer.Argument(help=STUDY_HELP, callback=_study_file, autocompletion=complete_study)]
 LaunchName = Annotated[str, typer.Argument(help=LAUNCH_HELP, autocompletion=complete_launch)]
-StorageOption = Annotated[str, typer.Option("--storage", help="The folder with its records, or the URI of the study's storage.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override: path=value, e.g. weights.contrast=0.5.")]
+StorageOption = Annotated[str, typer.Option("--storage", help="The folder with the launches, or the URI of a study's storage.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a setting: path=value, e.g. epochs=3; repeatable.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks instead of one-line errors.")]
 USAGE_ERROR = 2
 INTERRUPTED = 130
 MAX_LINE = 1000
 
-# Typer's own errors are click's, or, in later versions, those of a copy of click inside Typer.
+# Typer raises click's errors or, in later versions, those of its own copy of click.
 ArgumentError = cast(type[Exception], next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"))
 
 
 def run(app: typer.Typer) -> NoReturn:
-    """Run a verb of `app`; a mistake of the user is one line on stderr and exit status 2. CPSC_DEBUG=1 shows the traceback."""
+    """Run a verb of `app`. A user's mistake ends in one line on stderr and exit status 2; CPSC_DEBUG=1 shows the traceback."""
     try:
-        with variables(yielding_threads()):  # before anything has imported PyTorch
+        with variables(yielding_threads()):  # must be set before PyTorch is imported
             _look_here()
-            # For completion it is called by its name, however it was started.
+            # Completion needs the program's own name, however it was started.
             sys.exit(app(standalone_mode=False, prog_name=app.info.name))
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)  # a sweep that has begun a launch says instead how it goes on
+        print("interrupted", file=sys.stderr)  # a sweep that has begun a launch prints how to resume it instead
         sys.exit(INTERRUPTED)
     except ArgumentError as error:
         _refuse(argument_message(error, app))
@@ -77,14 +77,14 @@ def run(app: typer.Typer) -> NoReturn:
 
 
 def _look_here() -> None:
-    """A user's own classes are also found in the current folder, as by ``python -m``."""
+    """Make users' own classes importable from the current folder, as ``python -m`` does."""
     from tuning.study.user_code import look_in
 
     look_in([Path.cwd()])
 
 
 def _refuse(message: str, *, status: int = USAGE_ERROR) -> NoReturn:
-    """Exit with `message` as one line in which nothing that a file or an argument holds can steer the terminal."""
+    """Exit with `message` as one line, with secrets and terminal control characters removed."""
     line = " ".join(part.strip() for part in redact(message).splitlines() if part.strip())
     line = "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
     if len(line) > MAX_LINE:
@@ -94,7 +94,7 @@ def _refuse(message: str, *, status: int = USAGE_ERROR) -> NoReturn:
 
 
 def argument_message(error: Any, app: typer.Typer) -> str:
-    """What Typer says about an argument, in one line, and where to read what is right."""
+    """Typer's message about an argument in one line, with a pointer to ``--help``."""
     context = getattr(error, "ctx", None)
     words = str(error.format_message()).rstrip(".")
     return f"{words[:1].lower()}{words[1:]}; see: {context.command_path if context else app.info.name} --help"

@@ -1,4 +1,4 @@
-"""Display of work that goes on: bars with time left on a terminal, plain lines elsewhere, nothing when quiet."""
+"""Progress display: bars with the time left on a terminal, plain lines elsewhere, nothing when quiet."""
 
 import json
 import time
@@ -16,30 +16,30 @@ from tuning.time_left import Pace, words_left
 
 BRIEF_S = 3.0
 HEARTBEAT_S = 120.0
-"""Without a terminal, work that goes on says so at least this often: a log that stands still looks like a process that does."""
+"""Without a terminal, progress is logged at least this often: a silent log looks like a hanging process."""
 Item = TypeVar("Item")
 Advance = Callable[[float, str], None]
-"""Called with the units done so far and a few words on the state."""
+"""Called with the units done so far and a short text on the state."""
 
 
 class Display:
-    """Says things and shows how far long work has come."""
+    """Prints messages and shows the progress of long work."""
 
     def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
         self.quiet = quiet
         self.console = console or Console(stderr=True, highlight=False, emoji=False)
 
     def say(self, text: str) -> None:
-        """One line of news, without secrets."""
+        """Print one line, with secrets removed."""
         if not self.quiet:
             self.console.print(redact(text), soft_wrap=True, markup=False)
 
     @contextmanager
     def bar(self, title: str, total: int, *, done: int = 0) -> Iterator[Advance]:
-        """Yields a function that moves the bar, from `done` on; without a terminal, lines on the way and one at the end.
+        """Yields a function that advances the bar, which starts at `done`. Without a terminal it logs lines, and one at the end.
 
-        A line a quarter of the work, and where that takes long one every few minutes. Work that has been brief so far, and has no
-        words on its state, says nothing on the way.
+        A line is logged after each quarter of the work, and every few minutes if that takes long. Short work without a state text
+        logs only its end.
         """
         started = time.monotonic()
         pace = Pace(total, started, done=done)
@@ -52,7 +52,7 @@ class Display:
             self.say(f"{title}: done in {time.monotonic() - started:.0f} s")
 
     def track(self, title: str, items: Iterable[Item], total: int) -> Iterator[Item]:
-        """`items`, of which there are `total`, with a bar that moves on with each."""
+        """Yields the `total` items of `items`, with a bar that advances with each."""
         with self.bar(title, total) as advance:
             for done, item in enumerate(items, start=1):
                 yield item
@@ -86,7 +86,7 @@ class Display:
 
 
 class LeftColumn(ProgressColumn):
-    """What the task's field `left`, a function, says of the time that it still takes."""
+    """Shows the time left: the text that the task's field `left`, a function, returns."""
 
     max_refresh = 0.5
 
@@ -95,7 +95,7 @@ class LeftColumn(ProgressColumn):
 
 
 def bar_columns(console: Console) -> Progress:
-    """The bar every verb shows: title, how far, how long, how much longer, and the caller's words."""
+    """The bar that every verb shows: title, progress, elapsed time, time left, and the caller's state text."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -108,12 +108,12 @@ def bar_columns(console: Console) -> Progress:
 
 
 def percent(share: float | None) -> str:
-    """A share as a person reads it."""
+    """A share as a percentage, ``-`` for None."""
     return "-" if share is None else f"{100 * share:.2f} %"
 
 
 def to_json(content: Any) -> str:
-    """`content` as one JSON text; moments in ISO 8601."""
+    """`content` as JSON text; datetimes in ISO 8601."""
     return json.dumps(content, indent=2, default=_plain)
 
 

@@ -1,4 +1,4 @@
-"""A lock that a process holds on a file: the system releases it however that process ends."""
+"""A lock that a process holds on a file; the system releases it however the process ends."""
 
 import contextlib
 import errno
@@ -11,16 +11,16 @@ from pathlib import Path
 from cpsc.errors import ConfigError
 
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
-"""What a file system that has no locks, or whose lock server is away, answers."""
+"""Error codes of a file system without locks, or with an unreachable lock server."""
 POLL_S = 0.05
 
 
 class LockError(ConfigError, OSError):
-    """A lock that cannot be had: for a user the wrong place for records, for whoever tries again a failure like others."""
+    """A lock that cannot be acquired. A ConfigError, since records are in the wrong place; an OSError for code that retries."""
 
 
 class FileLock:
-    """The lock on the file at `path`, which is made where it is missing; `note` tells others what it is held for."""
+    """The lock on the file at `path`, which is created if missing. `note` tells others what the lock is held for."""
 
     def __init__(self, path: Path, *, note: str = "") -> None:
         self.path = path
@@ -28,9 +28,9 @@ class FileLock:
         self._descriptor: int | None = None
 
     def try_acquire(self) -> bool:
-        """Whether this process holds the lock now; False while another one does, or where the file has gone meanwhile.
+        """Try to acquire the lock -> whether this process holds it now; False if another process does, or if the file was deleted.
 
-        LockError, with the true reason, where nobody can hold it.
+        LockError, with the real reason, if no process could acquire it.
         """
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -51,7 +51,7 @@ class FileLock:
         return True
 
     def acquire(self, timeout_s: float) -> bool:
-        """The same, but wait so long for another process to release it."""
+        """The same, but wait up to `timeout_s` seconds for another process to release it."""
         deadline = time.monotonic() + timeout_s
         while not self.try_acquire():
             if time.monotonic() >= deadline:
@@ -60,13 +60,13 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Let another process hold it."""
+        """Release the lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def is_held(self) -> bool:
-        """Whether anybody holds it now: this process counts, too. False where the file is not there, or cannot be looked at."""
+        """Whether any process, this one included, holds the lock. False if the file is missing or unreadable."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY)
         except OSError:
@@ -82,7 +82,7 @@ class FileLock:
         return False
 
     def note(self) -> str:
-        """What its holder, or the last one, has left a note of; empty where there is none."""
+        """The note of its current or last holder; empty if there is none."""
         try:
             return self.path.read_text(encoding="utf-8", errors="replace")[:100]
         except OSError:
@@ -90,7 +90,7 @@ class FileLock:
 
     @contextlib.contextmanager
     def held(self, timeout_s: float) -> Iterator[None]:
-        """Holds the lock for the length of the block. LockError where another process does not release it in time."""
+        """Hold the lock for the length of the block. LockError if another process does not release it in time."""
         if not self.acquire(timeout_s):
             raise LockError(f"{self.path}: another process has held this lock for {timeout_s:.0f} s ({self.note()}); wait for it")
         try:
@@ -99,23 +99,23 @@ class FileLock:
             self.release()
 
     def _is_at_its_path(self, descriptor: int) -> bool:
-        """Whether the file that was opened is the one that others will open: its folder may have been cleared away in between."""
+        """Whether the opened file is still the one at `path`: its folder may have been deleted in between."""
         try:
             return os.path.samestat(os.fstat(descriptor), self.path.stat())
         except FileNotFoundError:
             return False
 
     def _write_note(self, descriptor: int) -> None:
-        with contextlib.suppress(OSError):  # a full disk: the lock holds without words
+        with contextlib.suppress(OSError):  # a full disk: the lock holds without a note
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()}{f', {self._note}' if self._note else ''}".encode(), 0)
 
 
 def _why(error: OSError) -> str:
-    """Why a lock cannot be had, which is not that somebody holds it."""
+    """Why a lock that nobody holds cannot be acquired."""
     if error.errno in NO_LOCKS:
         return (
-            f"this file system gives no locks ({error.strerror}), so two processes could drive one launch; "
+            f"this file system does not support locks ({error.strerror}), so two processes could drive one launch; "
             "keep the records on a local disk: --set local=FOLDER"
         )
     return f"cannot be locked ({error.strerror})"

@@ -1,4 +1,4 @@
-"""Interruption of a sweep: the error that names the way to go on, and the answer that Ctrl-C gets at once."""
+"""Interruption of a sweep: the error that says how to resume, and the immediate answer to Ctrl-C."""
 
 import signal
 import threading
@@ -9,13 +9,13 @@ from typing import Any
 from cpsc.errors import CpscError
 
 STOPPING = (
-    "stopping: trials go on from their last epoch at a resume; until workers and records are in order it takes about 20 s, "
-    "Ctrl-C again stops at once"
+    "stopping: this takes about 20 s, until workers have ended and everything is recorded; a resume continues trials from their "
+    "last epoch; press Ctrl-C again to stop at once"
 )
 
 
 class InterruptedSweepError(CpscError):
-    """The sweep was stopped from outside and can be resumed. `by_signal`: by Ctrl-C or SIGTERM, not by a machine that is full."""
+    """The sweep was stopped and can be resumed. `by_signal`: by Ctrl-C or SIGTERM, and not, for example, by a full disk."""
 
     def __init__(self, message: str, *, by_signal: bool) -> None:
         super().__init__(message)
@@ -23,19 +23,19 @@ class InterruptedSweepError(CpscError):
 
 
 def is_main_thread() -> bool:
-    """Whether signals can be handled here."""
+    """Whether this is the main thread, the only one that can handle signals."""
     return threading.current_thread() is threading.main_thread()
 
 
 class CtrlC:
-    """Notes the first SIGINT that the work within hears, and says so at once; the work itself ends in its own time."""
+    """Notes a SIGINT during the work and says so at once; the work itself takes its time to stop."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self.noted = False
 
     def listen(self) -> None:
-        """From now on, when the work has its own handler in place, which is still called and decides what a second signal does."""
+        """Start listening, once the work has set its own handler, which is still called and decides about a second signal."""
         if not is_main_thread():
             return
         inner = signal.getsignal(signal.SIGINT)
@@ -51,7 +51,7 @@ class CtrlC:
 
 @contextmanager
 def answering_ctrl_c(say: Callable[[str], None]) -> Iterator[CtrlC]:
-    """Yields what notes a signal from its `listen` on; afterwards the handler is the one that there was before."""
+    """Yields a `CtrlC`, which notes signals once its `listen` was called; the previous handler is restored afterwards."""
     if not is_main_thread():
         yield CtrlC(say)
         return

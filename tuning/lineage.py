@@ -1,7 +1,7 @@
-"""Lineage of a trial of a population: whose state it goes back to, and the values that each stretch of it was trained with.
+"""Lineage of a trial in a population: which trials its state comes from, and with which values each stretch was trained.
 
-Population based training (Jaderberg et al. 2017, arXiv:1711.09846) lets a trial take over another's state, and go on from there
-with other values: its student is a function of the whole schedule, not of the values that the trial began with.
+In population based training (Jaderberg et al. 2017, arXiv:1711.09846) a trial can take over another trial's state and continue
+from there with other values: its student depends on the whole schedule, not only on the values that the trial began with.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,18 +9,18 @@ from typing import Any, NamedTuple
 
 Point = Mapping[str, Any]
 SCHEDULED = "pbt/"
-"""Before the path of a parameter that may change while training: its value in an epoch."""
+"""Prefix of metrics that hold the value of a parameter in each epoch, where it may change during training."""
 
 
 class Segment(NamedTuple):
-    """From the epoch behind `after` on a trial is trained with `point`, by dotted path."""
+    """A trial is trained with `point` (values by dotted path) after the epoch `after`."""
 
     after: int
     point: Point
 
 
 class Exploit(NamedTuple):
-    """A trial's taking over of the state that the trial `donor` had after `epoch`; it goes on with `point`."""
+    """A trial takes over the state that the trial `donor` had after `epoch`, and continues with `point`."""
 
     epoch: int
     donor: int
@@ -28,7 +28,7 @@ class Exploit(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """The epochs of the trial `number` behind `after`, up to `until`, which another's state goes back to."""
+    """Epochs `after` + 1 to `until` of the trial `number`, as a part of a lineage, trained with `point`."""
 
     number: int
     after: int
@@ -37,15 +37,15 @@ class Stretch(NamedTuple):
 
     @property
     def epochs(self) -> str:
-        """Which they are, in words."""
+        """The range of epochs in words."""
         first = self.after + 1
         return f"epoch {first}" if first == self.until else f"epochs {first} to {self.until}"
 
 
 def stretches(number: int, *, until: int, points: Mapping[int, Point], exploits: Mapping[int, Sequence[Exploit]]) -> list[Stretch]:
-    """What the state of the trial `number` after the epoch `until` goes back to, the first epochs first.
+    """The stretches that led to the state of the trial `number` after the epoch `until`, in the order of epochs.
 
-    `points`: what each trial began with; `exploits`: of each trial that has some, in their order.
+    `points`: the values that each trial began with. `exploits`: those of each trial that has any, in the order of epochs.
     """
     taken = next((exploit for exploit in reversed(exploits.get(number, ())) if exploit.epoch < until), None)
     if taken is None:
@@ -55,10 +55,10 @@ def stretches(number: int, *, until: int, points: Mapping[int, Point], exploits:
 
 
 def schedule_of(lineage: Sequence[Stretch]) -> tuple[Segment, ...]:
-    """The values along a lineage."""
+    """The schedule of values along a lineage."""
     return tuple(Segment(stretch.after, stretch.point) for stretch in lineage)
 
 
 def lineage_words(lineage: Sequence[Stretch]) -> str:
-    """Which trials' epochs a state goes back to."""
+    """A lineage in words: trials and their epochs."""
     return ", ".join(f"trial {stretch.number} in {stretch.epochs}" for stretch in lineage)

@@ -1,4 +1,4 @@
-"""Outcome of a trial, and whether trials still gain: one rule each for search, tracking, progress and report."""
+"""Outcome of a trial, and whether trials still improve: one rule each, shared by search, tracking, progress and report."""
 
 from collections.abc import Collection, Mapping
 from enum import StrEnum
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Outcome(StrEnum):
-    """COMPLETED ran all its epochs, PRUNED was stopped on merit, DIVERGED is a bad point, FAILED a broken machine."""
+    """COMPLETED: ran all epochs. PRUNED: stopped for its score. DIVERGED: a bad point. FAILED: an error. INTERRUPTED: a pause."""
 
     COMPLETED = "completed"
     PRUNED = "pruned"
@@ -16,7 +16,7 @@ class Outcome(StrEnum):
 
 
 RUNNING = "running"
-"""What is said of a trial that has no outcome yet."""
+"""State of a trial without an outcome."""
 MLFLOW_STATUS = {
     Outcome.COMPLETED: "FINISHED",
     Outcome.PRUNED: "KILLED",  # MLflow has no pruned status
@@ -27,22 +27,22 @@ MLFLOW_STATUS = {
 
 
 WAITS = "waits"
-"""Of a result: the trial has come to where it waits for the others of its population, and goes on later."""
+"""Key of a result: the trial has reached the epoch where it waits for the others of its population, and continues later."""
 
 
 LENGTH_PATH = "epochs"
-"""Of a point that has a length of its own, as a finalist's may."""
+"""Path in a point with its own number of epochs, as a finalist may have."""
 
 
 def length_of(point: Mapping[str, Any], epochs: int) -> int:
-    """Epochs of a trial at `point`, in a study whose trials have `epochs`."""
+    """Number of epochs of a trial at `point`, in a study with `epochs` per trial."""
     return int(point.get(LENGTH_PATH, epochs))
 
 
 def outcome_of(result: Mapping[str, Any], *, epochs: int) -> Outcome:
     """The outcome of a trial that Ray calls complete, from the last result it reported.
 
-    A trial ends itself only at its last epoch or by diverging, so one that ended before was stopped by the scheduler.
+    A trial ends by itself only at its last epoch or by diverging, so one that ended earlier was stopped by the scheduler.
     """
     if result.get("diverged"):
         return Outcome.DIVERGED
@@ -50,9 +50,9 @@ def outcome_of(result: Mapping[str, Any], *, epochs: int) -> Outcome:
 
 
 def trials_since_gain(values: Mapping[int, float], ended: Collection[int], *, min_gain: float = 0.0) -> int:
-    """How many of the trials that `ended` were proposed after the leader: the first within `min_gain` of the best value.
+    """How many of the `ended` trials were proposed after the leader, the first trial within `min_gain` of the best value.
 
-    Numbers decide, not times, so that a resumed search counts as an uninterrupted one.
+    Trials are ordered by number, not by time, so that a resumed search counts like an uninterrupted one.
     """
     if not values:
         return 0

@@ -1,4 +1,4 @@
-"""Variables and log levels of this process, for the length of a block: a program that calls this one keeps its own."""
+"""Environment variables and log levels for the length of a block: a program that uses this package as a library keeps its own."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from cpsc.processors import BUSY, load_per_processor
 
 @contextmanager
 def variables(values: Mapping[str, str]) -> Iterator[None]:
-    """The environment has these `values` within the block, and for processes that are started there."""
+    """Set environment variables within the block, for this process and those that it starts there."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -21,7 +21,7 @@ def variables(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def environment_kept() -> Iterator[None]:
-    """After the block the environment is as it was, whatever a library has set in it."""
+    """Restore the environment after the block, whatever a library has set in it."""
     before = dict(os.environ)
     try:
         yield
@@ -43,16 +43,16 @@ def unless_set(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def yielding_threads() -> dict[str, str]:
-    """Variables by which threads that compute together sleep while they wait for each other, where the machine is busy.
+    """On a busy machine, variables that make OpenMP threads sleep while they wait for each other.
 
-    Elsewhere none: waking takes time. It changes no number. OpenMP reads them as it is loaded, with PyTorch.
+    Otherwise none, since waking takes time. No number changes. OpenMP reads them when it is loaded, with PyTorch.
     """
     return unless_set({"OMP_WAIT_POLICY": "passive"}) if load_per_processor() >= BUSY else {}
 
 
 @contextmanager
 def log_levels(levels: Mapping[str, int]) -> Iterator[None]:
-    """Loggers, by name, have these levels within the block. A library that sets its own as it is imported has been imported."""
+    """Set log levels by logger name within the block. Import a library before if it sets its own levels on import."""
     before = {name: logging.getLogger(name).level for name in levels}
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)

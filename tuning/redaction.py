@@ -6,7 +6,7 @@ __all__ = ["reason", "redact"]
 
 
 def reason(error: BaseException) -> str:
-    """What `error` says, in a line that may be shown: redacted before it is cut, for half a URI would not be known as one."""
+    """The message of `error` in one line, with secrets removed. Redacted before it is cut: half a URI would not be recognised."""
     said = f"no {error}" if isinstance(error, KeyError) else str(error)
     text = redact(said).strip()
     return text.splitlines()[0][:200] if text else type(error).__name__

@@ -1,4 +1,4 @@
-"""A SQLite file by the address that SQLAlchemy, and with it MLflow and Optuna, knows it by."""
+"""The address of a SQLite file for SQLAlchemy, and so for MLflow and Optuna."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ from sqlalchemy import URL
 
 
 def sqlite_uri(file: Path) -> str:
-    """The address of `file`, whose path may hold what means something in a URL: percent signs, question marks, quotes."""
+    """The URI of `file`; its path may contain characters with a meaning in URLs: percent signs, question marks, quotes."""
     plain = f"sqlite:///{file}"
     quoted = URL.create("sqlite", database=str(file)).render_as_string()
-    # MLflow makes the folder of a path that it takes out of the address as it stands, unless the driver is named too.
+    # Without the driver's name, MLflow would create a folder for the path that it reads, still quoted, from the address.
     return plain if quoted == plain else quoted.replace("sqlite:", "sqlite+pysqlite:", 1)

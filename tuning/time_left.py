@@ -1,30 +1,30 @@
-"""Time left of work: from how fast it went lately, one rule for bars and logs, and in words that one can plan by."""
+"""Time left, estimated from the recent speed: one rule for bars and logs, in words that a user can plan by."""
 
 import bisect
 
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86400.0
 WORTH_MINUTES_S = 90.0
 RECENT = 0.5
-"""Share of the time so far, its last part, by which speed is judged: what warms up, or another load before, is soon forgotten."""
+"""Speed is measured over this last part of the time so far: a warm-up or an earlier load is soon forgotten."""
 MAX_SAMPLES = 512
 
 
 class Pace:
-    """How fast counted work goes. Times in seconds, of any clock that does not go back."""
+    """Speed of countable work. Times are in seconds of any monotonic clock."""
 
     def __init__(self, total: float, now: float, *, done: float = 0.0) -> None:
-        """`done`: so much was done before, and has taken none of this time."""
+        """`done`: units that were done earlier, outside this measurement."""
         self._total = total
         self._samples = [(now, done)]
 
     def advance(self, done: float, now: float) -> None:
-        """So much is done now."""
+        """Note that `done` units are done at time `now`."""
         samples = self._samples
-        # A bar reads from a thread of its own: the list is replaced and not changed. Of many samples every second tells as much.
+        # A bar reads from its own thread, so the list is replaced, not changed. When it is long, every second sample is dropped.
         self._samples = [*(samples[::2] if len(samples) >= MAX_SAMPLES else samples), (now, done)]
 
     def left_s(self, now: float) -> float | None:
-        """Seconds left, which shrink between two advances; None where nothing has been done yet."""
+        """Seconds left, which shrink between two advances; None if nothing has been done yet."""
         samples = self._samples
         last, done = samples[-1]
         half = last - RECENT * (last - samples[0][0])
@@ -35,7 +35,7 @@ class Pace:
 
 
 def in_words(seconds: float) -> str:
-    """As a person says it: ``45 s``, ``12 min``, ``3 h 20 min``, ``2 days 4 h``."""
+    """A duration in words: ``45 s``, ``12 min``, ``3 h 20 min``, ``2 days 4 h``."""
     if seconds < WORTH_MINUTES_S:
         return f"{seconds:.0f} s"
     minutes = round(seconds / MINUTE_S)
@@ -48,5 +48,5 @@ def in_words(seconds: float) -> str:
 
 
 def words_left(seconds: float | None) -> str:
-    """``about 12 min left``; that nobody knows yet, where that is so."""
+    """``about 12 min left``, or that it is not known yet."""
     return "time left not known yet" if seconds is None else f"about {in_words(seconds)} left"

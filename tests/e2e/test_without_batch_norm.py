@@ -131,7 +131,7 @@ def test_a_trial_without_batch_norm_is_replayed_without_a_remark(folder: Path, h
 
 def test_a_layer_norm_teacher_goes_from_its_weights_to_a_trial(folder: Path, here: Path, capsys: pytest.CaptureFixture) -> None:
     study = write_study(folder / "transformer.yaml", study_of("Transformer"))
-    for verb, words in ((teacher, "3 LayerNorm"), (probe, "picture, a row a class"), (trial, "epoch 1, probe agreement")):
+    for verb, words in ((teacher, "3 LayerNorm"), (probe, "picture, one row per class"), (trial, "epoch 1, probe agreement")):
         verb(study)
         said = "".join(capsys.readouterr())
         assert words in said

@@ -69,7 +69,7 @@ def test_a_storage_that_is_not_there_is_said_before_the_work(bucket: str) -> Non
     with pytest.raises(ConfigError, match="cannot be written") as refused:
         Storage(uri).check()
     assert "hidden-secret" not in str(refused.value)
-    with pytest.raises(ConfigError, match="no storage that Arrow knows"):
+    with pytest.raises(ConfigError, match="not a storage that Arrow supports"):
         Storage("nowhere://at/all")
 
 

@@ -18,9 +18,9 @@ from tuning.launch.journal import CLOSING
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        (errno.ENOLCK, r"this file system gives no locks \(No locks available\).* --set local=FOLDER"),
-        (errno.EOPNOTSUPP, r"this file system gives no locks \(Operation not supported\).* --set local=FOLDER"),
-        (errno.ENOSYS, r"this file system gives no locks \(Function not implemented\)"),
+        (errno.ENOLCK, r"this file system does not support locks \(No locks available\).* --set local=FOLDER"),
+        (errno.EOPNOTSUPP, r"this file system does not support locks \(Operation not supported\).* --set local=FOLDER"),
+        (errno.ENOSYS, r"this file system does not support locks \(Function not implemented\)"),
         (errno.EIO, r"cannot be locked \(Input/output error\)"),
         (errno.EACCES, r"cannot be locked \(Permission denied\)"),
     ],

@@ -62,7 +62,7 @@ def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_arrow_does_not_know_is_refused_without_its_password() -> None:
-    with pytest.raises(ConfigError, match="no storage that Arrow knows") as refused:
+    with pytest.raises(ConfigError, match="not a storage that Arrow supports") as refused:
         Storage("nowhere://user:hidden@host/folder")
     assert "hidden" not in str(refused.value)
 
