@@ -143,8 +143,8 @@ def test_a_layer_norm_teacher_goes_from_its_weights_to_a_trial(folder: Path, her
     ("settings", "message"),
     [
         (("space={weights.batch_statistics: {uniform: [0.1, 1]}}", "start=[]"), "space.weights.batch_statistics: has no effect"),
-        (("space={}", "start=[]", "method=cmi"), "config.weights.contrast: must be 0, and not searched, for method cmi"),
-        (("probe={label: 0, total_variation: 0, image_norm: 0}",), "config.probe: of label, total_variation and image_norm one"),
+        (("space={}", "start=[]", "method=cmi"), "config.weights.contrast: must be 0 and not searched with method cmi"),
+        (("probe={label: 0, total_variation: 0, image_norm: 0}",), "config.probe: label, total_variation or image_norm must"),
     ],
 )
 def test_what_cannot_be_without_batch_norm_is_refused_in_a_line_before_the_probe_set_is_made(

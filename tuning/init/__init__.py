@@ -1,4 +1,4 @@
-"""First study of a user's own teacher: its weights looked at, what they leave unsaid asked, the file written with comments."""
+"""A first study for a user's own teacher: inspect the weights, ask for what they do not tell, write a commented study file."""
 
 from tuning.init.first_study import write_first_study
 from tuning.init.questions import Ask, parse_constants

@@ -1,4 +1,4 @@
-"""Settings that a first study begins with: those of the packaged studies, the scale that is nearest to the teacher's images."""
+"""Settings that a first study starts from: those of the packaged studies, at the scale closest to the teacher's images."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,19 +18,19 @@ from tuning.trial.model_cost import student_cost, teacher_cost
 SMALL_SIDE, LARGE_SIDE, MANY_CLASSES = 32, 64, 100
 TWO_CORES = "cifar10_two_cores"
 AT_TWO_CORES = "cifar10.yaml"
-"""The study whose ranges and steps are those for photographs and short trainings, of one method."""
+"""The study, of one method, with ranges and steps for photographs and short training."""
 SMALLER = ("wrn_16_1", "wrn_10_1", "lenet5_half")
-"""Students that stand in for a scale's own where the teacher is hardly larger than that."""
+"""Students to use instead of the scale's own if the teacher is hardly larger than that one."""
 MUCH_SMALLER = 0.5
-"""Of the teacher's multiply-adds, a student's."""
+"""A student's multiply-adds, at most, as a share of the teacher's."""
 IMAGES_A_CLASS = 5
-"""Of the probe set, at the least."""
+"""Minimum number of probe set images per class."""
 OF_THE_DATA = ("dataset", "teacher", "by_method")
 Content = dict[str, Any]
 
 
 def check_known_method(method: str) -> None:
-    """Raise ConfigError unless `method` is one of ours, whose study there is to begin with."""
+    """Raise ConfigError unless `method` is a built-in one, which has a packaged study to start from."""
     if method not in METHODS:
         guess = meant(method[:40], METHODS)
         hint = f"did you mean {guess}?" if guess else f"use one of {', '.join(METHODS)}"
@@ -38,7 +38,7 @@ def check_known_method(method: str) -> None:
 
 
 def scale_for(teacher: Teacher, *, on_gpu: bool) -> str:
-    """The scale in search_spaces/ whose images and means are nearest."""
+    """The scale in search_spaces/ whose images and compute budget are closest."""
     if teacher.channels == 1 and teacher.image_size <= SMALL_SIDE:
         return "digits"
     if not on_gpu:
@@ -49,9 +49,9 @@ def scale_for(teacher: Teacher, *, on_gpu: bool) -> str:
 
 
 def beginnings(teacher: Teacher, norms: NormSurvey, *, method: str, student: str | None, scale: str) -> Content:
-    """``config``, without the teacher, ``space``, ``start``, ``search`` and ``prune`` of a study of `method` at `scale`.
+    """``config`` (without the teacher), ``space``, ``start``, ``search`` and ``prune`` of a study of `method` at `scale`.
 
-    `student`: its name; default: the scale's, or a smaller one. ConfigError where that is no network, or takes no such images.
+    `student`: name of the network; default: the scale's, or a smaller one. ConfigError if it is unknown or refuses such images.
     """
     of_scale = read_mapping(FOLDER / SCALES / f"{scale}.yaml", keys="config")
     of_method = read_mapping(FOLDER / f"{method}.yaml", keys="config and space")
@@ -70,13 +70,13 @@ def beginnings(teacher: Teacher, norms: NormSurvey, *, method: str, student: str
 
 
 def _of_method(config: Content, method: str) -> Content:
-    """`config` with what it has for this method alone laid over it, and nothing of the scale's dataset."""
+    """`config` with its settings for this method merged in, and without those of the scale's dataset."""
     own = {key: value for key, value in config.items() if key not in OF_THE_DATA}
     return merge(own, config.get("by_method", {}).get(method, {}))
 
 
 def _student(teacher: Teacher, of_scale: str) -> str:
-    """The first that costs at most half of what the teacher does, or the cheapest."""
+    """The first student that costs at most half as much as the teacher, or the cheapest."""
     names = [name for name in dict.fromkeys((of_scale, *SMALLER)) if _takes(name, teacher.image_size)]
     costs = {name: student_cost(teacher, name)["student.macs"] for name in names}
     most = MUCH_SMALLER * teacher_cost(teacher)["teacher.macs"]
@@ -101,7 +101,7 @@ def _checked_student(teacher: Teacher, arch: str) -> str:
 
 
 def _probe(of_scale: Mapping[str, Any], num_classes: int) -> Content:
-    """With some images of each class, in whole batches."""
+    """The probe set's settings, with enough images of each class, in whole batches."""
     if not of_scale:
         return {}
     batch, wanted = of_scale["batch_size"], IMAGES_A_CLASS * num_classes

@@ -1,4 +1,4 @@
-"""Budget of a first study: trials, epochs and processors that this machine gets through in the time that its user has."""
+"""Budget of a first study: the trials, epochs and processors that fit into the user's time on this machine."""
 
 import math
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ from tuning.trial.resources import study_device
 from tuning.trial.step_times import threads, time_probe_step, time_steps
 
 MOST_AT_A_TIME = 8
-"""Trials: the search learns nothing from those that run beside each other, so wide machines give each more processors."""
+"""Most trials at a time: parallel trials cannot learn from each other, so large machines give each trial more processors."""
 LADDER = ((32, 2.0), (24, 1.5), (16, 1.5), (16, 1.0), (12, 1.0), (8, 1.0), (8, 0.5))
-"""Trials, and epochs as a multiple of the scale's, the largest budget first."""
+"""(trials, epochs as a multiple of the scale's), the largest budget first."""
 WITHIN_S = 2.0
-"""What measuring steps may take, where they are long."""
+"""Time limit in seconds for measuring long steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """Seconds on this machine, measured."""
+    """Measured times on this machine, in seconds."""
 
     epoch_s: float
-    """Of a trial, training alone."""
+    """One epoch of a trial, training only."""
     probe_s: float
-    """Of the probe set."""
+    """Making the probe set."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What a search may use, and about how long that takes."""
+    """Size of a search, and roughly how long it takes."""
 
     num_trials: int
     epochs: int
@@ -41,14 +41,14 @@ class Budget:
 
 
 def resources_here() -> ResourceConfig:
-    """What one trial gets: a GPU where there is one, and its part of the processors."""
+    """Resources of one trial: a GPU if there is one, and its share of the processors."""
     processors, gpus = num_processors(), torch.cuda.device_count()
     at_a_time = min(gpus or MOST_AT_A_TIME, processors)
     return ResourceConfig(cpus=math.ceil(processors / at_a_time) if not gpus else processors // at_a_time, gpus=1 if gpus else 0)
 
 
 def measure_pace(study: Study, teacher: Teacher) -> Pace:
-    """Of the study's first point, by a few steps of its own distillation and of its probe set."""
+    """Measure a few steps of distillation, at the study's first point, and of making the probe set."""
     device = study_device(study)
     run = fitted(study, survey_teacher(teacher))
     config, probe = build_config(run.base, run.first_point), run.probe
@@ -64,7 +64,7 @@ def measure_pace(study: Study, teacher: Teacher) -> Pace:
 
 
 def fitting_budget(study: Study, pace: Pace, *, at_a_time: int, minutes: float) -> Budget:
-    """The largest on the ladder that ends in so many minutes, or the smallest of all. `study`: with its scale's epochs."""
+    """The largest budget on the ladder that ends within `minutes`, or the smallest. `study` must have its scale's epochs."""
     budgets = [
         _budget(study, pace, num_trials=max(trials, 2 * at_a_time), epochs=round(share * study.config.epochs), at_a_time=at_a_time)
         for trials, share in LADDER
@@ -73,7 +73,7 @@ def fitting_budget(study: Study, pace: Pace, *, at_a_time: int, minutes: float) 
 
 
 def _budget(study: Study, pace: Pace, *, num_trials: int, epochs: int, at_a_time: int) -> Budget:
-    from tuning.search.asha import rungs_of  # Ray takes seconds to import, and most teachers are asked about first
+    from tuning.search.asha import rungs_of  # importing Ray takes seconds, which should not delay the questions
     from tuning.search.expected_epochs import expected_epochs
 
     epochs = max(epochs, study.prune.grace_epochs + 1)

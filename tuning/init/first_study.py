@@ -1,4 +1,4 @@
-"""First study of a teacher: identified, fitted to this machine, checked as a sweep would check it, and written."""
+"""A first study for a teacher: identify the teacher, fit the study to this machine, check it like a sweep would, write it."""
 
 import re
 from collections.abc import Mapping
@@ -28,14 +28,14 @@ SUFFIXES = (".yaml", ".yml")
 
 @dataclass(frozen=True, kw_only=True)
 class FirstStudy:
-    """What was written."""
+    """The study that was written."""
 
     path: Path
     identified: Identified
     budget: Budget
     at_a_time: int
     minutes: float
-    """That the search was to take at most."""
+    """The time limit that the user gave for the search."""
 
     @property
     def summary(self) -> str:
@@ -43,11 +43,11 @@ class FirstStudy:
         budget, file = self.budget, self.path
         takes = f"about {spoken_time(budget.seconds)}"
         if budget.seconds > 60 * self.minutes:
-            takes += f", more than the {self.minutes:g} minutes that were wanted: a GPU, a smaller student or image_size would help"
+            takes += f", more than the {self.minutes:g} minutes you gave: a GPU, a smaller student or image_size would help"
         return "\n".join(
             [
                 f"{file}: {budget.num_trials} trials of up to {budget.epochs} epochs, {self.at_a_time} at a time, {takes}",
-                f"look at it, and see what it would do: cpsc-tune sweep {file} --dry-run",
+                f"see what it would do: cpsc-tune sweep {file} --dry-run",
                 f"run it: cpsc-tune sweep {file}",
             ]
         )
@@ -65,10 +65,10 @@ def write_first_study(
     minutes: float,
     force: bool = False,
 ) -> FirstStudy:
-    """Write a study of the weights file `teacher` to `output`, by default a file beside it, called as it is.
+    """Write a study for the weights file `teacher` to `output`; default: a file next to it with the same name.
 
-    `said`: settings of the study's ``teacher``; `ask`: see `identify`. `force`: take the place of a file that is there, and
-    weights whose batch norms are another network's. ConfigError, before anything is written, where a sweep would refuse the study.
+    `said`: settings of the study's ``teacher``; `ask`: see `identify`. `force`: replace an existing file, and accept weights whose
+    batch norms belong to another network. ConfigError, before anything is written, if a sweep would refuse the study.
     """
     check_known_method(method)
     output = output or _beside(teacher)
@@ -93,7 +93,7 @@ def write_first_study(
 
 
 def _with_budget(plan: Plan, minutes: float, display: Display) -> Plan:
-    """`plan` with what this machine gets through."""
+    """`plan` with a budget that fits this machine."""
     study = _checked(plan, study_text(plan))
     display.say("measuring how long an epoch takes here")
     pace = measure_pace(study, plan.identified.teacher)
@@ -103,7 +103,7 @@ def _with_budget(plan: Plan, minutes: float, display: Display) -> Plan:
 
 
 def _checked(plan: Plan, text: str) -> Study:
-    """The study that the text describes. ConfigError where it would be refused, by itself or with its teacher."""
+    """The study that the text describes. ConfigError if it would be refused, by itself or together with its teacher."""
     identified = plan.identified
     study = resolve_study(from_folder(load_yaml(text), plan.output.parent))
     check_class_count(study.base, study.space, identified.teacher.num_classes)
@@ -114,23 +114,23 @@ def _checked(plan: Plan, text: str) -> Study:
 
 
 def _dry_run(study: Study) -> None:
-    from tuning.sweep import describe  # brings Ray, for which nobody waits who is asked something, or refused
+    from tuning.sweep import describe  # imports Ray, which should not delay questions or errors
 
     describe(study)
 
 
 def _beside(teacher: Path) -> Path:
-    """The study file beside the weights, called as they are, and never those themselves."""
+    """The study file next to the weights, with the same name, but never the weights file itself."""
     return teacher.parent / f"{teacher.stem or 'teacher'}{'-study' if teacher.suffix in SUFFIXES else ''}{SUFFIXES[0]}"
 
 
 def _name_of(output: Path) -> str:
-    """What the study is called: as its file is."""
+    """The study's name, derived from its file."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", output.stem).strip("-_")[:MAX_STUDY_NAME] or "study"
     try:
         check_study_name(name)
     except ConfigError as error:
-        raise ConfigError(f"--output: the study is called as its file, {error}") from error
+        raise ConfigError(f"--output: the study is named after its file, {error}") from error
     return name
 
 
@@ -138,7 +138,7 @@ def _check_free(output: Path, *, force: bool) -> None:
     if output.suffix not in SUFFIXES:
         raise ConfigError(f"--output: must be a file that ends in {SUFFIXES[0]}, got {str(output)!r}")
     if output.is_dir() or (output.exists() and not force):
-        what = "is a folder, name a file" if output.is_dir() else "is there already: name another by --output, or pass --force"
+        what = "is a folder, name a file" if output.is_dir() else "already exists: name another with --output, or pass --force"
         raise ConfigError(f"{output}: {what}")
 
 

@@ -1,4 +1,4 @@
-"""Teacher behind a weights file: recognised as far as the file tells, asked about for the rest, its network checked."""
+"""Identify the teacher in a weights file: recognise what the file tells, ask for the rest, check the network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,42 +20,42 @@ from tuning.study.teacher_fit import survey_teacher
 from tuning.trial.network_check import UndecidedNetworkError, settle_network
 
 CONSTANTS = ("image_size", "normalisation")
-"""What no file of bare weights says."""
+"""Settings that a file with only weights never contains."""
 ANY_CONSTANTS = "identity"
-"""With which a network is looked at before anybody has said its own: they change no shape."""
+"""Placeholder constants to inspect a network with before its own are known: they change no shape."""
 LIKELY_SIZES = (32, 28, 16, 64, 8, 96, 128, 224)
-"""Of images, at which a network is looked at where nobody has said one; many networks take any, the others one of these, mostly."""
+"""Image sizes to try if none is given: many networks accept any size, most others one of these."""
 GREY, GREY_SIZE, LARGE_SIZE = 1, 28, 64
 DEFAULTS = {"num_classes": "10", "channels": "3"}
 Said = Mapping[str, Any]
-"""Settings of a study's ``teacher`` beside the path."""
+"""Settings of a study's ``teacher`` other than the path."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identified:
-    """A teacher, and how it came to be known."""
+    """A teacher, and how it was identified."""
 
     path: Path
     teacher: Teacher
     norms: NormSurvey
     said: Said
-    """What the file leaves unsaid."""
+    """Settings that the file does not contain."""
     finding: str
-    """Of the check of its network; empty where there was nothing to check."""
+    """Result of the network check; empty if there was nothing to check."""
     remarks: Sequence[str]
-    """On what was chosen, converted or left out of the file."""
+    """Notes on what was chosen from the file, converted or left out."""
 
     @property
     def is_bundle(self) -> bool:
-        """Whether the file says all of it itself."""
+        """Whether the file contains all settings itself."""
         return "normalisation" not in self.said
 
 
 def identify(path: Path, said: Said, ask: Ask | None, display: Display, *, force: bool = False) -> Identified:
-    """The teacher in the file at `path`, of which its user has `said` something.
+    """Identify the teacher in the file at `path`; `said`: the settings that the user has given.
 
-    What is missing is asked for, or, where nobody can be asked (`ask` is None), told in a ConfigError with the flags that say it.
-    CheckpointError where no weights can be read from the file; ConfigError, unless forced, where they are another network's.
+    Missing settings are asked for with `ask`; without it (None), a ConfigError lists the flags that give them. CheckpointError if
+    the file has no readable weights. ConfigError if the weights belong to another network, unless forced.
     """
     outline, said = _outlined(path, checked(said), ask, display)
     if outline is not None:
@@ -64,14 +64,14 @@ def identify(path: Path, said: Said, ask: Ask | None, display: Display, *, force
 
 
 def described(teacher: Teacher) -> str:
-    """What it is, in a few words."""
+    """A short description of the teacher."""
     number = count_parameters(teacher.build_untrained())
     channels = f"{teacher.channels} channel{'s' if teacher.channels > 1 else ''}"
     return f"{teacher.arch}, {number:,} weights, {teacher.num_classes} classes, {channels}"
 
 
 def _outlined(path: Path, said: Said, ask: Ask | None, display: Display) -> tuple[Teacher | None, Said]:
-    """What the weights tell, with constants that mean nothing; None of a file that lacks none. And what has been asked for that."""
+    """The teacher with placeholder constants, or None if the file lacks none, and `said` with the answers needed for that."""
     while True:
         try:
             return _outline(path, said), said
@@ -90,7 +90,7 @@ def _outline(path: Path, said: Said) -> Teacher | None:
 
 
 def _at_some_size(path: Path, said: Said) -> Teacher:
-    """The teacher at the first likely size of images that its network takes, or at the one that was said."""
+    """The teacher at the given image size, or at the first likely size that its network accepts."""
     refusals: list[ConfigError | CheckpointError] = []
     for size in [said["image_size"]] if "image_size" in said else LIKELY_SIZES:
         try:
@@ -99,13 +99,13 @@ def _at_some_size(path: Path, said: Said) -> Teacher:
             raise
         except (ConfigError, CheckpointError) as error:
             refusals.append(error)
-    if len({str(error) for error in refusals}) > 1:  # its reason is another at each size
-        raise MissingSettingError(f"{refusals[0]}; it takes no images of {LIKELY_SIZES[0]} pixels a side", "image_size")
+    if len({str(error) for error in refusals}) > 1:  # the reason differs by size, so the size is the problem
+        raise MissingSettingError(f"{refusals[0]}; it does not accept images of side {LIKELY_SIZES[0]} pixels", "image_size")
     raise refusals[0]
 
 
 def _answered(missing: MissingSettingError, said: Said, ask: Ask | None, display: Display) -> Said:
-    """`said` with what a person says to the settings that are `missing`."""
+    """`said` plus the user's answers for the `missing` settings."""
     if ask is None:
         unsaid = {*missing.settings, *CONSTANTS} - said.keys()
         raise ConfigError(f"{missing}: pass {flags_for(unsaid, missing.options)}") from missing
@@ -117,10 +117,10 @@ def _answered(missing: MissingSettingError, said: Said, ask: Ask | None, display
 
 
 def _with_constants(path: Path, said: Said, outline: Teacher, ask: Ask | None, display: Display) -> Said:
-    """`said` with the constants that nothing in the file tells."""
+    """`said` plus the constants, which the file cannot tell."""
     unsaid = [name for name in CONSTANTS if name not in said]
     if ask is None:
-        told = f"{path}: {described(outline)}; no weights say the constants and images they were trained with"
+        told = f"{path}: {described(outline)}; weights do not tell their image size and input constants"
         raise ConfigError(f"{told}: pass {flags_for(unsaid)}")
     display.say(f"{path}: {described(outline)}")
     for name in unsaid:
@@ -141,7 +141,7 @@ def _likely_constants(outline: Teacher, image_size: int) -> str:
 
 
 def _settled(path: Path, said: Said, ask: Ask | None, display: Display, *, force: bool) -> Identified:
-    """With all that is said: loaded, and in the network that its batch norms fit."""
+    """Load the teacher with all settings, and settle on the network that fits its batch norms."""
     remarks: list[str] = []
     teacher = load_teacher(path, parse_published(dict(said)), say=remarks.append)
     source = TeacherSource(path=str(path), recipe=None, min_accuracy=0.0, published=parse_published(dict(said)))

@@ -1,4 +1,4 @@
-"""Text of a first study: a study file with comments, of what is settled for it."""
+"""Text of a first study: a commented study file with everything that was decided for it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,31 +12,31 @@ from tuning.study.config import ResourceConfig
 from tuning.study.yaml_loader import dump_inline
 
 COMMENTS = {
-    "normalisation": "your word, no file says it; wrong constants make a poor student, and nothing tells",
-    "image_size": "your word, no file says it",
-    "factory": "your word: makes the network; found in this file's folder, in the working directory and on PYTHONPATH",
-    "weights": "your word: which of the networks in the file",
-    "variant": "your word: which of the networks that have these names and shapes",
-    "channels": "your word",
-    "num_classes": "your word",
-    "precision": "in what the networks compute",
+    "normalisation": "as you said, no file contains it; wrong constants make a poor student without any warning",
+    "image_size": "as you said, no file contains it",
+    "factory": "as you said: builds the network; looked up in this file's folder, the working directory and PYTHONPATH",
+    "weights": "as you said: which network of the file",
+    "variant": "as you said: which network, of those with these parameter names and shapes",
+    "channels": "as you said",
+    "num_classes": "as you said",
+    "precision": "number format that the networks compute in",
     "probe": "images made from the teacher once, on which all students are compared; no trial trains on them",
-    "examiners": "short runs before the trials, whose images students are compared on, too",
-    "student": "any network that this package builds; what it begins with and how it is trained",
-    "generator": "what makes the images",
-    "schedule": "an epoch: so many turns of generator and student, of so many steps each",
-    "inversion": "how images are made pixel by pixel",
-    "replay": "what is kept of earlier images",
+    "examiners": "short runs before the trials; students are compared on their images, too",
+    "student": "any network that this package builds; its first weights and its training",
+    "generator": "the network that makes the images",
+    "schedule": "an epoch: turns of the generator and the student, and the steps of each",
+    "inversion": "how images are optimised pixel by pixel",
+    "replay": "which earlier images are kept",
     "epochs": "of a trial that is not stopped early",
 }
 FIRST = ("student", "epochs", "schedule", "generator", "inversion", "replay")
 COLUMN = 30
-"""At which comments behind short lines begin."""
+"""Column at which comments after short lines begin."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All that a first study's file says."""
+    """Everything that goes into the file of a first study."""
 
     name: str
     output: Path
@@ -46,26 +46,26 @@ class Plan:
     """``config`` without the teacher, ``space``, ``start``, ``search`` and ``prune``."""
     resources: ResourceConfig
     budget: Budget | None = None
-    """None: that of the scale, before the machine's pace is known."""
+    """None: the scale's budget, before the machine's speed is known."""
     pace: Pace | None = None
     at_a_time: int = 1
     is_forced: bool = False
 
 
 def study_text(plan: Plan) -> str:
-    """The file's text."""
+    """The text of the study file."""
     parts = (_head(plan), _teacher(plan), _config(plan), _space(plan), _search(plan))
     return "".join(f"{line}\n" for part in parts for line in part)
 
 
 def _head(plan: Plan) -> Iterable[str]:
-    yield f"# A search for a student of {_printable(plan.identified.path.name)} without one image; every line is yours to change."
+    yield f"# A search for a student of {_printable(plan.identified.path.name)} without any images; change any line you like."
     file, forced = _printable(plan.output.name), " --force" if plan.is_forced else ""
-    yield f"# What it would do: cpsc-tune sweep {file} --dry-run. Run it: cpsc-tune sweep {file}{forced}"
+    yield f"# See what it would do: cpsc-tune sweep {file} --dry-run. Run it: cpsc-tune sweep {file}{forced}"
     if plan.pace is not None and plan.budget is not None:
         yield (
-            f"# About {spoken_time(plan.budget.seconds)} on this machine if nothing else keeps it busy: {plan.pace.epoch_s:.2g} s "
-            f"an epoch, {plan.at_a_time} trials run at a time, most of them are stopped early."
+            f"# About {spoken_time(plan.budget.seconds)} on this machine if it is otherwise idle: {plan.pace.epoch_s:.2g} s "
+            f"per epoch, {plan.at_a_time} trials at a time, most of them stopped early."
         )
     yield f"name: {dump_inline(plan.name)}"
 
@@ -83,25 +83,23 @@ def _teacher(plan: Plan) -> Iterable[str]:
     if not identified.is_bundle:
         yield f"    # normalisation is {NORMALISATION_RULE}"
         last = teacher.num_classes - 1
-        yield f"    # class_names: [...]         not in the file either: without them classes are called 0 to {last}"
-    yield "    # min_accuracy: 0.9          below it a sweep refuses the teacher; what it scores, labelled images alone tell"
-    yield "  # dataset: {name: image_folder, path: ...}   labelled images, if you have some: recorded, they steer nothing"
-    yield _line("  num_classes", teacher.num_classes, "as the weights tell; some published values depend on it")
+        yield f"    # class_names: [...]         not in the file either; without them, classes are named 0 to {last}"
+    yield "    # min_accuracy: 0.9          below it a sweep refuses the teacher; needs labelled images"
+    yield "  # dataset: {name: image_folder, path: ...}   labelled images, if you have some: they are only reported"
+    yield _line("  num_classes", teacher.num_classes, "from the weights; some published values depend on it")
 
 
 def _config(plan: Plan) -> Iterable[str]:
     config = {key: value for key, value in plan.beginnings["config"].items() if key not in ("method", "num_classes")}
     if plan.budget is not None:
         config["epochs"] = plan.budget.epochs
-    yield _line(
-        "  method", plan.method, "how it is distilled; cpsc-tune studies lists the others, of which each has ranges of its own"
-    )
+    yield _line("  method", plan.method, "distillation method; cpsc-tune studies lists the others, each with its own ranges")
     for key in sorted(config, key=lambda key: FIRST.index(key) if key in FIRST else len(FIRST)):
         yield from _section(key, config[key])
 
 
 def _section(key: str, value: Any) -> Iterable[str]:
-    """A section's comment stands above it, for its line is long."""
+    """A section's comment goes above it, since its line is long."""
     if not isinstance(value, Mapping):
         yield _line(f"  {key}", value, COMMENTS.get(key, ""))
         return
@@ -113,11 +111,11 @@ def _section(key: str, value: Any) -> Iterable[str]:
 def _space(plan: Plan) -> Iterable[str]:
     space = plan.beginnings["space"]
     width = max(map(len, space), default=0) + 1
-    yield f"# What is searched: {len(space)} parameters of method {plan.method}, in the ranges of its packaged study."
+    yield f"# The search space: {len(space)} parameters of method {plan.method}, with the ranges of its packaged study."
     yield "space:"
     for path, domain in space.items():
         yield f"  {f'{path}:':<{width}} {dump_inline(domain)}"
-    yield "# Points to try first; {} is the published values."
+    yield "# Points to try first; {} means the published values."
     yield "start:"
     for point in plan.beginnings["start"]:
         yield f"  - {dump_inline(point)}"
@@ -129,22 +127,22 @@ def _search(plan: Plan) -> Iterable[str]:
         search["num_trials"] = plan.budget.num_trials
     yield "# Students are chosen without a real image: docs/choosing_blind.md."
     yield "objective: exam_score"
-    yield "# Who proposes points, and how many; time_budget_s: 3600 in it would end the search after an hour."
+    yield "# How points are proposed, and how many; add time_budget_s: 3600 to end the search after an hour."
     yield f"search: {dump_inline(search)}"
-    yield "# Poor trials end early: of those that come to a rung, one in reduction_factor goes on."
+    yield "# Poor trials end early: of those that reach a rung, one in reduction_factor continues."
     yield f"prune: {dump_inline(plan.beginnings['prune'])}"
-    yield "# What one trial gets of this machine."
+    yield "# Resources of one trial on this machine."
     yield f"resources: {dump_inline({'cpus': plan.resources.cpus, 'gpus': int(plan.resources.gpus)})}"
 
 
 def path_from(folder: Path, file: Path) -> str:
-    """`file` as a study in `folder` names it: relative where it lies there or below, so that both may be moved together."""
+    """The path of `file` for a study in `folder`: relative if it is inside, so that both can be moved together."""
     folder, file = folder.absolute(), file.absolute()
     return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
 
 
 def spoken_time(seconds: float) -> str:
-    """Roughly."""
+    """A rough duration in words."""
     if seconds < 90:
         return f"{max(10, round(seconds, -1)):.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,4 +1,4 @@
-"""Study file to `Study`: parsing, what lies over what, the space that is searched, and validation whole before anything starts."""
+"""From a study file to a `Study`: parsing, precedence of settings, search space, and full validation before anything starts."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """On demand, for these bring torch with them: help and a shell's completion, which need single modules, do not wait for it."""
+    """Import on demand, since these import torch: help and shell completion need single modules and must not wait for it."""
     if name in __all__:
         return getattr(importlib.import_module("tuning.study.config"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

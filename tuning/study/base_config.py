@@ -1,4 +1,4 @@
-"""Base config of a study: what it fixes, how a point becomes a `DistillConfig`, and which parameters there are."""
+"""Base config of a study: the settings it fixes, how a point becomes a `DistillConfig`, and which parameters exist."""
 
 import dataclasses
 import difflib
@@ -21,9 +21,9 @@ from tuning.study.validation import format_value, validate
 
 @dataclasses.dataclass(frozen=True)
 class BaseConfig:
-    """What a study fixes of `DistillConfig`: its own nested keys over those of the preset, which hangs on the method.
+    """The settings of `DistillConfig` that a study fixes: its own nested keys, over those of its method's preset.
 
-    `by_method`: settings of the study for one method only, over the others. `preset`: None is each method's default.
+    `by_method`: settings for single methods, which take precedence over `own`. `preset`: None means each method's default.
     """
 
     own: Mapping[str, Any]
@@ -32,7 +32,7 @@ class BaseConfig:
     num_classes: int = 10
 
     def nested(self, point: "Point") -> dict[str, Any]:
-        """The nested keys with `point` laid over them; of the preset, what fits to these: see `cpsc.presets.fitting`."""
+        """The nested keys, overridden by `point`; from the preset, only what fits them: see `cpsc.presets.fitting`."""
         method = point.get("method", self.own.get("method", DEFAULT_METHOD))
         if not isinstance(method, str):
             raise ConfigError(f"config.method: must be one of {', '.join(METHODS)}, got {format_value(method)}")
@@ -45,7 +45,7 @@ class BaseConfig:
 
 
 def build_config(settings: BaseConfig, point: Point) -> DistillConfig:
-    """The config that `settings` and `point` (dotted paths) give. ConfigError names the path that breaks a rule."""
+    """Build the config from `settings` and `point` (values by dotted path). ConfigError names the path that breaks a rule."""
     nested = settings.nested(point)
     with told_of("config."):
         adapter = _adapter(nested.get("method", DEFAULT_METHOD))
@@ -69,7 +69,7 @@ def _adapter_of(kind: Any) -> TypeAdapter[DistillConfig]:
 
 @contextmanager
 def told_of(prefix: str) -> Iterator[None]:
-    """ConfigErrors from inside, with `prefix` before the path that they begin with."""
+    """Put `prefix` in front of the message, which begins with a path, of any ConfigError from the block."""
     try:
         yield
     except ConfigError as error:
@@ -77,7 +77,7 @@ def told_of(prefix: str) -> Iterator[None]:
 
 
 def users_methods(config: Any, space: Any = None) -> set[str]:
-    """The users' own methods that ``config`` and ``space``, as a study's file has them, name: what these bring are parameters."""
+    """Import paths of users' own methods in ``config`` and ``space`` of a study file; their settings are parameters, too."""
     config, space = (level if isinstance(level, Mapping) else {} for level in (config, space))
     by_method, searched = config.get("by_method"), space.get("method")
     names: list[Any] = [config.get("method"), *(by_method if isinstance(by_method, Mapping) else ())]
@@ -86,13 +86,13 @@ def users_methods(config: Any, space: Any = None) -> set[str]:
 
 
 def parameter_paths(methods: Iterable[str] = ()) -> dict[str, Any]:
-    """Every parameter's dotted path with its default: those that there always are, and what `methods` bring along."""
+    """Defaults by dotted path: of all built-in parameters, and of those that the user-defined `methods` add."""
     kinds = map(config_class, (DEFAULT_METHOD, *methods))
     return {path: value for kind in kinds for path, value in flatten(dataclasses.asdict(kind()))}
 
 
 def check_path(path: str, *, where: str, methods: Iterable[str] = ()) -> None:
-    """Raise ConfigError, with the nearest existing path, unless `path` is a parameter, be it one that `methods` bring along."""
+    """Raise ConfigError, with the closest existing path, unless `path` is a parameter, built in or added by `methods`."""
     known = parameter_paths(methods)
     if path in known:
         return
@@ -104,7 +104,7 @@ def check_path(path: str, *, where: str, methods: Iterable[str] = ()) -> None:
 
 
 def check_settings(settings: Mapping[str, Any], *, method: str, where: str, prefix: str = "") -> None:
-    """Raise ConfigError where a nested key is no parameter, or its value of another kind; whether they go together is not asked."""
+    """Raise ConfigError if a nested key is not a parameter or its value has the wrong type. Combinations are not checked."""
     known = parameter_paths((method,))
     for key, value in settings.items():
         path = f"{prefix}{key}"

@@ -1,4 +1,4 @@
-"""For how many classes a study takes its presets: before its teacher's file is read, only some studies say."""
+"""The number of classes that a study's presets assume: before the teacher's file is read, only some studies state it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
@@ -16,14 +16,14 @@ ASSUMED = 10
 
 
 def class_count(stated: Any, dataset: DatasetConfig | None, published: PublishedConfig | None) -> int:
-    """What `config.num_classes` states, or what dataset or teacher say, or `ASSUMED`. ConfigError where they contradict it."""
+    """The number from `config.num_classes`, the dataset, the teacher, or `ASSUMED`. ConfigError if two of them differ."""
     known = (dataset.num_classes if dataset else None) or _of_teacher(published)
     if stated is None:
         return known or ASSUMED
     if isinstance(stated, bool) or not isinstance(stated, int) or stated < 2:
         raise ConfigError(f"config.num_classes: must be a whole number >= 2, got {format_value(stated)}")
     if known not in (None, stated):
-        raise ConfigError(f"config.num_classes: must be left out or {known}, as many as the study names otherwise, got {stated}")
+        raise ConfigError(f"config.num_classes: must be {known}, as in the study's dataset or teacher, or left out, got {stated}")
     return stated
 
 
@@ -34,17 +34,16 @@ def _of_teacher(published: PublishedConfig | None) -> int | None:
 
 
 def check_class_count(base: BaseConfig, space: Mapping[str, Distribution], num_classes: int) -> None:
-    """Raise ConfigError where the teacher's `num_classes` give a published value that the presets of `base` did not know of."""
+    """Raise ConfigError if a published value for the teacher's `num_classes` differs from the one that `base` has taken."""
     for method, path, taken, published in _differences(base, space, num_classes):
         raise ConfigError(
-            f"config.num_classes: the teacher has {num_classes} classes, for which {path} of method {method} is published as "
-            f"{format_value(published)}, not {format_value(taken)} as for the {base.num_classes} that were taken: "
-            f"set it to {num_classes}"
+            f"config.num_classes: must be {num_classes}, as many as the teacher has: {path} of method {method} is published as "
+            f"{format_value(published)} for {num_classes} classes, and as {format_value(taken)} for the assumed {base.num_classes}"
         )
 
 
 def _differences(base: BaseConfig, space: Mapping[str, Distribution], num_classes: int) -> Iterator[tuple[str, str, Any, Any]]:
-    """(method, path, value taken, value published) of all that no setting and no range of the study's own lies over."""
+    """(method, path, value taken, value published) of all that the study neither sets nor searches itself."""
     both = base, replace(base, num_classes=num_classes)
     methods = space["method"].edges if "method" in space else (build_config(base, {}).method,)
     for method in methods:

@@ -1,4 +1,4 @@
-"""The study file: what a user writes, validated whole before anything starts."""
+"""The study file that a user writes, validated as a whole before anything starts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -44,17 +44,17 @@ class _Section(BaseModel):
 
 
 class StopConfig(_Section):
-    """When a search ends by itself, before its budgets are used up."""
+    """When a search stops by itself, before its budgets are used up."""
 
     trials_without_gain: int | None = Field(default=None, ge=1)
-    """So many trials, proposed after the best one, have ended and are no better."""
+    """Stop after this many trials that were proposed after the best one and ended without being better."""
     min_gain: float = Field(default=0.0, ge=0, le=1)
-    """What counts as better, in the objective's own unit: 0.003 is 0.3 points of agreement."""
+    """The smallest gain that counts as better, in the objective's unit: 0.003 is 0.3 points of agreement."""
     terminator: Literal["regret_bound", "emmr"] | None = None
-    """Optuna's: `regret_bound` ends the search where what may be left to gain is below `min_gain` (Makarova et al., AutoML 2022),
-    `emmr` where the expected minimum regret has ceased to change (Ishibashi et al., AISTATS 2023)."""
+    """An Optuna terminator: `regret_bound` ends the search if the possible remaining gain is below `min_gain` (Makarova et al.,
+    AutoML 2022), `emmr` if the expected minimum regret no longer changes (Ishibashi et al., AISTATS 2023)."""
     min_trials: int = Field(default=20, ge=2)
-    """Trials that must have run to their end before a terminator is asked; `emmr` takes 30 of its own accord."""
+    """Trials that must have run to their end before a terminator is asked; `emmr` itself waits for 30."""
 
 
 class LimitsConfig(_Section):
@@ -63,51 +63,51 @@ class LimitsConfig(_Section):
     model_config = ConfigDict(serialize_by_alias=True)
 
     macs: float | None = Field(default=None, gt=0, alias="student.macs")
-    """Multiply-adds an image."""
+    """Multiply-adds per image."""
     parameters: float | None = Field(default=None, gt=0, alias="student.parameters")
-    """Trainable values."""
+    """Number of trainable parameters."""
     bytes: float | None = Field(default=None, gt=0, alias="student.bytes")
-    """Of its weights as an export writes them."""
+    """Size of its exported weights."""
 
     @property
     def bounds(self) -> dict[str, float]:
-        """Those that are set, by ``student.macs`` and so on."""
+        """The limits that are set, by ``student.macs`` and so on."""
         return {name: value for name, value in self.model_dump().items() if value is not None}
 
 
 class SearchConfig(_Section):
-    """Who proposes points, and how many."""
+    """How points are proposed, and how many."""
 
     sampler: Literal["tpe", "gp", "prior", "random", "grid"] = "tpe"
-    """`prior` begins at the published values and near them. `grid` runs every combination of the choices under `space`, once;
-    where `start` lists points, those, with every combination of the parameters that none of them mentions."""
+    """`prior` starts at and near the published values. `grid` runs every combination of the choices under `space` once; if `start`
+    lists points, it runs those, combined with all values of the parameters that no point mentions."""
     num_trials: int = Field(default=16, ge=1)
     startup_trials: int = Field(default=10, ge=1)
-    """Points before TPE models the objective, or a Gaussian process, which counts completed trials alone."""
+    """Trials before TPE or the Gaussian process models the objective; the latter counts completed trials only."""
     prior: PriorConfig | None = None
-    """How near the published values lie, with sampler `prior`; default: medium confidence."""
+    """For sampler `prior`: how close the best values are expected to be to the published ones; default: medium confidence."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     time_budget_s: float | None = Field(default=None, gt=0)
-    """After so long nothing new is proposed; trials that run go on to their end."""
+    """After this time no new trials are proposed; running ones finish."""
     epoch_budget: int | None = Field(default=None, ge=1)
-    """The same after so many epochs over all trials."""
+    """The same after this many epochs, counted over all trials."""
     stop: StopConfig = StopConfig()
-    """The same once trials have ceased to gain."""
+    """The same once trials no longer improve."""
     limits: LimitsConfig = LimitsConfig()
-    """The most that a student may cost. None beyond is ever trained."""
+    """The most that a student may cost. Students beyond a limit are never trained."""
     max_concurrent: int | None = Field(default=None, ge=1)
-    """Trials at a time; default: as many as the resources hold."""
+    """Most trials at a time; default: as many as the resources allow."""
     finalists: FinalistConfig | None = None
-    """What follows upon the search: its best points under new seeds, by whose mean the student is then chosen."""
+    """After the search its best points are rerun under new seeds, and the student is chosen by their mean."""
 
     @property
     def prior_deviation(self) -> float:
-        """The prior's standard deviation, a share of each range."""
+        """The prior's standard deviation, as a share of each range."""
         return (self.prior or PriorConfig()).deviation
 
 
 class PruneConfig(PopulationConfig):
-    """Who ends poor trials early, or, as `pbt`, lets them go on from where a better one is."""
+    """The scheduler that ends poor trials early or, with `pbt`, lets them continue from the state of a better one."""
 
     scheduler: Literal["asha", "pbt", "none"] = "asha"
     grace_epochs: int = Field(default=1, ge=1)
@@ -115,24 +115,24 @@ class PruneConfig(PopulationConfig):
 
 
 class ResourceConfig(_Section):
-    """What one trial gets. Its thread count follows `cpus`."""
+    """Resources of one trial, which uses `cpus` threads."""
 
     cpus: int = Field(default=1, ge=1)
     gpus: float = Field(default=0, ge=0)
 
 
 class CheckpointConfig(_Section):
-    """How often a trial saves itself, and which of its files go to MLflow."""
+    """How often a trial saves a checkpoint, and which of its files go to MLflow."""
 
     every_epochs: int = Field(default=1, ge=1)
     artifacts: Literal["last_and_best", "best", "none"] = "last_and_best"
 
 
 class MeasureConfig(_Section):
-    """What is measured beside accuracies, where it takes more than the study has."""
+    """Additional measurements that need files of their own."""
 
     inception_weights: str | None = None
-    """The file of the original FID's Inception-v3: the last epoch of each trial then has an FID, against the training images."""
+    """Weights of the original FID's Inception-v3; if set, each trial's last epoch gets an FID against the training images."""
 
 
 class EarlierLaunch(_Section):
@@ -141,19 +141,19 @@ class EarlierLaunch(_Section):
     tracking: str
     study: str
     launch: str | None = None
-    """Default: the study's latest."""
+    """Default: the study's latest launch."""
 
 
 _LaunchName = Annotated[str, Tag("launch")] | Annotated[EarlierLaunch, Tag("store")]
-"""An earlier launch: by its name or path, or in a store; the tag tells a mistake where it belongs."""
+"""An earlier launch: by its name or path, or in a store; thanks to the tag, an error names the right kind."""
 
 
 class TrackingConfig(_Section):
-    """Where a launch is recorded beside its journal. `uri`: MLflow's server; default: a SQLite file in `local`."""
+    """Where a launch is recorded in addition to its journal. `uri`: an MLflow server; default: a SQLite file in `local`."""
 
     uri: str | None = None
     tensorboard: bool = False
-    """Whether TensorBoard's event files are written, too: ``tensorboard`` in the launch's folder under `local`."""
+    """Whether to write TensorBoard event files, too: to ``tensorboard`` in the launch's folder under `local`."""
 
 
 class StudyFile(_Section):
@@ -161,12 +161,12 @@ class StudyFile(_Section):
 
     name: str
     scale: str | None = None
-    """A file of the folder ``scales`` that lies under this one: the same study on another dataset. See `layers`."""
+    """A file in the folder ``scales`` that this file is merged over: the same study on another dataset. See `apply_scale`."""
     config: dict[str, Any]
     space: dict[str, Any] = {}
     start: list[dict[str, Any]] = []
     transfer: list[Annotated[_LaunchName, Discriminator(lambda entry: "launch" if isinstance(entry, str) else "store")]] = []
-    """Earlier launches whose trials the search is told of: a name in `storage`, a folder's path or a URI with the name at its end,
+    """Earlier launches whose trials the search learns from: a name in `storage`, a folder's path or a URI that ends in the name,
     or a launch in an MLflow store. See `tuning.sweep.transfer`."""
     objective: Literal["exam_score", "probe_overlap", "probe_agreement", "test_accuracy"] = "exam_score"
     search: SearchConfig = SearchConfig()
@@ -176,9 +176,9 @@ class StudyFile(_Section):
     measure: MeasureConfig = MeasureConfig()
     tracking: TrackingConfig = TrackingConfig()
     storage: str = "runs"
-    """Where all nodes meet: teachers, probe sets, checkpoints, records. A folder, or a URI that `pyarrow.fs` knows."""
+    """Shared by all nodes: teachers, probe sets, checkpoints, records. A folder, or a URI that `pyarrow.fs` supports."""
     local: str | None = None
-    """The driver's own disk: records while they are made, the SQLite store. Default: `storage`, or runs where that is a URI."""
+    """On the driver's own disk: records in progress and the SQLite store. Default: `storage`, or runs if that is a URI."""
 
 
 _STUDY_FILE = TypeAdapter(StudyFile)
@@ -186,22 +186,22 @@ _STUDY_FILE = TypeAdapter(StudyFile)
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherSource:
-    """A file's path, or the recipe to train one on the study's dataset; and the accuracy below which it is refused."""
+    """The teacher's file, or a recipe to train it on the study's dataset, and the accuracy below which it is refused."""
 
     path: str | None
     recipe: TeacherRecipe | None
     min_accuracy: float
     published: PublishedConfig | None = None
-    """What the file says, beside its path, of weights that another program saved; None where it says nothing."""
+    """Settings next to ``path`` for weights that another program saved; None if there are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A study file, resolved: every choice is made and checked, nothing has started."""
+    """A resolved study: every setting is decided and checked, nothing has started."""
 
     name: str
     base: BaseConfig
-    """The `DistillConfig` keys under ``config``, as points are laid over them."""
+    """The `DistillConfig` keys under ``config``, which points override."""
     teacher: TeacherSource
     dataset: DatasetConfig | None
     probe: ProbeConfig
@@ -220,16 +220,16 @@ class Study:
     """An absolute path or a URI."""
     local: Path
     source: Mapping[str, Any]
-    """The file's content with the overrides applied: what is recorded."""
+    """The file's content with the overrides applied, as it is recorded."""
 
     @property
     def config(self) -> DistillConfig:
-        """The config before any point is laid over it."""
+        """The config without any point applied."""
         return build_config(self.base, {})
 
     @property
     def metric(self) -> str:
-        """What ASHA and Optuna look at: they take the last value reported, so it is the running best."""
+        """The metric that ASHA and Optuna use: they take the last reported value, so it is the running best."""
         return f"best_{self.objective}"
 
     @property
@@ -240,7 +240,7 @@ class Study:
 
     @property
     def has_examiners(self) -> bool:
-        """Whether students are chosen by what examiners have made, beside the probe set."""
+        """Whether students are compared on the examiners' images, too, besides the probe set."""
         return self.objective == "exam_score"
 
     @property
@@ -250,17 +250,17 @@ class Study:
 
 
 def load_study(path: Path, overrides: list[str] | None = None) -> Study:
-    """Read, override (``path=value``) and check a study file. ConfigError: file, path, value and rule in one line.
+    """Read a study file, apply `overrides` (``path=value``) and check it. ConfigError names file, path, value and rule in one line.
 
-    Relative paths in it mean its folder, in `overrides` the working directory.
+    Relative paths in the file are resolved against its folder, those in `overrides` against the working directory.
     """
     return _load(path, overrides or [], lambda raw: from_folder(raw, path.parent))
 
 
 def load_recorded_study(path: Path, overrides: list[str]) -> Study:
-    """The study file of a launch, as `load_study`, whose paths mean the working directory.
+    """Like `load_study`, for the study file of a launch, whose paths are relative to the working directory.
 
-    What one does not say that says it now is older than the present default.
+    If it has no objective it was recorded before ``exam_score`` became the default.
     """
     return _load(path, overrides, lambda raw: {"objective": "probe_agreement", **raw}, fits_classes=False)
 
@@ -268,7 +268,7 @@ def load_recorded_study(path: Path, overrides: list[str]) -> Study:
 def _load(
     path: Path, overrides: list[str], prepared: Callable[[dict[str, Any]], dict[str, Any]], *, fits_classes: bool = True
 ) -> Study:
-    """`prepared`: from the file's content to what the overrides are laid over."""
+    """`prepared` turns the file's content into what the overrides are applied to."""
     try:
         raw, assignments = _layers(path, overrides)
         content = apply_overrides(prepared(raw), assignments, keys=StudyFile.model_fields.keys())
@@ -278,7 +278,7 @@ def _load(
 
 
 def searched_paths(path: Path, overrides: list[str]) -> set[str]:
-    """The parameters that the study searches, with these overrides, whatever else it may still lack."""
+    """The parameters that the study searches with these overrides, even if the study is otherwise incomplete."""
     try:
         raw, assignments = _layers(path, overrides)
     except ConfigError as error:
@@ -289,7 +289,7 @@ def searched_paths(path: Path, overrides: list[str]) -> set[str]:
 
 
 def _layers(path: Path, overrides: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The file's content over its scale, which the command line may name before all else it says, and what it says."""
+    """The file's content merged over its scale, which the command line may override, and the remaining assignments."""
     raw = read_mapping(path, keys="name, config and space")
     assignments = parse_assignments(overrides)
     if SCALE in assignments:
@@ -298,7 +298,7 @@ def _layers(path: Path, overrides: list[str]) -> tuple[dict[str, Any], dict[str,
 
 
 def resolve_study(raw: Mapping[str, Any], *, fits_classes: bool = True) -> Study:
-    """The study that a file's content describes. `fits_classes`: whether unsaid sizes of the probe set follow the classes."""
+    """The study that a file's content describes. `fits_classes`: whether omitted probe set sizes follow the number of classes."""
     file = validate(_STUDY_FILE, raw, where="study")
     check_study_name(file.name)
     _check_tracking_uri(file.tracking.uri)
@@ -349,14 +349,14 @@ def resolve_study(raw: Mapping[str, Any], *, fits_classes: bool = True) -> Study
 
 
 def _recorded_source(raw: Mapping[str, Any], file: StudyFile, probe: Any) -> dict[str, Any]:
-    """`raw` with what must stay when the launch is resumed, though a default may then be another."""
+    """`raw` plus the values that must not change when the launch is resumed, even if a default changes by then."""
     follows_classes = probe != fitting_probe(file.config.get("probe", {}), num_classes=0)
     config = {**file.config, "probe": probe} if follows_classes else raw["config"]
     return {**raw, "objective": file.objective, "config": config}
 
 
 def _local_folder(named: str | None, storage: str) -> Path:
-    """Where the driver keeps its own records: the storage, unless that is no folder of this machine."""
+    """Where the driver keeps its own records: the storage, unless it is not a folder on this machine."""
     if named:
         return folder_path(named, "local")
     return Path("runs").absolute() if "://" in storage else Path(storage)
@@ -365,25 +365,25 @@ def _local_folder(named: str | None, storage: str) -> Path:
 def _check_tracking_uri(uri: str | None) -> None:
     if uri is not None and not is_tracking_uri(uri):
         uri = redact(uri)
-        raise ConfigError(f"tracking.uri: must be an MLflow server, e.g. http://127.0.0.1:5000, or a database's URI, got {uri!r}")
+        raise ConfigError(f"tracking.uri: must be an MLflow server, e.g. http://127.0.0.1:5000, or a database URI, got {uri!r}")
 
 
 def _check_together(file: StudyFile, dataset: DatasetConfig | None, *, epochs: int) -> None:
-    """Raise ConfigError where sections of the file do not go together."""
+    """Raise ConfigError if sections of the file contradict each other."""
     if file.transfer and file.search.sampler == "grid":
-        raise ConfigError("transfer: a grid runs the points that the study lists, it learns nothing from earlier launches")
+        raise ConfigError("transfer: must be left out with sampler grid, which runs fixed points and learns nothing from others")
     if file.search.stop.terminator == "regret_bound" and not file.search.stop.min_gain:
-        raise ConfigError("search.stop.terminator: regret_bound needs search.stop.min_gain, the gain not worth going on for")
+        raise ConfigError("search.stop.terminator: regret_bound needs search.stop.min_gain, the gain below which to stop")
     if file.objective == "test_accuracy" and dataset is None:
         raise ConfigError("objective: test_accuracy needs config.dataset, the labelled images to measure it on")
     if file.measure.inception_weights is not None and dataset is None:
-        raise ConfigError("measure.inception_weights: needs config.dataset, the real images that an FID compares with")
+        raise ConfigError("measure.inception_weights: needs config.dataset, the real images that the FID compares with")
     if file.prune.scheduler == "asha" and file.prune.grace_epochs > epochs:
         raise ConfigError(f"prune.grace_epochs: must be <= config.epochs ({epochs}), got {file.prune.grace_epochs}")
 
 
 def _parse_storage(text: str) -> str:
-    """An absolute path, or a URI as it is: whether Arrow knows it is asked when it is opened. A file's URI is a path, decoded."""
+    """An absolute path, or the URI unchanged; Arrow checks it when it is opened. A ``file://`` URI is decoded to a path."""
     if "://" not in text or not text.isprintable():
         return str(folder_path(text, "storage"))
     if not text.startswith("file://"):
@@ -391,14 +391,14 @@ def _parse_storage(text: str) -> str:
     try:
         address = urlsplit(text)
         if address.netloc not in ("", "localhost") or address.query or address.fragment:
-            raise ValueError("it names more than a path")
+            raise ValueError("it contains more than a path")
     except ValueError as error:
-        raise ConfigError(f"storage: {text!r} is no folder of this machine, write its path as it is") from error
+        raise ConfigError(f"storage: {text!r} is not a folder on this machine, write it as a plain path") from error
     return str(folder_path(unquote(address.path), "storage"))
 
 
 def check_searchable(study: Study) -> None:
-    """Raise ConfigError where the study names no parameter to search."""
+    """Raise ConfigError if the study has no parameter to search."""
     if not study.space:
         raise ConfigError("space: names no parameter, so there is nothing to search; run the config with: cpsc-tune trial")
 
@@ -423,18 +423,18 @@ def _parse_teacher(raw: Any, dataset: DatasetConfig | None) -> TeacherSource:
         return TeacherSource(path=path, recipe=None, min_accuracy=min_accuracy, published=parse_published(rest))
     recipe = validate(TypeAdapter(TeacherRecipe), fitting_recipe(rest), where="config.teacher")
     if dataset is None:
-        raise ConfigError("config.teacher: a recipe needs config.dataset to train on; without one give the path of a bundle")
+        raise ConfigError("config.teacher: a recipe needs config.dataset to train on; without a dataset, give the path of a bundle")
     return TeacherSource(path=None, recipe=recipe, min_accuracy=min_accuracy)
 
 
 def parse_published(raw: dict[Any, Any]) -> PublishedConfig | None:
-    """What is said of the file that `path` names, None: nothing; whether it needs saying is known once the file is read."""
+    """Settings for the file at `path`, None without any; whether they are needed is known only once the file is read."""
     if odd := raw.keys() & TeacherRecipe.__dataclass_fields__.keys():
-        raise ConfigError(f"config.teacher: path names a finished teacher, {', '.join(sorted(odd))} would have no effect")
+        raise ConfigError(f"config.teacher: path names a trained teacher, so {', '.join(sorted(odd))} must be left out")
     constants, where = raw.get("normalisation"), "config.teacher.normalisation"
     if isinstance(constants, dict):
         if odd := constants.keys() - {"mean", "std"}:
-            raise ConfigError(f"{where}: holds mean and std, got {', '.join(sorted(map(str, odd)))}")
+            raise ConfigError(f"{where}: must have the keys mean and std only, got {', '.join(sorted(map(str, odd)))}")
         raw = raw | {"normalisation": validate(TypeAdapter(Normalisation), constants, where=where)}
     elif not isinstance(constants, str | None):
         raise ConfigError(f"{where} must be {NORMALISATION_RULE}, got {format_value(constants)}")
@@ -450,7 +450,7 @@ def _parse_preset(name: Any) -> str | None:
 def _parse_by_method(raw: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(raw, dict) or not all(isinstance(settings, dict) for settings in raw.values()):
         raise ConfigError(
-            f"config.by_method: must hold settings by method, e.g. {{dafl: {{weights: {{kl: 1}}}}}}, got {format_value(raw)}"
+            f"config.by_method: must map methods to settings, e.g. {{dafl: {{weights: {{kl: 1}}}}}}, got {format_value(raw)}"
         )
     if odd := [name for name in raw if name not in METHODS and not is_import_path(name)]:
         raise ConfigError(f"config.by_method.{odd[0]}: unknown method, use one of {', '.join(METHODS)}")
@@ -460,17 +460,17 @@ def _parse_by_method(raw: Any) -> dict[str, dict[str, Any]]:
 
 
 def _check_epochs(space: Mapping[str, Distribution], base: BaseConfig) -> None:
-    """Raise ConfigError where trials would be of different lengths: presets have that of their method."""
+    """Raise ConfigError if the searched methods would run for different numbers of epochs, as their presets may."""
     if "method" not in space:
         return
     epochs = {method: build_config(base, {"method": method}).epochs for method in space["method"].arguments}
     if len(set(epochs.values())) > 1:
         found = ", ".join(f"{method} {number}" for method, number in epochs.items())
-        raise ConfigError(f"space.method: trials must be of the same number of epochs, set config.epochs for all ({found})")
+        raise ConfigError(f"space.method: all methods must run for the same number of epochs, set config.epochs ({found})")
 
 
 def _check_prune(prune: PruneConfig, search: SearchConfig, space: Mapping[str, Distribution], *, epochs: int) -> None:
-    """Raise ConfigError where a population is asked for that cannot be, or settings of one are there without it."""
+    """Raise ConfigError if the population cannot run as configured, or if its settings are given without it."""
     if prune.scheduler != POPULATION:
         if prune.changed:
             rule = f"only scheduler {POPULATION} has it, got scheduler {prune.scheduler}; leave it out"
@@ -487,7 +487,7 @@ def _check_prune(prune: PruneConfig, search: SearchConfig, space: Mapping[str, D
 
 
 def _parse_points(file: StudyFile, space: Mapping[str, Distribution], base: BaseConfig) -> list[dict[str, Any]]:
-    """The points to try first, the published one among them where it is a prior's; of a grid, all."""
+    """The points to try first, for sampler `prior` including the published one; for a grid, all points."""
     if file.search.sampler == "grid":
         return grid_points(file.start, space, base)
     points = parse_start(file.start, space, base)
@@ -498,7 +498,7 @@ def _parse_points(file: StudyFile, space: Mapping[str, Distribution], base: Base
 
 def _parse_search(search: SearchConfig, points: list[dict[str, Any]]) -> SearchConfig:
     if search.prior is not None and search.sampler != "prior":
-        raise ConfigError(f"search.prior: only sampler prior has one, got sampler {search.sampler}; set it, or leave out prior")
+        raise ConfigError(f"search.prior: only sampler prior uses it, got sampler {search.sampler}; set that, or leave it out")
     if search.sampler != "grid":
         return search
     if "num_trials" in search.model_fields_set:

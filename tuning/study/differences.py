@@ -1,4 +1,4 @@
-"""What a study changes of the defaults: of its runs, whose defaults are what their method was published with, and of all else."""
+"""How a study differs from the defaults; for the settings of runs, the defaults are the published values of the method."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -21,9 +21,9 @@ _SECTIONS = ("search", "prune", "resources", "checkpoint", "measure", "tracking"
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting by its path in the study file: its `value`, and the `default` instead of it.
+    """A setting, by its path in the study file, whose `value` is not the `default`.
 
-    `gave_way`: the study does not say it; beside what it says, the default would have been refused.
+    `gave_way`: the study does not set it, but its other settings conflict with the default, which was therefore adapted.
     """
 
     path: str
@@ -33,7 +33,7 @@ class Difference:
 
 
 def differences(study: Study) -> list[Difference]:
-    """Every setting of `study` that is not its default; what is searched is not among them."""
+    """Every setting of `study` that differs from its default, except searched parameters."""
     return [*_of_runs(study), *_of_methods(study), *_of_teacher(study), *_of_images(study), *_of_sections(study)]
 
 
@@ -49,7 +49,7 @@ def _of_runs(study: Study) -> Iterator[Difference]:
 
 
 def _of_methods(study: Study) -> Iterator[Difference]:
-    """What is set for single ones of the methods that are searched."""
+    """Settings for single methods, where methods are searched."""
     searched = study.space[METHOD_PATH].arguments if METHOD_PATH in study.space else ()
     for method in searched:
         published = BaseConfig(own={}, preset=study.base.preset, num_classes=study.base.num_classes)
@@ -70,7 +70,7 @@ def _of_teacher(study: Study) -> Iterator[Difference]:
 
 
 def _of_images(study: Study) -> Iterator[Difference]:
-    """Of what students are compared on."""
+    """Settings of the images that students are compared on."""
     said = study.source["config"].get("probe", {})
     for path, value, default in _changed(asdict(study.probe), asdict(ProbeConfig())):
         yield Difference(f"config.probe.{path}", value, default, gave_way=path not in said)
@@ -94,7 +94,7 @@ def _of_sections(study: Study) -> Iterator[Difference]:
 
 
 def _changed(section: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """By path, what `section` has that is not as in `defaults`, and what stands there."""
+    """(path, value, default) for each value in `section` that differs from `defaults`."""
     usual = dict(flatten(defaults))
     for path, value in flatten(section):
         if value != usual.get(path):

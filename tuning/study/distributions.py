@@ -1,4 +1,4 @@
-"""Distributions of searched parameters: a Ray Tune sampling function, its arguments, and when the parameter exists."""
+"""Distributions of searched parameters: a Ray Tune sampling function, its arguments, and a condition."""
 
 import dataclasses
 import difflib
@@ -15,14 +15,14 @@ NUM_ARGUMENTS = {"uniform": 2, "loguniform": 2, "quniform": 3, "randint": 2, "lo
 INTEGER_SAMPLERS = {"randint", "lograndint", "qrandint"}
 UPPER_EXCLUSIVE = {"randint", "lograndint"}
 MAX_OPTIONS = 100
-"""Of a choice: no search tells more apart, and every pair of two parameters' options is checked before a study starts."""
+"""Most options of a choice: no search can tell more apart, and every pair of options of two parameters is checked at the start."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Distribution:
-    """One searched parameter: a Ray Tune sampling function and its arguments (for `choice`, the options).
+    """Distribution of one searched parameter: a Ray Tune sampling function and its arguments (for `choice`, the options).
 
-    `when`: the values of other searched parameters with which it exists, by path; empty: always.
+    `when`: the parameter exists only for these values of other searched parameters, by path; if empty, always.
     """
 
     sampler: str
@@ -30,12 +30,12 @@ class Distribution:
     when: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
 
     def is_active(self, point: "Point") -> bool:
-        """Whether the parameter exists beside the other values of `point`."""
+        """Whether the parameter exists, given the other values of `point`."""
         return all(path in point and point[path] in values for path, values in self.when.items())
 
     @property
     def edges(self) -> tuple[Any, ...]:
-        """The extreme values that can be drawn, or every option."""
+        """The smallest and largest value that can be drawn; for a choice, every option."""
         if self.sampler == "choice":
             return self.arguments
         lower, upper = self.arguments[:2]
@@ -58,7 +58,7 @@ class Distribution:
 
 
 def parse_distribution(path: str, spec: Any) -> Distribution:
-    """That of the parameter at `path`, from its entry under ``space``. ConfigError with what is wrong."""
+    """Parse the entry under ``space`` of the parameter at `path`. ConfigError names path, rule and value."""
     where = f"space.{path}"
     samplers = [*NUM_ARGUMENTS, "choice"]
     if isinstance(spec, Mapping) and "when" in spec:
@@ -123,7 +123,7 @@ def _is_multiple(value: float, step: float) -> bool:
 
 
 def examples(domain: Distribution) -> tuple[Any, ...]:
-    """The edges, and a value in between that is not whole where fractions can be drawn; of the kind that is drawn."""
+    """The edges and, if fractions can be drawn, a value in between that is not whole; all of the type that is drawn."""
     if domain.sampler in ("uniform", "loguniform"):
         lower, upper = domain.arguments
         return (*map(float, domain.edges), lower + (upper - lower) / math.pi)

@@ -1,4 +1,4 @@
-"""Finalists: the search's best few points, each run once more under seeds of its own, so that luck does not choose the student."""
+"""Finalists: the best few points of a search, rerun under new seeds, so that the student is not chosen by luck."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,44 +14,44 @@ from tuning.study.search_space import REPEATED_PATH
 
 
 class FinalistConfig(BaseModel):
-    """How many points are finalists, under how many seeds each, and for how long. Of the student, the mean decides."""
+    """Number of finalists, seeds per finalist and epochs. The student is chosen by the mean over the seeds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
     top: int = Field(default=3, ge=1)
     seeds: int = Field(default=3, ge=1)
     epochs: int | None = Field(default=None, ge=1)
-    """Default: as many as the search's trials have."""
+    """Epochs per run; default: as many as the search's trials have."""
     cpus: int | None = Field(default=None, ge=1)
-    """CPU cores, and threads, of one run; default: a trial's of the search. Many trials fill a machine, one run may not."""
+    """CPU cores and threads of one run; default: those of a trial. Unlike many trials, few runs may not fill a machine."""
 
     @property
     def num_runs(self) -> int:
         return self.top * self.seeds
 
     def length(self, epochs: int) -> int:
-        """Epochs of a run, in a study whose trials have `epochs`."""
+        """Epochs of a run, in a study with `epochs` per trial."""
         return self.epochs or epochs
 
 
 def finalist_points(point: Point, finalists: FinalistConfig, seed: int) -> list[dict[str, Any]]:
-    """The points of a finalist's runs: `point`, as searched trials have it, under the seeds that follow upon `seed`, theirs."""
+    """The points of a finalist's runs: `point` under the seeds that follow `seed`, the seed of the searched trials."""
     length = {} if finalists.epochs is None else {LENGTH_PATH: finalists.epochs}
     return [{**point, REPEATED_PATH: seed + place, **length} for place in range(1, finalists.seeds + 1)]
 
 
 def searched_part(point: Point) -> dict[str, Any]:
-    """What the search has chosen of a finalist's `point`."""
+    """The part of a finalist's `point` that the search has chosen."""
     return {path: value for path, value in point.items() if path not in (REPEATED_PATH, LENGTH_PATH)}
 
 
 def check_finalists(finalists: FinalistConfig | None, space: Mapping[str, Distribution], base: BaseConfig) -> None:
-    """Raise ConfigError where they cannot be run."""
+    """Raise ConfigError if the finalists cannot run."""
     if finalists is None:
         return
     if REPEATED_PATH in space:
         raise ConfigError(
-            f"search.finalists: have seeds of their own, but the grid repeats its points by space.{REPEATED_PATH}; leave out one"
+            f"search.finalists: rerun points under new seeds, as the grid does with space.{REPEATED_PATH}; leave out one of the two"
         )
     if finalists.epochs is not None:
         methods = [{"method": method} for method in space["method"].arguments] if "method" in space else [{}]

@@ -1,4 +1,4 @@
-"""Defaults of teacher and probe set that give way where they could not stand beside what the study file says."""
+"""Defaults of teacher and probe set that adapt if they conflict with what the study file sets."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +9,11 @@ from cpsc.probe import ProbeConfig
 from cpsc.teacher import TeacherRecipe
 
 FEWEST_ALIKE = 20
-"""Images of a batch of the probe set, whose statistics are matched together: fewer say too little to be chosen unasked."""
+"""Fewest images in a default batch of the probe set: their statistics are matched together, and fewer images say too little."""
 
 
 def fitting_recipe(raw: Mapping[Any, Any]) -> dict[Any, Any]:
-    """A teacher's recipe, as written, with a warm-up that its epochs hold, where it names none."""
+    """The teacher's recipe as written; without a warm-up of its own it gets one that fits into its epochs."""
     epochs = raw.get("epochs")
     if "warmup_epochs" in raw or not is_count(epochs) or epochs >= TeacherRecipe.warmup_epochs:
         return dict(raw)
@@ -21,7 +21,7 @@ def fitting_recipe(raw: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def fitting_probe(raw: Any, *, num_classes: int) -> Any:
-    """``probe``, as written, with sizes that go together and hold every class, where it does not name both.
+    """``probe`` as written; if it does not set both sizes, they are chosen to fit together and to cover every class.
 
     A batch has labels of as many classes as it has images, the same in every batch.
     """
@@ -38,7 +38,7 @@ def fitting_probe(raw: Any, *, num_classes: int) -> Any:
 
 
 def _filled(images: int, batch: int) -> int:
-    """`images`, or as many more as fill whole batches."""
+    """`images`, rounded up to whole batches."""
     return -(-images // batch) * batch
 
 

@@ -1,4 +1,4 @@
-"""Names that a study, and a launch of it, may have: a folder beside the storage's own files."""
+"""Valid names of studies and launches, which become folders next to the storage's own files."""
 
 import os
 import re
@@ -7,37 +7,37 @@ from pathlib import Path
 from cpsc.errors import ConfigError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,109}")
-"""Of a launch: its study's name, with a number behind it where others had the name before."""
+"""Names of launches: the study's name, plus a number if it was taken."""
 MAX_STUDY_NAME = 100
 OF_THE_STORAGE = ("teachers", "probes", "mlflow-artifacts", "mlflow.db", "optuna.db", "driver.lock", "journal.jsonl", "study.yaml")
-"""What lies in the storage or in a launch's folder, where the study's own folder would take its place."""
+"""Files and folders in the storage or a launch's folder, which a study's folder would replace."""
 PASSING = (".part", ".lock", ".tmp", "-journal", "-wal", "-shm")
-"""Endings of files that come and go: others clean them up."""
+"""Endings of temporary files, which are cleaned up."""
 OF_MLFLOW = "Default"
-"""The experiment that MLflow makes itself, whose artifacts lie elsewhere."""
+"""The experiment that MLflow creates itself, with its artifacts elsewhere."""
 MAX_NAME_BYTES = 255
-"""Of a single folder or file, on any usual file system."""
+"""Longest name of a single file or folder on common file systems."""
 MAX_PATH_BYTES = 400
-"""Of a launch's folder: SQLite opens no file whose path, with what it appends, is longer than 512 bytes."""
+"""Longest path of a launch's folder: SQLite opens no file with a path, including the endings it adds, of more than 512 bytes."""
 
 
 def check_study_name(name: str) -> None:
-    """Raise ConfigError where a study cannot be called `name`."""
+    """Raise ConfigError unless `name` is a valid name for a study."""
     if not NAME.fullmatch(name) or len(name) > MAX_STUDY_NAME:
         raise ConfigError(
-            f"name: must be letters, digits, '_', '.' or '-', at most {MAX_STUDY_NAME}, one of the first two in front, got {name!r}"
+            f"name: must be letters, digits, '_', '.' or '-', at most {MAX_STUDY_NAME}, a letter or digit first, got {name!r}"
         )
-    small = name.lower()  # there are file systems for which both are one
+    small = name.lower()  # some file systems ignore case
     taken = next((own for own in OF_THE_STORAGE if small == own or small.startswith((f"{own}-", f"{own}."))), None)
     if taken or small.endswith(PASSING) or name == OF_MLFLOW:
-        raise ConfigError(f"name: {name!r} is what the storage's own files, or MLflow's, are called, choose another")
+        raise ConfigError(f"name: {name!r} is reserved for files of the storage or of MLflow, choose another")
 
 
 def check_fits(local: Path, name: str) -> None:
-    """Raise ConfigError where the folder of the launch `name` in `local` lies too deep for the files in it."""
+    """Raise ConfigError if the path of the launch `name` in `local` is too long for the files in it."""
     length = len(os.fsencode(local / name))
     if length > MAX_PATH_BYTES:
         raise ConfigError(
-            f"local: {local / name} is a path of {length} bytes, at most {MAX_PATH_BYTES} leave room for SQLite's files; "
+            f"local: {local / name} is too long ({length} bytes), at most {MAX_PATH_BYTES} leave room for SQLite's files; "
             "choose another folder with --set local=..., or a shorter name"
         )

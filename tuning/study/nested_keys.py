@@ -1,4 +1,4 @@
-"""Nested keys of a config, and dotted paths to its leaves."""
+"""Nested config keys, and dotted paths to their leaves."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ Point = Mapping[str, Any]
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of a nested mapping by dotted path."""
+    """Yields (dotted path, value) for each leaf of a nested mapping."""
     for key, value in nested.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{key}.")
@@ -19,22 +19,22 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def set_path(nested: dict[str, Any], path: str, value: Any) -> None:
-    """Put `value` at the dotted `path`, making the levels in between."""
+    """Set `value` at the dotted `path`, creating the levels in between. ConfigError if one of them is a value."""
     *parents, leaf = path.split(".")
     for parent in parents:
         nested = nested.setdefault(parent, {})
         if not isinstance(nested, dict):
-            raise ConfigError(f"{path}: {parent} is a value, it has no parameters below it")
+            raise ConfigError(f"{path}: {parent} is a single value, it has no parameters of its own")
     nested[leaf] = value
 
 
 def copy_nested(nested: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy whose levels can be written without touching `nested`."""
+    """A copy of all levels, which can be changed without affecting `nested`."""
     return {key: copy_nested(value) if isinstance(value, Mapping) else value for key, value in nested.items()}
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Both mappings level by level, as a copy of either; where they disagree, `over` wins."""
+    """A new mapping with the keys of both, merged level by level; `over` wins."""
     merged = copy_nested(under)
     for key, value in over.items():
         below = merged.get(key)

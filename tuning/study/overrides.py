@@ -1,4 +1,4 @@
-"""Overrides: the command line over the file, the file over the scale that it names."""
+"""Overrides: the command line overrides the study file, the file overrides its scale."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -18,12 +18,12 @@ _NOT_IN_DISTILL_CONFIG = ("dataset", "teacher", "probe", "examiners", "preset", 
 
 
 def parse_assignments(assignments: Sequence[str], *, word: str = "--set") -> dict[str, Any]:
-    """``["a.b=1"]`` -> ``{"a.b": 1}``; values are YAML. `word`: what stands before each on the command line."""
+    """``["a.b=1"]`` -> ``{"a.b": 1}``; values are YAML. `word`: the flag or verb before them, for error messages."""
     values = {}
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not path:
-            raise ConfigError(f"{word} {assignment}: must read path=value, e.g. weights.contrast=0.5")
+            raise ConfigError(f"{word} {assignment}: must be path=value, e.g. weights.contrast=0.5")
         try:
             values[path.strip()] = load_yaml(text)
         except ConfigError as error:
@@ -33,9 +33,9 @@ def parse_assignments(assignments: Sequence[str], *, word: str = "--set") -> dic
 
 
 def apply_scale(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The study file `raw`, read from `path`, over the scale that it names: a file that says dataset, networks and budget.
+    """Merge the study file `raw`, read from `path`, over the scale that it names, a file with dataset, networks and budget.
 
-    Scales lie in a folder ``scales`` beside the study or above it. The study is then called after both.
+    Scales are in a folder ``scales`` next to the study or one level up. The scale is appended to the study's name.
     """
     raw = dict(raw)
     if (scale := raw.pop(SCALE, None)) is None:
@@ -44,7 +44,7 @@ def apply_scale(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
     files = [folder / f"{scale}.yaml" for folder in folders]
     if not isinstance(scale, str) or not _FILE_NAME.fullmatch(scale) or not any(file.is_file() for file in files):
         known = sorted({found.stem for folder in folders for found in folder.glob("*.yaml")})
-        raise ConfigError(f"scale: must be a file in {SCALES}/, {', '.join(known) or 'there is none'}, got {scale!r}")
+        raise ConfigError(f"scale: must be a file in {SCALES}/ ({', '.join(known) or 'there is none'}), got {scale!r}")
     file = next(file for file in files if file.is_file())
     try:
         under = read_mapping(file, keys="config")
@@ -57,15 +57,15 @@ def apply_scale(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def refuse_scale(assignments: list[str]) -> None:
-    """Raise ConfigError where a scale is named for a study that is recorded, and lies over whatever a scale says."""
+    """Raise ConfigError if a scale is set for a recorded study, which already contains the settings of its scale."""
     if any(assignment.partition("=")[0].strip() == SCALE for assignment in assignments):
-        raise ConfigError("--set scale: the recorded study holds what its scale said, leave it out, or set the keys themselves")
+        raise ConfigError("--set scale: the recorded study already contains its scale, leave it out, or set the keys themselves")
 
 
 def apply_overrides(raw: Mapping[str, Any], assignments: Mapping[str, Any], *, keys: Collection[str]) -> dict[str, Any]:
-    """`raw` with each assignment applied: a path into the file, whose first level is `keys`, or, for short, into its `config`.
+    """`raw` with each assignment applied: a path whose first part is one of `keys`, or else a path into `config`.
 
-    A parameter of ``space`` that is set to null is taken out of it, and out of the points under ``start``.
+    A parameter of ``space`` that is set to null is removed from it and from the points under ``start``.
     """
     changed = merge(raw, {})
     for path, value in assignments.items():
@@ -78,10 +78,10 @@ def apply_overrides(raw: Mapping[str, Any], assignments: Mapping[str, Any], *, k
             if value is None:
                 _search_no_more(changed, rest)
             else:
-                space[rest] = value  # a parameter's path is one key there
+                space[rest] = value  # under space, a parameter's dotted path is a single key
             continue
         if isinstance(space, dict) and path.removeprefix("config.") in space:
-            raise ConfigError(f"--set {path}: is searched by this study, remove it from space to fix it")
+            raise ConfigError(f"--set {path}: is searched by this study, remove it from space to set a fixed value")
         if head not in keys:
             if head not in _NOT_IN_DISTILL_CONFIG:
                 check_path(path, where="--set", methods=users_methods(changed.get("config"), space))
@@ -92,7 +92,7 @@ def apply_overrides(raw: Mapping[str, Any], assignments: Mapping[str, Any], *, k
 
 
 def _limits(raw: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What `raw` has under ``search.limits``, whose keys are paths as those of ``space`` are."""
+    """The mapping under ``search.limits`` in `raw`, where dotted paths are single keys, as under ``space``."""
     search = raw.get("search")
     limits = search.get("limits") if isinstance(search, Mapping) else None
     return limits if isinstance(limits, Mapping) else {}
@@ -100,7 +100,7 @@ def _limits(raw: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _search_no_more(raw: dict[str, Any], path: str) -> None:
     if path not in raw["space"]:
-        raise ConfigError(f"--set space.{path}: is not searched by this study, so it cannot be taken out")
+        raise ConfigError(f"--set space.{path}: is not searched by this study, so it cannot be removed")
     del raw["space"][path]
     if isinstance(points := raw.get("start"), list):
         raw["start"] = [
@@ -109,7 +109,7 @@ def _search_no_more(raw: dict[str, Any], path: str) -> None:
 
 
 def _forget_by_method(raw: dict[str, Any], path: str) -> None:
-    """Take `path` out of what `raw` sets for single methods, which would lie over what is said now for all of them."""
+    """Remove `path` from the settings for single methods in `raw`, which would override the new value for all methods."""
     *parents, leaf = path.split(".")
     config = raw.get("config")
     by_method = config.get(BY_METHOD) if isinstance(config, dict) else None

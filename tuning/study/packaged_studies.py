@@ -1,4 +1,4 @@
-"""The studies that travel with the package, by name: ``digits`` is search_spaces/digits.yaml, wherever that is installed."""
+"""Studies that come with the package, by name: ``digits`` is search_spaces/digits.yaml, wherever that is installed."""
 
 import difflib
 import re
@@ -12,33 +12,33 @@ from cpsc.errors import ConfigError
 from tuning.study.yaml_loader import read_mapping
 
 FOLDER = Path(str(files("tuning"))).parent / "search_spaces"
-"""Beside `tuning` in a checkout, and beside it again where a wheel is installed."""
+"""Next to `tuning`, both in a checkout and in an installed wheel."""
 SCALES = "scales"
-"""The folder, beside studies or above them, of what a study's data and budget are; see `overrides`."""
+"""Folder, next to studies or one level up, of files that set a study's data and budget; see `overrides`."""
 _NAME = re.compile(r"[\w-]+(/[\w-]+)*")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackagedStudy:
-    """What a list of studies says of one."""
+    """An entry in the list of studies."""
 
     name: str
     method: str
     about: str
-    """The first line of the comment that the file begins with."""
+    """The first line of the file, a comment."""
 
 
 def packaged_files() -> dict[str, Path]:
-    """Files of the packaged studies by name, those of subfolders last. Scales are no studies."""
+    """Files of the packaged studies by name, those in subfolders last. Scales are not studies."""
     found = [path.relative_to(FOLDER) for path in FOLDER.rglob("*.yaml") if path.parent.name != SCALES]
     found.sort(key=lambda path: (len(path.parts), path))
     return {path.with_suffix("").as_posix(): FOLDER / path for path in found}
 
 
 def find_study(study: Path) -> Path:
-    """The file that an argument STUDY means: itself, or, where it is a bare name and no file, the packaged study of that name.
+    """The file that an argument STUDY means: that file or, for a bare name that is not a file, the packaged study of that name.
 
-    ConfigError where it is a bare name of neither. What is written as a path, with a suffix, stays that path, there or not.
+    ConfigError if a bare name is neither. A path with a suffix is returned as it is, whether it exists or not.
     """
     name = str(study)
     if not _NAME.fullmatch(name) or _is_there(study):
@@ -52,12 +52,12 @@ def find_study(study: Path) -> Path:
 
 
 def as_argument(file: Path) -> Path:
-    """What a user types for the study `file`: a packaged one's name, any other's path."""
+    """What a user types for the study `file`: the name of a packaged study, else the path."""
     return next((Path(name) for name, packaged in packaged_files().items() if packaged == file), file)
 
 
 def list_studies() -> list[PackagedStudy]:
-    """Every packaged study, as its file describes it."""
+    """Every packaged study, as described by its file."""
     return [
         PackagedStudy(name=name, method=_method(read_mapping(file, keys="name, config and space")), about=_first_comment(file))
         for name, file in packaged_files().items()
@@ -65,7 +65,7 @@ def list_studies() -> list[PackagedStudy]:
 
 
 def studies_table(studies: list[PackagedStudy]) -> str:
-    """A line a study: name, method, what it is."""
+    """One line per study: name, method, description."""
     name_width = max((len(study.name) for study in studies), default=0)
     method_width = max((len(study.method) for study in studies), default=0)
     return "\n".join(f"{study.name:<{name_width}}  {study.method:<{method_width}}  {study.about}" for study in studies)
@@ -74,18 +74,18 @@ def studies_table(studies: list[PackagedStudy]) -> str:
 def _is_there(study: Path) -> bool:
     try:
         return study.exists() and not study.is_dir()
-    except OSError:  # a name too long, a folder that must not be entered: said where the file is read
+    except OSError:  # a name that is too long, a folder without permission: reported when the file is read
         return True
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
-    """The one of `known` that was meant: a study in a subfolder, or a name that differs by a slip."""
+    """The known name that was probably meant: a study in a subfolder, or a close match."""
     in_subfolders = [other for other in known if other.rsplit("/", 1)[-1] == name]
     return next(iter(in_subfolders or difflib.get_close_matches(name, known, n=1)), None)
 
 
 def _method(study: Mapping[str, Any]) -> str:
-    """The method that a study tunes, or how many it compares."""
+    """The method that a study tunes, or the number of methods that it compares."""
     searched = study["space"].get("method")
     return f"{len(searched['choice'])} methods" if searched else str(study["config"]["method"])
 

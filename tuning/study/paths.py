@@ -1,4 +1,4 @@
-"""Paths that a study file names: absolute as soon as it is read, for its trials have working directories of their own."""
+"""Paths in a study file, made absolute as soon as it is read: trials have their own working directories."""
 
 import os
 from collections.abc import Mapping
@@ -11,28 +11,28 @@ from tuning.study.nested_keys import copy_nested
 from tuning.study.validation import format_value
 
 FILE_SETTINGS = (("noisy_layer", "file"),)
-"""Settings of runs that name a file, by section and key."""
+"""Settings of runs that are files, as (section, key)."""
 INPUTS = (*FILE_SETTINGS, ("teacher", "path"), ("dataset", "path"), ("measure", "inception_weights"))
-"""All that name what is read, under ``config`` or beside it."""
+"""All settings that are input files or folders, under ``config`` or at the top level."""
 
 
 def folder_path(text: str, where: str) -> Path:
-    """The absolute path of a folder, which need not be there yet; ConfigError, naming `where` it was said, if it is none."""
+    """The absolute path of a folder, which need not exist yet. ConfigError, beginning with `where`, if it is not a path."""
     try:
         if not text or not text.isprintable() or "://" in text:
-            raise RuntimeError("empty, a URI, or with characters that cannot be printed")
+            raise RuntimeError("it is empty, a URI, or has unprintable characters")
         if (longest := max(len(os.fsencode(part)) for part in [*Path(text).parts, ""])) > MAX_NAME_BYTES:
-            raise RuntimeError(f"a name of {longest} bytes in it, at most {MAX_NAME_BYTES} are possible")
+            raise RuntimeError(f"a name in it has {longest} bytes, at most {MAX_NAME_BYTES} are possible")
         return Path(text).expanduser().absolute()
     except RuntimeError as error:
         raise ConfigError(f"{where}: {format_value(text)} is not a path ({error})") from error
 
 
 def with_absolute_files(config: Mapping[str, Any], space: Mapping[str, Any]) -> dict[str, Any]:
-    """``config`` of a study file with absolute paths where runs name files; ConfigError where one is searched, or is no path."""
+    """``config`` of a study file with the runs' files as absolute paths. ConfigError if one is searched or is not a path."""
     for section, key in FILE_SETTINGS:
         if (path := f"{section}.{key}") in space:
-            raise ConfigError(f"space.{path}: a file is not searched, name it once, as config.{path}")
+            raise ConfigError(f"space.{path}: a file cannot be searched, set it as config.{path}")
     made, by_method = _made_absolute(config, "config"), config.get("by_method")
     if isinstance(by_method, Mapping):
         made["by_method"] = {
@@ -52,11 +52,10 @@ def _made_absolute(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def from_folder(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The content of a study file that lies in `folder`, whose relative paths of files to read mean `folder`, as the working
-    directory has them.
+    """The content of a study file in `folder`, with the relative paths of its input files rewritten for the working directory.
 
-    One that is not there, but in the working directory, means that. `storage` and `local` stay as they are: records go to the
-    working directory, wherever the study lies.
+    They are relative to `folder`; a file that exists only in the working directory is found there, too. `storage` and `local`
+    stay as they are: records go to the working directory, wherever the study is.
     """
     made = copy_nested(raw)
     config = made.get("config")
@@ -70,14 +69,14 @@ def from_folder(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _beside(folder: Path, text: str) -> str:
-    """`text` as it is where it is absolute, a URI, or no path at all: that is said where it is read."""
+    """`text` unchanged if it is absolute, a URI, or not a path, which is reported when it is read."""
     if not text or not text.isprintable() or "://" in text or text.startswith(("/", "~")):
         return text
     here, working = folder.absolute() / text, Path.cwd()
     try:
         if Path(text).exists() and not here.exists():
             return text
-    except OSError:  # a name too long, a folder that must not be entered
+    except OSError:  # a name that is too long, a folder without permission
         return text
-    # Under the working directory without that: the launch may go on on a machine where it lies elsewhere.
+    # Relative to the working directory if it is below: the launch may continue on a machine where that is elsewhere.
     return str(here.relative_to(working) if here.is_relative_to(working) else here)

@@ -1,4 +1,4 @@
-"""Published values of what a study searches: what its config would have without any point, as near as the ranges allow."""
+"""Published values of the searched parameters: those of the config without any point, as close as the ranges allow."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from tuning.study.nested_keys import flatten
 from tuning.study.unit_interval import position_of, value_at
 
 METHOD_PATH = "method"
-"""All that changes what other parameters are published with: presets and ``by_method`` go by it."""
+"""The only parameter that changes the published values of others: presets and ``by_method`` depend on it."""
 
 
 def published_values(settings: BaseConfig, space: Mapping[str, Distribution], method: str | None) -> dict[str, Any]:
-    """By path, what the config has without a point, with `method` where one is named.
+    """The config's values without a point, by path; with `method` if it is given.
 
-    A number outside its range is at the range's nearer end. A parameter is left out whose value is none of its options, or
-    no number where numbers are searched.
+    A number outside its range is moved to the nearer end. A parameter is left out if its value is not among its options, or is
+    not a number where numbers are searched.
     """
     point = {} if method is None else {METHOD_PATH: method}
     config = dict(flatten(dataclasses.asdict(build_config(settings, point))))
@@ -26,13 +26,13 @@ def published_values(settings: BaseConfig, space: Mapping[str, Distribution], me
 
 
 def published_by_method(settings: BaseConfig, space: Mapping[str, Distribution]) -> dict[str | None, dict[str, Any]]:
-    """`published_values` with each method that is searched; under None, with the study's own."""
+    """`published_values` for each searched method, and under None for the study's own method."""
     searched = space[METHOD_PATH].arguments if METHOD_PATH in space else ()
     return {method: published_values(settings, space, method) for method in (None, *searched)}
 
 
 def published_point(settings: BaseConfig, space: Mapping[str, Distribution]) -> dict[str, Any]:
-    """A point of the published values; where there is none, of the first option, or the middle of the range."""
+    """A point with the published values; without one, the first option or the middle of the range is used."""
     point: dict[str, Any] = {}
     for path in in_order_of_drawing(space):
         domain = space[path]
@@ -44,12 +44,12 @@ def published_point(settings: BaseConfig, space: Mapping[str, Distribution]) -> 
 
 
 def in_order_of_drawing(space: Mapping[str, Distribution]) -> list[str]:
-    """The paths of `space`, each behind those that it depends on: the method first, conditional parameters last."""
+    """The paths of `space`, each after those that it depends on: the method first, conditional parameters last."""
     return sorted(space, key=lambda path: (bool(space[path].when), path != METHOD_PATH))
 
 
 def _nearest(domain: Distribution, value: Any) -> Sequence[Any]:
-    """The value of `domain` that is nearest to `value`; nothing where they cannot be compared."""
+    """The value of `domain` that is closest to `value`; empty if they cannot be compared."""
     if domain.sampler == "choice":
         return [option for option in domain.arguments if domain.contains(value) and option == value]
     if isinstance(value, bool) or not isinstance(value, int | float):

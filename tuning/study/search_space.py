@@ -1,4 +1,4 @@
-"""Search space of a study: what it searches over, checked at its edges."""
+"""The search space of a study, checked at its edges."""
 
 import itertools
 from collections.abc import Iterable, Mapping
@@ -12,27 +12,27 @@ from tuning.study.validation import format_value
 
 FIXED_PATHS = {
     "epochs": "it is the budget that pruning divides",
-    "diverged_above": "it says which trials have failed",
+    "diverged_above": "it decides which trials count as diverged",
 }
 REPEATED_PATH = "seed"
-"""Searched, it would make luck a parameter; listed in a grid, it repeats each of its points."""
+"""A search over it would tune luck; listed in a grid, it repeats each point."""
 
 
 def parse_space(raw: Mapping[str, Any], settings: BaseConfig, *, is_grid: bool = False) -> dict[str, Distribution]:
-    """The searched ranges, each checked at its edges against the rules of `DistillConfig`; those with conditions come last."""
+    """The searched ranges, checked at their edges against the rules of `DistillConfig`; those with conditions come last."""
     methods = users_methods({**settings.own, "by_method": settings.by_method}, raw)
     space = {path: _parse_parameter(path, spec, methods, is_grid=is_grid) for path, spec in raw.items()}
-    space = dict(sorted(space.items(), key=lambda item: bool(item[1].when)))  # what they depend on is drawn before them
+    space = dict(sorted(space.items(), key=lambda item: bool(item[1].when)))  # drawn after what they depend on
     for path, domain in space.items():
         _check_conditions(path, domain, space)
     if is_grid:
-        return space  # of which every point is checked, and no other
+        return space  # its points are checked one by one
     for path, domain in space.items():
         for context, value in itertools.product(_contexts(domain), examples(domain)):
             try:
                 build_config(settings, context | {path: value})
             except ConfigError as error:
-                raise ConfigError(f"space.{path}: {domain} leaves what is allowed{_beside(context)}: {error}") from error
+                raise ConfigError(f"space.{path}: {domain} has a value that is not allowed{_beside(context)}: {error}") from error
     for (first, one), (second, other) in itertools.combinations(space.items(), 2):
         for context in _joint_contexts(one, other):
             for pair in itertools.product(examples(one), examples(other)):
@@ -42,7 +42,7 @@ def parse_space(raw: Mapping[str, Any], settings: BaseConfig, *, is_grid: bool =
                 try:
                     build_config(settings, point)
                 except ConfigError as error:
-                    raise ConfigError(f"space.{first} with space.{second}: {pair} leaves what is allowed: {error}") from error
+                    raise ConfigError(f"space.{first} with space.{second}: {pair} is not allowed: {error}") from error
     return space
 
 
@@ -51,12 +51,10 @@ def _parse_parameter(path: str, spec: Any, methods: Iterable[str], *, is_grid: b
     if path in FIXED_PATHS:
         raise ConfigError(f"space.{path}: cannot be searched, {FIXED_PATHS[path]}; set it under config")
     if path == REPEATED_PATH and not is_grid:
-        raise ConfigError(
-            f"space.{path}: cannot be searched, it would make luck a parameter; set it under config, or list it in a grid"
-        )
+        raise ConfigError(f"space.{path}: cannot be searched, that would tune luck; set it under config, or list it in a grid")
     domain = parse_distribution(path, spec)
     if is_grid and domain.sampler != "choice":
-        raise ConfigError(f"space.{path}: a grid takes lists, e.g. {{choice: [1, 5]}}, got {domain.sampler}")
+        raise ConfigError(f"space.{path}: must be a list with sampler grid, e.g. {{choice: [1, 5]}}, got {domain.sampler}")
     return domain
 
 
@@ -68,12 +66,12 @@ def _check_conditions(path: str, domain: Distribution, space: Mapping[str, Distr
             )
         if odd := [value for value in values if not space[other].contains(value)]:
             raise ConfigError(
-                f"space.{path}.when.{other}: {format_value(odd[0])} is none of {', '.join(map(str, space[other].arguments))}"
+                f"space.{path}.when.{other}: {format_value(odd[0])} is not one of {', '.join(map(str, space[other].arguments))}"
             )
 
 
 def _contexts(domain: Distribution) -> list[dict[str, Any]]:
-    """Every combination of other values with which `domain` exists."""
+    """Every combination of other parameters' values for which `domain` exists."""
     return [dict(zip(domain.when, values, strict=True)) for values in itertools.product(*domain.when.values())]
 
 

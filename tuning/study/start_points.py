@@ -1,4 +1,4 @@
-"""Start points of a search, and the points of a grid."""
+"""Start points of a search, and points of a grid."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ MAX_GRID = 10_000
 
 
 def parse_start(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Distribution], settings: BaseConfig) -> list[dict[str, Any]]:
-    """Points to try first; a parameter that a point leaves out takes the value that the study would have without it."""
+    """The points to try first; parameters that a point leaves out get the value from the study's config."""
     return [parse_point(point, space, settings, where=f"start[{index}]") for index, point in enumerate(raw)]
 
 
 def parse_point(point: Point, space: Mapping[str, Distribution], settings: BaseConfig, *, where: str) -> dict[str, Any]:
-    """`point` with all parameters that exist beside its own, checked; ConfigError begins with `where`."""
+    """`point`, checked and completed with all other parameters that exist for it. ConfigError messages begin with `where`."""
     for path in point:
         if path not in space:
             check_path(path, where=where)
@@ -30,7 +30,7 @@ def parse_point(point: Point, space: Mapping[str, Distribution], settings: BaseC
     active = [path for path, domain in space.items() if domain.when and domain.is_active(full)]
     full |= {path: point.get(path, defaults.get(path)) for path in active}
     if idle := [path for path in point if path not in full]:
-        raise ConfigError(f"{where}.{idle[0]}: does not exist beside the rest of the point, its when says otherwise")
+        raise ConfigError(f"{where}.{idle[0]}: the rest of the point does not meet its condition (when), leave it out")
     return _checked(full, space, where)
 
 
@@ -43,9 +43,9 @@ def _checked(point: dict[str, Any], space: Mapping[str, Distribution], where: st
 
 
 def grid_points(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Distribution], settings: BaseConfig) -> list[dict[str, Any]]:
-    """Every combination of the options of `space`, the last parameter changing fastest; each is checked.
+    """Every combination of the options of `space`, checked; the last parameter changes fastest.
 
-    Where `raw` lists points, these, with every combination of the parameters that none of them mentions.
+    If `raw` lists points, only these, combined with all options of the parameters that no point mentions.
     """
     listed = {path for point in raw for path in point}
     points = parse_start(raw, {path: space[path] for path in space if path in listed}, settings) if raw else [{}]
@@ -53,12 +53,12 @@ def grid_points(raw: Sequence[Mapping[str, Any]], space: Mapping[str, Distributi
         if path not in listed:
             points = [extended for point in points for extended in _extended(point, path, domain)]
     if len(points) > MAX_GRID:
-        raise ConfigError(f"space: a grid of {len(points)} points, at most {MAX_GRID} are run")
+        raise ConfigError(f"space: the grid has {len(points)} points, at most {MAX_GRID} are allowed")
     for point in points:
         try:
             build_config(settings, point)
         except ConfigError as error:
-            raise ConfigError(f"space: the grid's point {format_value(point)} leaves what is allowed: {error}") from error
+            raise ConfigError(f"space: the grid's point {format_value(point)} is not allowed: {error}") from error
     return points
 
 

@@ -1,4 +1,4 @@
-"""A study fitted to its teacher: terms that the teacher has nothing for are switched off, and that is said and recorded."""
+"""A study fitted to its teacher: loss terms that the teacher cannot support are switched off, reported and recorded."""
 
 from dataclasses import replace
 
@@ -22,48 +22,48 @@ STATISTICS = "weights.batch_statistics"
 PROBE_STATISTICS = "probe.batch_statistics"
 NUM_IMAGES = 4
 SWITCHED_OFF = "switched_off"
-"""The parameter that names settings of the study file which were not followed."""
+"""Recorded parameter that lists settings of the study file that were switched off."""
 
 
 def survey_teacher(teacher: Teacher) -> NormSurvey:
-    """Which of the teacher's batch norms have statistics to compare, as it runs on a few images of noise."""
+    """Which of the teacher's batch norms have statistics to compare, found by running it on a few noise images."""
     network = teacher.build(torch.device("cpu"))
-    if is_import_path(teacher.arch):  # in the names that its user knows
+    if is_import_path(teacher.arch):  # report layers by the names that the user knows
         network = network.get_submodule(PREFIX.rstrip("."))
     shape = (NUM_IMAGES, teacher.channels, teacher.image_size, teacher.image_size)
     return survey_norms(network, torch.randn(shape, generator=stream(0, "survey")))
 
 
 def fitted(study: Study, norms: NormSurvey) -> Study:
-    """`study` without the terms of batch statistics where the teacher has none; the same study where it has some.
+    """`study` without the batch statistics terms if the teacher has no such statistics; otherwise `study` itself.
 
-    ConfigError where it searches such a term, or where nothing is left of a loss without it.
+    ConfigError if the study searches such a term, or if a loss would be empty without it.
     """
     if norms.compared:
         return study
     if STATISTICS in study.space:
         raise ConfigError(
-            f"space.{STATISTICS}: has no effect, for the teacher has {norms}; leave it out of space and start, "
+            f"space.{STATISTICS}: has no effect, because the teacher has {norms}; leave it out of space and start, "
             f"or pass --set space.{STATISTICS}=null"
         )
     _check_norm_terms(study, norms)
     without = without_statistics(study)
     if not without.probe.terms:
         raise ConfigError(
-            f"config.probe: of label, total_variation and image_norm one must be > 0, for the teacher has {norms}: "
-            "there would be nothing to make the probe set by"
+            f"config.probe: label, total_variation or image_norm must be > 0, because the teacher has {norms}: "
+            "otherwise the probe set has no loss to be made with"
         )
     try:
         parse_space(study.source.get("space", {}), without.base, is_grid=study.search.sampler == "grid")
         for point in [{}, *study.start]:
             build_config(without.base, point)
     except ConfigError as error:
-        raise ConfigError(f"{error}; {STATISTICS} does not count, for the teacher has {norms}") from error
+        raise ConfigError(f"{error}; {STATISTICS} does not count, because the teacher has {norms}") from error
     return without
 
 
 def without_statistics(study: Study) -> Study:
-    """`study` with the weights of batch statistics 0, the method's and the probe set's."""
+    """`study` with the weights of batch statistics set to 0, in the method and in the probe set."""
     base = study.base
     by_method = {method: copy_nested(settings) for method, settings in base.by_method.items()}
     for settings in by_method.values():
@@ -73,7 +73,7 @@ def without_statistics(study: Study) -> Study:
 
 
 def switched_off(study: Study, norms: NormSurvey) -> tuple[str, ...]:
-    """The settings of `study`, as its file has it, that are not followed for want of batch norms."""
+    """The settings of `study`, as in its file, that are switched off because the teacher lacks batch norms."""
     if norms.compared:
         return ()
     counts = any(config.weights.batch_statistics for config in _configs(study))
@@ -81,15 +81,15 @@ def switched_off(study: Study, norms: NormSurvey) -> tuple[str, ...]:
 
 
 def check_images(study: Study, teacher: Teacher) -> None:
-    """ConfigError where images are to be made of what the teacher, or a file beside it, does not have."""
-    configs = (replace(config, seed=0) for config in _configs(study))  # points that differ in it are looked at once
+    """ConfigError if the method makes images from something that the teacher, or a file for it, does not provide."""
+    configs = (replace(config, seed=0) for config in _configs(study))  # points that differ only in the seed are checked once
     for config in {repr(config): config for config in configs}.values():
         with told_of("config."):
             method_class(config.method).SYNTHESIS.check_teacher(config, teacher)
 
 
 def check_students(study: Study, teacher: Teacher) -> None:
-    """ConfigError where a student takes no images of the teacher's size, or is to begin with weights that the teacher has not."""
+    """ConfigError if a student does not accept images of the teacher's size, or needs first weights that the teacher lacks."""
     searched = study.space.get("student.arch")
     for arch in searched.edges if searched else (study.config.student.arch,):
         check_image_size(arch, teacher.image_size)
@@ -102,7 +102,7 @@ def check_students(study: Study, teacher: Teacher) -> None:
 
 
 def _check_norm_terms(study: Study, norms: NormSurvey) -> None:
-    """Terms that compare what enters the teacher's batch norms cannot be switched off here: nothing takes their place."""
+    """ConfigError for terms that compare the inputs of the teacher's batch norms: nothing could take their place."""
     for config in _configs(study):
         method = config.method
         for term in method_class(method).NORM_TERMS:
@@ -110,13 +110,13 @@ def _check_norm_terms(study: Study, norms: NormSurvey) -> None:
             is_searched = domain is not None and method in domain.when.get("method", (method,))
             if config.weights[term] or is_searched:
                 raise ConfigError(
-                    f"config.weights.{term}: must be 0, and not searched, for method {method}, which compares what enters batch "
-                    f"norms: the teacher has {norms}"
+                    f"config.weights.{term}: must be 0 and not searched with method {method}, whose term compares the inputs of "
+                    f"batch norms: the teacher has {norms}"
                 )
 
 
 def _configs(study: Study) -> list[DistillConfig]:
-    """Of every method that the study's trials may have, and of the points that it names."""
+    """Configs of every method that the study may run, and of its start points."""
     methods: list[dict[str, object]] = [{}]
     if "method" in study.space:
         methods = [{"method": method} for method in study.space["method"].arguments]

@@ -1,4 +1,4 @@
-"""Addresses of MLflow stores: which are whole."""
+"""Validation of MLflow store addresses."""
 
 import re
 
@@ -8,14 +8,14 @@ _URI = re.compile(
     r"(?P<scheme>\w+)(?:\+\w+)?://(?:[^@/?#\s]*(?::[^@\s]*)?@|[^/?#\s]*@)?(?P<host>\[[^]\s]*\]|[^/:?#@\s]*)(?::(?P<port>[^/?#\s]*))?"
     r"(?:/(?P<path>[^?#\s]*))?(?:\?(?P<query>\S*))?(?:#\S*)?"
 )
-"""SQLAlchemy's form, which HTTP's is one of; a password may hold a slash."""
+"""SQLAlchemy's form of a URI, which covers HTTP's; a password may contain a slash."""
 _WITHOUT_HOST = re.compile(r"(?:^|&)(?:host|service|unix_socket|odbc_connect)=")
-"""Drivers' own ways, in the query, to say where a database is."""
+"""Query parameters by which some database drivers give the host."""
 _DATABRICKS = re.compile(r"databricks(://\S*)?")
 
 
 def is_tracking_uri(text: str) -> bool:
-    """Whether `text` says which server, or which database on which host, or which SQLite file; nobody is asked."""
+    """Whether `text` is complete: it names a server, a database on a host, or a SQLite file. Makes no connection."""
     if _DATABRICKS.fullmatch(text):
         return True
     found = _URI.fullmatch(text)

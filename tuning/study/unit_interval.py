@@ -1,4 +1,4 @@
-"""Ranges as the unit interval: where in its range a value lies, and which value lies where, on the scale that it is drawn on."""
+"""Ranges as the unit interval: positions of values in their range and back, on the scale that values are drawn on."""
 
 import math
 
@@ -6,14 +6,14 @@ from tuning.study.distributions import INTEGER_SAMPLERS, Distribution
 
 
 def position_of(domain: Distribution, value: float) -> float:
-    """Where `value` lies between the ends of `domain`, which is no choice: in [0, 1]. What lies beyond an end counts as the end."""
+    """Position of `value` in `domain`, which must not be a choice: in [0, 1]. Values beyond an end count as the end."""
     lower, upper = domain.edges
     low, high = _ends(domain)
     return (_scaled(domain, min(max(value, lower), upper)) - low) / (high - low)
 
 
 def value_at(domain: Distribution, position: float) -> float:
-    """The value of `domain` that lies at `position` in [0, 1]; where only some can be drawn, the nearest of them."""
+    """The value of `domain` at `position` in [0, 1], rounded to the nearest value that can be drawn."""
     lower, upper = domain.edges
     low, high = _ends(domain)
     value = low + position * (high - low)
@@ -25,7 +25,7 @@ def value_at(domain: Distribution, position: float) -> float:
 
 
 def _ends(domain: Distribution) -> tuple[float, float]:
-    """Those of the interval; half a step beyond the first and the last value, where there are steps: each has as much of it."""
+    """Ends of the interval; with steps, half a step beyond the first and last value, so that each value gets an equal part."""
     lower, upper = domain.edges
     half = _step(domain) / 2
     return _scaled(domain, lower - half), _scaled(domain, upper + half)
@@ -40,7 +40,7 @@ def _is_logarithmic(domain: Distribution) -> bool:
 
 
 def _step(domain: Distribution) -> float:
-    """Between two values; 0 where there is one between any two."""
+    """Distance between two neighbouring values; 0 if the domain is continuous."""
     if domain.sampler.startswith("q"):
         return float(domain.arguments[2])
     return 1.0 if domain.sampler in INTEGER_SAMPLERS else 0.0

@@ -1,4 +1,4 @@
-"""Folders of users' code, searched after what is installed: the working directory, and the study file's folder."""
+"""Folders of users' code, searched after installed packages: the working directory and the study file's folder."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,7 @@ _FOLDERS: list[str] = []
 
 
 def look_in(folders: Iterable[str | Path]) -> None:
-    """Make what lies in `folders` importable, behind all that is installed: a file there hides no library."""
+    """Make modules in `folders` importable, after everything installed: a file there cannot hide a library."""
     for folder in map(str, (Path(folder).absolute() for folder in folders)):
         if folder not in _FOLDERS:
             _FOLDERS.append(folder)
@@ -19,7 +19,7 @@ def look_in(folders: Iterable[str | Path]) -> None:
 
 @contextmanager
 def looking_back() -> Iterator[None]:
-    """Folders that are looked in within the block are forgotten at its end: those of another launch are none of this one's."""
+    """Forget at the end of the block the folders that were added in it: those of another launch do not belong to this one."""
     known, path = len(_FOLDERS), list(sys.path)
     try:
         yield
@@ -31,5 +31,5 @@ def looking_back() -> Iterator[None]:
 
 
 def code_folders() -> tuple[str, ...]:
-    """The folders that this process looks in, for those that run its trials."""
+    """The folders that this process has added, for the workers that run its trials."""
     return tuple(_FOLDERS)

@@ -1,4 +1,4 @@
-"""Content of files against the types that it must have, and from pydantic's report to the one line a person needs."""
+"""Validation of file contents against types, with pydantic's report reduced to one readable line."""
 
 import difflib
 import functools
@@ -14,16 +14,16 @@ from tuning.study.yaml_loader import unquoted
 T = TypeVar("T")
 
 SCALARS = ("bool", "int", "float", "str")
-"""Where pydantic, unless it is strict, makes a number of True and of '1', and True of 1 and of 'yes'."""
+"""Types for which pydantic, unless strict, converts True and '1' to numbers, and 1 and 'yes' to True."""
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxdict, _SHORT.maxlist, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 4, 8, 12, 80, 80, 80
 
 
 def validate(adapter: TypeAdapter[T], raw: Any, *, where: str) -> T:
-    """`raw` as the adapter's type. ConfigError: `where`, path, rule and value of the first mistake.
+    """`raw` as the adapter's type. ConfigError names `where`, path, rule and value of the first mistake.
 
-    No value is taken for one of another kind; a whole number is a number too, and lists and mappings are what files have for
+    Values are not converted between types, except that an integer is accepted as a float, and lists and mappings stand for
     tuples and dataclasses.
     """
     try:
@@ -36,15 +36,15 @@ def validate(adapter: TypeAdapter[T], raw: Any, *, where: str) -> T:
 
 
 def format_value(value: Any) -> str:
-    """`value` as an error message shows it: whole where it is short, for it may be a whole file."""
+    """`value` for an error message, shortened if it is long: it may be a whole file."""
     try:
         return _SHORT.repr(value)
-    except ValueError:  # Python prints no integer of more than some thousand digits
+    except ValueError:  # Python does not print integers of more than a few thousand digits
         return f"a {type(value).__name__} that is too long to print"
 
 
 def said_as_text(value: Any) -> str:
-    """What to do about a text where something else is wanted: the quotes around a number cannot be seen in a message."""
+    """A hint for text where another type is needed: in a message, the quotes around a number are easily overlooked."""
     return ", a text: write it without quotes" if isinstance(value, str) and not isinstance(unquoted(value), str) else ""
 
 
@@ -58,9 +58,9 @@ def _validator(adapter: TypeAdapter[Any]) -> SchemaValidator:
 
 
 def _strict_in_scalars(schema: Any) -> Any:
-    """For dataclasses: pydantic's own switch, as models have it, would want instances of them, and tuples.
+    """`schema` with strict scalars. pydantic's own strict mode would also require instances of dataclasses and tuples.
 
-    They take no unknown keys, either: a user's own method need not say so of its section.
+    Dataclasses also refuse unknown keys, so that a user's own method need not configure that.
     """
     if isinstance(schema, list | tuple):
         return type(schema)(map(_strict_in_scalars, schema))
@@ -92,7 +92,7 @@ def _one_line(error: ValidationError, adapter: TypeAdapter[Any], where: str) -> 
 
 
 def _names(schema: dict[str, Any]) -> list[str]:
-    """Every key that the schema knows, at any level: near misses are looked for among all of them."""
+    """Every key of the schema, at any level: close matches are searched among all of them."""
     names = list(schema.get("properties", {}))
     for definition in schema.get("$defs", {}).values():
         names += definition.get("properties", {})

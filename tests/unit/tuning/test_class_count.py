@@ -80,15 +80,15 @@ def test_what_is_no_number_of_classes_is_refused(stated: object, raw: Raw) -> No
 def test_a_number_that_the_study_contradicts_is_refused(raw: Raw) -> None:
     with pytest.raises(ConfigError) as caught:
         study_of(raw, dataset={"name": "cifar100", "path": "folder"}, num_classes=10)
-    assert str(caught.value) == "config.num_classes: must be left out or 100, as many as the study names otherwise, got 10"
+    assert str(caught.value) == "config.num_classes: must be 100, as in the study's dataset or teacher, or left out, got 10"
 
 
 def test_a_teacher_of_many_classes_is_not_distilled_with_values_for_few(raw: Raw) -> None:
     with pytest.raises(ConfigError) as caught:
         check(study_of(raw), 200)
     assert str(caught.value) == (
-        "config.num_classes: the teacher has 200 classes, for which schedule.batch_size of method cpsc is published as 256, "
-        "not 512 as for the 10 that were taken: set it to 200"
+        "config.num_classes: must be 200, as many as the teacher has: schedule.batch_size of method cpsc is published as "
+        "256 for 200 classes, and as 512 for the assumed 10"
     )
     check(study_of(raw, num_classes=200), 200)
     check(study_of(raw), 100)  # cpsc's paper has the same for them
@@ -98,7 +98,7 @@ def test_a_teacher_of_many_classes_is_not_distilled_with_values_for_few(raw: Raw
 def test_every_method_of_a_study_is_looked_at_and_what_is_searched_is_not(raw: Raw) -> None:
     space = {"method": {"choice": ["dfad", "dafl"]}, "student.lr": {"uniform": [0.02, 0.3]}}
     content = {"name": "s", "space": space, "config": {"teacher": PUBLISHED, "epochs": 60}}
-    with pytest.raises(ConfigError, match=r"classes, for which weights.one_hot of method dafl is published as 0.5, not 0.05 as"):
+    with pytest.raises(ConfigError, match=r"weights.one_hot of method dafl is published as 0.5 for .* classes, and as 0.05 for"):
         check(resolve_study(content), 100)
     weights = {f"weights.{term}": {"uniform": [0.01, 30]} for term in ("one_hot", "balance", "activation")}
     content = {"name": "s", "space": weights, "config": {"teacher": PUBLISHED, "method": "dafl"}}
@@ -116,6 +116,6 @@ def test_before_anything_is_made_a_sweep_is_refused_or_forced_told(force: bool, 
         prepare(study, Display(console=console), force=True)
         assert "schedule.batch_size of method cpsc is published as 256" in console.export_text()
     else:
-        with pytest.raises(ConfigError, match=r"config.num_classes: the teacher has 200 classes"):
+        with pytest.raises(ConfigError, match=r"config.num_classes: must be 200, as many as the teacher has"):
             prepare(study, Display(console=console))
         assert not list((tmp_path / "runs").glob("probes/*"))

@@ -216,7 +216,7 @@ CONFIG_CHANGES: list[tuple[str, Raw, list[str]]] = [
         ["config.cmi.bank_size must be left out for method cpsc, which does not have it, got 512"],
     ),
     ("by_method of an unknown one", {"by_method": {"dafi": {}}}, ["config.by_method.dafi: unknown method, use one of"]),
-    ("by_method of no mapping", {"by_method": ["dafl"]}, ["config.by_method: must hold settings by method"]),
+    ("by_method of no mapping", {"by_method": ["dafl"]}, ["config.by_method: must map methods to settings"]),
     (
         "by_method with a typing mistake",
         {"by_method": {"dafl": {"weights": {"klh": 1}}}},
@@ -270,7 +270,7 @@ CONFIG_CHANGES: list[tuple[str, Raw, list[str]]] = [
     (
         "two teachers",
         {"teacher": {"path": "t.pt", "arch": "wrn_10_1"}},
-        ["path names a finished teacher, arch would have no effect"],
+        ["path names a trained teacher, so arch must be left out"],
     ),
     (
         "unknown key of a file",
@@ -295,7 +295,7 @@ CONFIG_CHANGES: list[tuple[str, Raw, list[str]]] = [
     (
         "normalisation with a further key",
         {"teacher": {"path": "t.pt", "normalisation": {"mean": [0.5], "std": [0.5], "eps": 1}}},
-        ["config.teacher.normalisation: holds mean and std, got eps"],
+        ["config.teacher.normalisation: must have the keys mean and std only, got eps"],
     ),
     (
         "normalisation as a list",
@@ -499,7 +499,7 @@ def test_assignments_are_yaml_values() -> None:
 def test_a_malformed_assignment_is_refused(assignment: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_assignments([assignment])
-    assert str(caught.value) == f"--set {assignment}: must read path=value, e.g. weights.contrast=0.5"
+    assert str(caught.value) == f"--set {assignment}: must be path=value, e.g. weights.contrast=0.5"
 
 
 @pytest.mark.parametrize("value", ["[1", "{a: b: c}", "!!timestamp 2024-99-99", "!!int many"])
@@ -548,9 +548,9 @@ def test_the_last_of_two_assignments_to_a_path_wins(raw: Raw, write: Write) -> N
         ("search.trials=1", ["search.trials: unknown key, did you mean"]),
         ("epochs=0", ["config.epochs must be > 0, got 0"]),
         ("epochs=many", ["config.epochs: input should be a valid integer", "got 'many'"]),
-        ("name.first=a", ["name is a value, it has no parameters below it"]),
-        ("nonsense", ["--set nonsense: must read path=value"]),
-        ("weights.contrast=0.5", ["--set weights.contrast: is searched by this study, remove it from space to fix it"]),
+        ("name.first=a", ["name is a single value, it has no parameters of its own"]),
+        ("nonsense", ["--set nonsense: must be path=value"]),
+        ("weights.contrast=0.5", ["--set weights.contrast: is searched by this study, remove it from space to set a fixed value"]),
     ],
 )
 def test_a_wrong_override_is_refused(raw: Raw, write: Write, assignment: str, parts: list[str]) -> None:
@@ -574,7 +574,7 @@ def test_a_searched_parameter_that_is_set_to_null_leaves_space_and_start(raw: Ra
     assert "weights.contrast" not in study.space
     assert [point.keys() for point in study.start] == [study.space.keys()] * 2
     assert study.config.weights.contrast == 0.25
-    with pytest.raises(ConfigError, match=r"--set space\.weights\.l2: is not searched by this study, so it cannot be taken out"):
+    with pytest.raises(ConfigError, match=r"--set space\.weights\.l2: is not searched by this study, so it cannot be removed"):
         load_study(path, ["space.weights.l2=null"])
 
 
@@ -773,14 +773,14 @@ def test_an_fid_needs_real_images_to_compare_with(raw: Raw) -> None:
     raw |= {"measure": {"inception_weights": "weights.pth"}}
     assert resolve_study(raw).measure.inception_weights == "weights.pth"
     raw["config"] |= {"dataset": None, "teacher": {"path": "teacher.pt"}}
-    assert refusal(raw) == "measure.inception_weights: needs config.dataset, the real images that an FID compares with"
+    assert refusal(raw) == "measure.inception_weights: needs config.dataset, the real images that the FID compares with"
 
 
 def test_trials_of_different_lengths_are_refused(raw: Raw) -> None:
     raw["space"] = {"method": {"choice": ["cpsc", "dafl"]}}
     del raw["config"]["epochs"]
     raw["config"]["student"] = {"arch": "wrn_10_1"}
-    message = "space.method: trials must be of the same number of epochs, set config.epochs for all (cpsc 600, dafl 2000)"
+    message = "space.method: all methods must run for the same number of epochs, set config.epochs (cpsc 600, dafl 2000)"
     assert refusal(raw) == message
     raw["config"] |= {"epochs": 5, "student": {"arch": "wrn_10_1", "warmup_epochs": 1}}
     assert resolve_study(raw).config.epochs == 5

@@ -73,7 +73,7 @@ def test_a_search_over_a_term_that_has_no_effect_is_refused(raw: Raw, spec: Raw)
     raw["space"]["weights.batch_statistics"] = spec
     found = refusal(resolve_study(raw))
     assert found == (
-        "space.weights.batch_statistics: has no effect, for the teacher has no batch norm with statistics to compare "
+        "space.weights.batch_statistics: has no effect, because the teacher has no batch norm with statistics to compare "
         "(5 GroupNorm); leave it out of space and start, or pass --set space.weights.batch_statistics=null"
     )
 
@@ -85,7 +85,7 @@ def test_one_setting_takes_the_term_out_of_a_study_that_searches_it(file: str) -
     study = load_study(path, ["space.weights.batch_statistics=null"])
     assert not any("weights.batch_statistics" in place for place in (study.space, *study.start))
     if file == "cmi":
-        assert refusal(study).startswith("config.weights.contrast: must be 0, and not searched, for method cmi")
+        assert refusal(study).startswith("config.weights.contrast: must be 0 and not searched with method cmi")
         study = load_study(
             path, [f"space.weights.{name}=null" for name in ("batch_statistics", "contrast")] + ["weights.contrast=0"]
         )
@@ -99,13 +99,13 @@ def test_a_generator_that_would_learn_nothing_is_refused_also_in_a_corner_of_the
     raw["config"]["weights"] = {"adversarial": 0, "label": 0}
     raw["space"] = {"weights.contrast": {"choice": [0, 1]}}
     found = refusal(resolve_study(raw))
-    assert found.startswith("space.weights.contrast: choice(0, 1) leaves what is allowed")
-    assert "weights.batch_statistics does not count, for the teacher has no batch norm" in found
+    assert found.startswith("space.weights.contrast: choice(0, 1) has a value that is not allowed")
+    assert "weights.batch_statistics does not count, because the teacher has no batch norm" in found
 
 
 def test_a_probe_set_that_would_be_made_by_nothing_is_refused(raw: Raw) -> None:
     raw["config"]["probe"] = {"label": 0, "total_variation": 0, "image_norm": 0}
-    assert refusal(resolve_study(raw)).startswith("config.probe: of label, total_variation and image_norm one must be > 0")
+    assert refusal(resolve_study(raw)).startswith("config.probe: label, total_variation or image_norm must be > 0")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_cmis_contrast_which_compares_batch_norms_is_refused_until_it_is_0(
     study = resolve_study(raw | {"space": space})
     if is_refused:
         assert refusal(study).startswith(
-            "config.weights.contrast: must be 0, and not searched, for method cmi, which compares what enters batch norms"
+            "config.weights.contrast: must be 0 and not searched with method cmi, whose term compares the inputs of batch norms"
         )
     else:
         assert fitted(study, NONE).config.weights.batch_statistics == 0

@@ -86,7 +86,7 @@ def test_a_known_network_is_told_and_the_flags_for_the_rest_in_one_line(
     path = saved(weights_of(arch, channels=channels), tmp_path / "net.pth")
     told = refusal(path)
     assert told.startswith(f"{path}: {network}")
-    assert told.endswith(f"; no weights say the constants and images they were trained with: pass {CONSTANTS}")
+    assert told.endswith(f"; weights do not tell their image size and input constants: pass {CONSTANTS}")
     assert refusal(path, image_size=32).endswith("pass --normalisation cifar10|cifar100|tiny_imagenet|imagenet|mnist|half|identity")
     assert refusal(path, normalisation="half").endswith("pass --image-size PIXELS")
 
@@ -135,7 +135,7 @@ def test_a_network_that_is_not_known_asks_for_what_makes_it(tmp_path: Path) -> N
 def test_a_users_network_for_one_size_of_images_is_looked_at_in_that(tmp_path: Path) -> None:
     path = saved(Flat(6, 1).state_dict(), tmp_path / "net.pth")
     told = refusal(path, factory=FACTORY)
-    assert told.startswith(f"{path}: {FACTORY}, 4,758 weights, 6 classes, 1 channel; no weights say")
+    assert told.startswith(f"{path}: {FACTORY}, 4,758 weights, 6 classes, 1 channel; weights do not tell")
     found = identify(path, {"factory": FACTORY, "image_size": 28, "normalisation": "mnist"}, None, QUIET)
     assert (found.teacher.num_classes, found.teacher.channels, found.teacher.image_size) == (6, 1, 28)
 

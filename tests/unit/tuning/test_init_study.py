@@ -133,7 +133,7 @@ def test_the_text_says_what_no_file_knows(tmp_path: Path) -> None:
     text = study_text(plan)
     for words in ("image_size: 28", "normalisation: mnist", "# class_names: [...]", "# min_accuracy: 0.9", "# dataset: "):
         assert words in text
-    assert text.count("your word, no file says it") == 2
+    assert text.count("as you said, no file contains it") == 2
     assert text.startswith("# ")
     assert "path: grey.pth " in text
     study = study_of(plan)
@@ -201,7 +201,7 @@ def test_a_file_is_written_beside_the_weights_and_none_is_replaced_unasked(tmp_p
     assert path == tmp_path / "teacher.yaml"
     assert load_study(path).name == "teacher"
     path.write_text("mine", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"teacher\.yaml: is there already: name another by --output, or pass --force$"):
+    with pytest.raises(ConfigError, match=r"teacher\.yaml: already exists: name another with --output, or pass --force$"):
         written(tmp_path)
     assert path.read_text() == "mine"
     assert load_study(written(tmp_path, force=True)).objective == "exam_score"
@@ -212,7 +212,7 @@ def test_a_file_is_written_beside_the_weights_and_none_is_replaced_unasked(tmp_p
     ("output", "message"),
     [
         ("study.txt", "--output: must be a file that ends in .yaml, got "),
-        ("teachers.yaml", "--output: the study is called as its file, name: 'teachers' is what the storage's own files"),
+        ("teachers.yaml", "--output: the study is named after its file, name: 'teachers' is reserved for files of the storage"),
     ],
 )
 def test_a_file_that_could_be_no_study_is_refused(output: str, message: str, tmp_path: Path) -> None:

@@ -109,5 +109,5 @@ def test_a_trial_knows_what_its_own_command_line_searches(path: Path) -> None:
 
 @pytest.mark.parametrize("assignment", ["scale=small", " scale = small"])
 def test_a_recorded_study_takes_no_scale(tmp_path: Path, assignment: str) -> None:
-    with pytest.raises(ConfigError, match=r"^--set scale: the recorded study holds what its scale said"):
+    with pytest.raises(ConfigError, match=r"^--set scale: the recorded study already contains its scale"):
         open_launch(str(tmp_path), "mine-small", [assignment])

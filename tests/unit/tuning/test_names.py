@@ -22,7 +22,7 @@ from tuning.study.names import MAX_PATH_BYTES, MAX_STUDY_NAME, check_study_name
     ],
 )
 def test_a_name_of_the_storages_own_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^name: '{name}' is what the storage's own files, or MLflow's, are called"):
+    with pytest.raises(ConfigError, match=rf"^name: '{name}' is reserved for files of the storage or of MLflow"):
         resolve_study(tiny_study() | {"name": name})
 
 
@@ -44,7 +44,7 @@ def test_a_launch_of_the_longest_name_can_be_named_with_its_number(tmp_path: Pat
 
 
 def test_a_folder_whose_name_no_file_system_takes_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^storage: .* is not a path \(a name of 256 bytes in it, at most 255 are possible\)"):
+    with pytest.raises(ConfigError, match=r"^storage: .* is not a path \(a name in it has 256 bytes, at most 255 are possible\)"):
         resolve_study(tiny_study() | {"storage": f"/tmp/{'ü' * 128}/runs"})
 
 
@@ -58,7 +58,7 @@ def test_a_files_uri_is_decoded_and_a_path_is_not(uri: str, folder: str) -> None
 
 @pytest.mark.parametrize("uri", ["file://host/runs", "file:///runs?a=b", "file:///runs#a", "file://runs", "file://[x"])
 def test_a_files_uri_that_names_no_folder_here_is_refused(uri: str) -> None:
-    with pytest.raises(ConfigError, match=r"is no folder of this machine, write its path as it is$"):
+    with pytest.raises(ConfigError, match=r"is not a folder on this machine, write it as a plain path$"):
         resolve_study(tiny_study() | {"storage": uri})
 
 
@@ -81,5 +81,5 @@ def test_a_folder_too_deep_for_sqlite_is_refused(tmp_path: Path, key: str) -> No
         return tiny_study() | {"storage": str(tmp_path), key: folder[: length - len("/tiny")].rstrip("/")}
 
     resolve_study(study(MAX_PATH_BYTES))
-    with pytest.raises(ConfigError, match=rf"^local: .*/tiny is a path of {MAX_PATH_BYTES + 1} bytes, at most {MAX_PATH_BYTES}"):
+    with pytest.raises(ConfigError, match=rf"^local: .*/tiny is too long \({MAX_PATH_BYTES + 1} bytes\), at most {MAX_PATH_BYTES}"):
         resolve_study(study(MAX_PATH_BYTES + 1))

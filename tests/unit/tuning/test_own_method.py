@@ -56,7 +56,7 @@ def test_beside_another_method_they_have_a_condition(both: dict[str, Any]) -> No
     ]
     del both["space"]["weights.doubt"]["when"]
     with pytest.raises(
-        ConfigError, match=r"^space\.weights\.doubt: .* leaves what is allowed: config\.weights\.doubt: unknown key"
+        ConfigError, match=r"^space\.weights\.doubt: .* has a value that is not allowed: config\.weights\.doubt: unknown key"
     ):
         resolve_study(both)
 
@@ -70,7 +70,7 @@ def test_a_grid_runs_it_beside_another(both: dict[str, Any]) -> None:
     points = resolve_study(both).start
     assert points == [{"method": "cpsc"}, *({"method": NINTH, "doubting.temperature": value} for value in (1.0, 4.0))]
     del both["space"]["doubting.temperature"]["when"]
-    with pytest.raises(ConfigError, match=r"grid's point .* leaves what is allowed: config\.doubting: unknown key"):
+    with pytest.raises(ConfigError, match=r"grid's point .* is not allowed: config\.doubting: unknown key"):
         resolve_study(both)
 
 

@@ -49,7 +49,7 @@ def test_a_relative_path_is_one_from_the_working_directory(here: Path, monkeypat
         (
             {"method": "nayer", **OWN},
             {"noisy_layer.file": {"choice": ["a.pt", "b.pt"]}},
-            "space.noisy_layer.file: a file is not searched",
+            "space.noisy_layer.file: a file cannot be searched",
         ),
         (
             {"method": "nayer", "noisy_layer": {"file": "s3://bucket/a.pt"}},

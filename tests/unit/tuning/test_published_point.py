@@ -104,5 +104,5 @@ def test_another_confidence_is_refused(raw: Raw, confidence: Any) -> None:
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
 def test_another_sampler_has_no_prior(raw: Raw, sampler: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^search\.prior: only sampler prior has one, got sampler {sampler}; "):
+    with pytest.raises(ConfigError, match=rf"^search\.prior: only sampler prior uses it, got sampler {sampler}; "):
         resolve_study(raw | {"search": {"sampler": sampler, "prior": {"confidence": "low"}}})

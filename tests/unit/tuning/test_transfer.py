@@ -134,7 +134,7 @@ def test_what_is_no_launch_is_refused(raw: Raw, entry: Any) -> None:
 
 
 def test_a_grid_takes_nothing_over(raw: Raw) -> None:
-    with pytest.raises(ConfigError, match=r"transfer: a grid runs the points that the study lists"):
+    with pytest.raises(ConfigError, match=r"transfer: must be left out with sampler grid"):
         study_of(raw, "old", space={RATE: {"choice": [0.1, 0.2]}}, search={"sampler": "grid"})
 
 
