@@ -49,7 +49,7 @@ def test_a_sweep_in_a_thread_is_watched_a_second_one_waits_and_then_runs(
     try:
         while sweep.is_alive() and not is_begun(first.local / "first"):
             time.sleep(0.05)
-        with pytest.raises(ConfigError, match=r"^a sweep is under way in this process, .* wait for its end"):
+        with pytest.raises(ConfigError, match=r"^another sweep is running in this process, .* wait for its end"):
             run_study(second, quiet=True)
         watched = watch(first, every_s=0.1)
     finally:
@@ -70,7 +70,7 @@ def test_the_ray_of_a_program_is_neither_used_nor_shut_down(tmp_path: Path) -> N
     with on_loopback_only():
         ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
-        with pytest.raises(ConfigError, match=r"^Ray is up in this process already, .* call ray\.shutdown\(\) before"):
+        with pytest.raises(ConfigError, match=r"^Ray is already running in this process, .* call ray\.shutdown\(\) first"):
             run_study(small_study(tmp_path, "third"), quiet=True)
         assert ray.is_initialized()
         assert not (tmp_path / "runs" / "third").exists()

@@ -1,4 +1,4 @@
-"""Ray and its nodes: a session of it, a cluster's address, its launcher file.
+"""Ray and its nodes: sessions, cluster addresses, cluster files.
 
-All of them bring Ray with them, and are imported by their full names.
+The modules import Ray, so they are imported by their full names.
 """

@@ -1,7 +1,7 @@
-"""Address of a Ray cluster: whether one is there, and asks for a token. Ray itself finds out in minutes, or not at all.
+"""Address of a Ray cluster: checks that a cluster answers, and whether it requires a token.
 
-Against Ray 2.60: `ray.init` tries an address where nobody answers for 14 minutes, and a driver whose token mode is not
-the cluster's connects and loses every trial. So the address is knocked at first, in the mode that the cluster has.
+With Ray 2.60, `ray.init` tries an address where nobody answers for 14 minutes, and a driver with a different token mode than the
+cluster connects and loses every trial. So the address is probed first, and the cluster's mode is used.
 """
 
 import socket
@@ -19,7 +19,7 @@ CONNECT_S = 5.0
 
 
 def authentication_mode(address: str) -> str:
-    """Of the cluster at `address`. ConfigError where none answers, or not with our token."""
+    """The authentication mode of the cluster at `address`. ConfigError if no cluster answers, or if it refuses our token."""
     found = _knock(address)
     for mode in ("disabled", "token"):  # in this order: an open cluster accepts a client with a token, and fails later
         try:
@@ -28,14 +28,14 @@ def authentication_mode(address: str) -> str:
         except AuthenticationError:
             continue
         except (RpcError, ConnectionError, RuntimeError) as error:
-            raise ConfigError(f"--address {address}: what answers there is no Ray cluster ({reason(error)})") from error
+            raise ConfigError(f"--address {address}: something answers there, but not a Ray cluster ({reason(error)})") from error
         return mode
-    raise ConfigError(f"--address {address}: the cluster asks for its token; name the file that holds it in RAY_AUTH_TOKEN_PATH")
+    raise ConfigError(f"--address {address}: the cluster requires a token; set RAY_AUTH_TOKEN_PATH to the file that holds it")
 
 
 @contextmanager
 def authenticating_as(mode: str) -> Iterator[None]:
-    """Ray's clients that are made within the block have this authentication mode."""
+    """Ray clients that are created within the block use this authentication mode."""
     try:
         with variables({"RAY_AUTH_MODE": mode}):
             read_settings_again()
@@ -45,12 +45,12 @@ def authenticating_as(mode: str) -> Iterator[None]:
 
 
 def _knock(address: str) -> str:
-    """The address as Ray takes it, which is not always the one given, once something has answered there."""
+    """The address as Ray resolves it, which may differ from the given one, once something has answered there."""
     try:
         found = bootstrap_address(address)
         host, _, port = found.rpartition(":")
         if not port.isdecimal():
-            raise ValueError("no Ray runs on this machine")
+            raise ValueError("Ray is not running on this machine")
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
     except (OSError, ValueError, OverflowError) as error:
         raise ConfigError(f"--address {address}: no Ray cluster answers there ({reason(error)})") from error

@@ -1,4 +1,4 @@
-"""A cluster file of any kind, told by what it holds: for `ray up`, for `sbatch`, or for KubeRay."""
+"""A cluster file for `ray up`, `sbatch` or KubeRay, recognised by its content."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ KEYS = "cluster_name and provider, or apiVersion and kind"
 
 
 def check_cluster_file(path: Path, grammar: Grammar) -> list[str]:
-    """Raise ConfigError for the first mistake in a cluster file: file, place, value and rule in one line.
+    """Raise ConfigError for the first mistake in a cluster file, with file, place, value and rule in one line.
 
-    Nothing is started and no cloud is asked. `grammar` reads the commands of ours that the file holds. Returns what could not
-    be told from the file, a line each.
+    Nothing is started and no cloud is contacted. `grammar` parses the ``cpsc-tune`` commands in the file. Returns one line for each
+    thing that the file alone cannot tell.
     """
     try:
         if _is_script(path):
@@ -30,10 +30,10 @@ def check_cluster_file(path: Path, grammar: Grammar) -> list[str]:
 
 
 def _is_script(path: Path) -> bool:
-    """Whether it begins as scripts do, or has a line for `sbatch`."""
+    """Whether it begins like a script, or has a line for `sbatch`."""
     try:
         with path.open("rb") as handle:
             content = handle.read(MAX_BYTES)
-    except OSError:  # said where it is read
+    except OSError:  # reported when the file is read
         return False
     return content.startswith(b"#!") or any(line.startswith(b"#SBATCH") for line in content.splitlines())

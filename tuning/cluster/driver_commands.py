@@ -1,4 +1,4 @@
-"""Our own commands in a cluster file: that this program takes them, that the same file goes on with what it began, and where."""
+"""The ``cpsc-tune`` commands in a cluster file: they must be valid, and `resume` must continue the launch that `sweep` begins."""
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,13 +13,13 @@ from tuning.study import Study, load_study
 from tuning.study.packaged_studies import find_study
 
 Grammar = Callable[[Sequence[str]], Mapping[str, Any]]
-"""Words behind ``cpsc-tune`` -> the verb, as "verb", and its parameters' values by name. ConfigError where no verb takes them."""
+"""Words after ``cpsc-tune`` -> the verb, as "verb", and its parameters' values by name. ConfigError if no verb accepts them."""
 PROGRAM, MODULE = "cpsc-tune", "tuning"
 
 
 @dataclass(frozen=True)
 class DriverCommands:
-    """How a file begins a launch, how it goes on with one, and the study, where that is a file here."""
+    """The commands in a file that begin and resume a launch, and the study, if its file is on this machine."""
 
     sweep: Mapping[str, Any]
     resume: Mapping[str, Any]
@@ -27,7 +27,7 @@ class DriverCommands:
 
     @property
     def folders(self) -> list[str]:
-        """Where the launch lies: folders, URIs, or variables whose values are not known here."""
+        """Where the launch is stored: folders, URIs, or variables whose values are not known here."""
         return [
             self.resume["storage"],
             *(_assigned(self.sweep)[key] for key in ("storage", "local") if key in _assigned(self.sweep)),
@@ -35,9 +35,9 @@ class DriverCommands:
 
 
 def check_driver_commands(text: str, where: str, grammar: Grammar, known: Mapping[str, str] | None = None) -> DriverCommands:
-    """The commands in a shell text. ConfigError unless they begin a launch on the cluster, and go on with the same one.
+    """The commands in a shell text. ConfigError unless they begin a launch on the cluster and resume the same one.
 
-    `known`: values of variables that the text was given.
+    `known`: values of variables that are set for the text.
     """
     found = [_parsed(words, where, grammar) for words in commands_in(text, where, known or {})]
     sweep, resume = (_only(found, verb, where) for verb in ("sweep", "resume"))
@@ -50,13 +50,13 @@ def check_driver_commands(text: str, where: str, grammar: Grammar, known: Mappin
 
 
 def doubt_study(commands: DriverCommands, where: str) -> Iterator[str]:
-    """What could not be checked."""
+    """Yields what could not be checked."""
     if commands.study is None:
-        yield f"{where}: the study {commands.sweep['study']} is not here, so what is set in it was not checked"
+        yield f"{where}: the study {commands.sweep['study']} is not on this machine, so its settings were not checked"
 
 
 def commands_in(text: str, where: str, known: Mapping[str, str]) -> Iterator[list[str]]:
-    """The words behind each ``cpsc-tune``, or ``python -m tuning``, also in what a further shell is given by ``-c``."""
+    """The words after each ``cpsc-tune`` or ``python -m tuning``, also inside the ``-c`` text of another shell."""
     for words in simple_commands(text, where):
         if start := _start(words):
             yield [substitute(word, known) for word in _without_redirections(words[start:])]
@@ -67,7 +67,7 @@ def commands_in(text: str, where: str, known: Mapping[str, str]) -> Iterator[lis
 
 
 def _start(words: Sequence[str]) -> int:
-    """Where the arguments of our program begin, or 0."""
+    """The index where the arguments of ``cpsc-tune`` begin, or 0."""
     for index, word in enumerate(words):
         if PurePosixPath(word).name == PROGRAM:
             return index + 1
@@ -91,18 +91,18 @@ def _parsed(words: Sequence[str], where: str, grammar: Grammar) -> Mapping[str, 
 def _only(found: Sequence[Mapping[str, Any]], verb: str, where: str) -> Mapping[str, Any]:
     commands = [command for command in found if command["verb"] == verb]
     if len(commands) != 1:
-        rule = f"must run `{PROGRAM} sweep` once, and `{PROGRAM} resume` once, where the launch was begun before"
+        rule = f"must run `{PROGRAM} sweep` once to begin the launch, and `{PROGRAM} resume` once to continue it"
         raise ConfigError(f"{where}: {rule}, got `{PROGRAM} {verb}` {len(commands)} times")
     return commands[0]
 
 
 def _assigned(command: Mapping[str, Any]) -> dict[str, str]:
-    """What ``--set`` gives, by path."""
+    """The values of ``--set``, by path."""
     return {path: value for path, _, value in (text.partition("=") for text in command["set_"] or ())}
 
 
 def _study(sweep: Mapping[str, Any], where: str) -> Study | None:
-    """The study with what is set in it, or None where it is a file that is not here. Values that are not known are left out."""
+    """The study with its overrides, or None if its file is not on this machine. Values that are not known are left out."""
     name = str(sweep["study"])
     if "$" in name or ("/" in name and not Path(name).exists()):
         return None
@@ -113,12 +113,12 @@ def _study(sweep: Mapping[str, Any], where: str) -> Study | None:
 
 
 def _check_same_launch(sweep: Mapping[str, Any], resume: Mapping[str, Any], study: Study | None, where: str) -> None:
-    """The launch that is gone on with is the one that was begun: by name, and by the folder or URI that its records are in."""
+    """ConfigError unless `resume` continues the launch that `sweep` begins: the same name, and the same folder or URI."""
     assigned = _assigned(sweep)
     name = assigned.get("name", study.name if study else resume["name"])
     if resume["name"] != name:
-        raise ConfigError(f"{where}: `{PROGRAM} resume` must name the launch that is begun, {name}, got {resume['name']}")
+        raise ConfigError(f"{where}: `{PROGRAM} resume` must name the launch that `sweep` begins, {name}, got {resume['name']}")
     places = [assigned[key] for key in ("local", "storage") if key in assigned]
     if resume["storage"] not in places:
-        rule = f"`{PROGRAM} resume` must have as --storage what `sweep` sets as storage or local"
+        rule = f"the --storage of `{PROGRAM} resume` must be what `sweep` sets as storage or local"
         raise ConfigError(f"{where}: {rule}, {' or '.join(places) or 'which sets neither'}, got {resume['storage']}")

@@ -1,4 +1,4 @@
-"""Tags of images in Ray's form, ``2.60.0-py312-gpu``: which Ray and which Python a container runs."""
+"""Image tags in Ray's form, ``2.60.0-py312-gpu``, which tell the Ray and Python versions of a container."""
 
 import re
 
@@ -11,5 +11,5 @@ def ray_version(image: str) -> str:
 
 
 def pythons(image: str) -> list[str]:
-    """rayproject/ray:2.60.0-py312-gpu -> ["3.12"]; none where the tag names none."""
+    """rayproject/ray:2.60.0-py312-gpu -> ["3.12"]; empty if the tag names none."""
     return [f"{match[1]}.{match[2]}" for match in _PYTHON.finditer(image)]

@@ -1,4 +1,4 @@
-"""Names in a cluster file that nobody reads: each is refused, with the name that is likely meant."""
+"""Unknown keys in a cluster file, which would be ignored: each is refused, with the key that was probably meant."""
 
 from collections.abc import Collection, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Secrets in plain text: who may read a cluster file may not therefore read what it uses."""
+"""Secrets in plain text: whoever may read a cluster file must not thereby learn its secrets."""
 
 import re
 
@@ -6,7 +6,7 @@ from cpsc.errors import ConfigError
 from tuning.redaction import redact
 
 _FROM_ELSEWHERE = re.compile(r"\$\([^)]*\)|`[^`]*`|\$\{[^}]*\}|\$\w+")
-"""What a shell puts in when it runs: no secret stands there."""
+"""Parts that a shell substitutes when it runs: they contain no secret."""
 
 
 def holds_secret(text: str) -> bool:
@@ -16,7 +16,7 @@ def holds_secret(text: str) -> bool:
 
 
 def check_lines(text: str, where: str, remedy: str) -> None:
-    """Raise ConfigError for the first line that holds one, without saying it."""
+    """Raise ConfigError for the first line that holds a secret, without repeating it."""
     for number, line in enumerate(text.splitlines(), start=1):
         if holds_secret(line):
             raise ConfigError(f"{where}line {number}: holds a secret in plain text, {remedy}")

@@ -1,4 +1,4 @@
-"""Requirements of this project: from `pyproject.toml` where this is a checkout, else from the installed distribution."""
+"""Requirements of this project: from `pyproject.toml` in a checkout, otherwise from the installed distribution."""
 
 import tomllib
 from importlib.metadata import metadata
@@ -10,11 +10,11 @@ from packaging.specifiers import SpecifierSet
 
 NAME = "cpsc-tune"
 PYPROJECT = Path(str(files("tuning"))).parent / "pyproject.toml"
-"""Beside `tuning` in a checkout, and nowhere where a wheel is installed."""
+"""Next to `tuning` in a checkout; does not exist if a wheel is installed."""
 
 
 def requirements(extra: str | None = None) -> list[Requirement]:
-    """Those of every installation, or those that `extra` adds."""
+    """The requirements of every installation, or those that `extra` adds."""
     if PYPROJECT.is_file():
         project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
         return [Requirement(text) for text in (project["optional-dependencies"][extra] if extra else project["dependencies"])]
@@ -26,7 +26,7 @@ def requirements(extra: str | None = None) -> list[Requirement]:
 
 
 def python_range() -> SpecifierSet:
-    """Pythons that it runs on."""
+    """The supported Python versions."""
     if PYPROJECT.is_file():
         return SpecifierSet(tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["requires-python"])
     return SpecifierSet(metadata(NAME)["Requires-Python"])

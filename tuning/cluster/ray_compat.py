@@ -1,6 +1,6 @@
-"""Ray's private names, as Ray 2.60 has them: what its public interface offers no way to.
+"""Private names of Ray 2.60, for what its public interface does not offer.
 
-Nowhere else is one used. They are imported where they are needed, for not all verbs need all of Ray.
+They are used only here, and imported only where needed, since not all verbs need all of Ray.
 """
 
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from typing import Any
 
 @contextmanager
 def on_loopback_only() -> Iterator[None]:
-    """A Ray that is started inside the block has all its ports on 127.0.0.1, where Ray would open them on every interface.
+    """If Ray is started inside the block, all its ports are on 127.0.0.1; by default Ray opens them on every interface.
 
-    So Ray does by itself on Windows and macOS, where it takes the node's address to be that of loopback. `ray.init` turns
-    ``_node_ip_address="127.0.0.1"`` into the machine's own address instead.
+    Ray does the same on Windows and macOS, where it uses loopback as the node's address. Passing
+    ``_node_ip_address="127.0.0.1"`` does not help: `ray.init` turns it into the machine's own address.
     """
     from ray._private import ray_constants
 
@@ -27,7 +27,7 @@ def on_loopback_only() -> Iterator[None]:
 
 @contextmanager
 def no_sigterm_handler_of_ray() -> Iterator[None]:
-    """Within the block Ray puts no handler of SIGTERM in the place of the program's: its own end the process at once."""
+    """Keep Ray from replacing the program's SIGTERM handler within the block: Ray's own handler ends the process at once."""
     from ray._private import utils
 
     before = utils.set_sigterm_handler
@@ -39,21 +39,21 @@ def no_sigterm_handler_of_ray() -> Iterator[None]:
 
 
 def bootstrap_address(address: str) -> str:
-    """The address of a cluster as Ray takes it, which is not always the one given: ``auto`` is that of this machine's."""
+    """The cluster address as Ray resolves it: ``auto`` means the cluster of this machine."""
     from ray._private.services import canonicalize_bootstrap_address
 
     return str(canonicalize_bootstrap_address(address) or "")
 
 
 def read_settings_again() -> None:
-    """Ray has read its variables when it was imported."""
+    """Make Ray read its environment variables again: it has read them when it was imported."""
     from ray._raylet import Config  # type: ignore[attr-defined]
 
     Config.initialize("")
 
 
 def greet(address: str) -> None:
-    """Connect with the cluster at `address` in the mode, and with the token, that the variables name, or raise what Ray raises."""
+    """Connect to the cluster at `address`, with the mode and token from the environment. Raises Ray's own errors."""
     from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
 
@@ -62,9 +62,9 @@ def greet(address: str) -> None:
 
 
 def validate_cluster_file(cluster: dict[str, Any]) -> None:
-    """What `ray up` does before it asks the cloud.
+    """Run the validation that `ray up` does before it contacts the cloud.
 
-    It raises whatever a malformed file leads it to (KeyError, TypeError, assertions, click's exceptions) and talks while it works.
+    For a malformed file it raises all kinds of errors (KeyError, TypeError, assertions, click's exceptions), and it prints.
     """
     from ray.autoscaler._private.util import prepare_config, validate_config
 
@@ -72,24 +72,24 @@ def validate_cluster_file(cluster: dict[str, Any]) -> None:
 
 
 def ray_start_options() -> frozenset[str]:
-    """What `ray start` takes: ``--num-cpus`` and the like."""
+    """The options of `ray start`: ``--num-cpus`` and so on."""
     from ray.scripts.scripts import start
 
     return frozenset(option for parameter in start.params for option in (*parameter.opts, *parameter.secondary_opts))
 
 
 def milestones_of(scheduler: Any) -> list[float]:
-    """The rungs of an ASHA scheduler of one bracket, in units of its time attribute; they are no whole numbers."""
+    """The rungs of an ASHA scheduler with one bracket, in units of its time attribute; not whole numbers."""
     return sorted(milestone for milestone, _ in scheduler._brackets[0]._rungs)
 
 
 @contextmanager
 def without_snapshots() -> Iterator[None]:
-    """Within the block Ray writes the state of an experiment once, at its end, where it reads it back.
+    """Within the block Ray writes the state of an experiment only once, at its end, when it reads the state back.
 
-    By itself it takes a snapshot of all trials, the searcher and the callbacks whenever a trial has made as many checkpoints
-    as are kept, whatever period it was told: in large sweeps that is most of what the driver does. Nothing reads them here,
-    for a launch is rebuilt from its journal.
+    By default it takes a snapshot of all trials, the searcher and the callbacks whenever a trial has made as many checkpoints
+    as are kept, whatever the configured period: in large sweeps this takes most of the driver's time. Nothing here reads the
+    snapshots, since a launch is rebuilt from its journal.
     """
     from ray.tune.execution.tune_controller import TuneController
 

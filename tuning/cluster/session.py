@@ -1,4 +1,4 @@
-"""Ray for the length of a sweep, and what this machine can hold."""
+"""Starting and stopping Ray for a sweep."""
 
 import gc
 import logging
@@ -22,25 +22,25 @@ from tuning.process_settings import environment_kept, log_levels, unless_set, va
 from tuning.redaction import reason
 
 VARIABLES = {
-    "RAY_AIR_NEW_OUTPUT": "0",  # it ignores reporters and prints boxes
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # JSON, CSV and TensorBoard files a trial: what MLflow holds
-    "TUNE_GLOBAL_CHECKPOINT_S": "600",  # snapshots that no launch is rebuilt from
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output ignores reporters and prints boxes
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # JSON, CSV and TensorBoard files per trial, which MLflow has anyway
+    "TUNE_GLOBAL_CHECKPOINT_S": "600",  # snapshots, which are not used to rebuild a launch
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 SYSTEM_CONFIG = {
-    "enable_metrics_collection": False,  # they have no reader here, and their port asks for no token
-    "prestart_worker_first_driver": False,  # a worker a processor that no trial takes: Tune's have an environment of their own
+    "enable_metrics_collection": False,  # nobody reads the metrics here, and their port requires no token
+    "prestart_worker_first_driver": False,  # one worker per processor that no trial uses: Tune's need their own environment
 }
 LOG_LEVELS = {"ray.tune": logging.CRITICAL, "optuna._gp": logging.ERROR}
-"""Failures of trials are told by the sweep, in a line each; how fast Optuna's process converges concerns nobody."""
+"""The sweep itself reports failed trials, one line each; convergence warnings of Optuna's Gaussian process help nobody."""
 _ONE_AT_A_TIME = threading.Lock()
-"""Ray is up once in a process, as are the environment and the log levels that are set for it."""
+"""A process can run Ray only once, and also shares its environment and log levels."""
 
 
 class RaySession:
-    """Ray for the length of a ``with`` block, from the first `start` on: a cluster at `address`, or this machine alone.
+    """Ray within a ``with`` block, from the first `start` on: a cluster at `address`, or this machine alone.
 
-    ConfigError at its beginning where another thread of this process has one, or where Ray is up for somebody else.
+    Entering it raises ConfigError if another thread of this process has a session, or if Ray is already running in the process.
     """
 
     def __init__(self, address: str | None) -> None:
@@ -49,16 +49,16 @@ class RaySession:
         self._settings = ExitStack()
 
     def start(self) -> None:
-        """Start or join Ray, once. ConfigError, in a line, where it refuses; KeyboardInterrupt, once it is up, after a signal.
+        """Start or join Ray, once. ConfigError in one line if Ray fails; KeyboardInterrupt after the start if a signal came.
 
-        Called before anything that takes long is begun, for what Ray refuses must not be learnt after the work.
+        Call it before any long work, so that failures of Ray do not come after the work.
         """
         if self._is_up:
             return
         with _signals_noted() as noted:
             try:
                 self._init()
-            except Exception as error:  # of Ray, gRPC, or the system
+            except Exception as error:  # from Ray, gRPC, or the system
                 raise ConfigError(f"Ray cannot {self._what()}: {reason(error)}{_way_out(error)}") from error
         self._is_up = True
         if noted:
@@ -78,7 +78,7 @@ class RaySession:
 
     def __enter__(self) -> "RaySession":
         self._settings.enter_context(_alone_in_this_process())
-        self._settings.enter_context(environment_kept())  # Ray takes breakpoint() for a debugger of its own, among others
+        self._settings.enter_context(environment_kept())  # among others, Ray redirects breakpoint() to its own debugger
         self._settings.enter_context(variables(unless_set(VARIABLES)))
         self._settings.enter_context(log_levels(LOG_LEVELS))
         return self
@@ -88,21 +88,21 @@ class RaySession:
             self.stop()
 
     def stop(self) -> None:
-        """Shut Ray down, or leave the cluster, as far as it is up: it may have failed halfway, or have been stopped before."""
-        gc.collect()  # a reference to Ray's objects that is dropped after the shutdown ends the process at once, with status 1
+        """Shut Ray down, or leave the cluster. Safe if it failed halfway or was stopped before."""
+        gc.collect()  # dropping a reference to a Ray object after the shutdown would end the process with status 1
         ray.shutdown()
         self._is_up = False
 
 
 @contextmanager
 def _alone_in_this_process() -> Iterator[None]:
-    way_out = "or run this one in a process of its own, by cpsc-tune"
+    way_out = "or run this one in its own process, with cpsc-tune"
     if not _ONE_AT_A_TIME.acquire(blocking=False):
-        raise ConfigError(f"a sweep is under way in this process, and Ray can be up once in it: wait for its end, {way_out}")
+        raise ConfigError(f"another sweep is running in this process, which can run Ray only once: wait for its end, {way_out}")
     try:
         if ray.is_initialized():
             raise ConfigError(
-                f"Ray is up in this process already, and a sweep starts its own: call ray.shutdown() before, {way_out}"
+                f"Ray is already running in this process, and a sweep starts its own: call ray.shutdown() first, {way_out}"
             )
         yield
     finally:
@@ -111,7 +111,7 @@ def _alone_in_this_process() -> Iterator[None]:
 
 @contextmanager
 def _signals_noted() -> Iterator[list[int]]:
-    """Yields a list of the SIGINT and SIGTERM that arrive within the block: what they would raise there, Ray may swallow."""
+    """Yields a list of the SIGINT and SIGTERM that arrive within the block: Ray could swallow the exceptions they raise."""
     noted: list[int] = []
     if not is_main_thread():
         yield noted
@@ -126,22 +126,22 @@ def _signals_noted() -> Iterator[list[int]]:
 
 
 def _way_out(error: Exception) -> str:
-    """What the user can do about it, where that is known."""
+    """What the user can do about the error, if known."""
     if "AF_UNIX" in str(error):
-        return "; its sockets lie in TMPDIR: name a shorter folder by RAY_TMPDIR, e.g. RAY_TMPDIR=/tmp"
+        return "; its sockets are in TMPDIR: set RAY_TMPDIR to a shorter path, e.g. RAY_TMPDIR=/tmp"
     file = getattr(error, "filename", None)
     if not isinstance(file, str):
         return ""
     if Path(file).is_relative_to(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()):
-        return "; its files lie there: name a folder that can be written by RAY_TMPDIR"
-    return "; where that is about its token: name a file that can be written by RAY_AUTH_TOKEN_PATH"
+        return "; its files are there: set RAY_TMPDIR to a writable folder"
+    return "; if this is about its token: set RAY_AUTH_TOKEN_PATH to a writable file"
 
 
 @contextmanager
 def terminating_like_ctrl_c() -> Iterator[None]:
-    """SIGTERM, which clusters and service managers send, ends a sweep in order, as Ctrl-C does.
+    """Make SIGTERM, which clusters and service managers send, end a sweep cleanly, like Ctrl-C.
 
-    Also where SIGINT is ignored, as in a script's background: then Tune hears it all the same, for it has a handler of its own.
+    This also works if SIGINT is ignored, as for a script's background job: Tune then still hears it through its own handler.
     """
     if not is_main_thread():
         yield

@@ -1,4 +1,4 @@
-"""Shell commands as cluster files hold them: simple commands, the flags of a program, the variables that it is given."""
+"""Shell commands in cluster files: simple commands, a program's flags, and its environment variables."""
 
 import re
 import shlex
@@ -14,18 +14,18 @@ ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Invocation:
-    """A program's start in a shell command: its flags, and the variables that it is given there."""
+    """How a shell command starts a program: its flags and environment variables."""
 
     flags: Mapping[str, str]
     variables: Mapping[str, str]
 
 
 def invocations(commands: Sequence[str], where: str, program: str, verb: str) -> Iterator[Invocation]:
-    """Every ``program verb ...`` in `commands`, which stand under the key `where`."""
+    """Every ``program verb ...`` in `commands`, the list under the key `where`."""
     for command in commands:
         if not re.search(rf"\b{program}\s+{verb}\b", command):
             continue
-        exported: dict[str, str] = {}  # each command is a shell of its own
+        exported: dict[str, str] = {}  # each command runs in its own shell
         for words in simple_commands(command, where):
             names = [PurePosixPath(word).name for word in words]
             start = next((i for i, pair in enumerate(zip(names, words[1:], strict=False)) if pair == (program, verb)), None)
@@ -36,7 +36,7 @@ def invocations(commands: Sequence[str], where: str, program: str, verb: str) ->
 
 
 def simple_commands(command: str, where: str) -> Iterator[list[str]]:
-    """The words of each simple command in a shell command, unquoted; variables stand as they are written."""
+    """The words of each simple command in a shell command, unquoted; variables are not expanded."""
     for line in _logical_lines(command.replace("\\\n", " "), where):
         words: list[str] = []
         for word in line:
@@ -51,7 +51,7 @@ def simple_commands(command: str, where: str) -> Iterator[list[str]]:
 
 
 def _logical_lines(text: str, where: str) -> Iterator[list[str]]:
-    """The words of each line; what is quoted may hold several."""
+    """The words of each line; a quoted text may span several lines."""
     begun = ""
     for line in text.splitlines():
         begun = f"{begun}\n{line}" if begun else line
@@ -59,7 +59,7 @@ def _logical_lines(text: str, where: str) -> Iterator[list[str]]:
         lexer.whitespace_split = True
         try:
             words = list(lexer)
-        except ValueError:  # a quotation that goes on
+        except ValueError:  # the quoted text continues
             continue
         begun = ""
         yield words
@@ -68,7 +68,7 @@ def _logical_lines(text: str, where: str) -> Iterator[list[str]]:
 
 
 def flags_of(words: Sequence[str]) -> dict[str, str]:
-    """``--a=1 --b 2 --c`` -> ``{"--a": "1", "--b": "2", "--c": ""}``; of a repeated flag the last, as Ray has it."""
+    """``--a=1 --b 2 --c`` -> ``{"--a": "1", "--b": "2", "--c": ""}``; the last of repeated flags wins, as in Ray."""
     flags: dict[str, str] = {}
     for word, following in zip(words, [*words[1:], "-"], strict=True):
         if word.startswith("-"):
@@ -84,10 +84,10 @@ def assignments(words: Sequence[str]) -> dict[str, str]:
 
 
 def substitute(word: str, known: Mapping[str, str]) -> str:
-    """`word` with the values of the variables that are known; others stand as they are written."""
+    """`word` with known variables substituted; others stay as they are."""
     return Template(word).safe_substitute(known)
 
 
 def home(path: str) -> str:
-    """One spelling for paths in the home folder."""
+    """Normalise paths in the home folder to begin with ``~``."""
     return re.sub(r"^(\$HOME|\$\{HOME\})(?=/|$)", "~", path)

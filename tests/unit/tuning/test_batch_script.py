@@ -87,59 +87,62 @@ def test_other_ways_to_write_the_same_pass(tmp_path: Path, edit: Edit, monkeypat
         (option("exclusive", "--Exclusive"), "--Exclusive: sbatch has no such option, did you mean exclusive?"),
         (option("exclusive", "-X"), "-X: sbatch has no such option"),
         (option("output", "--output"), "--output must have a value"),
-        (option("output", "--output=$HOME/%j.log"), "--output: sbatch puts in no variables, write the value out, got $HOME/%j.log"),
+        (
+            option("output", "--output=$HOME/%j.log"),
+            "--output: sbatch does not expand variables, write the value out, got $HOME/%j.log",
+        ),
         (option("output", "--output='%j.log"), "cannot be read (No closing quotation)"),
         (
             instead("\nSTUDY=digits", "\nSTUDY=digits\n#SBATCH --partition=gpu"),
-            "sbatch reads no #SBATCH behind the first command, move it up",
+            "sbatch ignores #SBATCH after the first command, move it up",
         ),
-        (option("nodes", ""), "#SBATCH --nodes: must be given, a number or a range, got nothing"),
-        (option("nodes", "--nodes=two"), "#SBATCH --nodes: must be given, a number or a range, got two"),
-        (option("ntasks-per-node", ""), "#SBATCH --ntasks-per-node: must be 1, one Ray a node, got nothing"),
-        (option("ntasks-per-node", "--ntasks-per-node=16"), "#SBATCH --ntasks-per-node: must be 1, one Ray a node, got 16"),
-        (option("exclusive", ""), "#SBATCH --exclusive: must be given, for `ray symmetric-run` wants a node without another Ray"),
+        (option("nodes", ""), "#SBATCH --nodes: must be given as a number or a range, got nothing"),
+        (option("nodes", "--nodes=two"), "#SBATCH --nodes: must be given as a number or a range, got two"),
+        (option("ntasks-per-node", ""), "#SBATCH --ntasks-per-node: must be 1, one Ray per node, got nothing"),
+        (option("ntasks-per-node", "--ntasks-per-node=16"), "#SBATCH --ntasks-per-node: must be 1, one Ray per node, got 16"),
+        (option("exclusive", ""), "#SBATCH --exclusive: must be given: `ray symmetric-run` needs a node without another Ray"),
         (option("exclusive", "--exclusive=user"), "and ends every Ray of yours there, got user"),
         (
             option("cpus-per-task", ""),
-            "#SBATCH --cpus-per-task: must be given, a number, or a node has 1 CPU for trials, got nothing",
+            "#SBATCH --cpus-per-task: must be given as a number, or a node has 1 CPU for trials, got nothing",
         ),
         (
             option("cpus-per-task", "-c 0"),
-            "#SBATCH --cpus-per-task: must be given, a number, or a node has 1 CPU for trials, got 0",
+            "#SBATCH --cpus-per-task: must be given as a number, or a node has 1 CPU for trials, got 0",
         ),
         (option("gpus-per-node", "--gpus=8"), "#SBATCH --gpus: says not on which node, use --gpus-per-node, got 8"),
         (
             option("gpus-per-node", "--gpus-per-node=4 --gres=gpu:4"),
-            "#SBATCH --gpus-per-node: must be the only one that asks for GPUs, got --gres too",
+            "#SBATCH --gpus-per-node: must be the only option that requests GPUs, got --gres too",
         ),
         (
             option("gpus-per-node", "--gpus-per-node=0.5"),
-            "#SBATCH --gpus-per-node: must be a number of GPUs, with their type in front or without, got 0.5",
+            "#SBATCH --gpus-per-node: must be a number of GPUs, with or without their type in front, got 0.5",
         ),
         (option("gpus-per-node", "--gres=gpu:four:"), "#SBATCH --gres: must be a number of GPUs"),
         (
             option("time", ""),
-            "#SBATCH --time: must be given, minutes, hours:minutes:seconds or days-hours:minutes:seconds, got nothing",
+            "#SBATCH --time: must be given as minutes, hours:minutes:seconds or days-hours:minutes:seconds, got nothing",
         ),
-        (option("time", "--time=12h"), "#SBATCH --time: must be given, minutes, hours:minutes:seconds or"),
+        (option("time", "--time=12h"), "#SBATCH --time: must be given as minutes, hours:minutes:seconds or"),
         (option("signal", ""), "#SBATCH --signal: must be B:INT@SECONDS, SECONDS before the end"),
         (option("signal", "--signal=INT@300"), "without B: Ray's own processes get it too, got INT@300"),
         (option("signal", "--signal=B:INT"), "#SBATCH --signal: must be B:INT@SECONDS, SECONDS before the end"),
         (
             option("signal", "--signal=B:INT@5"),
-            "#SBATCH --signal: must come 60 s before the end or more, within --time (43200 s), got 5",
+            "#SBATCH --signal: must come at least 60 s before the end, within --time (43200 s), got 5",
         ),
-        (option("time", "--time=4"), "#SBATCH --signal: must come 60 s before the end or more, within --time (240 s), got 300"),
-        (option("signal", "--signal=B:USR2@300"), "must trap USR2, which #SBATCH --signal asks for, and end the driver in order"),
-        (option("requeue", ""), "#SBATCH --requeue: must be given, and --no-requeue not, or a preempted job does not come back"),
-        (option("requeue", "--requeue --no-requeue"), "#SBATCH --requeue: must be given, and --no-requeue not"),
+        (option("time", "--time=4"), "#SBATCH --signal: must come at least 60 s before the end, within --time (240 s), got 300"),
+        (option("signal", "--signal=B:USR2@300"), "must trap USR2, which #SBATCH --signal requests, and end the driver cleanly"),
+        (option("requeue", ""), "#SBATCH --requeue: must be given, without --no-requeue, or a preempted job does not come back"),
+        (option("requeue", "--requeue --no-requeue"), "#SBATCH --requeue: must be given, without --no-requeue"),
         (option("open-mode", ""), "#SBATCH --open-mode: must be append, or a job that comes back empties its log, got nothing"),
-        (option("output", ""), "#SBATCH --output: must be given, with %j, so that each job has a log of its own, got nothing"),
+        (option("output", ""), "#SBATCH --output: must be given, with %j, so that each job has its own log, got nothing"),
         (option("output", "--output=sweep.log"), "#SBATCH --output: must be given, with %j"),
         (instead("while true; do", "while true"), "syntax error near unexpected token"),
         (instead("stop() {", "stop() {{"), "syntax error"),
         (instead("srun --nodes", "mpirun --nodes"), "must run `srun ... ray symmetric-run ... -- ...` once, got 0 times"),
-        (instead("    -- bash", "    bash"), f"{STEP}: must have the command for the head behind --, got none"),
+        (instead("    -- bash", "    bash"), f"{STEP}: must have the command for the head after --, got none"),
         (
             instead(' --cpus-per-task="$SLURM_CPUS_PER_TASK"', ""),
             'srun: must have --cpus-per-task="$SLURM_CPUS_PER_TASK", or all trials of a node share 1 CPU, got none',
@@ -149,11 +152,11 @@ def test_other_ways_to_write_the_same_pass(tmp_path: Path, edit: Edit, monkeypat
         (instead("--num-cpus=", "--head --num-cpus="), f"{STEP}: sets --head itself, leave it out"),
         (
             instead("--num-cpus=", "--include-dashboard=false --num-cpus="),
-            f"{STEP}: must not have --include-dashboard: all nodes get the same options, with it the head alone starts",
+            f"{STEP}: must not have --include-dashboard: all nodes get the same options, and with it only the head starts",
         ),
         (
             instead("--num-cpus=", "--dashboard-host=0.0.0.0 --num-cpus="),
-            f"{STEP}: --dashboard-host must be 127.0.0.1, from the dashboard jobs are submitted, got 0.0.0.0",
+            f"{STEP}: --dashboard-host must be 127.0.0.1, since the dashboard accepts jobs, got 0.0.0.0",
         ),
         (instead('"$head:6379"', "127.0.0.1:6379"), f"{STEP}: --address must be the first node's, with a port"),
         (instead('"$head:6379"', '"$head"'), f"{STEP}: --address must be the first node's, with a port"),
@@ -177,9 +180,9 @@ def test_other_ways_to_write_the_same_pass(tmp_path: Path, edit: Edit, monkeypat
         (instead("RAY_AUTH_TOKEN_PATH=", "RAY_TOKEN_PATH="), "must export RAY_AUTH_TOKEN_PATH, a file that all nodes see"),
         (
             instead("trap 'stop INT' INT", ""),
-            "must trap INT, which #SBATCH --signal asks for, and end the driver in order, no trap does",
+            "must trap INT, which #SBATCH --signal requests, and end the driver cleanly, got no such trap",
         ),
-        (instead("scontrol requeue", "scontrol show job"), 'must run scontrol requeue "$SLURM_JOB_ID" where time has run out'),
+        (instead("scontrol requeue", "scontrol show job"), 'must run scontrol requeue "$SLURM_JOB_ID" when time has run out'),
         (
             instead("exec cpsc-tune resume", "exec cpsc-tune replay"),
             f"{COMMAND}: `cpsc-tune replay ...`: no such option: --address",
@@ -195,7 +198,7 @@ def test_other_ways_to_write_the_same_pass(tmp_path: Path, edit: Edit, monkeypat
         ),
         (
             instead("exec cpsc-tune resume", "echo"),
-            f"{COMMAND}: must run `cpsc-tune sweep` once, and `cpsc-tune resume` once, where the launch was begun before, got "
+            f"{COMMAND}: must run `cpsc-tune sweep` once to begin the launch, and `cpsc-tune resume` once to continue it, got "
             "`cpsc-tune resume` 0 times",
         ),
         (
@@ -205,11 +208,11 @@ def test_other_ways_to_write_the_same_pass(tmp_path: Path, edit: Edit, monkeypat
         (instead("STUDY=digits\n", "STUDY=digit\n"), "`cpsc-tune sweep digit`: digit: neither a file nor a packaged study"),
         (
             instead('resume "$NAME"', "resume digits-2"),
-            f"{COMMAND}: `cpsc-tune resume` must name the launch that is begun, digits-cpsc, got digits-2",
+            f"{COMMAND}: `cpsc-tune resume` must name the launch that `sweep` begins, digits-cpsc, got digits-2",
         ),
         (
             instead('--storage "$RUNS"', "--storage runs"),
-            f"{COMMAND}: `cpsc-tune resume` must have as --storage what `sweep` sets as storage or local, /YOUR-SHARED",
+            f"{COMMAND}: the --storage of `cpsc-tune resume` must be what `sweep` sets as storage or local, /YOUR-SHARED",
         ),
         (
             instead("\nset -u", "\nexport MLFLOW_TRACKING_PASSWORD=hunter2\nset -u"),
@@ -227,11 +230,11 @@ def test_a_mistake_is_told_in_one_line(tmp_path: Path, edit: Edit, message: str)
 def test_what_cannot_be_told_is_a_doubt(tmp_path: Path) -> None:
     path = written(tmp_path, option("output", "--output=absent/%j.log"))
     assert check_cluster_file(path) == [
-        f"{path}: #SBATCH --output: absent is no folder here; where you submit it must be one, for Slurm makes none"
+        f"{path}: #SBATCH --output: absent is not a folder on this machine; create it where you submit, Slurm does not"
     ]
     path = written(tmp_path, instead("STUDY=digits\n", "STUDY=/on-the-cluster/digits.yaml\n"))
     assert check_cluster_file(path) == [
-        f"{path}: {COMMAND}: the study /on-the-cluster/digits.yaml is not here, so what is set in it was not checked"
+        f"{path}: {COMMAND}: the study /on-the-cluster/digits.yaml is not on this machine, so its settings were not checked"
     ]
 
 

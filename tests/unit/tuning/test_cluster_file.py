@@ -114,26 +114,26 @@ def test_other_ways_to_write_the_same_pass(cluster: Cluster, tmp_path: Path, edi
             both(drop("available_node_types"), drop("head_node_type")),
             "available_node_types: must be given; Ray's default has no GPU and a head that takes trials",
         ),
-        (drop("setup_commands"), "setup_commands: must be given, may be empty; Ray's default for clouds installs a nightly build"),
-        (put("setup_commands", []), f"setup_commands: must install ray=={RAY}, the version here, no command does"),
+        (drop("setup_commands"), "setup_commands: must be given, even if empty; Ray's default for clouds installs a nightly build"),
+        (put("setup_commands", []), f"setup_commands: must install ray=={RAY}, the version on this machine, no command does"),
         (
             rewrite("setup_commands", f"ray[default,tune]=={RAY}", "ray[default,tune]>=2.60"),
-            f"setup_commands: must install ray=={RAY}, the version here, got ray[default,tune]>=2.60",
+            f"setup_commands: must install ray=={RAY}, the version on this machine, got ray[default,tune]>=2.60",
         ),
-        (rewrite("setup_commands", f"[default,tune]=={RAY}", ""), f"must install ray=={RAY}, the version here, got ray"),
-        (rewrite("setup_commands", f"=={RAY}", "==2.59.0"), "the version here, got ray[default,tune]==2.59.0"),
-        (rewrite("setup_commands", f"=={RAY}", "==2.60.*"), "the version here, got ray[default,tune]==2.60.*"),
+        (rewrite("setup_commands", f"[default,tune]=={RAY}", ""), f"must install ray=={RAY}, the version on this machine, got ray"),
+        (rewrite("setup_commands", f"=={RAY}", "==2.59.0"), "the version on this machine, got ray[default,tune]==2.59.0"),
+        (rewrite("setup_commands", f"=={RAY}", "==2.60.*"), "the version on this machine, got ray[default,tune]==2.60.*"),
         (
             put("head_setup_commands", ["which ray || pip install -U 'ray @ https://example.org/ray-3.0.0.dev0-cp312.whl'"]),
-            "the version here, got ray @ https://example.org/ray-3.0.0.dev0-cp312.whl",
+            "the version on this machine, got ray @ https://example.org/ray-3.0.0.dev0-cp312.whl",
         ),
         (
             put("worker_setup_commands", ["python -m pip install https://example.org/ray-3.0.0.dev0-cp312-cp312-any.whl"]),
-            "the version here, got https://example.org/ray-3.0.0.dev0-cp312-cp312-any.whl",
+            "the version on this machine, got https://example.org/ray-3.0.0.dev0-cp312-cp312-any.whl",
         ),
         (
             put("available_node_types/gpu_spot/worker_setup_commands", ["pip install 'torch==2.13.0'"]),
-            f"{SPOT}.worker_setup_commands: must install ray=={RAY}, the version here, no command does",
+            f"{SPOT}.worker_setup_commands: must install ray=={RAY}, the version on this machine, no command does",
         ),
         (docker(image="rayproject/ray:latest-gpu"), "in its tag, got rayproject/ray:latest-gpu"),
         (
@@ -141,7 +141,7 @@ def test_other_ways_to_write_the_same_pass(cluster: Cluster, tmp_path: Path, edi
                 docker(image=f"rayproject/ray:{RAY}"),
                 put("available_node_types/gpu_spot/docker", {"worker_image": "rayproject/ray:2.59.0-gpu"}),
             ),
-            f"{SPOT}.docker: must install ray=={RAY}, the version here, or docker's image must carry it in its tag, got "
+            f"{SPOT}.docker: must install ray=={RAY}, the version on this machine, or docker's image must have it in its tag, got "
             "rayproject/ray:2.59.0-gpu",
         ),
         (
@@ -149,7 +149,7 @@ def test_other_ways_to_write_the_same_pass(cluster: Cluster, tmp_path: Path, edi
             "available_node_types.head.resources.CPU: must be 0, so that the head takes no trials, got 2",
         ),
         (drop("available_node_types/head/resources/GPU"), "available_node_types.head.resources.GPU: must be 0, so that the head"),
-        (put("available_node_types/head/max_workers", 1), "available_node_types.head.max_workers: must be 0, or further heads"),
+        (put("available_node_types/head/max_workers", 1), "available_node_types.head.max_workers: must be 0, or more heads"),
         (put("head_node_type", "gpu_spot"), f"{SPOT}.resources.CPU: must be 0, so that the head takes no trials, got 4"),
         (
             rewrite(HEAD, " --num-cpus=0", ""),
@@ -162,11 +162,11 @@ def test_other_ways_to_write_the_same_pass(cluster: Cluster, tmp_path: Path, edi
         (both(own_machines, rewrite(HEAD, "--num-cpus=0", "")), "must have --num-cpus=0"),
         (
             rewrite(HEAD, "=127.0.0.1", "=0.0.0.0"),
-            "must have --dashboard-host=127.0.0.1, see it by `ray dashboard`, got --dashboard-host=0.0.0.0",
+            "must have --dashboard-host=127.0.0.1, open it with `ray dashboard`, got --dashboard-host=0.0.0.0",
         ),
         (
             rewrite(HEAD, "--dashboard-host=127.0.0.1", ""),
-            "must have --dashboard-host=127.0.0.1, see it by `ray dashboard`, got none",
+            "must have --dashboard-host=127.0.0.1, open it with `ray dashboard`, got none",
         ),
         (
             rewrite(HEAD, "--autoscaling-config", "--autoscaler-config"),
@@ -174,8 +174,8 @@ def test_other_ways_to_write_the_same_pass(cluster: Cluster, tmp_path: Path, edi
         ),
         (rewrite(HEAD, "--port=6379", "--port=6380"), f"{WORKER}: `ray start` must have --address=$RAY_HEAD_IP:6380"),
         (rewrite(WORKER, "--address=$RAY_HEAD_IP:6379", ""), "must have --address=$RAY_HEAD_IP:6379, the head's port, got none"),
-        (drop(HEAD), f"{HEAD}: must be given; Ray's default knows no token"),
-        (drop(WORKER), f"{WORKER}: must be given; Ray's default knows no token"),
+        (drop(HEAD), f"{HEAD}: must be given; Ray's default uses no token"),
+        (drop(WORKER), f"{WORKER}: must be given; Ray's default uses no token"),
         (put(WORKER, ["ray stop"]), f"{WORKER}: must run `ray start` once, got 0 times"),
         (put(WORKER, ["echo 'ray start"]), f"""{WORKER}: "echo 'ray start" is not a shell command (No closing quotation)"""),
         (
@@ -191,12 +191,12 @@ def test_other_ways_to_write_the_same_pass(cluster: Cluster, tmp_path: Path, edi
         (rewrite(WORKER, "RAY_AUTH_TOKEN_PATH=", "RAY_TOKEN_PATH="), f"{WORKER}: must export RAY_AUTH_TOKEN_PATH"),
         (
             put("file_mounts", {}),
-            f"file_mounts: must bring the token to RAY_AUTH_TOKEN_PATH of {HEAD}, ~/.ray/auth_token, got []",
+            f"file_mounts: must copy the token to RAY_AUTH_TOKEN_PATH of {HEAD}, ~/.ray/auth_token, got []",
         ),
-        (rewrite(WORKER, "/auth_token", "/token"), f"file_mounts: must bring the token to RAY_AUTH_TOKEN_PATH of {WORKER}"),
+        (rewrite(WORKER, "/auth_token", "/token"), f"file_mounts: must copy the token to RAY_AUTH_TOKEN_PATH of {WORKER}"),
         (
             rewrite(HEAD, "--host 127.0.0.1", "--host 0.0.0.0"),
-            f"{HEAD}: `mlflow server` asks for no password, its --host must be 127.0.0.1, got 0.0.0.0",
+            f"{HEAD}: `mlflow server` requires no password, so its --host must be 127.0.0.1, got 0.0.0.0",
         ),
     ],
 )

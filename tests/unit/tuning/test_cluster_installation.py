@@ -107,7 +107,7 @@ def said_of_packages(edit: Edit) -> str:
 def test_every_package_that_is_left_out_beyond_its_range_or_without_a_version_is_named(name: str) -> None:
     message = said_of_packages(without(name))
     assert message.startswith(f"{SETUP}: must install {name}")
-    assert message.endswith("as pyproject.toml has it, no command does for the head")
+    assert message.endswith("as in pyproject.toml, no command does for the head")
     for text in (f"{name}==99.0", f"{name}==0.0.1", name, f"{name}>=0", f"{name}==1.*"):
         message = said_of_packages(instead(name, text))
         assert message.startswith(f"{SETUP}: must install {name}")
@@ -119,55 +119,55 @@ def test_every_package_that_is_left_out_beyond_its_range_or_without_a_version_is
     [
         (
             without("torch"),
-            f"{SETUP}: must install torch>=2.11,<2.14, as pyproject.toml has it, no command does for the head",
+            f"{SETUP}: must install torch>=2.11,<2.14, as in pyproject.toml, no command does for the head",
         ),
         (
             instead("torch", "torch==2.9.0"),
-            f"{SETUP}: must install torch>=2.11,<2.14, as pyproject.toml has it, got torch==2.9.0",
+            f"{SETUP}: must install torch>=2.11,<2.14, as in pyproject.toml, got torch==2.9.0",
         ),
         (
             instead("ray", f"ray[tune]=={RAY}"),
-            f"{SETUP}: must install ray[default,tune]>=2.60,<2.61, as pyproject.toml has it, with default in its brackets, got",
+            f"{SETUP}: must install ray[default,tune]>=2.60,<2.61, as in pyproject.toml, with [default], got",
         ),
-        (instead("ray", f"./ray-{RAY}-cp312-cp312-linux_x86_64.whl"), "with default and tune in its brackets, got ./ray-"),
+        (instead("ray", f"./ray-{RAY}-cp312-cp312-linux_x86_64.whl"), "with [default,tune], got ./ray-"),
         (
             put("head_setup_commands", []),
-            f"{SETUP}: must install boto3>=1.40,<2, as pyproject.toml has it, no command does for the head",
+            f"{SETUP}: must install boto3>=1.40,<2, as in pyproject.toml, no command does for the head",
         ),
         (
             put("head_setup_commands", ["pip install boto3==1.9"]),
-            "must install boto3>=1.40,<2, as pyproject.toml has it, got boto3==1.9",
+            "must install boto3>=1.40,<2, as in pyproject.toml, got boto3==1.9",
         ),
         (
             put("worker_setup_commands", ["~/venv/bin/pip install torch==2.12.0"]),
-            f"{SETUP}: must install torch==2.13.0 as {SETUP} does, all nodes the same, got torch==2.12.0",
+            f"{SETUP}: must install torch==2.13.0 like {SETUP}, since all nodes need the same, got torch==2.12.0",
         ),
         (
             put("available_node_types/gpu_spot/worker_setup_commands", [WHOLE]),
-            f"{SPOT}.worker_setup_commands: must install torch>=2.11,<2.14, as pyproject.toml has it, no command does for workers",
+            f"{SPOT}.worker_setup_commands: must install torch>=2.11,<2.14, as in pyproject.toml, no command does for workers",
         ),
         (
             instead("torch", "torch==$TORCH"),
-            f"{SETUP}: 'torch==$TORCH' is no requirement that can be read here, write its version out",
+            f"{SETUP}: 'torch==$TORCH' cannot be parsed as a requirement, write its version out",
         ),
         (
             instead("torch", "torch==2.13.0+cpu"),
-            "must install a build of torch for GPUs, which workers have, got torch==2.13.0+cpu",
+            "must install a torch build for GPUs, since workers have GPUs, got torch==2.13.0+cpu",
         ),
-        (rewrite(SETUP, "3.12", "3.10"), f"{SETUP}: must use Python <3.13,>=3.11, as pyproject.toml has it, got 3.10"),
-        (rewrite(SETUP, "3.12", "3.13"), f"{SETUP}: must use Python <3.13,>=3.11, as pyproject.toml has it, got 3.13"),
-        (rewrite(SETUP, "python3.12 -m venv", "uv venv --python 3.10"), "as pyproject.toml has it, got 3.10"),
-        (rewrite(SETUP, "python3.12 -m venv ~/venv", "conda create -y -p ~/venv python=3.9"), "as pyproject.toml has it, got 3.9"),
+        (rewrite(SETUP, "3.12", "3.10"), f"{SETUP}: must use Python <3.13,>=3.11, as in pyproject.toml, got 3.10"),
+        (rewrite(SETUP, "3.12", "3.13"), f"{SETUP}: must use Python <3.13,>=3.11, as in pyproject.toml, got 3.13"),
+        (rewrite(SETUP, "python3.12 -m venv", "uv venv --python 3.10"), "as in pyproject.toml, got 3.10"),
+        (rewrite(SETUP, "python3.12 -m venv ~/venv", "conda create -y -p ~/venv python=3.9"), "as in pyproject.toml, got 3.9"),
         (
             rewrite(SETUP, "python3.12 -m venv", "python3.11 -m venv"),
-            "must use one Python on all nodes, which Ray demands, got 3.12 and 3.11",
+            "must use the same Python on all nodes, as Ray requires, got 3.12 and 3.11",
         ),
-        (docker(image=f"rayproject/ray:{RAY}-py310-gpu"), "as pyproject.toml has it, got 3.10"),
+        (docker(image=f"rayproject/ray:{RAY}-py310-gpu"), "as in pyproject.toml, got 3.10"),
         (
             docker(head_image=f"rayproject/ray:{RAY}-py312", worker_image=f"rayproject/ray:{RAY}-py311-gpu"),
-            "must use one Python on all nodes, which Ray demands, got 3.12 and 3.11",
+            "must use the same Python on all nodes, as Ray requires, got 3.12 and 3.11",
         ),
-        (instead("ray", f"./ray-{RAY}-cp310-cp310-linux_x86_64.whl[default,tune]"), "as pyproject.toml has it, got 3.10"),
+        (instead("ray", f"./ray-{RAY}-cp310-cp310-linux_x86_64.whl[default,tune]"), "as in pyproject.toml, got 3.10"),
     ],
 )
 def test_what_ray_lets_through_is_refused(cluster: Cluster, tmp_path: Path, edit: Edit, message: str) -> None:
@@ -178,7 +178,7 @@ def test_what_ray_lets_through_is_refused(cluster: Cluster, tmp_path: Path, edit
 
 def test_a_python_that_no_command_names_is_told(cluster: Cluster, tmp_path: Path) -> None:
     cluster[SETUP] = [command.replace("python3.12", "python3") for command in cluster[SETUP]]
-    assert passed(cluster, tmp_path) == [f"{SETUP}: names no Python for the head, that of its image must be <3.13,>=3.11"]
+    assert passed(cluster, tmp_path) == [f"{SETUP}: does not name a Python for the head, so that of the image must be <3.13,>=3.11"]
 
 
 def test_an_installed_distribution_says_the_same_as_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,42 +116,48 @@ def test_machines_that_are_in_order_pass_in_silence(cluster: Cluster, tmp_path: 
         ),
         (
             both(typed("g5.xlagre", CPU=4, GPU=1)),
-            f"{SPOT}.node_config.InstanceType: must be one of EC2's, of which botocore",
+            f"{SPOT}.node_config.InstanceType: must be one of EC2's values, of which botocore",
         ),
         (typed("g5.xlagre", CPU=4, GPU=1), "did you mean g5.xlarge?, got 'g5.xlagre'"),
-        (drop(f"{NODE}/InstanceType"), f"{SPOT}.node_config.InstanceType: must be given, Ray asks AWS what it has, got None"),
-        (drop(f"{NODE}/ImageId"), f"{SPOT}.node_config.ImageId: must be given, Ray's default is an Ubuntu 18.04"),
-        (put(f"{NODE}/ImageId", "latest_dlami"), f"{SPOT}.node_config.ImageId: must be given, Ray's default is an Ubuntu 18.04"),
+        (drop(f"{NODE}/InstanceType"), f"{SPOT}.node_config.InstanceType: must be given, Ray asks AWS for its resources, got None"),
+        (drop(f"{NODE}/ImageId"), f"{SPOT}.node_config.ImageId: must be given, Ray's default is Ubuntu 18.04"),
+        (put(f"{NODE}/ImageId", "latest_dlami"), f"{SPOT}.node_config.ImageId: must be given, Ray's default is Ubuntu 18.04"),
         (
             put(f"{MACHINE}/InstanceType", "m7g.large"),
-            "head.node_config.ImageId: must be another for m7g.large (arm64) than for g5.xlarge (x86_64), got ami-YOUR-IMAGE",
+            "head.node_config.ImageId: must differ for m7g.large (arm64) and g5.xlarge (x86_64), got ami-YOUR-IMAGE",
         ),
-        (put(f"{WORKERS}/resources", {"CPU": 4, "gpu": 1}), f"{SPOT}.resources.gpu: must be GPU, a resource of another name is"),
-        (put(f"{WORKERS}/resources", {"cpus": 4, "GPU": 1}), f"{SPOT}.resources.cpus: must be CPU, a resource of another name is"),
+        (
+            put(f"{WORKERS}/resources", {"CPU": 4, "gpu": 1}),
+            f"{SPOT}.resources.gpu: must be GPU, since trials request no other resources",
+        ),
+        (
+            put(f"{WORKERS}/resources", {"cpus": 4, "GPU": 1}),
+            f"{SPOT}.resources.cpus: must be CPU, since trials request no other resources",
+        ),
         # Where it stands
         (
             put("provider/availability_zone", "us-west-2a,us-east-1b"),
-            "provider.availability_zone: must lie in the region us-west-2, whose zones begin with its name, got 'us-east-1b'",
+            "provider.availability_zone: must be in the region us-west-2, whose zones begin with its name, got 'us-east-1b'",
         ),
-        (put("provider/availability_zone", "us-west-2"), "provider.availability_zone: must lie in the region us-west-2"),
-        (put("provider/availability_zone", "us-west-1a"), "must lie in the region us-west-2, whose zones begin with its name, got"),
+        (put("provider/availability_zone", "us-west-2"), "provider.availability_zone: must be in the region us-west-2"),
+        (put("provider/availability_zone", "us-west-1a"), "must be in the region us-west-2, whose zones begin with its name, got"),
         (
             put("provider/availability_zone", "us-west-2a,"),
-            "must lie in the region us-west-2, whose zones begin with its name, got ''",
+            "must be in the region us-west-2, whose zones begin with its name, got ''",
         ),
-        (put("provider/region", "us-east-1"), "provider.availability_zone: must lie in the region us-east-1"),
-        (put("provider/region", "us-wset-2"), "provider.region: must be one of AWS's"),
+        (put("provider/region", "us-east-1"), "provider.availability_zone: must be in the region us-east-1"),
+        (put("provider/region", "us-wset-2"), "provider.region: must be an AWS region"),
         (put("provider/region", "us-wset-2"), "got 'us-wset-2', did you mean us-west-2?"),
         (
             put(f"{NODE}/Placement", {"AvailabilityZone": "eu-west-1a"}),
-            f"{SPOT}.node_config.Placement.AvailabilityZone: must lie in",
+            f"{SPOT}.node_config.Placement.AvailabilityZone: must be in",
         ),
-        (both(google, put("provider/availability_zone", "us-east1-b")), "must lie in the region us-west1, whose zones begin"),
-        (both(google, put("provider/availability_zone", "us-west1b")), "must lie in the region us-west1, whose zones begin"),
+        (both(google, put("provider/availability_zone", "us-east1-b")), "must be in the region us-west1, whose zones begin"),
+        (both(google, put("provider/availability_zone", "us-west1b")), "must be in the region us-west1, whose zones begin"),
         # Spot
         (
             put(f"{NODE}/InstanceMarketOptions/MarketType", "sport"),
-            f"{SPOT}.node_config.InstanceMarketOptions.MarketType: must be one of EC2's, spot, capacity-block, ",
+            f"{SPOT}.node_config.InstanceMarketOptions.MarketType: must be one of EC2's values, spot, capacity-block, ",
         ),
         (put(f"{NODE}/InstanceMarketOptions/MarketType", "SPOT"), "on-demand, did you mean spot?, got 'SPOT'"),
         (
@@ -165,20 +171,20 @@ def test_machines_that_are_in_order_pass_in_silence(cluster: Cluster, tmp_path: 
         ),
         (
             put(f"{NODE}/InstanceMarketOptions/SpotOptions", {"SpotInstanceType": "persistent"}),
-            "SpotInstanceType: must be one-time, for Ray starts machines and ends them for good, got 'persistent'",
+            "SpotInstanceType: must be one-time, since Ray starts machines once and terminates them, got 'persistent'",
         ),
         (
             put(f"{NODE}/InstanceMarketOptions/SpotOptions", {"InstanceInterruptionBehavior": "stop"}),
-            "InstanceInterruptionBehavior: must be terminate, for Ray starts machines and ends them for good, got 'stop'",
+            "InstanceInterruptionBehavior: must be terminate, since Ray starts machines once and terminates them, got 'stop'",
         ),
         (
             put(f"{MACHINE}/InstanceMarketOptions", {"MarketType": "spot"}),
-            "available_node_types.head.node_config.InstanceMarketOptions.MarketType: must be left out of the head, whose end is",
+            "available_node_types.head.node_config.InstanceMarketOptions.MarketType: must be left out for the head: AWS takes",
         ),
         # Profiles
         (
             drop(f"{NODE}/IamInstanceProfile"),
-            f"{SPOT}.node_config.IamInstanceProfile: must be {{Name: ...}} or {{Arn: ...}}: Ray gives workers none",
+            f"{SPOT}.node_config.IamInstanceProfile: must be {{Name: ...}} or {{Arn: ...}}: Ray creates none for workers",
         ),
         (put(f"{NODE}/IamInstanceProfile", {}), f"{SPOT}.node_config.IamInstanceProfile: must be {{Name: ...}} or {{Arn: ...}}"),
         (put(f"{NODE}/IamInstanceProfile", {"Name": ""}), f"{SPOT}.node_config.IamInstanceProfile: must be"),
@@ -190,24 +196,27 @@ def test_machines_that_are_in_order_pass_in_silence(cluster: Cluster, tmp_path: 
         # Disks
         (
             more_disks(disk("/dev/sdf")),
-            "head.node_config.BlockDeviceMappings.2.DeviceName: must be another than that of 1, one disk a device, got /dev/sdf",
+            "head.node_config.BlockDeviceMappings.2.DeviceName: must differ from that of 1, one disk per device, got /dev/sdf",
         ),
-        (more_disks(disk("/dev/xvdf")), "BlockDeviceMappings.2.DeviceName: must be another than that of 1"),
-        (more_disks(disk("/dev/sda1")), "BlockDeviceMappings.2.DeviceName: must be another than that of 0"),
+        (more_disks(disk("/dev/xvdf")), "BlockDeviceMappings.2.DeviceName: must differ from that of 1"),
+        (more_disks(disk("/dev/sda1")), "BlockDeviceMappings.2.DeviceName: must differ from that of 0"),
         (put(f"{NODE}/BlockDeviceMappings", [disk("/dev/sda1"), disk("/dev/sda1")]), f"{SPOT}.node_config.BlockDeviceMappings.1"),
         (more_disks({"Ebs": {"VolumeSize": 1}}), "BlockDeviceMappings.2.DeviceName: must be given, e.g. /dev/sdf, got None"),
         (drop(f"{DISK}/Ebs/VolumeSize"), "BlockDeviceMappings.1.Ebs.VolumeSize: must be given in GiB, or a SnapshotId, got None"),
         (put(f"{DISK}/Ebs/VolumeSize", "20 GB"), "BlockDeviceMappings.1.Ebs.VolumeSize: must be a whole number, got '20 GB'"),
-        (put(f"{DISK}/Ebs/VolumeType", "gp33"), "BlockDeviceMappings.1.Ebs.VolumeType: must be one of EC2's, standard, io1, io2"),
+        (
+            put(f"{DISK}/Ebs/VolumeType", "gp33"),
+            "BlockDeviceMappings.1.Ebs.VolumeType: must be one of EC2's values, standard, io1, io2",
+        ),
         (put(f"{DISK}/Ebs/DeleteOnTermination", "false"), "Ebs.DeleteOnTermination: must be true or false, got 'false'"),
         (put(f"{MACHINE}/BlockDeviceMappings", disk()), "head.node_config.BlockDeviceMappings: must be a list, got"),
         # The database
         (
             put(f"{DISK}/Ebs/DeleteOnTermination", True),
             "head.node_config.BlockDeviceMappings.1.Ebs.DeleteOnTermination: must be false for the disk of MLflow's database, "
-            f"{DATABASE}, or that is deleted with its machine, got True",
+            f"{DATABASE}, or it is deleted with its machine, got True",
         ),
-        (drop(f"{DISK}/Ebs/DeleteOnTermination"), "or that is deleted with its machine, got None"),
+        (drop(f"{DISK}/Ebs/DeleteOnTermination"), "or it is deleted with its machine, got None"),
         (
             both(
                 rewrite(HEAD, "sudo mount LABEL=mlflow /mnt/mlflow", "true"),
@@ -221,7 +230,7 @@ def test_machines_that_are_in_order_pass_in_silence(cluster: Cluster, tmp_path: 
             drop(DISK),
             "BlockDeviceMappings: Ebs.DeleteOnTermination must be false for the disk of MLflow's database, /mnt/mlflow/mlf",
         ),
-        (drop(f"{MACHINE}/BlockDeviceMappings"), "or that is deleted with its machine, got no such disk"),
+        (drop(f"{MACHINE}/BlockDeviceMappings"), "or it is deleted with its machine, got no such disk"),
         (
             rewrite(HEAD, f"sqlite:///{DATABASE}", "sqlite:////home/ubuntu/mlflow.db"),
             "BlockDeviceMappings.0.Ebs.DeleteOnTermination: must be false for the disk of MLflow's database, /home/ubuntu/ml",
@@ -245,7 +254,7 @@ def test_machines_that_are_in_order_pass_in_silence(cluster: Cluster, tmp_path: 
         ),
         (
             put(f"{NODE}/MetadataOptions", {"HttpTokens": "yes"}),
-            "MetadataOptions.HttpTokens: must be one of EC2's, optional, required",
+            "MetadataOptions.HttpTokens: must be one of EC2's values, optional, required",
         ),
         (
             put(f"{NODE}/NetworkInterfaces", [{"DeviceIndex": "0"}]),
@@ -275,6 +284,6 @@ def test_only_aws_needs_botocore_and_says_so(cluster: Cluster, tmp_path: Path) -
     check = "tuning.cluster.cluster_file, pathlib; tuning.cluster.cluster_file.check_cluster_file(pathlib.Path({!r}), dict)"
     finished = run_without(("botocore",), [check.format(str(path)) for path in paths])
     assert finished.stderr.strip().splitlines()[-1] == (
-        f"cpsc.errors.ConfigError: {paths[2]}: provider.type: aws is checked by botocore's model of it, which is not installed; "
-        "`ray up` needs it too: pip install 'cpsc-tune[aws]', or boto3"
+        f"cpsc.errors.ConfigError: {paths[2]}: provider.type: aws is checked with botocore, which is not installed; "
+        "`ray up` needs it, too: pip install 'cpsc-tune[aws]', or boto3"
     )

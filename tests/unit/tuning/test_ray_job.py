@@ -131,26 +131,32 @@ def test_other_ways_to_write_the_same_pass(job: Job, tmp_path: Path, edit: Edit)
         ),
         (put(f"{CLUSTER}/workerGroupSpecs", {}), "spec.rayClusterSpec.workerGroupSpecs: must be a list, got {}"),
         (put(f"{CLUSTER}/workerGroupSpecs", [None]), "spec.rayClusterSpec.workerGroupSpecs.0: must be a mapping, got None"),
-        (put("metadata/name", "CPSC_digits"), "metadata.name: must be small letters, digits and '-', a letter first, at most 47"),
+        (
+            put("metadata/name", "CPSC_digits"),
+            "metadata.name: must be lower-case letters, digits and '-', a letter first, at most 47",
+        ),
         (put("metadata/name", "a" * 48), "a letter first, at most 47, got 'aaaa"),
         (drop("spec/entrypoint"), "spec.entrypoint: must be given"),
         (drop("spec/rayClusterSpec"), "spec.rayClusterSpec: must be given"),
         (drop("spec"), "spec.entrypoint: must be given"),
-        (put("spec/submissionMode", "InteractiveMode"), "spec.submissionMode: must be HTTPMode, nobody submits the entrypoint"),
+        (
+            put("spec/submissionMode", "InteractiveMode"),
+            "spec.submissionMode: must be HTTPMode, since InteractiveMode does not submit the entrypoint",
+        ),
         (
             drop("spec/submissionMode"),
-            "spec.submissionMode: must be HTTPMode, for in K8sJobMode a submitter's shell reads the entrypoint, which holds ';'",
+            "spec.submissionMode: must be HTTPMode: in K8sJobMode the submitter's shell reads the entrypoint, which contains ';'",
         ),
         (drop("spec/backoffLimit"), "spec.backoffLimit: must be >= 1, or the sweep ends with the head's pod, got 0"),
-        (drop("spec/shutdownAfterJobFinishes"), "spec.shutdownAfterJobFinishes: must be true, or the GPUs are held when"),
-        (drop("spec/runtimeEnvYAML"), "env_vars.RAY_JOB_STOP_SIGNAL must be SIGINT, to end the sweep in order, got nothing"),
+        (drop("spec/shutdownAfterJobFinishes"), "spec.shutdownAfterJobFinishes: must be true, or the GPUs stay reserved when"),
+        (drop("spec/runtimeEnvYAML"), "env_vars.RAY_JOB_STOP_SIGNAL must be SIGINT, to end the sweep cleanly, got nothing"),
         (
             stopping("env_vars: {RAY_JOB_STOP_SIGNAL: SIGINT}"),
             "env_vars.RAY_JOB_STOP_WAIT_TIME_S must be >= 60, in quotes, for in Ray's",
         ),
         (
             stopping("env_vars: {RAY_JOB_STOP_SIGNAL: SIGINT, RAY_JOB_STOP_WAIT_TIME_S: 120}"),
-            "must be >= 60, in quotes, for in Ray's own 3 s nothing is saved, got 120",
+            "must be >= 60, in quotes, because nothing is saved within Ray's default of 3 s, got 120",
         ),
         (stopping("env_vars: ["), "spec.runtimeEnvYAML: line 1 not valid YAML"),
         (
@@ -159,31 +165,34 @@ def test_other_ways_to_write_the_same_pass(job: Job, tmp_path: Path, edit: Edit)
         ),
         (
             drop(f"{CLUSTER}/authOptions"),
-            "spec.rayClusterSpec.authOptions.mode: must be token, or every pod of the Kubernetes cluster can run what it",
+            "spec.rayClusterSpec.authOptions.mode: must be token, or every pod of the Kubernetes cluster can run anything",
         ),
         (put(f"{CLUSTER}/authOptions/mode", "disabled"), "can run what it likes, got disabled"),
         (
             put(f"{CLUSTER}/authOptions/enableK8sTokenAuth", True),
-            "authOptions.enableK8sTokenAuth: must be left out, KubeRay has it",
+            "authOptions.enableK8sTokenAuth: must be left out, since KubeRay supports it only",
         ),
-        (put(f"{CLUSTER}/rayVersion", "2.59.0"), f"spec.rayClusterSpec.rayVersion: must be {RAY}, the version here, got 2.59.0"),
-        (drop(f"{CLUSTER}/rayVersion"), f"spec.rayClusterSpec.rayVersion: must be {RAY}, the version here, got nothing"),
+        (
+            put(f"{CLUSTER}/rayVersion", "2.59.0"),
+            f"spec.rayClusterSpec.rayVersion: must be {RAY}, the version on this machine, got 2.59.0",
+        ),
+        (drop(f"{CLUSTER}/rayVersion"), f"spec.rayClusterSpec.rayVersion: must be {RAY}, the version on this machine, got nothing"),
         (
             put(f"{CLUSTER}/workerGroupSpecs", []),
-            "spec.rayClusterSpec.workerGroupSpecs: must hold a group, the head takes no trials",
+            "spec.rayClusterSpec.workerGroupSpecs: must have a group, since the head takes no trials",
         ),
         (drop(f"{WORKER}/template"), f"{THERE}.template.spec.containers: must hold the container that Ray runs in"),
         (
             put(f"{WORKERS}/image", "rayproject/ray:latest"),
-            f"image: must carry Ray {RAY}, the version here, in its tag, as {RAY}-py312-gpu, got rayproject/ray:latest",
+            f"image: must have Ray {RAY}, the version on this machine, in its tag, as in {RAY}-py312-gpu, got rayproject",
         ),
         (
             put(f"{WORKERS}/image", "registry.example.org:5000/cpsc-tune"),
-            f"image: must carry Ray {RAY}, the version here, in its tag",
+            f"image: must have Ray {RAY}, the version on this machine, in its tag",
         ),
-        (put(f"{HEADS}/image", f"cpsc-tune:{RAY}"), "image: must carry a Python <3.13,>=3.11 in its tag"),
-        (images(IMAGE, IMAGE.replace("py312", "py310")), "image: must carry a Python <3.13,>=3.11 in its tag"),
-        (images(IMAGE, IMAGE.replace("py312", "py311")), "image: must have the head's Python, 3.12, which Ray demands, got"),
+        (put(f"{HEADS}/image", f"cpsc-tune:{RAY}"), "image: must have a Python <3.13,>=3.11 in its tag"),
+        (images(IMAGE, IMAGE.replace("py312", "py310")), "image: must have a Python <3.13,>=3.11 in its tag"),
+        (images(IMAGE, IMAGE.replace("py312", "py311")), "image: must have the head's Python, 3.12, as Ray requires, got"),
         (
             environment("MLFLOW_TRACKING_PASSWORD", "hunter2"),
             f"{THERE}.template.spec.containers.0.env.MLFLOW_TRACKING_PASSWORD: holds a secret in plain text, take it from a Secret",
@@ -199,18 +208,24 @@ def test_other_ways_to_write_the_same_pass(job: Job, tmp_path: Path, edit: Edit)
             "volumeMounts: must name a volume of the pod, runs, and a mountPath, got {'mountPath': '/mnt/runs', 'name': 'run'}",
         ),
         (drop(f"{WORKERS}/volumeMounts/0/mountPath"), "volumeMounts: must name a volume of the pod, runs, and a mountPath"),
-        (put(f"{HEAD}/serviceType", "LoadBalancer"), "headGroupSpec.serviceType: must be ClusterIP, see the dashboard by kubectl"),
-        (put(f"{HEAD}/enableIngress", True), "headGroupSpec.enableIngress: must be left out, see the dashboard by kubectl"),
+        (
+            put(f"{HEAD}/serviceType", "LoadBalancer"),
+            "headGroupSpec.serviceType: must be ClusterIP, open the dashboard with kubectl",
+        ),
+        (put(f"{HEAD}/enableIngress", True), "headGroupSpec.enableIngress: must be left out, open the dashboard with kubectl"),
         (put(f"{WORKER}/template/spec/restartPolicy", "Always"), "restartPolicy: must be Never with the autoscaler, got Always"),
         (
             drop(f"{WORKERS}/resources"),
-            "resources.limits.cpu: must be given, e.g. 4, or Ray takes the whole machine's for its own, got",
+            "resources.limits.cpu: must be given, e.g. 4, or Ray counts those of the whole machine, got",
         ),
-        (drop(f"{HEADS}/resources/limits/memory"), "resources.limits.memory: must be given, e.g. 16Gi, or Ray takes the whole"),
-        (put(f"{WORKERS}/resources/limits/memory", "16 GB"), "or Ray takes the whole machine's for its own, got 16 GB"),
+        (
+            drop(f"{HEADS}/resources/limits/memory"),
+            "resources.limits.memory: must be given, e.g. 16Gi, or Ray counts that of the whole",
+        ),
+        (put(f"{WORKERS}/resources/limits/memory", "16 GB"), "or Ray counts that of the whole machine, got 16 GB"),
         (
             limits(WORKERS, 0.25),
-            "resources.limits.nvidia.com/gpu: must be a whole number, trials share by resources.gpus of the study, got 0.25",
+            "resources.limits.nvidia.com/gpu: must be a whole number (trials share GPUs by the study's resources.gpus), got 0.25",
         ),
         (
             put(f"{WORKERS}/resources/requests", {"nvidia.com/gpu": 2}),
@@ -220,8 +235,8 @@ def test_other_ways_to_write_the_same_pass(job: Job, tmp_path: Path, edit: Edit)
             put(f"{HEAD}/rayStartParams", {}),
             'headGroupSpec.rayStartParams.num-cpus: must be "0", so that the head takes no trials, got nothing',
         ),
-        (put(f"{HEAD}/rayStartParams/num-gpus", "1"), "headGroupSpec: must have no GPU, the head takes no trials"),
-        (limits(HEADS, 1), "headGroupSpec: must have no GPU, the head takes no trials"),
+        (put(f"{HEAD}/rayStartParams/num-gpus", "1"), "headGroupSpec: must have no GPU, since the head takes no trials"),
+        (limits(HEADS, 1), "headGroupSpec: must have no GPU, since the head takes no trials"),
         (
             put(f"{WORKER}/rayStartParams", {"num-gpu": "1"}),
             f"{THERE}.rayStartParams.num-gpu: `ray start` has no such option, did you mean num-gpus?",
@@ -239,7 +254,7 @@ def test_other_ways_to_write_the_same_pass(job: Job, tmp_path: Path, edit: Edit)
         (put(f"{WORKER}/replicas", 3), f"{THERE}.replicas: must be in [minReplicas (0), maxReplicas (2)], got 3"),
         (
             drop(f"{CLUSTER}/enableInTreeAutoscaling"),
-            f"{THERE}.replicas: must be >= 1 without enableInTreeAutoscaling, nobody adds one, got 0",
+            f"{THERE}.replicas: must be >= 1 without enableInTreeAutoscaling, since none is added later, got 0",
         ),
         (
             entrypoint("cpsc-tune sweep", "cpsc-tune swep"),
@@ -247,8 +262,8 @@ def test_other_ways_to_write_the_same_pass(job: Job, tmp_path: Path, edit: Edit)
         ),
         (entrypoint("sweep digits --address auto", "sweep digits"), "spec.entrypoint: cpsc-tune sweep must have --address auto"),
         (entrypoint("resources.gpus=", "resources.gpu="), "resources.gpu: unknown key, did you mean"),
-        (entrypoint("resume digits-cpsc", "resume digits"), "must name the launch that is begun, digits-cpsc, got digits"),
-        (entrypoint("--storage /mnt/runs", "--storage /mnt/run"), "must have as --storage what `sweep` sets as storage or local"),
+        (entrypoint("resume digits-cpsc", "resume digits"), "must name the launch that `sweep` begins, digits-cpsc, got digits"),
+        (entrypoint("--storage /mnt/runs", "--storage /mnt/run"), "must be what `sweep` sets as storage or local"),
         (entrypoint("/mnt/runs", "runs"), "the launch's folder must be a URI or an absolute path on a volume, got runs"),
         (
             entrypoint("/mnt/runs", "/home/ray/runs"),
@@ -275,5 +290,5 @@ def test_a_study_that_lies_on_the_cluster_is_a_doubt(job: Job, tmp_path: Path) -
     entrypoint("sweep digits", "sweep /mnt/runs/my.yaml")(job)
     path = write(tmp_path, job)
     assert check_cluster_file(path) == [
-        f"{path}: spec.entrypoint: the study /mnt/runs/my.yaml is not here, so what is set in it was not checked"
+        f"{path}: spec.entrypoint: the study /mnt/runs/my.yaml is not on this machine, so its settings were not checked"
     ]

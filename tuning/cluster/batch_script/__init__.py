@@ -1,4 +1,4 @@
-"""A script for Slurm's `sbatch`, checked before it waits in a queue: what it asks for, and what it runs on each node."""
+"""Checks a script for Slurm's `sbatch` before it waits in a queue: what it requests, and what it runs on each node."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,8 +36,8 @@ REMEDY = "keep it in a file that only you can read, and read it from there"
 
 
 def check_batch_script(path: Path, grammar: Grammar) -> list[str]:
-    """Raise ConfigError for the first mistake in the script; returns what could not be told from it."""
-    text = read_text(path, kind="a shell script for sbatch", no_text="must be a shell script, got what is not UTF-8 text")
+    """Raise ConfigError for the first mistake in the script. Returns what the script alone cannot tell."""
+    text = read_text(path, kind="a shell script for sbatch", no_text="must be a shell script, got bytes that are not UTF-8 text")
     plain_secrets.check_lines(text, "", REMEDY)
     found = directives.parse(text)
     for check in RESOURCE_CHECKS:
@@ -46,5 +46,5 @@ def check_batch_script(path: Path, grammar: Grammar) -> list[str]:
     step = job_step.find(text)
     for check_step in STEP_CHECKS:
         check_step(step, found)
-    commands = check_driver_commands(step.command, "the command behind --", grammar, step.known)
-    return [*doubts, *resources.doubt_output_folder(found), *doubt_study(commands, "the command behind --")]
+    commands = check_driver_commands(step.command, "the command after --", grammar, step.known)
+    return [*doubts, *resources.doubt_output_folder(found), *doubt_study(commands, "the command after --")]

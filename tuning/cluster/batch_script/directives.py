@@ -1,4 +1,4 @@
-"""Lines that begin with ``#SBATCH``: what a job asks Slurm for, as sbatch(1) of Slurm 25.11 names it."""
+"""``#SBATCH`` lines: what a job requests from Slurm, with the options of sbatch(1) in Slurm 25.11."""
 
 import shlex
 import subprocess
@@ -70,17 +70,17 @@ KNOWN = frozenset(_WITH_VALUE.split()) | FLAGS | MAY_HAVE_VALUE
 
 @dataclass(frozen=True)
 class Directives:
-    """Options by their long names; of a repeated one the last, as Slurm has it. Flags have the value ""."""
+    """Options by their long names; the last of repeated ones wins, as in Slurm. Flags have the value ""."""
 
     options: Mapping[str, str]
 
     def get(self, name: str) -> str | None:
-        """The value of an option, or None where it is not given."""
+        """The value of an option, or None if it is not given."""
         return self.options.get(name)
 
 
 def parse(text: str) -> Directives:
-    """The options in front of the script's first command. ConfigError for one that sbatch does not know, or does not read."""
+    """The options before the script's first command. ConfigError for one that sbatch does not know or would not read."""
     lines = text.splitlines()
     if not text.startswith("#!"):
         raise ConfigError(f"line 1: must name the shell, e.g. #!/bin/bash, or sbatch refuses the script, got {lines[0]!r}")
@@ -88,7 +88,7 @@ def parse(text: str) -> Directives:
     begun = False
     for number, line in enumerate(lines, start=1):
         if line.startswith(PREFIX) and begun:
-            raise ConfigError(f"line {number}: sbatch reads no {PREFIX} behind the first command, move it up")
+            raise ConfigError(f"line {number}: sbatch ignores {PREFIX} after the first command, move it up")
         if line.startswith(PREFIX):
             options |= _options(line.removeprefix(PREFIX), f"line {number}")
         begun = begun or bool(line.strip() and not line.lstrip().startswith("#"))
@@ -110,13 +110,13 @@ def _options(text: str, where: str) -> dict[str, str]:
                 raise ConfigError(f"{where}: --{name} must have a value")
             value = words.pop(0)
         if "$" in value:
-            raise ConfigError(f"{where}: --{name}: sbatch puts in no variables, write the value out, got {value}")
+            raise ConfigError(f"{where}: --{name}: sbatch does not expand variables, write the value out, got {value}")
         found[name] = value
     return found
 
 
 def _option(word: str, where: str) -> tuple[str, str | None]:
-    """The long name of an option, and its value where it is part of the word."""
+    """The long name of an option, and its value if it is part of the word."""
     if word.startswith("--"):
         name, equals, value = word.removeprefix("--").partition("=")
         if name not in KNOWN:
@@ -128,11 +128,11 @@ def _option(word: str, where: str) -> tuple[str, str | None]:
 
 
 def check_syntax(path: Path) -> list[str]:
-    """Have bash read the script without running it. ConfigError where it cannot; a doubt where there is no bash."""
+    """Let bash parse the script without running it. ConfigError if that fails; a remark if there is no bash."""
     try:
         read = subprocess.run(["bash", "-n", "--", path], capture_output=True, text=True, timeout=30, check=False)
     except OSError:
-        return ["there is no bash here that could read the script"]
+        return ["the script's syntax was not checked, since there is no bash on this machine"]
     if read.returncode:
         raise ConfigError(read.stderr.splitlines()[0].removeprefix(f"{path}: "))
     return []

@@ -1,4 +1,4 @@
-"""A `ray up` file, checked before it costs money: by Ray's own validation, and by rules for what that lets through."""
+"""Checks a `ray up` file before it costs money: with Ray's own validation, and with rules for what that does not notice."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,11 +11,11 @@ CHECKS: tuple[Callable[[Cluster], None], ...] = (
     sections.check_provider_type,
     sections.check_command_lists,
     sections.check_sections,
-    sections.check_as_ray_does,  # what follows may rely on the types that Ray's schema demands
+    sections.check_as_ray_does,  # later checks rely on the types in Ray's schema
     sections.check_provider_keys,
     sections.check_provider_is_complete,
     sections.check_node_types_are_given,
-    ec2.check_node_configs,  # what follows may rely on the types of EC2's model
+    ec2.check_node_configs,  # later checks rely on the types in EC2's model
     ec2.check_zones,
     nodes.check_worker_counts,
     sections.check_setup_is_given,
@@ -43,9 +43,9 @@ DOUBTS: tuple[Callable[[Cluster], Iterator[str]], ...] = (ec2.doubt_resources, i
 
 
 def check_launcher_config(cluster: Cluster) -> list[str]:
-    """Raise ConfigError for the first mistake in the content of a `ray up` file; returns what could not be told from it.
+    """Raise ConfigError for the first mistake in the content of a `ray up` file. Returns what the file alone cannot tell.
 
-    The `node_config` of other clouds than AWS is left to them.
+    The `node_config` is checked for AWS only.
     """
     for check in CHECKS:
         check(cluster)

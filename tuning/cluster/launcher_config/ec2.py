@@ -1,4 +1,4 @@
-"""Rules for machines on AWS: what each type has, where it stands, and which disk and which profile it gets."""
+"""Rules for AWS machines: the resources of each type, zones, disks and profiles."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -13,19 +13,19 @@ from tuning.cluster.shell import invocations, simple_commands
 from tuning.study.near_misses import meant
 
 ROOT_DEVICES = frozenset({"sda", "sda1", "xvda"})
-"""Of Ubuntu's and Amazon's images, without the folder."""
+"""Root devices of Ubuntu's and Amazon's images, without the folder."""
 ZONES = {"aws": r"([a-z]|-.+)", "gcp": "-[a-z]", "local": ".*"}
-"""What follows the region in a zone's name; AWS's local zones have a name of their own there."""
+"""What follows the region in a zone's name; AWS's local zones have names of their own there."""
 TAKEN_AWAY = frozenset({"spot", "interruptible-capacity-reservation"})
 
 
 def check_node_configs(cluster: Cluster) -> None:
-    """Names, kinds and values; and what EC2 or Ray would not start without, or start as another machine than it is for."""
+    """Keys, types and values; and settings without which EC2 or Ray would not start, or start the wrong machine."""
     for where, config in _configs(cluster, node_types(cluster)):
         check_parameters(config, where)
         for key, why in (
-            ("InstanceType", "Ray asks AWS what it has"),
-            ("ImageId", "Ray's default is an Ubuntu 18.04, whose Python is too old"),
+            ("InstanceType", "Ray asks AWS for its resources"),
+            ("ImageId", "Ray's default is Ubuntu 18.04, whose Python is too old"),
         ):
             if not config.get(key) or config[key] == "latest_dlami":
                 raise ConfigError(f"{where}.{key}: must be given, {why}, got {config.get(key)!r}")
@@ -33,13 +33,13 @@ def check_node_configs(cluster: Cluster) -> None:
 
 
 def check_zones(cluster: Cluster) -> None:
-    """A zone is called by its region and what tells it apart there."""
+    """The region must exist, and zones must belong to it."""
     provider = cluster["provider"]
     region = provider.get("region")
     if provider["type"] == "aws" and region not in regions():
         guess = meant(str(region), regions())
         raise ConfigError(
-            f"provider.region: must be one of AWS's, as {version()} knows them, got {region!r}"
+            f"provider.region: must be an AWS region that {version()} knows, got {region!r}"
             + (f", did you mean {guess}?" if guess else "")
         )
     if isinstance(region, str):
@@ -50,7 +50,7 @@ def check_zones(cluster: Cluster) -> None:
 
 
 def check_resources(cluster: Cluster) -> None:
-    """Nobody gets more processors or GPUs than the machine has: Ray would believe it and place trials that do not fit."""
+    """No node may declare more processors or GPUs than its machine has: Ray would place trials that do not fit."""
     for name, node_type in _of_aws(cluster).items():
         kind = node_type["node_config"]["InstanceType"]
         found = machine(kind)
@@ -59,12 +59,12 @@ def check_resources(cluster: Cluster) -> None:
             if most is not None and asked > most:
                 where = f"available_node_types.{name}.resources.{resource}"
                 raise ConfigError(
-                    f"{where}: must be at most {most}, which is what {kind} has, got {asked}: take another InstanceType"
+                    f"{where}: must be at most {most}, which is what {kind} has, got {asked}; choose another InstanceType"
                 )
 
 
 def doubt_resources(cluster: Cluster) -> Iterator[str]:
-    """Types whose machines are not known here."""
+    """Instance types that are not known here."""
     for name, node_type in _of_aws(cluster).items():
         kind = node_type["node_config"]["InstanceType"]
         found = machine(kind)
@@ -73,7 +73,7 @@ def doubt_resources(cluster: Cluster) -> Iterator[str]:
 
 
 def check_images(cluster: Cluster) -> None:
-    """An image runs on one architecture."""
+    """An image runs on one architecture only."""
     seen: dict[str, tuple[str, str]] = {}
     for where, config in _configs(cluster, node_types(cluster)):
         kind = config["InstanceType"]
@@ -83,41 +83,41 @@ def check_images(cluster: Cluster) -> None:
         other, theirs = seen.setdefault(config["ImageId"], (kind, architecture))
         if architecture != theirs:
             raise ConfigError(
-                f"{where}.ImageId: must be another for {kind} ({architecture}) than for {other} ({theirs}), got {config['ImageId']}"
+                f"{where}.ImageId: must differ for {kind} ({architecture}) and {other} ({theirs}), got {config['ImageId']}"
             )
 
 
 def check_head_is_on_demand(cluster: Cluster) -> None:
-    """The head's death ends the sweep."""
+    """If the head goes away, the sweep ends."""
     for where, config in _configs(cluster, head_type(cluster)):
         market = config.get("InstanceMarketOptions", {}).get("MarketType")
         if market in TAKEN_AWAY:
             raise ConfigError(
-                f"{where}.InstanceMarketOptions.MarketType: must be left out of the head, whose end is the sweep's, for AWS takes "
-                f"such machines away, got {market!r}"
+                f"{where}.InstanceMarketOptions.MarketType: must be left out for the head: AWS takes such machines away, which "
+                f"would end the sweep, got {market!r}"
             )
 
 
 def check_profiles(cluster: Cluster) -> None:
-    """Workers read and write the storage with it."""
+    """Workers need an instance profile to read and write the storage."""
     for where, config in _configs(cluster, node_types(cluster)):
         profile = config.get("IamInstanceProfile")
         is_worker = where not in dict(_configs(cluster, head_type(cluster)))
         if profile is None and (not is_worker or "LaunchTemplate" in config):
-            continue  # Ray makes the head one
+            continue  # Ray creates one for the head
         if not profile or len([value for value in profile.values() if value]) != 1:
             raise ConfigError(
-                f"{where}.IamInstanceProfile: must be {{Name: ...}} or {{Arn: ...}}: Ray gives workers none, and without one they "
-                f"do not reach the bucket, got {profile!r}"
+                f"{where}.IamInstanceProfile: must be {{Name: ...}} or {{Arn: ...}}: Ray creates none for workers, and without one "
+                f"they cannot reach the bucket, got {profile!r}"
             )
         if (arn := profile.get("Arn")) and ":instance-profile/" not in arn:
             raise ConfigError(
-                f"{where}.IamInstanceProfile.Arn: must be an instance profile's, arn:aws:iam::...:instance-profile/..., got {arn}"
+                f"{where}.IamInstanceProfile.Arn: must name an instance profile, arn:aws:iam::...:instance-profile/..., got {arn}"
             )
 
 
 def check_disks(cluster: Cluster) -> None:
-    """Each device once, and each disk with a size."""
+    """Each device may appear once, and each disk needs a size."""
     for where, config in _configs(cluster, node_types(cluster)):
         seen: dict[str, int] = {}
         for number, disk in enumerate(config.get("BlockDeviceMappings", [])):
@@ -125,9 +125,9 @@ def check_disks(cluster: Cluster) -> None:
             name = disk.get("DeviceName")
             if not name:
                 raise ConfigError(f"{here}.DeviceName: must be given, e.g. /dev/sdf, got {name!r}")
-            device = re.sub(r"^xvd", "sd", PurePosixPath(name).name)  # which of the two a system sees is its driver's choice
+            device = re.sub(r"^xvd", "sd", PurePosixPath(name).name)  # the driver decides which of the two names a system sees
             if device in seen:
-                raise ConfigError(f"{here}.DeviceName: must be another than that of {seen[device]}, one disk a device, got {name}")
+                raise ConfigError(f"{here}.DeviceName: must differ from that of {seen[device]}, one disk per device, got {name}")
             seen[device] = number
             ebs = disk.get("Ebs")
             if ebs is not None and not _is_root(disk) and not {"VolumeSize", "SnapshotId"} & ebs.keys():
@@ -135,14 +135,14 @@ def check_disks(cluster: Cluster) -> None:
 
 
 def check_database_outlives_the_head(cluster: Cluster) -> None:
-    """`ray up` replaces the head when its section changes, and AWS may retire it: by default its disks go with it."""
+    """`ray up` replaces the head when its section changes, and AWS may retire it: by default its disks are deleted, too."""
     database = _database(cluster)
     for where, config in _configs(cluster, head_type(cluster)) if database else ():
         disks = [(number, disk) for number, disk in enumerate(config.get("BlockDeviceMappings", [])) if "Ebs" in disk]
         holding = [(number, disk) for number, disk in disks if _may_hold(disk, database, _mount_points(cluster))]
         if any(disk["Ebs"].get("DeleteOnTermination") is False for _, disk in holding):
             continue
-        rule = f"must be false for the disk of MLflow's database, {database}, or that is deleted with its machine"
+        rule = f"must be false for the disk of MLflow's database, {database}, or it is deleted with its machine"
         if not holding:
             raise ConfigError(f"{where}.BlockDeviceMappings: Ebs.DeleteOnTermination {rule}, got no such disk")
         number, disk = holding[0]
@@ -151,7 +151,7 @@ def check_database_outlives_the_head(cluster: Cluster) -> None:
 
 
 def _may_hold(disk: Mapping[str, Any], database: PurePosixPath | None, mount_points: Collection[str]) -> bool:
-    """Under a mount point it is no root disk, elsewhere no other; where the commands do not tell, it may be any."""
+    """A path under a mount point is not on the root disk, any other is; if the commands do not tell, every disk may hold it."""
     if database is None or not database.is_absolute() or not mount_points:
         return True
     return _is_root(disk) != any(map(database.is_relative_to, mount_points))
@@ -162,7 +162,7 @@ def _of_aws(cluster: Cluster) -> Mapping[str, Any]:
 
 
 def _configs(cluster: Cluster, types: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Where each `node_config` stands and what it says; none on other clouds."""
+    """The path and content of each `node_config`; empty on other clouds."""
     if cluster["provider"]["type"] != "aws":
         return []
     return [(f"available_node_types.{name}.node_config", node_type["node_config"]) for name, node_type in types.items()]
@@ -178,22 +178,22 @@ def _check_market(config: Mapping[str, Any], where: str) -> None:
         value = market.get("SpotOptions", {}).get(key, allowed)
         if value != allowed:
             here = f"{where}.InstanceMarketOptions.SpotOptions.{key}"
-            raise ConfigError(f"{here}: must be {allowed}, for Ray starts machines and ends them for good, got {value!r}")
+            raise ConfigError(f"{here}: must be {allowed}, since Ray starts machines once and terminates them, got {value!r}")
 
 
 def _check_zone_list(zones: Any, where: str, region: str, suffix: str) -> None:
-    """`zones`: one or several with commas between, or None."""
+    """`zones`: one zone, several separated by commas, or None."""
     if zones is None:
         return
     if not isinstance(zones, str):
-        raise ConfigError(f"{where}: must be text, zones with commas between, got {zones!r}")
+        raise ConfigError(f"{where}: must be text, zones separated by commas, got {zones!r}")
     for zone in zones.split(","):
         if not re.fullmatch(re.escape(region) + suffix, zone.strip()):
-            raise ConfigError(f"{where}: must lie in the region {region}, whose zones begin with its name, got {zone.strip()!r}")
+            raise ConfigError(f"{where}: must be in the region {region}, whose zones begin with its name, got {zone.strip()!r}")
 
 
 def _cpus(config: Mapping[str, Any], usual: int | None) -> int | None:
-    """Those of the type, or as many as `CpuOptions` leaves."""
+    """CPUs of the instance type, or as many as `CpuOptions` allow."""
     options = config.get("CpuOptions", {})
     if {"CoreCount", "ThreadsPerCore"} <= options.keys():
         return int(options["CoreCount"]) * int(options["ThreadsPerCore"])
@@ -205,7 +205,7 @@ def _is_root(disk: Mapping[str, Any]) -> bool:
 
 
 def _database(cluster: Cluster) -> PurePosixPath | None:
-    """The file of the MLflow server that the head starts, if it is one on its disks."""
+    """The database file of the MLflow server that the head starts, if it is on the head's disks."""
     for verb in ("server", "ui"):
         for started in invocations(cluster.get(HEAD_START, []), HEAD_START, "mlflow", verb):
             store = started.flags.get("--backend-store-uri", "sqlite:///mlflow.db")
@@ -215,7 +215,7 @@ def _database(cluster: Cluster) -> PurePosixPath | None:
 
 
 def _mount_points(cluster: Cluster) -> list[str]:
-    """Where the head's commands mount something."""
+    """Mount points in the head's commands."""
     lists = ("initialization_commands", "setup_commands", "head_setup_commands", HEAD_START)
     commands = [words for key in lists for command in cluster.get(key, []) for words in simple_commands(command, key)]
     mounts = [words for words in commands if any(PurePosixPath(word).name == "mount" for word in words)]

@@ -1,7 +1,7 @@
-"""`node_config` on AWS against EC2's own model of RunInstances, as botocore has it: names, kinds, and values of enumerations.
+"""Checks `node_config` on AWS against botocore's model of EC2's RunInstances: names, types, and values of enumerations.
 
-Tables of our own would have to follow EC2's: 44 parameters of which most hold structures, and 1,437 instance types. botocore
-checks names and kinds only when a request is made, and enumerations never, so the walk is ours.
+Our own tables would have to follow EC2's 44 parameters, most of them structures, and 1,437 instance types. botocore checks
+names and types only when it makes a request, and never enumerations, so this module walks the model itself.
 """
 
 from collections.abc import Collection
@@ -13,7 +13,7 @@ from tuning.cluster.known_names import check_keys
 from tuning.study.near_misses import meant
 
 OURS = frozenset({"MinCount", "MaxCount", "ClientToken", "DryRun"})
-"""What Ray sets itself, or what would break it."""
+"""Parameters that Ray sets itself, or that would break it."""
 RAYS = "SubnetIds"
 _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "string": (str, "text"),
@@ -42,13 +42,13 @@ def check_parameters(config: Any, where: str) -> None:
 
 @cache
 def regions() -> Collection[str]:
-    """All that botocore knows."""
+    """All regions that botocore knows."""
     session = _botocore("session").Session()
     return [name for part in session.get_available_partitions() for name in session.get_available_regions("ec2", part)]
 
 
 def version() -> str:
-    """What knows these names; a newer one knows more."""
+    """The botocore version that the names come from; a newer one knows more."""
     return f"botocore {_botocore('').__version__}"
 
 
@@ -70,14 +70,14 @@ def _check(value: Any, shape: Any, where: str) -> None:
             raise ConfigError(f"{where}: must be {spoken}, got {value!r}")
         allowed = shape.enum if shape.type_name == "string" else ()
         if allowed and value not in allowed:
-            raise ConfigError(f"{where}: must be one of EC2's, {_some(str(value), allowed)}, got {value!r}")
+            raise ConfigError(f"{where}: must be one of EC2's values, {_some(str(value), allowed)}, got {value!r}")
 
 
 def _some(value: str, allowed: Collection[str]) -> str:
-    """Those that may be meant, or all where they are few."""
+    """All allowed values if they are few, otherwise their number; with the one that was probably meant."""
     few = len(allowed) <= 8
     guess = meant(value, allowed)
-    listed = ", ".join(allowed) if few else f"of which {version()} knows {len(allowed)}, a newer one more"
+    listed = ", ".join(allowed) if few else f"of which {version()} knows {len(allowed)}, and a newer one more"
     return listed + (f", did you mean {guess}?" if guess else "")
 
 
@@ -95,6 +95,6 @@ def _botocore(module: str) -> Any:
         return importlib.import_module(f"botocore.{module}".rstrip("."))
     except ImportError as error:
         raise ConfigError(
-            "provider.type: aws is checked by botocore's model of it, which is not installed; `ray up` needs it too: "
+            "provider.type: aws is checked with botocore, which is not installed; `ray up` needs it, too: "
             "pip install 'cpsc-tune[aws]', or boto3"
         ) from error

@@ -1,4 +1,4 @@
-"""Setup commands of each kind of node: Ray, what the project needs, and on which Python."""
+"""Setup commands of each kind of node: Ray, the project's requirements, and the Python version."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ _WITH_VALUE = """
     --no-binary --only-binary --progress-bar --python -p
 """
 WITH_VALUE = frozenset(_WITH_VALUE.split())
-"""Flags of `pip install` and `uv pip install` that the next word belongs to."""
+"""Flags of `pip install` and `uv pip install` that take the next word as their value."""
 OPENS = frozenset({"-r", "--requirement", "-e", "--editable"})
 OTHER_INSTALLERS = frozenset({"conda", "mamba", "micromamba", "poetry", "pdm", "pixi", "uv"})
 PYTHONS = (
@@ -36,7 +36,7 @@ PYTHONS = (
 
 @dataclass(frozen=True)
 class _Pin:
-    """A package that a command installs, and the version if it is one."""
+    """A package that a command installs, with its version if it is pinned."""
 
     text: str
     name: str
@@ -46,7 +46,7 @@ class _Pin:
 
 @dataclass(frozen=True)
 class Installation:
-    """What one kind of node gets: where that is written, its setup commands, and docker's image."""
+    """What is installed on one kind of node: the key in the file, the setup commands, and the Docker image."""
 
     where: str
     commands: Sequence[str]
@@ -55,12 +55,12 @@ class Installation:
 
     @cached_property
     def pins(self) -> list[_Pin]:
-        """Of all `pip install`, in order."""
+        """The packages of every `pip install`, in order."""
         return [pin for words in self._pip_words for pin in _pins(words, self.where)]
 
     @cached_property
     def may_bring_more(self) -> bool:
-        """Whether packages come from elsewhere too: an image, the project itself, a requirements file, another installer."""
+        """Whether packages also come from elsewhere: an image, the project itself, a requirements file, another installer."""
         words = [word for command in self.commands for words in simple_commands(command, self.where) for word in words]
         names = {PurePosixPath(word).name for word in words}
         by_file = any(word in OPENS or _is_source(word) for words in self._pip_words for word in words)
@@ -70,14 +70,14 @@ class Installation:
 
     @cached_property
     def pythons(self) -> list[str]:
-        """Versions that commands or the image's tag name, each once."""
+        """Python versions in the commands or the image's tag, each once."""
         found = [match for command in self.commands for pattern in PYTHONS for match in pattern.finditer(command)]
         named = [f"{match[1]}.{match[2]}" for match in found]
         return list(dict.fromkeys([*named, *image_tag.pythons(self.image or "")]))
 
     @cached_property
     def _pip_words(self) -> list[list[str]]:
-        """What stands after ``pip install``."""
+        """The words after each ``pip install``."""
         found = []
         for command in self.commands:
             if re.search(r"\bpip", command):
@@ -88,7 +88,7 @@ class Installation:
 
 
 def installations(cluster: Cluster) -> Iterator[Installation]:
-    """Of the head and of every type of worker."""
+    """The installations of the head and of every worker type."""
     docker = cluster.get("docker", {})
     common = cluster.get("setup_commands", [])
     image = docker.get("head_image", docker.get("image"))
@@ -104,8 +104,8 @@ def installations(cluster: Cluster) -> Iterator[Installation]:
 
 
 def check_ray_version(cluster: Cluster) -> None:
-    """A client and nodes of different versions do not talk to each other."""
-    rule = f"must install ray=={version('ray')}, the version here"
+    """A client and nodes with different Ray versions cannot talk to each other."""
+    rule = f"must install ray=={version('ray')}, the version on this machine"
     for each in installations(cluster):
         pins = [pin for pin in each.pins if pin.name == "ray"]
         for pin in pins:
@@ -114,11 +114,11 @@ def check_ray_version(cluster: Cluster) -> None:
         if not pins and each.image is None:
             raise ConfigError(f"{each.where}: {rule}, no command does")
         if not pins and each.image is not None and image_tag.ray_version(each.image) != version("ray"):
-            raise ConfigError(f"{each.where}: {rule}, or docker's image must carry it in its tag, got {each.image}")
+            raise ConfigError(f"{each.where}: {rule}, or docker's image must have it in its tag, got {each.image}")
 
 
 def check_packages(cluster: Cluster) -> None:
-    """Every node has what the project needs, within its ranges, and all have the same."""
+    """Every node must install the project's requirements, within their ranges, and all nodes the same versions."""
     for each in installations(cluster):
         wanted = project.requirements()
         if each.is_head and cluster["provider"]["type"] == "aws":  # Ray starts machines with it
@@ -130,52 +130,54 @@ def check_packages(cluster: Cluster) -> None:
         for pin in each.pins:
             other, where = seen.setdefault(pin.name, (pin, each.where))
             if pin.version and other.version and pin.version != other.version:
-                raise ConfigError(f"{each.where}: must install {other.text} as {where} does, all nodes the same, got {pin.text}")
+                raise ConfigError(
+                    f"{each.where}: must install {other.text} like {where}, since all nodes need the same, got {pin.text}"
+                )
 
 
 def _check_package(installation: Installation, wanted: Requirement) -> None:
     pins = [pin for pin in installation.pins if pin.name == canonicalize_name(wanted.name)]
-    rule = f"{installation.where}: must install {_spoken(wanted)}, as pyproject.toml has it"
+    rule = f"{installation.where}: must install {_spoken(wanted)}, as in pyproject.toml"
     if not pins and not installation.may_bring_more:
         raise ConfigError(f"{rule}, no command does" + (" for the head" if installation.is_head else " for workers"))
     for pin in pins:
         if pin.version is None:
-            raise ConfigError(f"{rule}, pinned by == so that all nodes have the same however late they start, got {pin.text}")
+            raise ConfigError(f"{rule}, pinned with == so that nodes that start later get the same, got {pin.text}")
         if not wanted.specifier.contains(pin.version, prereleases=True):
             raise ConfigError(f"{rule}, got {pin.text}")
     if pins and (missing := wanted.extras - frozenset().union(*(pin.extras for pin in pins))):
-        raise ConfigError(f"{rule}, with {' and '.join(sorted(missing))} in its brackets, got {pins[0].text}")
+        raise ConfigError(f"{rule}, with [{','.join(sorted(missing))}], got {pins[0].text}")
 
 
 def check_torch_has_cuda(cluster: Cluster) -> None:
-    """A build for CPUs installs anywhere and leaves a GPU idle."""
+    """A CPU build of torch installs anywhere, but leaves GPUs idle."""
     if not any(node_type.get("resources", {}).get("GPU") for node_type in worker_types(cluster).values()):
         return
     for each in installations(cluster):
         for pin in each.pins if not each.is_head else ():
             if pin.name == "torch" and pin.version is not None and pin.version.endswith("+cpu"):
-                raise ConfigError(f"{each.where}: must install a build of torch for GPUs, which workers have, got {pin.text}")
+                raise ConfigError(f"{each.where}: must install a torch build for GPUs, since workers have GPUs, got {pin.text}")
 
 
 def check_python(cluster: Cluster) -> None:
-    """The project's, and one on all nodes: Ray takes no node of another."""
+    """Python must be in the project's range, and the same on all nodes: Ray refuses nodes with another version."""
     wanted = project.python_range()
     first: str | None = None
     for each in installations(cluster):
         for python in each.pythons:
             if not wanted.contains(python):
-                raise ConfigError(f"{each.where}: must use Python {wanted}, as pyproject.toml has it, got {python}")
+                raise ConfigError(f"{each.where}: must use Python {wanted}, as in pyproject.toml, got {python}")
             first = first or python
             if python != first:
-                raise ConfigError(f"{each.where}: must use one Python on all nodes, which Ray demands, got {first} and {python}")
+                raise ConfigError(f"{each.where}: must use the same Python on all nodes, as Ray requires, got {first} and {python}")
 
 
 def doubt_python(cluster: Cluster) -> Iterator[str]:
-    """What could not be checked."""
+    """Yields what could not be checked."""
     for each in installations(cluster):
         if not each.pythons:
             kind = "the head" if each.is_head else "workers"
-            yield f"{each.where}: names no Python for {kind}, that of its image must be {project.python_range()}"
+            yield f"{each.where}: does not name a Python for {kind}, so that of the image must be {project.python_range()}"
             return
 
 
@@ -190,7 +192,7 @@ def _pins(words: Sequence[str], where: str) -> Iterator[_Pin]:
 
 
 def _is_source(word: str) -> bool:
-    """Whether it is a folder, an archive or a repository, whose packages the command does not name."""
+    """Whether it is a folder, archive or repository, so that the command does not name the packages."""
     if word.startswith("-") or WHEEL.fullmatch(word) or " @ " in word:
         return False
     return word.startswith((".", "/", "~", "$")) or "://" in word or "/" in word
@@ -203,7 +205,7 @@ def _pin(word: str, where: str) -> _Pin:
     try:
         requirement = Requirement(word)
     except InvalidRequirement as error:
-        raise ConfigError(f"{where}: {word!r} is no requirement that can be read here, write its version out") from error
+        raise ConfigError(f"{where}: {word!r} cannot be parsed as a requirement, write its version out") from error
     exact = EXACT.fullmatch(str(requirement.specifier))
     return _Pin(word, canonicalize_name(requirement.name), exact["version"] if exact else None, frozenset(requirement.extras))
 

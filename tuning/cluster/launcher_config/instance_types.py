@@ -1,7 +1,7 @@
-"""Processors, GPUs and architecture of EC2's instance types: a rule over their names and its exceptions.
+"""Processors, GPUs and architecture of EC2's instance types, from a rule for their names with exceptions.
 
-AWS tells them only to who asks it with an account, and botocore's model has the names alone. The rule holds for all 1,395
-types that moto recorded from AWS, which a test compares.
+AWS gives them only to accounts, and botocore's model has only the names. The rule holds for all 1,395 types that moto recorded
+from AWS, which a test compares.
 """
 
 import re
@@ -31,7 +31,7 @@ _FAMILIES: dict[str, dict[str, int]] = {
     "hpc7a": {"12xlarge": 24, "24xlarge": 48, "48xlarge": 96, "96xlarge": 192},
     "hpc8a": {"96xlarge": 192},
 }
-"""Processors of sizes that are not what the name says of other families."""
+"""Processors of sizes for which the general rule is wrong."""
 
 _GPUS: dict[str, tuple[int, dict[str, int]]] = {
     "g2": (1, {"8xlarge": 4}),
@@ -60,12 +60,12 @@ _GPUS: dict[str, tuple[int, dict[str, int]]] = {
     "p6-b300": (8, {}),
     "p6e-gb200": (4, {}),
 }
-"""By family: of most sizes, and of the others."""
+"""GPUs by family: those of most sizes, and those of the others."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a machine of one type has; None where its name does not tell."""
+    """Resources of a machine of one type; None if its name does not tell."""
 
     cpus: int | None
     gpus: int | None
@@ -73,7 +73,7 @@ class Machine:
 
 
 def machine(instance_type: str) -> Machine:
-    """Of a type as EC2 names it, e.g. g5.xlarge."""
+    """The machine of a type in EC2's naming, e.g. g5.xlarge."""
     family, _, size = instance_type.partition(".")
     return Machine(_cpus(family, size), _gpus(family, size), _architecture(family))
 
@@ -92,7 +92,7 @@ def _gpus(family: str, size: str) -> int | None:
     if family in _GPUS:
         usual, others = _GPUS[family]
         return others.get(size, usual)
-    may_have = re.match(r"(g|p)r?\d", family)  # how those are called that come next
+    may_have = re.match(r"(g|p)r?\d", family)  # the naming scheme of future GPU families
     return None if may_have or family.startswith("cg") else 0
 
 

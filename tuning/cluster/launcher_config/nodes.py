@@ -1,4 +1,4 @@
-"""Counts of nodes of each type, and that the head takes no trials."""
+"""Node counts of each type, and a head that takes no trials."""
 
 from cpsc.errors import ConfigError
 from tuning.cluster.launcher_config.sections import Cluster, head_type, node_types, worker_types
@@ -18,15 +18,13 @@ def check_worker_counts(cluster: Cluster) -> None:
 
 
 def check_resource_names(cluster: Cluster) -> None:
-    """Ray takes any name for a resource of one's own, and asks the machine for those that it misses."""
+    """Ray takes any unknown name for a custom resource, and detects missing ones on the machine."""
     for name, node_type in node_types(cluster).items():
         for resource in node_type.get("resources", {}):
             likely = resource.upper().removesuffix("S")
             if likely in ("CPU", "GPU") and resource != likely:
                 where = f"available_node_types.{name}.resources.{resource}"
-                raise ConfigError(
-                    f"{where}: must be {likely}, a resource of another name is none that trials ask for, got {resource}"
-                )
+                raise ConfigError(f"{where}: must be {likely}, since trials request no other resources, got {resource}")
 
 
 def check_head_resources(cluster: Cluster) -> None:
@@ -43,4 +41,4 @@ def check_head_is_no_worker(cluster: Cluster) -> None:
         for key in ("max_workers", "min_workers"):
             if node_type.get(key, 0) != 0:
                 where = f"available_node_types.{name}.{key}"
-                raise ConfigError(f"{where}: must be 0, or further heads are started as workers, got {node_type[key]}")
+                raise ConfigError(f"{where}: must be 0, or more heads are started as workers, got {node_type[key]}")

@@ -1,4 +1,4 @@
-"""Sections of a cluster file: by Ray's own validation, and by rules for what that lets through."""
+"""Checks the sections of a cluster file, with Ray's own validation and rules for what that does not notice."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ from tuning.process_settings import log_levels
 
 Cluster = Mapping[str, Any]
 
-# What Ray 2.60 reads from `provider`; it ignores every other key without a word.
+# The keys of `provider` that Ray 2.60 reads; it silently ignores all others.
 _ANY_PROVIDER = (
     "type",
     "use_internal_ips",
@@ -54,7 +54,7 @@ def check_command_lists(cluster: Cluster) -> None:
 
 
 def check_sections(cluster: Cluster) -> None:
-    """What Ray walks through before it consults its schema."""
+    """Types of the sections that Ray reads before it checks its schema."""
     for key in ("auth", "available_node_types", "docker", "file_mounts"):
         if not isinstance(cluster.get(key, {}), dict):
             raise ConfigError(f"{key}: must be a mapping, got {cluster[key]!r}")
@@ -97,19 +97,21 @@ def check_node_types_are_given(cluster: Cluster) -> None:
 
 def check_setup_is_given(cluster: Cluster) -> None:
     if "setup_commands" not in cluster:
-        raise ConfigError("setup_commands: must be given, may be empty; Ray's default for clouds installs a nightly build of Ray 3")
+        raise ConfigError(
+            "setup_commands: must be given, even if empty; Ray's default for clouds installs a nightly build of Ray 3"
+        )
 
 
 def node_types(cluster: Cluster) -> Mapping[str, Any]:
-    """By name; none on own machines, which Ray takes as they are."""
+    """Node types by name; empty for your own machines, which Ray uses as they are."""
     return cluster.get("available_node_types", {})
 
 
 def head_type(cluster: Cluster) -> Mapping[str, Any]:
-    """The one of the head, by its name."""
+    """The node type of the head, by its name."""
     return {name: node_type for name, node_type in node_types(cluster).items() if name == cluster["head_node_type"]}
 
 
 def worker_types(cluster: Cluster) -> Mapping[str, Any]:
-    """The others, by name."""
+    """The node types of workers, by name."""
     return {name: node_type for name, node_type in node_types(cluster).items() if name != cluster["head_node_type"]}

@@ -1,4 +1,4 @@
-"""The commands that start Ray and MLflow: who may reach them, and that nodes find each other."""
+"""Checks the commands that start Ray and MLflow: who can reach them, and whether nodes find each other."""
 
 from pathlib import PurePosixPath
 
@@ -22,7 +22,9 @@ def check_dashboard_host(cluster: Cluster) -> None:
     host = _ray_start(cluster, HEAD_START).flags.get("--dashboard-host")
     if host not in LOOPBACK:
         got = f"--dashboard-host={host}" if host is not None else "none"
-        raise ConfigError(f"{HEAD_START}: `ray start` must have --dashboard-host=127.0.0.1, see it by `ray dashboard`, got {got}")
+        raise ConfigError(
+            f"{HEAD_START}: `ray start` must have --dashboard-host=127.0.0.1, open it with `ray dashboard`, got {got}"
+        )
 
 
 def check_autoscaler_is_started(cluster: Cluster) -> None:
@@ -50,7 +52,7 @@ def check_tokens(cluster: Cluster) -> None:
             raise ConfigError(f"{key}: must export RAY_AUTH_TOKEN_PATH in the command of `ray start`, got nothing")
         token = PurePosixPath(home(variables["RAY_AUTH_TOKEN_PATH"]))
         if not any(token.is_relative_to(folder) for folder in mounted):
-            raise ConfigError(f"file_mounts: must bring the token to RAY_AUTH_TOKEN_PATH of {key}, {token}, got {mounted}")
+            raise ConfigError(f"file_mounts: must copy the token to RAY_AUTH_TOKEN_PATH of {key}, {token}, got {mounted}")
 
 
 def check_mlflow_host(cluster: Cluster) -> None:
@@ -59,13 +61,13 @@ def check_mlflow_host(cluster: Cluster) -> None:
             for started in invocations(cluster[key], key, "mlflow", verb):
                 host = started.flags.get("--host", started.flags.get("-h", LOOPBACK[0]))
                 if host not in LOOPBACK:
-                    raise ConfigError(f"{key}: `mlflow {verb}` asks for no password, its --host must be 127.0.0.1, got {host}")
+                    raise ConfigError(f"{key}: `mlflow {verb}` requires no password, so its --host must be 127.0.0.1, got {host}")
 
 
 def _ray_start(cluster: Cluster, key: str) -> Invocation:
-    """The one `ray start` of a list of commands."""
+    """The `ray start` of a list of commands. ConfigError unless there is exactly one."""
     if key not in cluster:
-        raise ConfigError(f"{key}: must be given; Ray's default knows no token")
+        raise ConfigError(f"{key}: must be given; Ray's default uses no token")
     found = list(invocations(cluster[key], key, "ray", "start"))
     if len(found) != 1:
         raise ConfigError(f"{key}: must run `ray start` once, got {len(found)} times")

@@ -1,4 +1,4 @@
-"""A `RayJob` for KubeRay, checked before it is applied: its keys and kinds, and rules for what the operator lets through."""
+"""Checks a `RayJob` for KubeRay before it is applied: keys and types, and rules for what the operator does not notice."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,7 +23,7 @@ CHECKS: tuple[Callable[[Job], None], ...] = (
     submission.check_stopping,
     submission.check_token,
     submission.check_ray_version,
-    pods.check_containers,  # what follows may rely on a container in every pod
+    pods.check_containers,  # later checks rely on a container in every pod
     pods.check_images,
     pods.check_environments,
     pods.check_mounts,
@@ -38,7 +38,7 @@ CHECKS: tuple[Callable[[Job], None], ...] = (
 
 
 def check_ray_job(job: Job, grammar: Grammar) -> list[str]:
-    """Raise ConfigError for the first mistake in the content of the file; returns what could not be told from it."""
+    """Raise ConfigError for the first mistake in the content of the file. Returns what the file alone cannot tell."""
     job = without_nulls(job)
     _check_kind(job)
     check_shape(job, RAY_JOB, "")

@@ -1,6 +1,6 @@
 """Keys of a RayJob: those of KubeRay 1.7 (docs/reference/api.md of ray-project/kuberay), and of pods in Kubernetes 1.34.
 
-Pods are closed down to what a file for a sweep has reason to hold; below that their parts are left to the API server.
+Pods are restricted to the keys that a file for a sweep may need; parts below them are left to the API server.
 """
 
 from typing import Any

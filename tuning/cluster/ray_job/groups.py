@@ -1,4 +1,4 @@
-"""The head and the groups of workers of a RayJob, each with the place where it stands in the file."""
+"""The head and worker groups of a RayJob, each with its path in the file."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ Job = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Group:
-    """Pods of one kind: `where` in the file, and its content there."""
+    """Pods of one kind: `where` is the path in the file, `content` the mapping there."""
 
     where: str
     content: Mapping[str, Any]
@@ -26,7 +26,7 @@ class Group:
 
     @property
     def container(self) -> Mapping[str, Any]:
-        """The first, in which KubeRay starts Ray."""
+        """The first container, in which KubeRay starts Ray."""
         found: Mapping[str, Any] = self.pod["containers"][0]
         return found
 
@@ -36,16 +36,16 @@ class Group:
 
     @property
     def start_parameters(self) -> Mapping[str, str]:
-        """Of `ray start`, without dashes."""
+        """The parameters of `ray start`, without dashes."""
         return self.content.get("rayStartParams", {})
 
     def limit(self, resource: str) -> Any:
-        """What the container may take of a resource, or None."""
+        """The container's limit of a resource, or None."""
         return self.container.get("resources", {}).get("limits", {}).get(resource)
 
 
 def groups(job: Job) -> Iterator[Group]:
-    """The head first."""
+    """All groups, the head first."""
     cluster = job["spec"]["rayClusterSpec"]
     yield Group("spec.rayClusterSpec.headGroupSpec", cluster.get("headGroupSpec", {}), is_head=True)
     for index, content in enumerate(cluster.get("workerGroupSpecs", [])):

@@ -1,4 +1,4 @@
-"""Pods: the same image everywhere, no secret spelled out, and the sweep's folder on a volume that outlives them."""
+"""Checks the pods: the same image everywhere, no secret in plain text, and the sweep's folder on a volume that outlives them."""
 
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -12,32 +12,32 @@ from tuning.cluster.ray_job.groups import Group, groups, workers
 
 Job = Mapping[str, Any]
 OUTLIVES = ("persistentVolumeClaim", "nfs", "csi", "cephfs", "glusterfs")
-"""Volumes that a pod does not take with it, and that many may mount."""
+"""Volumes that outlive a pod and that several pods can mount."""
 
 
 def check_containers(job: Job) -> None:
     if not list(workers(job)):
-        raise ConfigError("spec.rayClusterSpec.workerGroupSpecs: must hold a group, the head takes no trials")
+        raise ConfigError("spec.rayClusterSpec.workerGroupSpecs: must have a group, since the head takes no trials")
     for group in groups(job):
         if not group.pod.get("containers"):
             raise ConfigError(f"{group.pod_where}.containers: must hold the container that Ray runs in")
 
 
 def check_images(job: Job) -> None:
-    """A driver and nodes of different versions, of Ray or of Python, do not talk to each other."""
+    """A driver and nodes with different versions of Ray or Python cannot talk to each other."""
     first: str | None = None
     for group in groups(job):
         image, where = group.container.get("image", "nothing"), f"{group.container_where}.image"
         if image_tag.ray_version(image) != version("ray"):
             raise ConfigError(
-                f"{where}: must carry Ray {version('ray')}, the version here, in its tag, as {_example()}, got {image}"
+                f"{where}: must have Ray {version('ray')}, the version on this machine, in its tag, as in {_example()}, got {image}"
             )
         pythons = image_tag.pythons(image)
         if not pythons or not project.python_range().contains(pythons[0]):
-            raise ConfigError(f"{where}: must carry a Python {project.python_range()} in its tag, as {_example()}, got {image}")
+            raise ConfigError(f"{where}: must have a Python {project.python_range()} in its tag, as in {_example()}, got {image}")
         first = first or pythons[0]
         if pythons[0] != first:
-            raise ConfigError(f"{where}: must have the head's Python, {first}, which Ray demands, got {image}")
+            raise ConfigError(f"{where}: must have the head's Python, {first}, as Ray requires, got {image}")
 
 
 def _example() -> str:
@@ -45,7 +45,7 @@ def _example() -> str:
 
 
 def check_environments(job: Job) -> None:
-    """The file is readable for all who may list RayJobs."""
+    """No secret in plain text: everyone who may list RayJobs can read the file."""
     for group in groups(job):
         for index, container in enumerate(group.pod["containers"]):
             for variable in container.get("env", []):
@@ -65,17 +65,17 @@ def check_mounts(job: Job) -> None:
 
 
 def check_head_is_private(job: Job) -> None:
-    """From the dashboard jobs are submitted."""
+    """The dashboard must not be public: it accepts jobs."""
     head = next(groups(job))
     if head.content.get("serviceType", "ClusterIP") != "ClusterIP":
-        rule = "must be ClusterIP, see the dashboard by kubectl port-forward"
+        rule = "must be ClusterIP, open the dashboard with kubectl port-forward"
         raise ConfigError(f"{head.where}.serviceType: {rule}, got {head.content['serviceType']}")
     if head.content.get("enableIngress"):
-        raise ConfigError(f"{head.where}.enableIngress: must be left out, see the dashboard by kubectl port-forward")
+        raise ConfigError(f"{head.where}.enableIngress: must be left out, open the dashboard with kubectl port-forward")
 
 
 def check_restart_policies(job: Job) -> None:
-    """KubeRay's own rule, which it applies when the job is there already."""
+    """KubeRay's own rule, which it applies only once the job exists."""
     if not job["spec"]["rayClusterSpec"].get("enableInTreeAutoscaling"):
         return
     for group in groups(job):
@@ -84,7 +84,7 @@ def check_restart_policies(job: Job) -> None:
 
 
 def check_storage(job: Job, folder: str) -> None:
-    """`folder`, in which a launch lies, is a URI, or on every node the same place on a volume that outlives the pods."""
+    """ConfigError unless the launch's `folder` is a URI, or on every node the same path on a volume that outlives the pods."""
     if "://" in folder:
         return
     if not folder.startswith("/"):
@@ -101,7 +101,7 @@ def check_storage(job: Job, folder: str) -> None:
 
 
 def _source(group: Group, folder: PurePosixPath) -> Any:
-    """The volume that `folder` lies on, as the file describes it; None where that is the pod's own disk."""
+    """The volume that holds `folder`, as described in the file; None if it is the pod's own disk."""
     mounts = [mount for mount in group.container.get("volumeMounts", []) if folder.is_relative_to(mount["mountPath"])]
     if not mounts:
         return None

@@ -1,4 +1,4 @@
-"""What a node has, said twice: by the container's limits to Kubernetes, and by `rayStartParams` to Ray."""
+"""Checks a node's resources, which are given twice: to Kubernetes as container limits, to Ray as `rayStartParams`."""
 
 import math
 import re
@@ -14,24 +14,22 @@ Job = Mapping[str, Any]
 _CPU = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<thousandths>m?)")
 _MEMORY = re.compile(r"\d+(\.\d+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P)?")
 OF_KUBERAY = frozenset({"head", "address", "block", "autoscaling-config", "node-ip-address"})
-"""What the operator gives `ray start` itself."""
+"""Parameters of `ray start` that the operator sets itself."""
 
 
 def check_limits(job: Job) -> None:
-    """From the limits KubeRay tells Ray how much there is; without them Ray counts the whole machine."""
+    """KubeRay derives Ray's resources from the limits; without them Ray counts the whole machine."""
     for group in groups(job):
         where = f"{group.container_where}.resources.limits"
         cpu, memory = group.limit("cpu"), group.limit("memory")
         if cpu is None or not _CPU.fullmatch(str(cpu)):
-            raise ConfigError(f"{where}.cpu: must be given, e.g. 4, or Ray takes the whole machine's for its own, got {cpu}")
+            raise ConfigError(f"{where}.cpu: must be given, e.g. 4, or Ray counts those of the whole machine, got {cpu}")
         if memory is None or not _MEMORY.fullmatch(str(memory)):
-            raise ConfigError(
-                f"{where}.memory: must be given, e.g. 16Gi, or Ray takes the whole machine's for its own, got {memory}"
-            )
+            raise ConfigError(f"{where}.memory: must be given, e.g. 16Gi, or Ray counts that of the whole machine, got {memory}")
 
 
 def check_gpus(job: Job) -> None:
-    """Whole numbers, which trials share; requests, where they are given, are the same."""
+    """GPU limits must be whole numbers, which trials share; requests must equal them."""
     for group in groups(job):
         resources = group.container.get("resources", {})
         for name in _gpu_names(group):
@@ -39,7 +37,7 @@ def check_gpus(job: Job) -> None:
             where = f"{group.container_where}.resources"
             if not re.fullmatch(r"\d+", str(limit)):
                 raise ConfigError(
-                    f"{where}.limits.{name}: must be a whole number, trials share by resources.gpus of the study, got {limit}"
+                    f"{where}.limits.{name}: must be a whole number (trials share GPUs by the study's resources.gpus), got {limit}"
                 )
             request = resources.get("requests", {}).get(name, limit)
             if str(request) != str(limit):
@@ -47,7 +45,7 @@ def check_gpus(job: Job) -> None:
 
 
 def _gpu_names(group: Group) -> list[str]:
-    """As KubeRay tells them: nvidia.com/gpu, amd.com/gpu, gpu.intel.com/i915 not among them."""
+    """GPU resources by KubeRay's rule: nvidia.com/gpu and amd.com/gpu, but not gpu.intel.com/i915."""
     return [name for name in group.container.get("resources", {}).get("limits", {}) if name.endswith("gpu")]
 
 
@@ -63,7 +61,7 @@ def check_head_takes_no_trials(job: Job) -> None:
             f'{head.where}.rayStartParams.num-cpus: must be "0", so that the head takes no trials, got {cpus or "nothing"}'
         )
     if _num_gpus(head) or head.start_parameters.get("num-gpus", "0") != "0":
-        raise ConfigError(f"{head.where}: must have no GPU, the head takes no trials")
+        raise ConfigError(f"{head.where}: must have no GPU, since the head takes no trials")
 
 
 def check_start_parameters(job: Job) -> None:
@@ -84,7 +82,7 @@ def check_start_parameters(job: Job) -> None:
 
 
 def _num_cpus(group: Group) -> int:
-    """Rounded up, as KubeRay does."""
+    """The CPU limit, rounded up as in KubeRay."""
     match = _CPU.fullmatch(str(group.limit("cpu")))
     assert match is not None
     return math.ceil(float(match["number"]) / (1000 if match["thousandths"] else 1))
@@ -100,4 +98,6 @@ def check_replicas(job: Job) -> None:
         if not 0 <= least <= replicas <= most:
             raise ConfigError(f"{group.where}.replicas: must be in [minReplicas ({least}), maxReplicas ({most})], got {replicas}")
         if not autoscaled and replicas == 0:
-            raise ConfigError(f"{group.where}.replicas: must be >= 1 without enableInTreeAutoscaling, nobody adds one, got 0")
+            raise ConfigError(
+                f"{group.where}.replicas: must be >= 1 without enableInTreeAutoscaling, since none is added later, got 0"
+            )

@@ -1,4 +1,4 @@
-"""Content against a shape: which keys a mapping may have, and of what kind their values are."""
+"""Checks content against a shape: the keys that a mapping may have, and the types of their values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from tuning.cluster.known_names import check_keys
 from tuning.study.near_misses import hint
 
 Shape = Any
-"""A mapping: no keys but these. A list of one: a list of such. Or `Texts`, `Quantities`, `Choice`, or a key of `KINDS`."""
+"""A mapping: only these keys. A list with one shape: a list of such. Or `Texts`, `Quantities`, `Choice`, or a key of `KINDS`."""
 KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "text": ((str,), "text"),
     "flag": ((bool,), "true or false"),
@@ -23,12 +23,12 @@ KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
 
 @dataclass(frozen=True)
 class Texts:
-    """A mapping of any keys to text."""
+    """A mapping from any keys to text."""
 
 
 @dataclass(frozen=True)
 class Quantities:
-    """A mapping of any keys to quantities."""
+    """A mapping from any keys to quantities."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Choice:
 
 
 def check_shape(value: Any, shape: Shape, where: str) -> None:
-    """Raise ConfigError for the first part of `value` that is not as `shape` says."""
+    """Raise ConfigError for the first part of `value` that does not match `shape`."""
     if isinstance(shape, dict):
         _check_members(value, shape, where)
     elif isinstance(shape, list):
@@ -60,7 +60,7 @@ def check_shape(value: Any, shape: Shape, where: str) -> None:
 
 
 def without_nulls(value: Any) -> Any:
-    """`value` without keys of null, which the API server takes for absent."""
+    """`value` without keys that are null, which the API server treats as absent."""
     if isinstance(value, dict):
         return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
     return [without_nulls(inner) for inner in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""How the job is submitted, tried again and stopped, and who may talk to its cluster."""
+"""Checks how the job is submitted, retried and stopped, and who may connect to its cluster."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from tuning.study.yaml_loader import load_yaml
 
 Job = Mapping[str, Any]
 MAX_NAME = 47
-"""KubeRay appends to it, up to what a service's name may be long."""
+"""KubeRay appends to the name, up to the longest name of a service."""
 _NAME = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _SHELLS_OWN = re.compile(r"[$;|&<>()`\n\"']")
 SHELL_MODE = "HTTPMode"
@@ -23,7 +23,9 @@ def check_name(job: Job) -> None:
     """KubeRay's own rule, which it applies when the job is there already."""
     name = job.get("metadata", {}).get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > MAX_NAME:
-        raise ConfigError(f"metadata.name: must be small letters, digits and '-', a letter first, at most {MAX_NAME}, got {name!r}")
+        raise ConfigError(
+            f"metadata.name: must be lower-case letters, digits and '-', a letter first, at most {MAX_NAME}, got {name!r}"
+        )
     for key in ("entrypoint", "rayClusterSpec"):
         if not job.get("spec", {}).get(key):
             raise ConfigError(f"spec.{key}: must be given")
@@ -31,21 +33,21 @@ def check_name(job: Job) -> None:
 
 def check_mode(job: Job) -> None:
     if job["spec"].get("submissionMode") == "InteractiveMode":
-        raise ConfigError(f"spec.submissionMode: must be {SHELL_MODE}, nobody submits the entrypoint in InteractiveMode")
+        raise ConfigError(f"spec.submissionMode: must be {SHELL_MODE}, since InteractiveMode does not submit the entrypoint")
 
 
 def check_entrypoint_is_one_shells(job: Job) -> None:
-    """In the other modes KubeRay pastes the entrypoint into a command line of the submitter's, whose shell reads it first."""
+    """In the other modes KubeRay puts the entrypoint into the submitter's command line, whose shell reads it first."""
     spec = job["spec"]
     plain_secrets.check_lines(spec["entrypoint"], "spec.entrypoint: ", REMEDY)
     mode = spec.get("submissionMode", "K8sJobMode")
     if mode != SHELL_MODE and (found := _SHELLS_OWN.search(spec["entrypoint"])):
-        rule = f"must be {SHELL_MODE}, for in {mode} a submitter's shell reads the entrypoint, which holds {found[0]!r}"
+        rule = f"must be {SHELL_MODE}: in {mode} the submitter's shell reads the entrypoint, which contains {found[0]!r}"
         raise ConfigError(f"spec.submissionMode: {rule}")
 
 
 def check_retries(job: Job) -> None:
-    """Each goes on with the launch on a new cluster: so a head that is taken away does not end the sweep."""
+    """Each retry continues the launch on a new cluster, so that the sweep survives the loss of the head."""
     retries = job["spec"].get("backoffLimit", 0)
     if retries < 1:
         raise ConfigError(f"spec.backoffLimit: must be >= 1, or the sweep ends with the head's pod, got {retries}")
@@ -54,11 +56,11 @@ def check_retries(job: Job) -> None:
 def check_shutdown(job: Job) -> None:
     spec = job["spec"]
     if not spec.get("shutdownAfterJobFinishes") and not spec.get("deletionStrategy"):
-        raise ConfigError("spec.shutdownAfterJobFinishes: must be true, or the GPUs are held when the sweep is over")
+        raise ConfigError("spec.shutdownAfterJobFinishes: must be true, or the GPUs stay reserved when the sweep is over")
 
 
 def check_stopping(job: Job) -> None:
-    """Ray kills a job that is stopped three seconds after SIGTERM, unless the job's own environment says otherwise."""
+    """Ray kills a stopped job three seconds after SIGTERM, unless the job's environment says otherwise."""
     text = job["spec"].get("runtimeEnvYAML", "")
     plain_secrets.check_lines(text, "spec.runtimeEnvYAML: ", f"which the job's page shows, {REMEDY}")
     try:
@@ -69,10 +71,10 @@ def check_stopping(job: Job) -> None:
     variables = variables if isinstance(variables, dict) else {}
     if variables.get("RAY_JOB_STOP_SIGNAL") != "SIGINT":
         got = variables.get("RAY_JOB_STOP_SIGNAL", "nothing")
-        raise ConfigError(f"spec.runtimeEnvYAML: env_vars.RAY_JOB_STOP_SIGNAL must be SIGINT, to end the sweep in order, got {got}")
+        raise ConfigError(f"spec.runtimeEnvYAML: env_vars.RAY_JOB_STOP_SIGNAL must be SIGINT, to end the sweep cleanly, got {got}")
     wait = variables.get("RAY_JOB_STOP_WAIT_TIME_S", "nothing")
     if not isinstance(wait, str) or not wait.isdecimal() or int(wait) < MIN_WAIT_S:
-        rule = f"must be >= {MIN_WAIT_S}, in quotes, for in Ray's own 3 s nothing is saved"
+        rule = f"must be >= {MIN_WAIT_S}, in quotes, because nothing is saved within Ray's default of 3 s"
         raise ConfigError(f"spec.runtimeEnvYAML: env_vars.RAY_JOB_STOP_WAIT_TIME_S {rule}, got {wait}")
 
 
@@ -80,14 +82,18 @@ def check_token(job: Job) -> None:
     options = job["spec"]["rayClusterSpec"].get("authOptions", {})
     where = "spec.rayClusterSpec.authOptions"
     if options.get("mode") != "token":
-        rule = "must be token, or every pod of the Kubernetes cluster can run what it likes"
+        rule = "must be token, or every pod of the Kubernetes cluster can run anything"
         raise ConfigError(f"{where}.mode: {rule}, got {options.get('mode', 'nothing')}")
     if options.get("enableK8sTokenAuth"):
-        raise ConfigError(f"{where}.enableK8sTokenAuth: must be left out, KubeRay has it for clusters without a job")
+        raise ConfigError(
+            f"{where}.enableK8sTokenAuth: must be left out, since KubeRay supports it only for clusters without a job"
+        )
 
 
 def check_ray_version(job: Job) -> None:
-    """By it KubeRay knows whether there are tokens, and which autoscaler there is."""
+    """KubeRay uses it to decide on tokens and on the autoscaler version."""
     found = job["spec"]["rayClusterSpec"].get("rayVersion")
     if found != version("ray"):
-        raise ConfigError(f"spec.rayClusterSpec.rayVersion: must be {version('ray')}, the version here, got {found or 'nothing'}")
+        raise ConfigError(
+            f"spec.rayClusterSpec.rayVersion: must be {version('ray')}, the version on this machine, got {found or 'nothing'}"
+        )
