@@ -121,7 +121,7 @@ def test_sigterm_and_ctrl_c_end_in_order_and_can_be_resumed(killed: Path) -> Non
 def test_an_unknown_launch_is_named_with_those_that_exist(killed: Path) -> None:
     done = call_cli("resume", "nothing", "--storage", killed / "runs", cwd=killed)
     assert done.returncode == 2
-    assert "launch 'nothing': not under" in done.stderr
+    assert "launch 'nothing': not found in" in done.stderr
     assert "tiny" in done.stderr
 
 

@@ -711,7 +711,7 @@ JOURNALS: dict[str, tuple[bytes, str]] = {
         "journal.jsonl line 5: trial_end has no valid outcome",
     ),
     "without its start": (b"".join(_lines(lambda events: None).splitlines(keepends=True)[1:]), "journal.jsonl"),
-    "that is empty": (b"", "has no record, so nothing of it was begun"),
+    "that is empty": (b"", "has no record in runs, so it never began"),
     "of points of another space": (_with(3, point={"weights.kl": 1.0}), "journal.jsonl"),
     "of points outside the range": (_with(3, point={"weights.l2": -5.0, "contrast_temperature": 0.07}), "journal.jsonl"),
 }
@@ -830,8 +830,8 @@ ARGUMENTS: dict[str, tuple[Write, str]] = {
     "no study": (_arguments("sweep"), "missing argument"),
     "two studies": (_arguments("sweep", "study.yaml", "study.yaml"), "unexpected extra argument"),
     "absent study": (_arguments("sweep", "absent.yaml"), "absent.yaml: cannot be read (No such file or directory)"),
-    "folder as study": (_arguments("trial", "."), ".: is a folder, and no launch's"),
-    "folder of launches as study": (_beside_a_launch("trial", "./runs/"), "name one of those in it: tiny"),
+    "folder as study": (_arguments("trial", "."), ".: is a folder, but not that of a launch"),
+    "folder of launches as study": (_beside_a_launch("trial", "./runs/"), "name one of the launches in it: tiny"),
     "name of nothing": (_arguments("sweep", "digts"), "nor a launch in"),
     "nearly a launch's name": (_beside_a_launch("report", "tinny"), "did you mean tiny?"),
     "scale over a launch": (
@@ -945,16 +945,16 @@ ARGUMENTS: dict[str, tuple[Write, str]] = {
     "set below a value": (_arguments(*SET, "name.first=a"), "name is a value"),
     "set of a wrong value": (_arguments(*SET, "epochs=many"), "config.epochs: "),
     "set of many digits": (_arguments(*SET, "epochs=0x" + "F" * 5000), "not valid YAML"),
-    "launch that is not there": (_arguments("resume", "nothing"), "launch 'nothing': not under"),
-    "launch that is nearly there": (_beside_a_launch("resume", "tinny"), "did you mean tiny? there is tiny"),
+    "launch that is not there": (_arguments("resume", "nothing"), "launch 'nothing': not found in"),
+    "launch that is nearly there": (_beside_a_launch("resume", "tinny"), "did you mean tiny? launches there: tiny"),
     "launch of a study without one": (_arguments("resume", "study.yaml"), "study tiny has no launch in"),
     "launch by an absent path": (_beside_a_launch("resume", "../runs/tiny.yaml"), "cannot be read (No such file or directory)"),
-    "launch of dots": (_beside_a_launch("resume", ".."), "..: is a folder, and no launch's"),
-    "launch by the path of another folder": (_beside_a_launch("resume", "/tmp"), "/tmp: is a folder, and no launch's"),
+    "launch of dots": (_beside_a_launch("resume", ".."), "..: is a folder, but not that of a launch"),
+    "launch by the path of another folder": (_beside_a_launch("resume", "/tmp"), "/tmp: is a folder, but not that of a launch"),
     "trial of no launch": (_arguments("replay", "study.yaml:0"), "study tiny has no launch in"),
     "point for no launch": (_arguments("enqueue", "study.yaml", "weights.l2=1"), "study tiny has no launch in"),
-    "launch to finish that is not there": (_arguments("finish", "nothing"), "launch 'nothing': not under"),
-    "launches on a file": (_arguments("resume", "tiny", "--storage", "study.yaml"), "launch 'tiny': not under"),
+    "launch to finish that is not there": (_arguments("finish", "nothing"), "launch 'nothing': not found in"),
+    "launches on a file": (_arguments("resume", "tiny", "--storage", "study.yaml"), "launch 'tiny': not found in"),
     "launches below nobody's home": (_arguments("resume", "tiny", "--storage", "~nobody-here/x"), "~nobody-here/x"),
     "launch of a damaged study": (_beside_a_launch("resume", "tiny", study=b"\xff\xfe"), "study.yaml: not valid YAML"),
     "launch of a cut study": (_beside_a_launch("resume", "tiny", study="name: tiny\n"), "study.config: is missing"),
@@ -1039,7 +1039,7 @@ CHECK = ("check", "study.yaml", "--record", "record.parquet")
 SIMULATIONS: dict[str, tuple[Write, str]] = {
     "unknown verb": (_beside_a_record("sweep"), "no such command 'sweep'"),
     "no record named": (_beside_a_record("check", "study.yaml"), "missing option '--record'"),
-    "record of no launch": (_beside_a_record("record", "x", "--output", "y.parquet"), "launch 'x': not under"),
+    "record of no launch": (_beside_a_record("record", "x", "--output", "y.parquet"), "launch 'x': not found in"),
     "record of a launch that has not ended": (
         _beside_a_launch("record", "tiny", "--output", "y.parquet"),
         "launch tiny: no trial has ended yet",
@@ -1180,7 +1180,7 @@ def cases() -> list[Case]:
         *((f"journal: {name}", _with_journal(content), says) for name, (content, says) in JOURNALS.items()),
         *((f"checkpoint: {name}", _with_best_student(write), says) for name, (write, says) in CHECKPOINTS.items()),
         *((f"arguments: {name}", write, says) for name, (write, says) in (ARGUMENTS | RECORDED).items()),
-        ("arguments: launch without a study", _launch_without_a_study, "launch 'tiny': not under"),
+        ("arguments: launch without a study", _launch_without_a_study, "launch 'tiny': not found in"),
     ]
     simulations = [Case(f"simulation: {name}", write, says, simulate.main) for name, (write, says) in SIMULATIONS.items()]
     return [*(Case(*row) for row in named), *simulations, *drawn_cases()]

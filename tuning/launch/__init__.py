@@ -1,6 +1,6 @@
-"""A launch on disk: its folder, its journal of what happened, and the history that a killed study is rebuilt from.
+"""A launch on disk: its folder, its journal of events, and the history that a killed launch is rebuilt from.
 
-`launch` and `folder`, which make and open one, need the study, and are imported by their full names.
+`launch` and `folder`, which create and open launches, need the study, so they are imported by their full names.
 """
 
 from tuning.launch.event_log import EventLog

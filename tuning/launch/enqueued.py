@@ -1,4 +1,4 @@
-"""Points that people add to a launch while it runs, in a file of their own: the journal is its driver's alone."""
+"""Points that users add to a launch while it runs, in a separate file: only the driver may write the journal."""
 
 import json
 import logging
@@ -16,9 +16,9 @@ ENQUEUED_FILE = "enqueued.jsonl"
 
 
 class EnqueuedPoints:
-    """JSON lines in the folder of a launch, one per point; a point's place in the file is its name. Lines are never taken out.
+    """JSON lines in a launch's folder, one per point. A point is identified by its place in the file; lines are never removed.
 
-    A line that is no point, as where somebody was cut off or has edited the file, is passed over, with one warning.
+    A line that is not a point, after a crash or an edit, is skipped with one warning.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -26,7 +26,7 @@ class EnqueuedPoints:
         self._told: set[int] = set()
 
     def add(self, point: Mapping[str, Any]) -> None:
-        """Put `point` at the end, whole or not at all. ConfigError where it cannot be written."""
+        """Append `point`, whole or not at all. ConfigError if it cannot be written."""
         line = (json.dumps(point) + "\n").encode()
         try:
             with self.path.open("a+b", buffering=0) as handle:
@@ -37,20 +37,20 @@ class EnqueuedPoints:
             raise ConfigError(f"{self.path}: cannot be written ({error.strerror}), make its folder writable") from error
 
     def after(self, count: int) -> list[tuple[int, dict[str, Any]]]:
-        """The points behind the first `count` lines, each with its place, in their order."""
+        """The points after the first `count` lines, each with its place, in their order."""
         if not self.path.exists():
             return []
-        lines = self.path.read_bytes().split(b"\n")[:-1]  # one without its end is being written
+        lines = self.path.read_bytes().split(b"\n")[:-1]  # a line without its end is being written
         found = [(place, self._parse(place, line)) for place, line in enumerate(lines[count:], start=count)]
         return [(place, point) for place, point in found if point is not None]
 
     def _ends_whole(self) -> bool:
-        """Whether what is added begins a line: an earlier one may have been cut off."""
+        """Whether the file ends with a whole line: a write may have been cut off."""
         content = self.path.read_bytes()
         return not content or content.endswith(b"\n")
 
     def _parse(self, place: int, line: bytes) -> dict[str, Any] | None:
-        """The point in `line`; None where it is none."""
+        """The point in `line`; None if it is not a point."""
         try:
             point = json.loads(line)
         except (ValueError, RecursionError):
@@ -59,5 +59,5 @@ class EnqueuedPoints:
             return point
         if place not in self._told and line.strip():
             self._told.add(place)
-            logger.warning("%s line %d: not a point, it is passed over", self.path, place + 1)
+            logger.warning("%s line %d: not a point, it is skipped", self.path, place + 1)
         return None

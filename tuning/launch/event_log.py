@@ -1,4 +1,4 @@
-"""Where events of a launch are kept: a journal's file, or whatever stands for it."""
+"""Interface of a launch's event log: a journal file, or a replacement for it."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -7,10 +7,10 @@ from tuning.launch.events import Event
 
 
 class EventLog(Protocol):
-    """Events in the order in which they came."""
+    """Events in the order in which they occurred."""
 
     def append(self, event: Event) -> None:
-        """Add one at the end."""
+        """Append an event."""
 
     def events(self) -> Iterator[Event]:
-        """All so far, oldest first."""
+        """All events so far, oldest first."""

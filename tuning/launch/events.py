@@ -1,4 +1,4 @@
-"""Events of a launch, one class a kind: what a sweep writes into its journal, and what whoever reads one may count on."""
+"""Events of a launch, one class per kind: what a sweep writes to its journal, and what readers can rely on."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from tuning.outcome import Outcome
 
 @dataclass(frozen=True, kw_only=True)
 class _LaunchEvent:
-    """Something that happened to the launch itself; `time` in seconds since 1970."""
+    """An event of the launch itself; `time` in seconds since 1970."""
 
     kind: ClassVar[str]
     number: ClassVar[None] = None
@@ -19,7 +19,7 @@ class _LaunchEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class _TrialEvent:
-    """Something that happened to the trial `number`."""
+    """An event of the trial `number`."""
 
     kind: ClassVar[str]
     time: float
@@ -27,12 +27,12 @@ class _TrialEvent:
 
 
 LATENCY = "latency_ms."
-"""Of a launch's params, before the name of an architecture: milliseconds for an image, as its driver measured them."""
+"""Prefix, before an architecture's name, of launch params with the latency in milliseconds per image, measured by the driver."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchStart(_LaunchEvent):
-    """The first of all. `study`: the text of its file, without secrets; `code_folders`: where a user's own classes are found."""
+    """The first event. `study`: the text of the study file, without secrets; `code_folders`: where users' own classes are found."""
 
     kind = "launch_start"
     launch_id: str
@@ -44,7 +44,7 @@ class LaunchStart(_LaunchEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptStart(_LaunchEvent):
-    """A driver takes the launch up: the first time, or again; `attempt` counts from 0."""
+    """A driver starts or resumes the launch; `attempt` counts from 0."""
 
     kind = "attempt_start"
     attempt: int
@@ -52,8 +52,8 @@ class AttemptStart(_LaunchEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class Transferred(_LaunchEvent):
-    """Trials of earlier launches that the search is told of: `points`, as the study searches them, each with its standardised score
-    and the launch that it comes from. They are no trials of this launch."""
+    """Trials of earlier launches that the search learns from: `points` in this study's space, each with its standardised score and
+    its launch. They are not trials of this launch."""
 
     kind = "transferred"
     points: Sequence[Mapping[str, Any]]
@@ -63,7 +63,8 @@ class Transferred(_LaunchEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class Rejected(_LaunchEvent):
-    """A point whose student is beyond the study's limits, by `excess` (a share of each); it is no trial. `enqueued`: as below."""
+    """A point that is not run because its student exceeds the study's limits, by `excess` (a share of each limit). `enqueued`: see
+    `Proposed`."""
 
     kind = "rejected"
     point: Mapping[str, Any]
@@ -73,8 +74,8 @@ class Rejected(_LaunchEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class Compared(_LaunchEvent):
-    """All trials of a population that still run have reached `epoch`. `ranking`: their numbers, best first. What each of them takes
-    over of another follows upon it, and only then does any of them go on."""
+    """All running trials of a population have reached `epoch`. `ranking`: their numbers, best first. The `Exploited` events that
+    result follow, and only then do the trials continue."""
 
     kind = "compared"
     epoch: int
@@ -83,7 +84,7 @@ class Compared(_LaunchEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class FinishAsked(_LaunchEvent):
-    """Somebody has asked for the end of the search, whose budget was `num_trials`: it counts as used up, until it is another."""
+    """A user has asked to end the search, whose budget was `num_trials`: that budget counts as used up until it is changed."""
 
     kind = "finish_asked"
     num_trials: int
@@ -91,7 +92,7 @@ class FinishAsked(_LaunchEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchEnd(_LaunchEvent):
-    """A driver puts the launch down, with MLflow's word for how. `metrics` are empty where it died and another one says so."""
+    """A driver ends its attempt, with MLflow's status. `metrics` is empty if the driver died and another one recorded the end."""
 
     kind = "launch_end"
     status: str
@@ -100,10 +101,10 @@ class LaunchEnd(_LaunchEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class Proposed(_TrialEvent):
-    """The search has drawn a trial's values, by dotted path. Trials may start in another order.
+    """The search has proposed a trial's values, by dotted path. Trials may start in another order.
 
-    `finalist_of`: the trial whose values a finalist repeats under a seed of its own; `enqueued`: which of the points it is that
-    people have added to the launch, from 0.
+    `finalist_of`: the trial that a finalist repeats under a new seed; `enqueued`: the index, from 0, of a point that a user has
+    added to the launch.
     """
 
     kind = "proposed"
@@ -114,7 +115,7 @@ class Proposed(_TrialEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialStart(_TrialEvent):
-    """A trial starts, or goes on after an interruption. `params`: all that it runs with, and facts, as texts."""
+    """A trial starts, or continues after an interruption. `params`: all its settings, and facts about it, as text."""
 
     kind = "trial_start"
     point: Mapping[str, Any]
@@ -126,7 +127,7 @@ class TrialStart(_TrialEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch(_TrialEvent):
-    """The result of a trial's `epoch`, which counts from 1. `note`: what is odd about it; `marks`: see `cpsc.marks`."""
+    """The result of a trial's `epoch`, counted from 1. `note`: a remark on oddities; `marks`: see `cpsc.marks`."""
 
     kind = "epoch"
     epoch: int
@@ -139,7 +140,7 @@ class Epoch(_TrialEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSaved(_TrialEvent):
-    """The trial can go on from the folder `path`."""
+    """The trial has saved a checkpoint in the folder `path`."""
 
     kind = "checkpoint"
     path: str
@@ -147,7 +148,7 @@ class CheckpointSaved(_TrialEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class Exploited(_TrialEvent):
-    """The trial takes over the state that the trial `donor` had after `epoch`, and goes on with `point`."""
+    """The trial takes over the state that the trial `donor` had after `epoch`, and continues with `point`."""
 
     kind = "exploited"
     epoch: int
@@ -157,7 +158,7 @@ class Exploited(_TrialEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class Retry(_TrialEvent):
-    """The trial failed after `epoch` and is begun again, for the `count`-th time."""
+    """The trial failed after `epoch` and is retried, for the `count`-th time."""
 
     kind = "retry"
     epoch: int
@@ -166,7 +167,7 @@ class Retry(_TrialEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialEnd(_TrialEvent):
-    """The trial has ended after `epoch`. `checkpoint`: its last folder, None where it has none."""
+    """The trial ended after `epoch`, finally or until a resume. `checkpoint`: its last checkpoint folder, or None."""
 
     kind = "trial_end"
     outcome: Outcome
@@ -223,18 +224,18 @@ _RULES: dict[str, Callable[[Any], bool]] = {
     "outcome": lambda value: value in list(Outcome),
     "checkpoint": lambda value: isinstance(value, str | None),
 }
-"""What a field must be, wherever it stands; those that are not named here are texts."""
+"""Validity rules by field name, in all events; fields that are not listed are text."""
 
 
 def to_record(event: Event) -> dict[str, Any]:
-    """`event` as the journal's line holds it."""
+    """`event` as a record for a journal line."""
     return {"kind": event.kind} | vars(event)
 
 
 def from_record(record: Mapping[str, Any]) -> Event:
-    """The event that a line of a journal holds; what an earlier version did not write yet is empty.
+    """The event in a record of a journal line; fields that earlier versions did not write get their defaults.
 
-    ValueError, its message for a person, where it is none that a sweep writes.
+    ValueError, with a message for users, if it is not a valid event.
     """
     kind = record.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:

@@ -1,4 +1,4 @@
-"""A request that a launch end its search now: a file in its folder, for the journal is its driver's alone."""
+"""A request to end a launch's search now: a file in its folder, since only the driver may write the journal."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ FINISH_FILE = "finish"
 
 
 class FinishRequest:
-    """Made by whoever wants the end, taken by the driver once it has recorded it."""
+    """Made by whoever wants the end; removed by the driver once it has recorded the request."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FINISH_FILE
 
     def make(self) -> None:
-        """ConfigError where it cannot be written."""
+        """Make the request. ConfigError if it cannot be written."""
         try:
             self.path.touch()
         except OSError as error:
@@ -22,9 +22,9 @@ class FinishRequest:
 
     @property
     def is_made(self) -> bool:
-        """Whether it waits to be taken."""
+        """Whether there is a request that was not taken yet."""
         return self.path.exists()
 
     def take(self) -> None:
-        """It has been recorded."""
+        """Remove the request, once it is recorded."""
         self.path.unlink(missing_ok=True)

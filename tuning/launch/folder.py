@@ -1,4 +1,4 @@
-"""A launch's folder comes into being whole: all is made under a hidden name, and the rename to the launch's own is its claim."""
+"""Creation of a launch's folder: it is filled under a hidden name, and the rename to its own name claims that name."""
 
 import errno
 import os
@@ -16,17 +16,17 @@ from tuning.study.names import NAME
 
 STUDY_FILE = "study.yaml"
 ROOM = ".new-"
-"""Folders of this name are launches that are being made, or that were not made to the end."""
+"""Prefix of folders of launches that are being created, or whose creation was interrupted."""
 FORGOTTEN_S = 3600.0
-"""A launch that has been in the making for so long, and that nobody has locked, is not made any more."""
+"""A launch folder that was begun this long ago, and that nobody has locked, is abandoned."""
 FIRST_FILES = {STUDY_FILE, LOCK_NAME, JOURNAL_FILE, ACKNOWLEDGED_NAME}
-"""What a launch's folder holds before anything has happened in it."""
+"""The files of a launch's folder before its first event."""
 TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 MAX_PAUSE_S = 1.0
 
 
 def is_begun(folder: Path) -> bool:
-    """Whether the launch in `folder` has a first record; what is there instead of a journal, damaged as it may be, counts."""
+    """Whether the launch in `folder` has a first record. Anything in the journal's place, even if damaged, counts."""
     journal = folder / JOURNAL_FILE
     if not journal.is_file():
         return journal.exists()
@@ -35,14 +35,14 @@ def is_begun(folder: Path) -> bool:
 
 
 def launches_in(local: Path) -> list[Path]:
-    """The folders of launches that were begun, sorted by name."""
+    """The folders of launches that have begun, sorted by name."""
     found = (file.parent for file in local.glob(f"*/{STUDY_FILE}"))
     return sorted(folder for folder in found if NAME.fullmatch(folder.name) and is_begun(folder))
 
 
 @contextmanager
 def room_for_launch(parent: Path) -> Iterator[Path]:
-    """Yields an empty folder in `parent` that nobody takes for a launch; it is removed unless it was renamed within the block."""
+    """Yields an empty folder in `parent` that is not a launch yet; it is removed unless it was renamed within the block."""
     room = parent / f"{ROOM}{uuid.uuid4().hex}"
     room.mkdir(parents=True)
     try:
@@ -52,9 +52,9 @@ def room_for_launch(parent: Path) -> Iterator[Path]:
 
 
 def take(room: Path, target: Path) -> bool:
-    """Rename `room` to `target`: whether that name was free."""
+    """Rename `room` to `target` -> whether that name was free."""
     try:
-        room.rename(target)  # which replaces an empty folder, and no other
+        room.rename(target)  # replaces an empty folder, but no other
     except OSError as error:
         if error.errno in TAKEN:
             return False
@@ -63,10 +63,10 @@ def take(room: Path, target: Path) -> bool:
 
 
 def claim(storage: Storage, name: str, study: str) -> bool:
-    """Put the text of the study file into the folder `name` of `storage`: whether that name was free, for this process alone.
+    """Put the text of the study file into the folder `name` of `storage` -> whether this process got that name.
 
-    No storage of objects has a folder that only one can make. There each leaves a mark and looks who else has: of two, at least
-    one sees the other and tries the next name.
+    Object storage has no folder that only one process can create. There, each process leaves a mark and looks for others: of two,
+    at least one sees the other and tries the next name.
     """
     if storage.is_local:
         with room_for_launch(Path(storage.root)) as room:
@@ -78,7 +78,7 @@ def claim(storage: Storage, name: str, study: str) -> bool:
     storage.write_token(f"{name}/{mark}", b"claimed")
     if storage.names(name) != [mark]:
         storage.delete(f"{name}/{mark}")
-        time.sleep(random.uniform(0, MAX_PAUSE_S))  # or both would meet again at the next name
+        time.sleep(random.uniform(0, MAX_PAUSE_S))  # so that the two do not collide at the next name
         return False
     with storage.writing(f"{name}/{STUDY_FILE}") as path:
         path.write_text(study, encoding="utf-8")
@@ -87,7 +87,7 @@ def claim(storage: Storage, name: str, study: str) -> bool:
 
 
 def clear_remains(folder: Path) -> None:
-    """Remove what a launch has left in `folder` that was killed before its first record; anything else stays."""
+    """Remove the remains of a launch in `folder` that was killed before its first record; anything else stays."""
     if not _are_remains(folder):
         return
     lock = DriverLock(folder)
@@ -97,7 +97,7 @@ def clear_remains(folder: Path) -> None:
         if _are_remains(folder):
             for name in FIRST_FILES - {LOCK_NAME}:
                 (folder / name).unlink(missing_ok=True)
-            lock.path.unlink()  # last: until then nobody else takes this folder for free
+            lock.path.unlink()  # last, so that nobody else takes the folder for free before
     finally:
         lock.release()
 
@@ -107,7 +107,7 @@ def _are_remains(folder: Path) -> bool:
 
 
 def clear_forgotten(local: Path) -> None:
-    """Remove launches in `local` whose making was killed long ago."""
+    """Remove launches in `local` whose creation was killed long ago."""
     for room in local.glob(f"{ROOM}*"):
         if room.is_dir() and time.time() - room.stat().st_mtime > FORGOTTEN_S:
             lock = DriverLock(room)
@@ -117,7 +117,7 @@ def clear_forgotten(local: Path) -> None:
 
 
 def write_durably(path: Path, text: str) -> None:
-    """Write a file that a power cut after this does not take."""
+    """Write a file so that it survives a power cut."""
     with path.open("w", encoding="utf-8") as handle:
         handle.write(text)
         handle.flush()

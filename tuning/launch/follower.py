@@ -1,4 +1,4 @@
-"""A thread that brings files beside a journal in line with it while the sweep runs, as others look at them."""
+"""A thread that keeps files up to date with a journal while the sweep runs."""
 
 import contextlib
 import logging
@@ -19,20 +19,19 @@ DEADLINE_S = 60.0
 
 
 class Closable(Protocol):
-    """What is written to, and let go of at the end."""
+    """A target that is closed at the end."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the target."""
 
 
 Target = TypeVar("Target", bound=Closable)
 
 
 class JournalFollower(threading.Thread, ABC, Generic[Target]):
-    """Keeps what lies at `path` up to date with the journal, again and again until it is closed.
+    """Keeps the file or folder at `path` up to date with the journal, repeatedly until it is closed.
 
-    It cannot end the sweep: whatever goes wrong is one warning and the end of the following, and the next attempt brings all in
-    line again.
+    It cannot end the sweep: any error gives one warning and stops the updates, which the next attempt makes up for.
     """
 
     def __init__(self, journal: Journal, path: Path, *, name: str) -> None:
@@ -45,32 +44,32 @@ class JournalFollower(threading.Thread, ABC, Generic[Target]):
 
     @abstractmethod
     def _apply(self, event: Event) -> None:
-        """Take note of what is to be written for `event`."""
+        """Note what to write for `event`."""
 
     @abstractmethod
     def _open(self) -> Target:
-        """What is written to; the journal has been read before, as far as it went."""
+        """Open the target; called after the existing journal was read."""
 
     @abstractmethod
     def _write(self, target: Target) -> None:
-        """Write what was noted since the last time."""
+        """Write what was noted since the last call."""
 
     def run(self) -> None:
         try:
             self._follow()
-        except Exception as error:  # a full disk, a locked file, a bug of ours: no sweep may end for it
-            cause = error.__cause__ or error  # Optuna wraps what the database says into a guess at invalid data
-            logger.warning("%s is no longer kept up to date, the sweep goes on (%s)", self.path, reason(cause))
+        except Exception as error:  # a full disk, a locked file, a bug: none of these may end the sweep
+            cause = error.__cause__ or error  # Optuna wraps the database's error in a message about invalid data
+            logger.warning("%s is no longer kept up to date, the sweep continues (%s)", self.path, reason(cause))
 
     def close(self, *, deadline_s: float = DEADLINE_S) -> None:
-        """Write what is left and stop; give up after `deadline_s`."""
+        """Write what is left and stop; give up after `deadline_s` seconds."""
         self._closing.set()
         self.join(deadline_s)
         if self.is_alive():
             logger.warning("%s was not finished within %.0f s, a resumed sweep completes it", self.path, deadline_s)
 
     def _follow(self) -> None:
-        self._read_on()  # first, for what exists is judged by what the journal says
+        self._read_on()  # first, since an existing target is checked against the journal
         with contextlib.closing(self._open()) as target:
             while True:
                 closing = self._closing.is_set()
@@ -94,7 +93,7 @@ Follower = TypeVar("Follower", bound=JournalFollower[Any])
 
 @contextlib.contextmanager
 def following(follower: Follower) -> Iterator[Follower]:
-    """Runs the follower for the length of the block."""
+    """Run the follower for the length of the block."""
     follower.start()
     try:
         yield follower

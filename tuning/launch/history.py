@@ -1,4 +1,4 @@
-"""History of a launch, one record a trial, from its journal: a killed study is rebuilt from it."""
+"""History of a launch, with one record per trial, read from its journal: a killed launch is rebuilt from it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -30,15 +30,15 @@ from tuning.lineage import Segment
 from tuning.outcome import Outcome
 
 RUNNING_BEST = "best_"
-"""Before an objective's name: its best so far."""
+"""Prefix, before an objective's name, of its running best."""
 
 
 @dataclass
 class TrialHistory:
-    """One trial so far. `values`: the search's metric by epoch; `checkpoints`: folders, oldest first, of its state as it goes on.
+    """One trial so far. `values`: the search's metric by epoch; `checkpoints`: the folders that it can continue from, oldest first.
 
-    `finalist_of`: the trial whose values it repeats under another seed; None of those that the search has proposed. `enqueued`:
-    which of the points it is that people have added.
+    `finalist_of`: for a finalist, the trial that it repeats under another seed. `enqueued`: for a point that a user has added, its
+    index.
     """
 
     number: int
@@ -51,103 +51,103 @@ class TrialHistory:
     outcome: Outcome | None = None
     num_starts: int = 0
     is_running: bool = False
-    """Started in the latest attempt, and not ended."""
+    """Whether it was started in the latest attempt and has not ended."""
     was_retried: bool = False
-    """Since it last started."""
+    """Whether it was retried since it last started."""
     scores: dict[int, float] = field(default_factory=dict)
-    """What `values` is the best of so far: the student of that very epoch."""
+    """The objective by epoch, of which `values` is the running best."""
     schedule: tuple[Segment, ...] = ()
-    """Along what its state goes back to, the values that each stretch was trained with; of one that took over none, its point."""
+    """The values that each stretch of its lineage was trained with; its point, if it took over no other trial."""
     exploited_after: int = 0
-    """The last epoch after which it took over the state of another."""
+    """The last epoch after which it took over the state of another trial."""
 
     @property
     def last_epoch(self) -> int:
-        return next(reversed(self.values), 0)  # they come in their order
+        return next(reversed(self.values), 0)  # epochs are in order
 
     @property
     def is_over(self) -> bool:
-        """Ended for good: interruption is a pause."""
+        """Whether it has ended for good; an interruption is a pause."""
         return self.outcome not in (None, Outcome.INTERRUPTED)
 
 
 @dataclass
 class LaunchHistory:
-    """A launch so far. `results`: every (trial number, epoch) of the search with its metric value, in the order of arrival."""
+    """A launch so far. `results`: (trial number, epoch, metric value) of the search, in the order of arrival."""
 
     trials: dict[int, TrialHistory] = field(default_factory=dict)
     results: list[tuple[int, int, float]] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
-    """Points that were drawn and lie beyond the study's limits."""
+    """Points that were drawn and exceed the study's limits."""
     transferred: Transferred | None = None
-    """What the search was told of earlier launches."""
+    """Trials of earlier launches that the search learns from."""
     compared: Compared | None = None
-    """The last time that a population was compared."""
+    """The last comparison of a population."""
     scheduler: str = ""
-    """Who ends trials early, as the launch began; empty where an earlier version began it."""
+    """The scheduler that the launch began with; empty if an earlier version began it."""
     finished_budget: int | None = None
-    """The budget of trials that somebody has asked not to use up; None: nobody has."""
+    """The budget of trials during which a user asked to finish; None if nobody did."""
     launch_id: str = ""
     num_attempts: int = 0
     is_over: bool = False
     elapsed_s: float = 0.0
-    """Time under way, over all attempts, each up to its last sign of life."""
+    """Duration of all attempts together, each up to its last sign of life."""
     last_sign: float = 0.0
-    """When a driver was last heard of."""
+    """Time of a driver's last event."""
     remarks: list[str] = field(default_factory=list)
-    """What is odd in the journal and changes no result."""
+    """Oddities in the journal that change no result."""
 
     @property
     def num_epochs(self) -> int:
-        """That the search has taken; finalists have none of its budget."""
+        """Epochs that the search has run; finalists do not count towards its budget."""
         return len(self.results)
 
     @property
     def num_enqueued(self) -> int:
-        """Of the points that people have added, the place behind the last that was proposed, or rejected."""
+        """The number of points added by users that were proposed or rejected so far."""
         taken = [trial.enqueued for trial in self.trials.values()] + [rejected.enqueued for rejected in self.rejected]
         return max((which + 1 for which in taken if which is not None), default=0)
 
     @property
     def searched(self) -> dict[int, TrialHistory]:
-        """The trials that are no finalists."""
+        """The trials that are not finalists."""
         return {number: trial for number, trial in self.trials.items() if trial.finalist_of is None}
 
 
 def _launch_fault(event: LaunchEvent, history: LaunchHistory) -> str | None:
-    """What is wrong with an event of the launch itself where it follows upon `history`, in words."""
+    """What is wrong with an event of the launch itself after `history`, in words; None if nothing is."""
     attempts = history.num_attempts
     match event:
         case LaunchStart(params=params) if not (params.get("epochs", "").isdecimal() and "objective" in params):
-            return "launch_start does not tell objective and epochs"
+            return "launch_start lacks objective and epochs"
         case LaunchStart() if history.launch_id:
-            return "launch_start stands twice, are these two journals in one file?"
+            return "launch_start appears twice, are these two journals in one file?"
         case LaunchStart() if history.trials or attempts:
-            return "launch_start stands after other records"
+            return "launch_start comes after other records"
         case AttemptStart(attempt=attempt) if attempt != attempts:
-            return f"attempt {attempt} follows upon {attempts}, lines are missing, stand twice or in another order"
+            return f"attempt {attempt} comes after {attempts} attempts, lines are missing, repeated or out of order"
         case Transferred() if history.transferred or history.trials:
-            return "transferred stands twice, or after trials"
+            return "transferred appears twice, or after trials"
         case Rejected() if history.is_over or not attempts:
-            return "rejected stands outside of an attempt, an attempt_start is missing"
+            return "rejected is outside of an attempt, an attempt_start is missing"
         case Compared():
             return _comparison_fault(event, history)
         case FinishAsked() if history.is_over or not attempts:
-            return "finish_asked stands outside of an attempt, an attempt_start is missing"
+            return "finish_asked is outside of an attempt, an attempt_start is missing"
         case LaunchEnd() if history.is_over:
-            return "launch_end stands twice, an attempt_start is missing"
+            return "launch_end appears twice, an attempt_start is missing"
     return None
 
 
 def _comparison_fault(event: Compared, history: LaunchHistory) -> str | None:
     if history.is_over or not history.num_attempts:
-        return "compared stands outside of an attempt, an attempt_start is missing"
+        return "compared is outside of an attempt, an attempt_start is missing"
     if history.compared is not None and event.epoch <= history.compared.epoch:
-        return f"compared after epoch {event.epoch} follows upon {history.compared.epoch}"
+        return f"compared after epoch {event.epoch} comes after epoch {history.compared.epoch}"
     for number in event.ranking:
         trial = history.searched.get(number)
         if trial is None or trial.is_over or trial.last_epoch != event.epoch:
-            return f"compared after epoch {event.epoch} names trial {number}, which does not stand there: lines are missing"
+            return f"compared after epoch {event.epoch} names trial {number}, which is at another epoch: lines are missing"
     return "compared names a trial twice" if len(set(event.ranking)) < len(event.ranking) else None
 
 
@@ -155,11 +155,11 @@ def _trial_fault(event: TrialEvent, history: LaunchHistory, metric: str) -> str 
     """The same for an event of a trial."""
     kind, number = event.kind, event.number
     if isinstance(event, Epoch) and metric not in event.metrics:
-        return f"epoch has no {metric}, was this launch's objective another?"
+        return f"epoch has no {metric}, did this launch have another objective?"
     if history.launch_id and not history.num_attempts:
-        return f"{kind} of trial {number} stands before the first attempt, an attempt_start is missing"
+        return f"{kind} of trial {number} comes before the first attempt, an attempt_start is missing"
     if history.is_over and not isinstance(event, TrialEnd):
-        return f"{kind} of trial {number} stands after the launch's end, an attempt_start is missing"
+        return f"{kind} of trial {number} comes after the launch's end, an attempt_start is missing"
     trial = history.trials.get(number)
     if isinstance(event, Proposed):
         return _proposal_fault(event, history)
@@ -173,11 +173,11 @@ def _trial_fault(event: TrialEvent, history: LaunchHistory, metric: str) -> str 
         case CheckpointSaved():
             return _checkpoint_fault(trial)
         case _ if trial.is_over:
-            return f"{kind} of trial {number} stands after its end"
+            return f"{kind} of trial {number} comes after its end"
         case Exploited():
             return _exploit_fault(event, trial, history)
         case Retry(count=count) if count <= trial.num_retries:
-            return f"retry {count} of trial {number} follows upon {trial.num_retries}"
+            return f"retry {count} of trial {number} comes after retry {trial.num_retries}"
     return None
 
 
@@ -193,12 +193,12 @@ def _proposal_fault(event: Proposed, history: LaunchHistory) -> str | None:
 def _epoch_fault(event: Epoch, trial: TrialHistory) -> str | None:
     number, epoch, last = trial.number, event.epoch, trial.last_epoch
     if trial.outcome is not None:
-        return f"epoch {epoch} of trial {number} stands after its end, a trial_start is missing"
+        return f"epoch {epoch} of trial {number} comes after its end, a trial_start is missing"
     if not trial.is_running:
-        return f"epoch {epoch} of trial {number} stands before its start, a trial_start is missing"
+        return f"epoch {epoch} of trial {number} comes before its start, a trial_start is missing"
     if epoch <= last:
-        return f"epoch {epoch} of trial {number} stands twice" if epoch in trial.values else f"trial {number} has an epoch {epoch}"
-    return None if epoch == last + 1 else f"epoch {epoch} of trial {number} follows upon {last}: {_missing(last + 1, epoch - 1)}"
+        return f"epoch {epoch} of trial {number} appears twice" if epoch in trial.values else f"trial {number} has an epoch {epoch}"
+    return None if epoch == last + 1 else f"epoch {epoch} of trial {number} comes after {last}: {_missing(last + 1, epoch - 1)}"
 
 
 def _exploit_fault(event: Exploited, trial: TrialHistory, history: LaunchHistory) -> str | None:
@@ -206,15 +206,15 @@ def _exploit_fault(event: Exploited, trial: TrialHistory, history: LaunchHistory
     if compared is None or compared.epoch != epoch or not {number, donor} <= set(compared.ranking):
         return f"trial {number} takes over trial {donor} after epoch {epoch}, but they were not compared there: lines are missing"
     if donor == number or trial.exploited_after == epoch or history.trials[donor].exploited_after == epoch:
-        return f"trial {number} takes over trial {donor} after epoch {epoch}, which cannot be: one of them has changed there"
+        return f"trial {number} takes over trial {donor} after epoch {epoch}, but one of them has already changed there"
     if {trial.last_epoch, history.trials[donor].last_epoch} != {epoch}:
-        return f"trial {number} takes over trial {donor} after epoch {epoch}, but one of them has gone on"
+        return f"trial {number} takes over trial {donor} after epoch {epoch}, but one of them has already continued"
     return None
 
 
 def _checkpoint_fault(trial: TrialHistory) -> str | None:
-    """One may come after the trial's end, written as that was noted; only a trial that went back repeats epochs unrecorded, or that
-    another went back which it has taken over."""
+    """A checkpoint may come after the trial's end, if it was being written then. There can be more checkpoints than epochs only if
+    the trial, or one that it took over, went back and repeated epochs, which are not recorded again."""
     number, checkpoints, epochs = trial.number, len(trial.checkpoints) + 1, trial.last_epoch
     if epochs and (checkpoints <= epochs or trial.num_starts > 1 or trial.num_retries or trial.exploited_after):
         return None
@@ -226,7 +226,7 @@ def _end_fault(event: TrialEnd, trial: TrialHistory) -> str | None:
     if trial.is_over or trial.outcome is outcome:
         return f"trial {number} ends twice"
     if epoch != last:
-        gap = _missing(last + 1, epoch) if epoch > last else "its end is another's"
+        gap = _missing(last + 1, epoch) if epoch > last else "the end belongs to another trial"
         return f"trial {number} ends after epoch {epoch}, but has {last or 'none'}: {gap}"
     if outcome not in (Outcome.FAILED, Outcome.INTERRUPTED) and not last:
         return f"trial {number} is {outcome} without an epoch"
@@ -238,7 +238,7 @@ def _missing(first: int, last: int) -> str:
 
 
 def _oddity(event: Event, history: LaunchHistory) -> str | None:
-    """What is odd about `event` where it follows upon `history`, though no number is wrong for it, in words."""
+    """What is odd about `event` after `history`, although it makes no number wrong, in words; None if nothing is."""
     match event:
         case TrialStart(number=number):
             trial = history.trials[number]
@@ -247,14 +247,14 @@ def _oddity(event: Event, history: LaunchHistory) -> str | None:
         case LaunchEnd(status="FINISHED"):
             running = [number for number, trial in history.trials.items() if trial.is_running]
             if running:
-                return f"the end of trial {running[0]} is missing, its epochs tell whether it goes on"
+                return f"the end of trial {running[0]} is missing, its epochs tell whether it continues"
     return None
 
 
 def replay_events(events: Iterable[Event], *, metric: str) -> LaunchHistory:
-    """The history that `events`, a journal from its start, tell; `metric` names the value that search and scheduler look at.
+    """The history from `events`, a journal from its start; `metric` names the value that search and scheduler use.
 
-    ConfigError, naming the journal's line, where an event does not stand where a sweep writes it.
+    ConfigError, with the journal's line, if an event is where a sweep would not have written it.
     """
     history = LaunchHistory()
     clock, odd = Clock(), []

@@ -1,7 +1,7 @@
-"""The journal of a launch: what happened, in order, in a file that outlives every process.
+"""The journal of a launch: its events, in order, in a file that outlives every process.
 
-It is the one truth that everything else is made from: MLflow is told what it says, and a killed study is rebuilt
-from it. Nothing in it is executed when it is read.
+It is the single source of truth: MLflow's records are made from it, and a killed launch is rebuilt from it. Nothing in it is
+executed when it is read.
 """
 
 import json
@@ -22,19 +22,19 @@ ACKNOWLEDGED_NAME = "journal.acknowledged"
 LOCK_NAME = "driver.lock"
 CLOSING = "records the end of a dead launch"
 NOTE_WAIT_S, CLOSING_WAIT_S = 1.0, 30.0
-"""How long a driver waits for the lock: whoever holds it may not have said yet what for; a dead launch is soon recorded."""
+"""How long a driver waits for the lock: for its holder to write the note, and for the end of a dead launch to be recorded."""
 WAY_OUT = "restore the file from a copy, or start a new launch"
 """What to do about a journal that cannot be read."""
 MIN_PAUSE_S = 0.2
 MAX_PAUSE_S = 5.0
-"""So long what happened may wait to be shown, and to be copied to where it outlives this machine."""
+"""Longest pause before new events are shown, and copied to where they outlive this machine."""
 PAUSE_TO_WORK = 100
 
 
 def pause_after(work_s: float) -> float:
-    """How long whoever follows a journal rests after `work_s` of telling others: work takes one part in a hundred of the time.
+    """How long a follower of a journal pauses after `work_s` seconds of work: it works for a hundredth of the time.
 
-    What a trial did meanwhile is told at once: a database's bookkeeping for a request costs more than the values in it.
+    Events that came in the meantime are sent together: a database's overhead per request costs more than the values in it.
     """
     return min(max(MIN_PAUSE_S, PAUSE_TO_WORK * work_s), MAX_PAUSE_S)
 
@@ -44,10 +44,10 @@ class JournalError(CpscError):
 
 
 class Journal:
-    """Append-only JSON lines, and beside them how many bytes the tracking server has acknowledged.
+    """Append-only JSON lines, and next to them the number of bytes that the tracking server has acknowledged.
 
-    Appending waits for no server and cannot fail for its sake; what was appended and not acknowledged is delivered
-    again after a restart, so whoever delivers must be able to meet an event twice.
+    Appending does not wait for any server and cannot fail because of one. Events that were not acknowledged are delivered again
+    after a restart, so delivery must cope with events that arrive twice.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,7 +57,7 @@ class Journal:
         self._synced = 0
 
     def append(self, event: Event) -> None:
-        """Add one event at the end, whole or not at all. JournalError where the disk is full, say."""
+        """Append one event, whole or not at all. JournalError if that fails, for example on a full disk."""
         line = (json.dumps(to_record(event), allow_nan=False) + "\n").encode()
         try:
             with self._lock, self.path.open("ab", buffering=0) as handle:
@@ -66,7 +66,7 @@ class Journal:
             raise JournalError(f"{self.path}: cannot be written ({error.strerror}), what was recorded before is intact") from error
 
     def sync(self) -> int:
-        """Put what was appended so far where no power cut takes it -> its size in bytes."""
+        """Make what was appended so far survive a power cut -> its size in bytes."""
         with self.path.open("rb") as handle:
             size = handle.seek(0, os.SEEK_END)
             if size != self._synced:
@@ -79,31 +79,31 @@ class Journal:
         return (event for event, _ in self.since(0))
 
     def pending(self) -> Iterator[tuple[Event, int]]:
-        """Events that are not acknowledged yet, oldest first, each with the position to acknowledge it by."""
+        """Events that are not acknowledged yet, oldest first, each with the position to acknowledge."""
         return self.since(self._acknowledged())
 
     def acknowledge(self, position: int) -> None:
-        """Everything before `position` has arrived."""
+        """Note that everything before `position` has arrived."""
         temporary = self._acknowledged_path.with_suffix(".tmp")
         temporary.write_text(str(position))
         temporary.replace(self._acknowledged_path)
 
     def repair(self) -> list[str]:
-        """Undo what can be undone exactly -> what that was, in a line each. ConfigError where the file cannot be read or written.
+        """Repair damage that can be repaired exactly -> one line per repair. ConfigError if the file cannot be read or written.
 
-        Only for whoever drives the launch: a line that a dying process left half-written is cut off, and lines that stand twice,
-        time and all, stand once again.
+        Only the launch's driver may call it. A last line that a dying process left half-written is cut off, and lines that are
+        exact duplicates, including the time, are removed.
         """
         remarks = []
         if self.drop_torn_line():
-            remarks.append(f"{self.path}: its last line was cut short by the death of its writer, it is left out")
+            remarks.append(f"{self.path}: its last line was incomplete, since its writer died, and was removed")
         if repeated := self.drop_repeated_lines():
             lines = f"line {repeated[0]}" if len(repeated) == 1 else f"{len(repeated)} lines from {repeated[0]} to {repeated[-1]}"
-            remarks.append(f"{self.path}: {lines} repeated earlier ones to the letter, they are left out")
+            remarks.append(f"{self.path}: {lines} exactly repeated earlier lines, and were removed")
         return remarks
 
     def drop_torn_line(self) -> bool:
-        """Cut off a last line that a dying process left half-written; whether there was one."""
+        """Cut off a last line that a dying process left half-written -> whether there was one."""
         content = self._content()
         end = content.rfind(b"\n") + 1
         if end == len(content):
@@ -112,24 +112,24 @@ class Journal:
             os.truncate(self.path, end)
         except OSError as error:
             raise ConfigError(
-                f"{self.path}: cannot be written ({error.strerror}), a launch goes on where its records can be"
+                f"{self.path}: cannot be written ({error.strerror}), make it writable to continue the launch"
             ) from error
         return True
 
     def drop_repeated_lines(self) -> list[int]:
-        """Leave out lines that are equal to earlier ones, as in a file whose tail was copied twice -> their numbers."""
+        """Remove lines that equal earlier ones, for example because the end of the file was copied twice -> their numbers."""
         lines = [line + b"\n" for line in self._content().split(b"\n")[:-1]]
         first = {line: number for number, line in reversed([*enumerate(lines, start=1)])}
         repeated = [number for number, line in enumerate(lines, start=1) if first[line] != number]
         if not repeated:
             return []
-        self.acknowledge(0)  # positions move: all is delivered again, which does no harm
+        self.acknowledge(0)  # positions change, so everything is delivered again, which does no harm
         with atomic_path(self.path) as path:
             path.write_bytes(b"".join(line for number, line in enumerate(lines, start=1) if first[line] == number))
         return repeated
 
     def since(self, position: int) -> Iterator[tuple[Event, int]]:
-        """Events from `position` on, each with where it ends. ConfigError, with the line's number, where a line is none."""
+        """Events from `position` on, each with its end position. ConfigError, with the line number, if a line is not an event."""
         if not self._is_there():
             return
         with self._opened() as handle:
@@ -143,7 +143,7 @@ class Journal:
                 yield event, handle.tell()
 
     def _is_there(self) -> bool:
-        """ConfigError where there is something that is no file: opening it might wait forever."""
+        """Whether the journal exists. ConfigError if it is not a regular file: opening it might wait forever."""
         try:
             mode = self.path.stat().st_mode
         except FileNotFoundError:
@@ -152,7 +152,7 @@ class Journal:
             raise ConfigError(f"{self.path}: cannot be read ({error.strerror}); {WAY_OUT}") from error
         if not stat.S_ISREG(mode):
             raise ConfigError(
-                f"{self.path}: is {'a folder' if stat.S_ISDIR(mode) else 'no regular file'}, not a journal; {WAY_OUT}"
+                f"{self.path}: is {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}, not a journal; {WAY_OUT}"
             )
         return True
 
@@ -160,7 +160,7 @@ class Journal:
         try:
             return self.path.open("rb")
         except OSError as error:
-            raise ConfigError(f"{self.path}: cannot be read ({error.strerror}), its reader needs leave to") from error
+            raise ConfigError(f"{self.path}: cannot be read ({error.strerror}), make it readable") from error
 
     def _content(self) -> bytes:
         if not self._is_there():
@@ -169,7 +169,7 @@ class Journal:
             return handle.read()
 
     def _acknowledged(self) -> int:
-        """The position that was acknowledged; 0 where its record is damaged, for delivering twice does no harm."""
+        """The position that was acknowledged; 0 if its record is damaged, since delivering twice does no harm."""
         if not self._acknowledged_path.exists():
             return 0
         try:
@@ -188,7 +188,7 @@ class Journal:
 
 
 def _parse(line: bytes) -> Event:
-    """The event in `line`. ValueError, its message for a person, where there is none."""
+    """The event in `line`. ValueError, with a message for users, if it is not a valid event."""
     try:
         record = json.loads(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -203,7 +203,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def append_whole(handle: BinaryIO, line: bytes) -> None:
-    """Add `line` to an unbuffered file. A full disk takes a part of a line; what follows must not be glued to it."""
+    """Append `line` to an unbuffered file. If the disk is full, a partly written line is removed again."""
     end = handle.seek(0, os.SEEK_END)
     try:
         written = handle.write(line)
@@ -217,7 +217,7 @@ def append_whole(handle: BinaryIO, line: bytes) -> None:
 class DriverLock(FileLock):
     """Held by the process that drives a launch; the system releases it however that process ends.
 
-    `closing`: to record the end of a launch whose driver died, which is brief, so that whoever would drive it waits for that.
+    `closing`: held only briefly, to record the end of a launch whose driver died, so that a new driver waits for it.
     """
 
     def __init__(self, folder: Path, *, closing: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""A launch's journal where it outlives the driver's machine."""
+"""A copy of a launch's journal in storage that outlives the driver's machine."""
 
 import time
 from contextlib import suppress
@@ -8,13 +8,13 @@ from tuning.launch.journal import JOURNAL_FILE, Journal
 from tuning.storage import PART, Storage
 
 PAUSE_S = 5.0
-"""Between two copies: each takes the whole file."""
+"""Seconds between two copies: each copies the whole file."""
 PAUSE_TO_COPY = 20
-"""The pause grows with the file: copying takes at most this fraction of the time, one part in twenty."""
+"""Pause per time spent on copying: copying takes at most a twentieth of the time."""
 
 
 class JournalBackup:
-    """Keeps `launch`'s folder in `storage` up to date with its journal; None: the journal lies there itself."""
+    """Keeps `launch`'s folder in `storage` up to date with its journal. `storage` is None if the journal itself is there."""
 
     def __init__(self, journal: Journal, storage: Storage | None, launch: str) -> None:
         self._journal = journal
@@ -24,10 +24,10 @@ class JournalBackup:
         self._next = 0.0
 
     def sync(self, *, at_once: bool) -> int:
-        """Make the journal safe, as far as it is time to -> how many of its bytes no loss of this machine takes.
+        """Copy the journal if a copy is due, or `at_once` -> the number of bytes that survive the loss of this machine.
 
-        MLflow must hold nothing that a resume would not find in the journal: it would be recorded twice.
-        CheckpointError where the storage cannot be written.
+        MLflow must not hold anything that a resume would not find in the journal: it would be recorded twice.
+        CheckpointError if the storage cannot be written.
         """
         size = self._journal.sync()
         if self._storage is None:
@@ -42,9 +42,9 @@ class JournalBackup:
         return self._copied
 
     def _remove_remains(self, storage: Storage) -> None:
-        """What drivers of this launch have left that were killed as they copied; now no other one does."""
+        """Remove what drivers of this launch have left that were killed while copying; no other driver copies now."""
         folder, _, file = self._name.rpartition("/")
-        with suppress(ConfigError):  # if the storage is away, the copy says so
+        with suppress(ConfigError):  # if the storage is unreachable, the copy reports it
             for name in storage.names(folder):
                 if name.startswith(f"{file}.") and name.endswith(PART):
                     storage.delete(f"{folder}/{name}")

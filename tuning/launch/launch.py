@@ -1,4 +1,4 @@
-"""A launch on disk: one folder with the study file, the journal and an attempt's folder for each time it was driven."""
+"""A launch on disk: one folder with the study file, the journal and one folder per attempt."""
 
 import itertools
 import shlex
@@ -30,17 +30,17 @@ from tuning.study.yaml_loader import dump_yaml, to_plain
 
 
 def records_copy(study: Study) -> Storage | None:
-    """The storage, where it is not the folder that the records are made in."""
+    """The storage, if it is not the folder that the records are written to, else None."""
     storage = Storage(study.storage)
     return None if storage.root == str(study.local) and storage.is_local else storage
 
 
 @contextmanager
 def new_launch(study: Study, start: LaunchStart, transferred: Transferred | None = None) -> Iterator[str]:
-    """Begin a launch with its first events -> its name: the study's, with a number behind it where earlier launches took that.
+    """Begin a launch with its first events -> its name: the study's, plus a number if that is taken.
 
-    Whoever sees its folder sees a launch that was begun and is driven by this process, for the length of the block; of two that
-    begin together one takes the next number. ConfigError where it cannot be written.
+    During the block, its folder is visible to others as a launch that this process drives. If two begin at the same time, one takes
+    the next number. ConfigError if the folder cannot be written.
     """
     with ExitStack() as stack:
         try:
@@ -55,7 +55,7 @@ def new_launch(study: Study, start: LaunchStart, transferred: Transferred | None
 
 
 def _furnish(study: Study, room: Path, first: Sequence[Event]) -> str:
-    """Write the launch's first files -> its study as others may see it."""
+    """Write the launch's first files -> the text of its study without secrets."""
     text = dump_yaml(to_plain(study.source))
     file = room / STUDY_FILE
     file.touch(mode=0o600)  # a URI in it may carry a password, which a resume needs
@@ -68,7 +68,7 @@ def _furnish(study: Study, room: Path, first: Sequence[Event]) -> str:
 
 
 def _take_name(study: Study, room: Path, text: str) -> str:
-    """Rename `room` to the first name that is free, here and in the storage, which gets the study's `text`."""
+    """Rename `room` to the first name that is free here and in the storage, to which the study's `text` is written."""
     copy = records_copy(study)
     for number in itertools.count(1):
         name = study.name if number == 1 else f"{study.name}-{number}"
@@ -83,34 +83,34 @@ def _take_name(study: Study, room: Path, text: str) -> str:
 
 
 def open_launch(storage: str, name: str, overrides: list[str]) -> Study:
-    """The study of an existing launch, with `overrides`. ConfigError where there is none, with the names that there are.
+    """The study of an existing launch, with `overrides`. ConfigError, with the existing names, if there is no such launch.
 
-    `storage`: the folder with its records, or the URI of the study's storage; from there they are fetched into the
-    study's local folder where they are missing or behind, as on a driver's machine that is new.
+    `storage`: the folder with its records, or the URI of the study's storage. From a URI they are fetched into the study's local
+    folder if they are missing or outdated there, as on a new driver machine.
     """
     refuse_scale(overrides)
     if not NAME.fullmatch(name):
-        raise ConfigError(f"launch {name!r}: is no launch's name, letters, digits, '_', '.' and '-' only")
+        raise ConfigError(f"launch {name!r}: is not a launch's name, use letters, digits, '_', '.' and '-' only")
     if "://" in storage:
         return _fetch_launch(Storage(storage), name, overrides)
     folder = folder_path(storage, "--storage")
     file = folder / name / STUDY_FILE
     if not file.is_file():
         known = [found.name for found in launches_in(folder)]
-        raise ConfigError(f"launch {name!r}: not under {folder}{_instead(name, known)}")
+        raise ConfigError(f"launch {name!r}: not found in {folder}{_instead(name, known)}")
     check_fits(folder, name)
     if not is_begun(file.parent):
-        raise ConfigError(f"launch {name!r}: under {folder} it has no record, so nothing of it was begun; run its study anew")
+        raise ConfigError(f"launch {name!r}: has no record in {folder}, so it never began; run its study again")
     look_in(recorded_code_folders(Journal(file.parent).events()))
     study = load_recorded_study(file, overrides)
-    has_one_root = study.storage == str(study.local)  # and it may have been moved, or named relative to another folder
+    has_one_root = study.storage == str(study.local)  # which may have been moved, or be relative to another folder
     return replace(study, local=folder, storage=str(folder) if has_one_root else study.storage)
 
 
 def _fetch_launch(storage: Storage, name: str, overrides: list[str]) -> Study:
     if not _is_recorded(storage, name):
         known = [found for found in storage.names() if _is_recorded(storage, found)]
-        raise ConfigError(f"launch {name!r}: not under {storage}{_instead(name, known)}")
+        raise ConfigError(f"launch {name!r}: not found in {storage}{_instead(name, known)}")
     with ExitStack() as stack:
         journal = stack.enter_context(storage.reading(storage.path(f"{name}/{JOURNAL_FILE}")))
         copy = stack.enter_context(storage.reading(storage.path(f"{name}/{STUDY_FILE}")))
@@ -125,53 +125,55 @@ def _fetch_launch(storage: Storage, name: str, overrides: list[str]) -> Study:
             write_durably(fetched, copy.read_text(encoding="utf-8"))
             fetched.replace(file)
         _take_if_longer(journal, folder / JOURNAL_FILE)
-    # The copy of the study file names no password: the storage is the one that was given, and so are others, by --set.
+    # The copy of the study file has no passwords: the storage is the one that was given, and others must be given by --set.
     return replace(load_recorded_study(file, [f"storage={storage.location}", *overrides]), local=local)
 
 
 def _instead(name: str, known: Sequence[str]) -> str:
-    """What there is instead of `name`."""
+    """A suggestion for the unknown `name`, and the launches that exist."""
     guess = hint(name, known)
-    return f"{guess or ','} there is {', '.join(known) or 'none'}"
+    return f"{guess or ','} launches there: {', '.join(known) or 'none'}"
 
 
 def _is_recorded(storage: Storage, name: str) -> bool:
-    """Whether `storage` holds a launch that was begun: its study is there from its claim on the name, its journal soon after."""
+    """Whether `storage` holds a launch that has begun: the study file comes with the claim of the name, the journal soon after."""
     return all(storage.exists(f"{name}/{file}") for file in (STUDY_FILE, JOURNAL_FILE))
 
 
 def _take_if_longer(copy: Path, path: Path) -> None:
-    """The journal at `path` is behind the `copy`, or not there, where this machine is new."""
+    """Replace the journal at `path` by `copy` if it is shorter or missing, as on a new machine."""
     if copy.stat().st_size > (path.stat().st_size if path.exists() else 0):
         with atomic_path(path) as fetched:
             fetched.write_bytes(copy.read_bytes())
 
 
 def resume_command(study: Study, name: str) -> str:
-    """What to type to go on with the launch `name`."""
+    """The command that resumes the launch `name`."""
     return shlex.join(["cpsc-tune", "resume", name, "--storage", str(study.local)])
 
 
 def recorded_code_folders(events: Iterable[Event]) -> Sequence[str]:
-    """Where the driver that began a launch looked for its teacher's factory and its methods."""
+    """The folders where the driver that began a launch looked for the teacher's factory and for methods."""
     return next((event.code_folders for event in events if isinstance(event, LaunchStart)), ())
 
 
 def check_resumable(history: LaunchHistory, space: Mapping[str, Distribution]) -> None:
-    """Raise ConfigError unless a launch with this past can go on: it was begun, and its points are points of `space`."""
+    """Raise ConfigError unless a launch with this history can be resumed: it has begun, and its points are points of `space`."""
     if not history.launch_id and (history.trials or history.num_attempts):
         raise ConfigError(f"{JOURNAL_FILE} line 1: launch_start is missing; {WAY_OUT}")
     if not history.launch_id:
-        raise ConfigError(f"{JOURNAL_FILE}: holds no launch_start, so nothing of this launch was begun; run its study anew")
+        raise ConfigError(f"{JOURNAL_FILE}: has no launch_start, so this launch never began; run its study again")
     for trial in history.trials.values():
         where = f"{JOURNAL_FILE}: trial {trial.number}"
         point = trial.point if trial.finalist_of is None else searched_part(trial.point)
         expected = {path for path, domain in space.items() if domain.is_active(point)}
         if point.keys() != expected:
             odd = min(point.keys() ^ expected)
-            raise ConfigError(f"{where}: {odd} is searched there or in the study, not in both; leave space as it was at the start")
+            raise ConfigError(
+                f"{where}: {odd} is searched either there or in the study, but not in both; keep space as it was at the start"
+            )
         for path, value in point.items():
             if not space[path].contains(value):
                 raise ConfigError(
-                    f"{where}: {path} {format_value(value)} lies outside {space[path]}; leave space as it was at the start"
+                    f"{where}: {path} {format_value(value)} lies outside {space[path]}; keep space as it was at the start"
                 )

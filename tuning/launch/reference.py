@@ -1,4 +1,4 @@
-"""What a person names: a study, by its file or its name, or a launch, by its name or its folder. Either stands for both."""
+"""Names given by users: of a study, by file or name, or of a launch, by name or folder. Verbs accept either."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -17,34 +17,34 @@ from tuning.study.user_code import look_in
 from tuning.study.yaml_loader import load_yaml
 
 RUNS = "runs"
-"""Where a study's launches lie unless it says otherwise, and so where a launch's name is looked for."""
+"""The default folder for launches, where launch names are looked up."""
 
 
 def study_file(named: Path) -> Path:
-    """The file of the study that `named` means: a study file, a packaged study by its name, or what a launch has kept of its own.
+    """The study file that `named` means: a study file, a packaged study by name, or the study that a launch has kept.
 
-    The last by the launch's folder, or by its name where it lies in `RUNS`. ConfigError where it means nothing, or two things. What
-    is written as a path of a file stays that path, there or not.
+    A launch is given by its folder, or by its name if it is in `RUNS`. ConfigError if the name is unknown or ambiguous. A path to a
+    file is returned as it is, whether it exists or not.
     """
     if _is_launch(named):
         return named.absolute() / STUDY_FILE
     by_name = Path(RUNS) / named
     if _is_folder(named) and str(named) not in packaged_files() and not _is_launch(by_name):
-        raise ConfigError(f"{named}: is a folder, and no launch's{_launches_there(named)}")
+        raise ConfigError(f"{named}: is a folder, but not that of a launch{_launches_there(named)}")
     if str(named) != named.name or _is_file(named) or not _is_launch(by_name):
         return _file_or_packaged(named)
     if str(named) in packaged_files():
-        raise ConfigError(f"{named}: is a packaged study, and a launch, too; write {by_name} if the launch is meant")
+        raise ConfigError(f"{named}: is both a packaged study and a launch; write {by_name} to mean the launch")
     return by_name.absolute() / STUDY_FILE
 
 
 def launch_of(file: Path) -> str | None:
-    """The name of the launch that has kept `file` as its study; None where it is no launch's."""
+    """The name of the launch whose study file is `file`; None if it is not a launch's."""
     return file.parent.name if file.name == STUDY_FILE and _is_launch(file.parent) else None
 
 
 def load_study(file: Path, overrides: list[str] | None = None) -> Study:
-    """The study in `file`, as `study_file` found it, with `overrides`; a launch's as it was recorded, and where the launch lies."""
+    """The study in `file`, as found by `study_file`, with `overrides`; for a launch, as recorded, with the launch's folder."""
     name = launch_of(file)
     if name is None:
         return load_study_file(file, overrides)
@@ -52,10 +52,10 @@ def load_study(file: Path, overrides: list[str] | None = None) -> Study:
 
 
 def find_launch(named: str, storage: str = RUNS) -> tuple[str, str]:
-    """The storage and the name of the launch that `named` means: a launch's name in `storage`, its folder or URI, or a study.
+    """(storage, name) of the launch that `named` means: a launch's name in `storage`, its folder or URI, or a study.
 
-    A study stands for its latest launch, in `storage` or, by default, where the study has them. ConfigError where it has none; of
-    what may be a launch's name whoever opens it says whether it is there.
+    A study means its latest launch, in `storage` or, by default, in the study's own folder. ConfigError if it has none. Whether a
+    launch name exists is checked when the launch is opened.
     """
     if "://" in named:
         location, question, query = named.partition("?")
@@ -73,12 +73,12 @@ def find_launch(named: str, storage: str = RUNS) -> tuple[str, str]:
     runs = study.local if storage == RUNS else folder_path(storage, "--storage")
     latest = latest_launch(study, runs)
     if latest is None:
-        raise ConfigError(f"{named}: study {study.name} has no launch in {runs}; begin one with: cpsc-tune sweep {named}")
+        raise ConfigError(f"{named}: study {study.name} has no launch in {runs}; start one with: cpsc-tune sweep {named}")
     return str(runs), latest.name
 
 
 def find_trial_of_launch(named: str, storage: str = RUNS) -> tuple[str, str]:
-    """Storage and trial that ``LAUNCH:NUMBER`` means, whose launch is named as for `find_launch`; a run's id stays what it is."""
+    """(storage, trial) for ``LAUNCH:NUMBER``, with a launch as in `find_launch`; a run id is returned as it is."""
     launch, colon, number = named.rpartition(":")
     if not (launch and number.isdecimal()):
         return storage, named
@@ -87,13 +87,13 @@ def find_trial_of_launch(named: str, storage: str = RUNS) -> tuple[str, str]:
 
 
 def latest_launch(study: Study, folder: Path) -> Path | None:
-    """Of the launches of `study` in `folder` the one that was begun last; None where there is none."""
+    """The launch of `study` in `folder` that was begun last; None if there is none."""
     begun = [(start.time, launch) for launch in launches_in(folder) if (start := _start_of(launch, study)) is not None]
     return max(begun)[1] if begun else None
 
 
 def _start_of(folder: Path, study: Study) -> LaunchStart | None:
-    """What the launch in `folder` begins with; None where it is another study's, or nobody can tell."""
+    """The first event of the launch in `folder`; None if it belongs to another study, or cannot be read."""
     if not folder.name.startswith(study.name):
         return None
     try:
@@ -116,10 +116,10 @@ def _file_or_packaged(named: Path) -> Path:
 
 
 def _is_launch(folder: Path) -> bool:
-    """Whether `folder` is one in which a launch was begun."""
+    """Whether `folder` is that of a launch that has begun."""
     try:
         return NAME.fullmatch(folder.absolute().name) is not None and (folder / STUDY_FILE).is_file() and is_begun(folder)
-    except OSError:  # a name too long, a folder that must not be entered
+    except OSError:  # a name that is too long, a folder without permission
         return False
 
 
@@ -137,4 +137,4 @@ def _is_file(path: Path) -> bool:
 
 def _launches_there(folder: Path) -> str:
     found = [launch.name for launch in launches_in(folder)]
-    return f"; name one of those in it: {', '.join(found)}" if found else ": it lacks study.yaml, or a journal with a first record"
+    return f"; name one of the launches in it: {', '.join(found)}" if found else ": it lacks study.yaml or a journal with a record"

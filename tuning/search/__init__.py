@@ -1,6 +1,6 @@
-"""Who decides: Optuna proposes, ASHA prunes, and both are rebuilt from a launch's history.
+"""The search: Optuna proposes trials, ASHA prunes them, and both are rebuilt from a launch's history.
 
-`optuna_search` and `asha` bring Ray with them, and are imported by their full names.
+`optuna_search` and `asha` import Ray, so they are imported by their full names.
 """
 
 from tuning.search.optuna_mirror import StudyMirror, mirroring

@@ -1,4 +1,4 @@
-"""ASHA whose rungs survive a restart, and the epochs at which it compares."""
+"""ASHA with rungs that survive a restart, and the epochs at which it compares trials."""
 
 from collections import deque
 from types import SimpleNamespace
@@ -13,9 +13,9 @@ from tuning.study.config import PruneConfig, Study
 
 
 class ResumableAsha(ASHAScheduler):
-    """ASHA whose rungs survive: Ray drops its scheduler when a sweep is restored; here the results are played again.
+    """ASHA that can be restored: Ray loses the scheduler's state when a sweep is restored, so here the results are replayed.
 
-    Rungs are kept by our trial numbers, for Ray's ids change with every attempt. Finalists run to their end.
+    Rungs refer to our trial numbers, since Ray's ids change with every attempt. Finalists are never stopped.
     """
 
     def __init__(self, prune: PruneConfig, *, epochs: int, metric: str) -> None:
@@ -49,10 +49,10 @@ class ResumableAsha(ASHAScheduler):
 
     @property
     def rungs(self) -> list[int]:
-        """The epochs at which a trial that reports all of them is compared with others.
+        """The epochs at which a trial that reports every epoch is compared with others.
 
-        Ray's rungs are no whole numbers. At each epoch it looks at the highest that the trial has passed and was not compared at:
-        where several lie within an epoch, the lower ones wait for an epoch that has none of its own.
+        Ray's rungs are not whole numbers. At each epoch Ray uses the highest rung that the trial has passed and was not compared at
+        yet: if several rungs fall into one epoch, the lower ones wait for later epochs without a rung.
         """
         milestones = deque(milestones_of(self))
         compared, passed = [], []
@@ -65,7 +65,7 @@ class ResumableAsha(ASHAScheduler):
         return compared
 
     def restore_rungs(self, history: LaunchHistory) -> set[int]:
-        """Fill the rungs from `history` -> the trials that a result of theirs says to stop."""
+        """Fill the rungs from `history` -> the numbers of the trials that should be stopped."""
         stopped = set()
         for number in history.searched:
             self.on_trial_add(None, _Numbered(number))
@@ -77,7 +77,7 @@ class ResumableAsha(ASHAScheduler):
 
 
 class _Numbered:
-    """Stands for a trial of an earlier attempt: all that ASHA asks of a trial is its name."""
+    """A stand-in for a trial of an earlier attempt: ASHA needs only a trial's name."""
 
     def __init__(self, number: int) -> None:
         self.config = {"number": number}
@@ -92,14 +92,14 @@ def _by_number(trial: Any) -> Any:
 
 
 def build_scheduler(study: Study) -> ResumableAsha | FIFOScheduler:
-    """ASHA over epochs, or none: of a population the search lets trials wait."""
+    """ASHA over epochs, or a scheduler that stops nothing: in a population, the search makes trials wait."""
     if study.prune.scheduler != "asha":
         return FIFOScheduler()
     return ResumableAsha(study.prune, epochs=study.config.epochs, metric=study.metric)
 
 
 def rungs_of(prune: PruneConfig, epochs: int) -> list[int]:
-    """The epochs after which the scheduler of a study with trials of so many epochs may stop one."""
+    """The epochs after which the scheduler may stop a trial of `epochs`."""
     if prune.scheduler != "asha" or prune.grace_epochs >= epochs:
         return []
     return ResumableAsha(prune, epochs=epochs, metric="").rungs

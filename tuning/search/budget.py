@@ -1,4 +1,4 @@
-"""Budget of a search: when nothing new is proposed any more."""
+"""Budget of a search: when no new trials are proposed."""
 
 import time
 from dataclasses import dataclass, field
@@ -10,9 +10,9 @@ from tuning.study import Study
 
 @dataclass
 class Budget:
-    """What a search may use, and what it has used; trials that run go on to their end. None: no limit.
+    """The limits of a search, None meaning no limit, and what it has used. Running trials may finish beyond the budget.
 
-    `values`: each trial's latest value, by number; `ended`: the numbers of those that are over.
+    `values`: each trial's latest value, by number; `ended`: the numbers of trials that have ended.
     """
 
     num_trials: int
@@ -27,17 +27,17 @@ class Budget:
     ended: set[int] = field(default_factory=set)
 
     def take_result(self, number: int, value: float) -> None:
-        """Count an epoch of the trial `number`, whose value it is now."""
+        """Count an epoch of the trial `number`, with its new value."""
         self.spent_epochs += 1
         self.values[number] = value
 
     @property
     def is_spent(self) -> bool:
-        """Whether nothing more is proposed."""
+        """Whether nothing more may be proposed."""
         return self.is_used_up_by(self.num_proposed)
 
     def is_used_up_by(self, num_proposed: int) -> bool:
-        """Whether so many proposals, the epochs run, or the time since `started` use it up, or trials have ceased to gain."""
+        """Whether `num_proposed` proposals, the epochs run, or the time since `started` use it up, or trials no longer improve."""
         return (
             num_proposed >= self.num_trials
             or (self.epochs is not None and self.spent_epochs >= self.epochs)
@@ -47,17 +47,17 @@ class Budget:
 
     @property
     def has_stalled(self) -> bool:
-        """Whether so many trials in a row as the study allows have ended without a gain."""
+        """Whether as many trials in a row as the study allows have ended without an improvement."""
         return self.trials_without_gain is not None and self.trials_since_gain >= self.trials_without_gain
 
     @property
     def trials_since_gain(self) -> int:
-        """See the function of that name."""
+        """See `tuning.outcome.trials_since_gain`."""
         return trials_since_gain(self.values, self.ended, min_gain=self.min_gain)
 
 
 def budget_of(study: Study, history: LaunchHistory) -> Budget:
-    """That of `study`, as `history` has used it. Only trials that are over count as proposed: the others are taken up again."""
+    """The budget of `study`, with what `history` has used. Only ended trials count as proposed; the others will be resumed."""
     search, searched = study.search, history.searched
     is_finished = history.finished_budget == search.num_trials
     return Budget(

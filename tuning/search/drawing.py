@@ -1,4 +1,4 @@
-"""Drawing a point: each parameter that exists beside those drawn before it, from Optuna's trial."""
+"""Drawing a point from an Optuna trial: each parameter that exists, given those drawn before it."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from tuning.study.distributions import Distribution
 
 
 def draw(trial: optuna.Trial, domains: Mapping[str, Distribution], distributions: Mapping[str, BaseDistribution]) -> None:
-    """Let `trial` draw each parameter that exists beside those drawn before it."""
+    """Let `trial` draw each parameter that exists, given those drawn before it."""
     for path, domain in domains.items():
         if not domain.is_active(trial.params):
             continue

@@ -1,16 +1,16 @@
-"""How many epochs ASHA leaves to run, as far as that is known before any trial has run."""
+"""How many epochs ASHA is expected to run, estimated before any trial has run."""
 
 from collections.abc import Sequence
 
 
 def expected_epochs(num_trials: int, *, epochs: int, rungs: Sequence[int], reduction_factor: float) -> float:
-    """Epochs of all trials together, of `epochs` each, where a trial that comes to a rung is as likely as any to be the best there.
+    """Expected total epochs of all trials, of up to `epochs` each, if any trial at a rung is equally likely to be the best there.
 
-    Where the first point is hard to beat, fewer are run; where trials keep their rank from rung to rung, or the search gets better
-    and better, more: by half, say.
+    If the first point is hard to beat, fewer epochs are run. If trials keep their rank from rung to rung, or the search keeps
+    improving, more are run, by about half.
 
-    A trial goes on from a rung where it is no worse than the quantile 1 - 1/`reduction_factor` of those that came before it (Li et
-    al. 2020, arXiv:1810.05934, as Ray stops them): the first ones have few to be compared with, and go on more often.
+    A trial continues past a rung if it is no worse than the quantile 1 - 1/`reduction_factor` of the trials before it (Li et al.
+    2020, arXiv:1810.05934, as implemented in Ray). The first trials have few others to compare with, so they continue more often.
     """
     total, coming, last = 0.0, float(num_trials), 0
     for rung in rungs:
@@ -20,15 +20,15 @@ def expected_epochs(num_trials: int, *, epochs: int, rungs: Sequence[int], reduc
 
 
 def _going_on(coming: float, factor: float) -> float:
-    """How many of those that come to a rung one after another go on from it."""
+    """How many of `coming` trials that reach a rung one after another continue past it."""
     whole = int(coming)
     chances = [chance_to_go_on(before, factor) for before in range(whole + 1)]
     return sum(chances[:whole]) + (coming - whole) * chances[whole]
 
 
 def chance_to_go_on(before: int, factor: float) -> float:
-    """Of a trial that comes to a rung after `before` others that are like it.
+    """Probability that a trial continues past a rung which `before` equally good trials have reached earlier.
 
-    It is compared with the interpolated quantile 1 - 1/factor of theirs.
+    It is compared with the interpolated quantile 1 - 1/factor of their values.
     """
     return 1.0 if before == 0 else (1.0 + (before - 1) / factor) / (before + 1)

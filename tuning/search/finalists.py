@@ -1,4 +1,4 @@
-"""Which finalists a launch has, and which of their runs are still to be proposed: read off its history, whoever asks."""
+"""The finalists of a launch, and which of their runs are still to be proposed; derived from its history alone."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +11,14 @@ from tuning.study.finalists import finalist_points
 
 @dataclass(frozen=True)
 class FinalistRun:
-    """A run that repeats the trial `of` under another seed. `point`: all that it overrides of the study's config."""
+    """A run that repeats the trial `of` under another seed. `point`: all values that override the study's config."""
 
     of: int
     point: dict[str, Any]
 
 
 def runs_to_propose(study: Study, history: LaunchHistory) -> list[FinalistRun]:
-    """The finalists' runs that `history`, of a search that has ended, lacks; of the best point first."""
+    """The finalists' runs that are missing in `history`, after the end of the search; those of the best point first."""
     finalists = study.search.finalists
     if finalists is None:
         return []
@@ -32,7 +32,7 @@ def runs_to_propose(study: Study, history: LaunchHistory) -> list[FinalistRun]:
 
 
 def _best(history: LaunchHistory, count: int) -> list[TrialHistory]:
-    """The `count` best of the search's points, pruned ones among them, of equal ones the earlier; a point twice is one."""
+    """The `count` best distinct points of the search, including pruned trials; of equally good ones, the earlier."""
     ended = [trial for trial in history.searched.values() if trial.outcome in (Outcome.COMPLETED, Outcome.PRUNED)]
     found: list[TrialHistory] = []
     for trial in sorted(ended, key=lambda trial: (-trial.values[trial.last_epoch], trial.number)):

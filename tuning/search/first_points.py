@@ -1,4 +1,4 @@
-"""First points of a search: those that the study lists, and as many more as must be known before it begins."""
+"""First points of a search: those that the study lists, plus random ones if more must be known in advance."""
 
 import logging
 from typing import Any
@@ -14,14 +14,14 @@ from tuning.trial.limits import Limits
 
 
 def first_points(study: Study, count: int, limits: Limits | None = None) -> list[dict[str, Any]]:
-    """At least `count` points that the search begins with: the study's own, then random ones, whatever the trials find.
+    """At least `count` points that the search begins with: the study's own, then random ones that depend on no result.
 
-    The random ones are within `limits`; the study's own already are.
+    The random ones respect `limits`; the study's own already do.
     """
     points = [dict(point) for point in study.start]
-    # Not the stream that the search itself draws from: it would draw the same points again.
+    # A stream of its own, or the search itself would draw the same points again.
     sampler = optuna.samplers.RandomSampler(seed=derive_seed(study.search.seed, "first points") % 2**32)
-    with log_levels({"optuna": logging.WARNING}):  # it narrates the making of a study
+    with log_levels({"optuna": logging.WARNING}):  # Optuna logs the creation of a study
         drawn = optuna.create_study(sampler=sampler, direction="maximize")
     space = to_optuna(study.space)
     while len(points) < count:
@@ -33,5 +33,5 @@ def first_points(study: Study, count: int, limits: Limits | None = None) -> list
 
 
 def begins_with(study: Study, limits: Limits | None = None) -> list[dict[str, Any]]:
-    """The points that the search of `study` begins with, none beyond `limits`: its examiners are some of them."""
+    """The points that the search of `study` begins with, within `limits`; its examiners are some of them."""
     return first_points(study, study.examiners.count if study.has_examiners else 0, limits)

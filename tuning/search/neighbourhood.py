@@ -1,4 +1,4 @@
-"""Neighbourhoods of points: how a value near another one is drawn, and how likely that is."""
+"""Neighbourhoods of points: drawing values near given ones, and the density of such values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from tuning.study.distributions import Distribution
 from tuning.study.unit_interval import position_of, value_at
 
 TINY = 1e-12
-"""Normal distributions have no quantile of 0, nor of 1."""
+"""Smallest probability used: normal distributions have no quantile for 0 or 1."""
 
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """Independent distributions of parameters, each around the value that `centre` has for it; uniform where it has none.
+    """Independent distributions of parameters, each around its value in `centre`, or uniform if it has none.
 
-    A number is normal within its range, with the standard deviation `deviation`, a share of the range on the scale on which it
-    is drawn. Of a choice the centre's option has 1 / `deviation` times the probability of each other one.
+    A number is drawn from a normal distribution, truncated to its range, with the standard deviation `deviation`, as a share of the
+    range on the scale that it is drawn on. In a choice, the centre's option is 1 / `deviation` times as likely as each other one.
     """
 
     space: Mapping[str, Distribution]
@@ -27,7 +27,7 @@ class Neighbourhood:
     deviation: float
 
     def draw(self, path: str, rng: np.random.Generator) -> Any:
-        """A value of the parameter at `path`."""
+        """Draw a value of the parameter at `path`."""
         domain = self.space[path]
         if domain.sampler == "choice":
             options = domain.arguments
@@ -39,7 +39,7 @@ class Neighbourhood:
         return value_at(domain, min(max(place, 0.0), 1.0))
 
     def density(self, path: str, value: Any) -> float:
-        """How many times likelier `value` is than if the parameter were uniform."""
+        """The density of `value` relative to a uniform distribution of the parameter."""
         domain = self.space[path]
         if domain.sampler == "choice":
             return self._probability(path, value) * len(domain.arguments)
@@ -49,7 +49,7 @@ class Neighbourhood:
         return normal.pdf(position_of(domain, value)) / inside
 
     def _normal(self, path: str) -> tuple[NormalDist, float, float]:
-        """On the unit interval, and how much of it lies below and inside."""
+        """The normal distribution on the unit interval, and its probability below and inside the interval."""
         normal = NormalDist(position_of(self.space[path], self.centre[path]), self.deviation)
         below = normal.cdf(0.0)
         return normal, below, normal.cdf(1.0) - below

@@ -1,9 +1,9 @@
-"""The launch's Optuna study in a SQLite file that `optuna-dashboard` and `optuna.visualization` read at any time.
+"""The launch's Optuna study in a SQLite file, which `optuna-dashboard` and `optuna.visualization` can read at any time.
 
-The search keeps its study in memory and never looks into the file; the file follows the journal, as MLflow does.
+The search keeps its study in memory and never reads the file; the file follows the journal, as MLflow does.
 
-It is SQLite, which every tool of Optuna's opens by its address. Optuna's journal file is written in half the time, but no address
-names it, a line that a dying process left unfinished makes the next write fail, and its lock then holds everybody up for 30 s.
+Every Optuna tool can open SQLite by its address. Optuna's journal file is written in half the time, but it has no address, a line
+that a dying process left unfinished makes the next write fail, and its lock then blocks everyone for 30 s.
 """
 
 import contextlib
@@ -34,20 +34,20 @@ logger = logging.getLogger(__name__)
 MIRROR_FILE = "optuna.db"
 METRIC_ATTR, OUTCOME_ATTR, FINALIST_ATTR = "metric", "outcome", "finalist_of"
 METRIC_NAMES_ATTR = "study:metric_names"
-"""What dashboards write on their axes; Optuna's own `set_metric_names` warns that it is experimental."""
+"""Attribute with the metric's name for dashboards; Optuna's own `set_metric_names` warns that it is experimental."""
 UNDER_WAY = "running"
-"""Outcome of a trial that has none yet."""
+"""Outcome attribute of a trial without an outcome."""
 BUSY_S = 5.0
-"""How long to wait while somebody else writes."""
+"""How long to wait while another process writes."""
 COMPANIONS = ("-journal", "-wal", "-shm")
-"""Files of SQLite's beside a database: what a dying process left in them is replayed when the database is opened."""
+"""SQLite's files next to a database: what a dying process left in them is replayed when the database is opened."""
 
 
 class StudyMirror(JournalFollower["_StudyFile"]):
-    """Brings ``optuna.db`` beside the journal in line with it.
+    """Keeps ``optuna.db``, next to the journal, up to date with it.
 
-    A file that an earlier attempt left is continued: what it holds is not written twice, and a trial that has ended in
-    it stays as it is. A file that is damaged, or that tells another story than the journal, is written anew.
+    A file that an earlier attempt left is continued: its content is not written twice, and its ended trials stay as they are. A
+    file that is damaged or contradicts the journal is rewritten.
     """
 
     def __init__(self, journal: Journal, *, study_name: str, space: Mapping[str, BaseDistribution], metric: str) -> None:
@@ -59,7 +59,7 @@ class StudyMirror(JournalFollower["_StudyFile"]):
         self._changed: set[int] = set()
 
     def _write(self, target: "_StudyFile") -> None:
-        for number in sorted(self._changed):  # Optuna counts trials as they come: the order makes its numbers ours
+        for number in sorted(self._changed):  # Optuna numbers trials in the order in which they are added
             target.write(self._trials[number])
         self._changed.clear()
 
@@ -78,7 +78,7 @@ class StudyMirror(JournalFollower["_StudyFile"]):
         self._changed.add(number)
 
     def _proposed(self, event: Proposed) -> FrozenTrial:
-        """The trial of a proposal: RUNNING from the start, for one that waits is a trial that Optuna would ask for."""
+        """The trial of a proposal. It is RUNNING from the start, since Optuna would run a WAITING trial itself."""
         attrs: dict[str, Any] = {OUTCOME_ATTR: UNDER_WAY}
         point = dict(event.point)
         if event.finalist_of is not None:
@@ -98,20 +98,20 @@ class StudyMirror(JournalFollower["_StudyFile"]):
             file.close()
         self._make()
         if existed:
-            logger.warning("%s was damaged or not this launch's, it was written anew from the journal", self.path)
+            logger.warning("%s was damaged or not this launch's, it was rewritten from the journal", self.path)
         return self._study_file(self.path)
 
     def _opened(self) -> "_StudyFile | None":
-        """The file that is there; None where it is no study, as one whose tables were not all made. Raises where it is locked."""
+        """The existing file; None if it is not a study, for example because its tables are incomplete. Raises if it is locked."""
         try:
             return self._study_file(self.path)
-        except Exception as error:  # Optuna fails in many ways on what it has not made
+        except Exception as error:  # Optuna fails in many ways on files that it did not create
             if isinstance(error.__cause__ or error, sqlalchemy.exc.OperationalError) and "locked" in str(error.__cause__ or error):
                 raise
             return None
 
     def _make(self) -> None:
-        """Write the file in another place and move it here: who opens one that has no tables yet makes them too."""
+        """Write the file elsewhere and move it here: another process that opens a file without tables would create them, too."""
         new = self.path.with_name(f"{MIRROR_FILE}.new")
         _remove(new)
         with contextlib.closing(self._study_file(new)) as file:
@@ -124,7 +124,7 @@ class StudyMirror(JournalFollower["_StudyFile"]):
         return _StudyFile(path, self._study_name, self._metric)
 
     def _agrees(self, there: FrozenTrial) -> bool:
-        """Whether a trial of the file is one of the journal's, as it is now or as it was."""
+        """Whether a trial in the file matches the journal's, in its current or an earlier state."""
         trial = self._trials.get(there.number)
         return (
             trial is not None
@@ -135,16 +135,16 @@ class StudyMirror(JournalFollower["_StudyFile"]):
 
 
 class _StudyFile:
-    """A study in a SQLite file, both made where they are missing. `trials`: what the file holds, by number.
+    """A study in a SQLite file; both are created if missing. `trials`: the trials in the file, by number.
 
-    Written through Optuna's storage interface, not through `Study`: a running trial with its parameters and times is one
-    transaction there, which a killed process leaves whole or not at all, and no sampler is asked for anything.
+    It uses Optuna's storage interface, not `Study`: there a running trial with its parameters and times is one transaction, which
+    a killed process completes or not at all, and no sampler is involved.
     """
 
     def __init__(self, path: Path, study_name: str, metric: str) -> None:
         self._storage = RDBStorage(sqlite_uri(path), engine_kwargs={"connect_args": {"timeout": BUSY_S}})
         sqlalchemy.event.listen(self._storage.engine, "connect", _without_waiting_for_the_disk)
-        self._storage.engine.dispose()  # of connections from before
+        self._storage.engine.dispose()  # close connections from before the listener
         study = optuna.create_study(storage=self._storage, study_name=study_name, direction="maximize", load_if_exists=True)
         study.set_user_attr(METRIC_ATTR, metric)
         self._study_id = self._storage.get_study_id_from_name(study_name)
@@ -152,7 +152,7 @@ class _StudyFile:
         self.trials = {trial.number: trial for trial in self._storage.get_all_trials(self._study_id, deepcopy=False)}
 
     def write(self, trial: FrozenTrial) -> None:
-        """Bring the file in line with `trial`, unless the trial has ended there."""
+        """Update the file to `trial`, unless the trial has ended in the file."""
         there = self.trials.get(trial.number)
         if there is None:
             self._add(trial)
@@ -160,7 +160,7 @@ class _StudyFile:
             self._update(there, trial)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._storage.remove_session()
         self._storage.engine.dispose()
 
@@ -183,7 +183,7 @@ class _StudyFile:
         if there.user_attrs.get(OUTCOME_ATTR) != outcome:
             self._storage.set_trial_user_attr(trial_id, OUTCOME_ATTR, outcome)
             there.set_user_attr(OUTCOME_ATTR, outcome)
-        if trial.state.is_finished():  # last: Optuna lets nobody touch a trial that has ended
+        if trial.state.is_finished():  # last, since Optuna does not change ended trials
             self._storage.set_trial_state_values(trial_id, trial.state, trial.values)
             there.state = trial.state
 
@@ -199,22 +199,22 @@ def _end(trial: FrozenTrial, event: TrialEnd) -> None:
 
 
 def _local_time(event: Event) -> datetime:
-    return datetime.fromtimestamp(event.time)  # Optuna's times are local and do not say so
+    return datetime.fromtimestamp(event.time)  # Optuna's times are naive local times
 
 
 def _without_waiting_for_the_disk(connection: sqlite3.Connection, record: object) -> None:
-    """A killed process still leaves each transaction whole; what a power cut leaves is checked, and written anew if damaged."""
+    """Transactions stay whole if the process is killed; after a power cut the file is checked, and rewritten if damaged."""
     connection.execute("PRAGMA synchronous = OFF")
 
 
 def _is_sound(path: Path) -> bool:
-    """Whether SQLite can read the whole file. sqlite3.OperationalError where somebody has locked it."""
+    """Whether SQLite can read the whole file. sqlite3.OperationalError if it is locked."""
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=BUSY_S)) as connection:
             return bool(connection.execute("PRAGMA quick_check").fetchone() == ("ok",))
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-            raise  # no reason to throw it away
+            raise  # a locked file must not be thrown away
         return False
 
 
@@ -225,6 +225,6 @@ def _remove(path: Path) -> None:
 
 @contextlib.contextmanager
 def mirroring(mirror: StudyMirror) -> Iterator[StudyMirror]:
-    """Runs the mirror for the length of the block, in which Optuna does not narrate."""
+    """Run the mirror for the length of the block, with Optuna's info logs off."""
     with log_levels({"optuna": logging.WARNING}), following(mirror):
         yield mirror

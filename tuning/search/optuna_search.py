@@ -1,4 +1,4 @@
-"""Optuna proposes, ASHA prunes: what the libraries do not tell each other, and forget when killed, is told here."""
+"""Optuna proposes, ASHA prunes: this module passes on what the libraries do not tell each other, and restores it after a kill."""
 
 import functools
 import time
@@ -34,16 +34,16 @@ CHECKPOINTS_TO_TRY = 2
 
 
 class StudySearch(Searcher):
-    """Tune's searcher that asks Optuna, knows a pruned trial from a finished one, keeps budgets, and is rebuilt from a history.
+    """A Tune searcher that asks Optuna, tells pruned from finished trials, keeps budgets, and can be rebuilt from a history.
 
-    Ray's own tells Optuna COMPLETE for a pruned trial, with its low-fidelity value, never reports the result on
-    which it was stopped, and repeats or loses trials when a killed sweep is restored. Here the study is filled from
-    the launch's history with the trials that are over, in the order of their numbers; unfinished ones go on before
-    anything new. A Tune config is ``{number, point, restore, finalist_of}``. Optuna's numbers are its own, for it also
-    hears of points beyond the study's limits, which are never run.
+    Ray's own searcher reports a pruned trial to Optuna as COMPLETE, with its low-fidelity value, never reports the result on which
+    it was stopped, and repeats or loses trials when a killed sweep is restored. Here the study is filled with the ended trials of
+    the launch's history, in the order of their numbers; unfinished ones continue before anything new. A Tune config is
+    ``{number, point, restore, finalist_of}``. Optuna has its own trial numbers, since it is also told of points beyond the study's
+    limits, which are never run.
 
-    Finalists teach Optuna nothing: what it hears of them is that they failed. They are proposed once nothing of the
-    search runs any more, so that who is one does not depend on who came first.
+    Optuna learns nothing from finalists: it is told that they failed. They are proposed only when no trial of the search is
+    running, so that the choice of finalists does not depend on who came first.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class StudySearch(Searcher):
         self._finalists: list[FinalistRun] | None = None
         self._is_finalist: set[str] = set()
         self.has_ended = False
-        """Whether it proposes nothing more but finalists."""
+        """Whether it proposes only finalists from now on."""
         self._unfinished = deque(trial for _, trial in sorted(history.trials.items()) if not trial.is_over)
         for _, trial in sorted(history.trials.items()):
             if trial.is_over:
@@ -111,12 +111,12 @@ class StudySearch(Searcher):
 
     @property
     def finalists_left(self) -> int | None:
-        """Runs of finalists that are not proposed yet; None while they are not known."""
+        """Finalists' runs that are not proposed yet; None while the finalists are not known."""
         return 0 if self._finalists_of is None else None if self._finalists is None else len(self._finalists)
 
     @property
     def ended_early(self) -> str:
-        """Why nothing more was proposed, where the budgets would have had it; empty where they are used up."""
+        """Why the search ended before its budgets were used up; empty if they are used up."""
         if self._is_finished:
             return "it was asked to finish"
         if self._budget.num_proposed >= self._budget.num_trials:
@@ -126,7 +126,7 @@ class StudySearch(Searcher):
         return "Optuna's terminator sees nothing left to gain" if self._is_terminated() else ""
 
     def _look_for_finish(self) -> None:
-        """Take the budget for used up where somebody has asked for that."""
+        """If a user has asked to finish, treat the budget as used up."""
         if self._finish is not None and self._finish.is_made:
             self._journal.append(FinishAsked(time=time.time(), num_trials=self._study_trials))
             self._finish.take()
@@ -137,7 +137,7 @@ class StudySearch(Searcher):
         return self._terminator is not None and self._terminator.ends(self.study)
 
     def _draw_within_limits(self) -> tuple[optuna.Trial, int | None]:
-        """Optuna's trial of the next point within the limits, and which of the enqueued points it is, if it is one."""
+        """Optuna's trial for the next point within the limits, and its index if it is an enqueued point."""
         while True:
             point, enqueued = self._next_listed()
             trial = self._ask(point)
@@ -147,7 +147,7 @@ class StudySearch(Searcher):
             self._reject(trial, excess, enqueued)
 
     def _next_listed(self) -> tuple[Point | None, int | None]:
-        """What comes before anything that Optuna draws: points that people have added, those that the study begins with, advice."""
+        """The next point that precedes Optuna's own: added by users, from the study's first points, or from the advisor."""
         if self._enqueued is not None and (added := self._enqueued.after(self._num_enqueued)):
             place, point = added[0]
             self._num_enqueued = place + 1
@@ -157,7 +157,7 @@ class StudySearch(Searcher):
         return (self._advisor.point(self.study, self._next_number) if self._advisor else None), None
 
     def _ask(self, point: Point | None) -> optuna.Trial:
-        """Optuna's trial of `point`, or of one that it draws."""
+        """Optuna's trial for `point`, or for a point that it draws."""
         if point is not None:
             self.study.enqueue_trial(dict(point))
         trial = self.study.ask()
@@ -165,14 +165,14 @@ class StudySearch(Searcher):
         return trial
 
     def _reject(self, trial: optuna.Trial, excess: Mapping[str, float], enqueued: int | None) -> None:
-        """Tell Optuna how far beyond the limits a point is, which is never run."""
+        """Tell Optuna by how much a point exceeds the limits; the point is never run."""
         for name, share in excess.items():
             trial.set_constraint(name, share)
         self.study.tell(trial, state=TrialState.PRUNED)
         self._journal.append(Rejected(time=time.time(), point=dict(trial.params), excess=excess, enqueued=enqueued))
 
     def _go_on(self, trial_id: str, past: TrialHistory) -> dict[str, Any]:
-        """With a trial of an earlier attempt."""
+        """Continue a trial of an earlier attempt."""
         self._numbers[trial_id], self._last_epoch[trial_id] = past.number, past.last_epoch
         if past.finalist_of is not None:
             self._is_finalist.add(trial_id)
@@ -181,7 +181,7 @@ class StudySearch(Searcher):
         return {"number": past.number, "point": dict(past.point), "restore": restore, "finalist_of": past.finalist_of}
 
     def _taken_up(self, past: TrialHistory) -> optuna.Trial:
-        """Optuna's trial of one of an earlier attempt, as far as it went."""
+        """Optuna's trial for a trial of an earlier attempt, with its results so far."""
         if past.finalist_of is not None:
             return self._ask(searched_part(past.point))
         trial = self._ask(past.point)
@@ -191,7 +191,7 @@ class StudySearch(Searcher):
         return trial
 
     def _suggest_finalist(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next run of a finalist; None while the search has not ended, `Searcher.FINISHED` where there is no more."""
+        """The next run of a finalist; None while the search has not ended, `Searcher.FINISHED` if there are no more."""
         if self._finalists_of is None:
             return str(Searcher.FINISHED)
         if self._finalists is None:
@@ -212,10 +212,10 @@ class StudySearch(Searcher):
         return {"number": number, "point": point, "restore": [], "finalist_of": finalist_of}
 
     def _numbered(self, point: dict[str, Any], *, finalist_of: int | None = None, enqueued: int | None = None) -> int:
-        """The number of a new trial at `point`, which the journal knows from now on."""
+        """The number of a new trial at `point`, which is recorded in the journal."""
         number = self._next_number
         self._next_number += 1
-        # Trials may start in another order; what is rebuilt must know of each, in the order of their numbers.
+        # Trials may start in another order, but the history must have all of them in the order of their numbers.
         self._journal.append(Proposed(time=time.time(), number=number, point=point, finalist_of=finalist_of, enqueued=enqueued))
         return number
 
@@ -248,10 +248,10 @@ class StudySearch(Searcher):
             self._trials[trial_id].report(result[self.metric], epoch)
 
     def _add(self, past: TrialHistory) -> None:
-        """A trial that is over."""
+        """Add an ended trial to the study."""
         is_finalist = past.finalist_of is not None
         point = searched_part(past.point) if is_finalist else dict(past.point)
-        assert past.outcome is not None  # or it would not be over
+        assert past.outcome is not None  # ended trials have one
         state = TrialState.FAIL if is_finalist else STATES[past.outcome]
         self.study.add_trial(
             create_trial(
@@ -264,7 +264,7 @@ class StudySearch(Searcher):
         )
 
     def _add_rejected(self, past: Rejected) -> None:
-        """A point that an earlier attempt has rejected."""
+        """Add a point that an earlier attempt has rejected to the study."""
         distributions = {path: self._space[path] for path in past.point}
         trial = create_trial(state=TrialState.PRUNED, params=dict(past.point), distributions=distributions)
         for name, share in past.excess.items():
@@ -273,12 +273,12 @@ class StudySearch(Searcher):
 
 
 def to_restore(past: TrialHistory) -> list[str]:
-    """The checkpoints that a trial goes on from, the newest first."""
+    """The checkpoints to try to continue a trial from, the newest first."""
     return past.checkpoints[-CHECKPOINTS_TO_TRY:][::-1]
 
 
 def has_work(study: Study, history: LaunchHistory) -> bool:
-    """Whether a trial waits to be finished, the budget admits another, or a finalist is to be run."""
+    """Whether there is an unfinished trial, the budget allows another, or a finalist must still run."""
     unfinished = any(not trial.is_over for trial in history.trials.values())
     admits = not budget_of(study, history).is_used_up_by(len(history.searched))
     return unfinished or admits or bool(runs_to_propose(study, history))
@@ -295,14 +295,14 @@ def build_search(
     *,
     kind: Callable[..., StudySearch] = StudySearch,
 ) -> StudySearch:
-    """The seeded searcher of `study`, as `history` has left it; it begins with `first`, and writes its proposals into `journal`.
+    """The seeded searcher of `study`, restored from `history`; it begins with `first` and writes its proposals to `journal`.
 
-    It proposes no point beyond `limits`, before all others those that are `enqueued` while it runs, and none once a `finish` is
-    asked for. `kind`: what makes it.
+    It proposes no point beyond `limits`, proposes points that are `enqueued` during the run before all others, and none once
+    `finish` is requested. `kind`: the class or function that creates the searcher.
     """
     search = study.search
     has_drawn = history.trials or history.rejected
-    seed = search.seed + (history.num_attempts if has_drawn else 0)  # an attempt must not draw the points of the one before again
+    seed = search.seed + (history.num_attempts if has_drawn else 0)  # an attempt must not draw the same points as the previous one
     return kind(
         epochs=study.config.epochs,
         budget=budget_of(study, history),

@@ -1,4 +1,4 @@
-"""A study's search space as Optuna has it."""
+"""A study's search space as Optuna distributions."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +10,6 @@ from tuning.study.distributions import Distribution, to_tune
 
 
 def to_optuna(space: Mapping[str, Distribution]) -> dict[str, BaseDistribution]:
-    """By dotted path, as Ray translates Tune's domains for Optuna."""
+    """Optuna distributions by dotted path, as Ray translates Tune's domains."""
     converted: dict[str, Any] = OptunaSearch.convert_search_space(to_tune(space))
     return converted

@@ -1,7 +1,7 @@
-"""Population based training as a function of a launch's history: who takes over whom, and with which values it goes on.
+"""Population based training as a function of a launch's history: which trial takes over which, and continues with which values.
 
-Jaderberg et al. 2017 (arXiv:1711.09846), with truncation selection (sec. 4.1.1) and in step: a population is compared when all of
-it has reached the same epoch. So what comes of it depends on scores, and not on who was faster, nor on who was killed.
+Jaderberg et al. 2017 (arXiv:1711.09846), with truncation selection (sec. 4.1.1) and synchronous: a population is compared when all
+its trials have reached the same epoch. So the result depends only on scores, not on which trials were faster or were killed.
 """
 
 import math
@@ -21,7 +21,7 @@ from tuning.study.unit_interval import position_of, value_at
 
 @dataclass(frozen=True)
 class PopulationRules:
-    """What decides beside the scores: the study's settings, the ranges of its parameters, the length of its trials and its seed."""
+    """What the decisions depend on besides scores: settings, parameter ranges, trial length and seed of the study."""
 
     prune: PruneConfig
     space: Mapping[str, Distribution]
@@ -30,37 +30,37 @@ class PopulationRules:
 
     @classmethod
     def of(cls, study: Study) -> "PopulationRules | None":
-        """Those of `study`; None where its trials are no population."""
+        """The rules of `study`; None if its trials are not a population."""
         if study.prune.scheduler != POPULATION:
             return None
         return cls(study.prune, study.space, study.config.epochs, study.search.seed)
 
     @property
     def num_segments(self) -> int:
-        """Parts of a trial, from one comparison to the next."""
+        """Number of parts of a trial, each from one comparison to the next."""
         return len(self.prune.comparisons(self.epochs)) + 1
 
     def next_stop(self, epoch: int) -> int:
-        """Where a trial that goes on behind `epoch` waits for the others, or ends."""
+        """The epoch at which a trial that continues after `epoch` waits for the others, or ends."""
         return next((stop for stop in self.prune.comparisons(self.epochs) if stop > epoch), self.epochs)
 
     def waits(self, trial: TrialHistory, history: LaunchHistory) -> bool:
-        """Whether `trial` stands where the population is still to be compared."""
+        """Whether `trial` is at an epoch where the population is still to be compared."""
         epoch, compared = trial.last_epoch, history.compared
         return epoch in self.prune.comparisons(self.epochs) and (compared is None or compared.epoch < epoch)
 
     def num_replaced(self, size: int) -> int:
-        """How many of a population of `size` take over others."""
+        """How many trials of a population of `size` take over others."""
         return min(math.ceil(self.prune.quantile * size), size // 2)
 
 
 def ranking(scores: Mapping[int, float]) -> list[int]:
-    """The numbers of trials by their `scores`, best first; of equal ones the earlier."""
+    """Trial numbers by `scores`, best first; of equal ones, the earlier first."""
     return sorted(scores, key=lambda number: (-scores[number], number))
 
 
 def due_exploits(history: LaunchHistory, rules: PopulationRules) -> dict[int, Exploit]:
-    """By trial, what the last comparison in `history` makes it take over and the history does not tell yet."""
+    """The exploits, by trial, that follow from the last comparison in `history` and are not recorded there yet."""
     compared = history.compared
     if compared is None:
         return {}
@@ -70,21 +70,21 @@ def due_exploits(history: LaunchHistory, rules: PopulationRules) -> dict[int, Ex
 
 
 def exploits(ranked: Sequence[int], points: Mapping[int, Point], epoch: int, rules: PopulationRules) -> dict[int, Exploit]:
-    """What each of the worst of `ranked` trials takes over: of the best, one that is drawn, at a point near that one's.
+    """The exploit of each of the worst `ranked` trials: a random one of the best, continued at a point near that one's.
 
-    `points`: what each was trained with up to `epoch`.
+    `points`: the values that each was trained with up to `epoch`.
     """
     count = rules.num_replaced(len(ranked))
     found = {}
     for number in ranked[len(ranked) - count :]:
-        rng = random.Random(f"{rules.seed} {number} {epoch}")  # whoever asks, and when
+        rng = random.Random(f"{rules.seed} {number} {epoch}")  # the same whenever it is computed
         donor = ranked[rng.randrange(count)]
         found[number] = Exploit(epoch, donor, explored(points[donor], rules, rng))
     return found
 
 
 def explored(point: Point, rules: PopulationRules, rng: random.Random) -> dict[str, Any]:
-    """A point near `point`: each value drawn anew with probability `resample`, else times a factor, or the next of a choice."""
+    """A point near `point`: each value is drawn anew with probability `resample`, else multiplied, or the next option is taken."""
     return {
         path: _drawn(domain, rng) if rng.random() < rules.prune.resample else _moved(value, domain, rules, rng)
         for path, value in point.items()
@@ -97,7 +97,7 @@ def _drawn(domain: Distribution, rng: random.Random) -> Any:
 
 
 def _moved(value: Any, domain: Distribution, rules: PopulationRules, rng: random.Random) -> Any:
-    """Near `value`, and in `domain`."""
+    """A value near `value` in `domain`."""
     if domain.sampler != "choice":
         return value_at(domain, position_of(domain, value * rng.choice(rules.prune.factors)))
     options = sorted(domain.arguments)

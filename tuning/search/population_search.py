@@ -1,4 +1,4 @@
-"""The search of a population: its trials wait for each other where they are compared, and go on with what they have taken over."""
+"""The search of a population: its trials wait for each other at comparisons, and continue with what they have taken over."""
 
 import functools
 import time
@@ -20,11 +20,11 @@ from tuning.study.population import POPULATION
 
 
 class PopulationSearch(StudySearch):
-    """Proposes a whole population, then each trial's next epochs, up to where it waits for the others: a Tune trial each time.
+    """Proposes a whole population, then each trial's epochs up to the next comparison, each time as a new Tune trial.
 
-    Ray's own population based training takes no searcher, keeps its decisions in memory, and pauses trials, which a restored sweep
-    runs on before the scheduler is asked. Here trials end where they are compared, and go on, as those of a killed sweep do, from
-    what the journal says: nothing is decided from anything else. A Tune config is that of a `StudySearch` with ``schedule``, the
+    Ray's own population based training supports no searcher, keeps its decisions in memory, and pauses trials, which a restored
+    sweep continues before it asks the scheduler. Here trials end at a comparison and continue from the journal, like those of a
+    killed sweep; all decisions are made from the journal alone. A Tune config is that of a `StudySearch` plus ``schedule``, the
     values along the trial's lineage, and ``until``, the epoch at which it waits or ends.
     """
 
@@ -57,7 +57,7 @@ class PopulationSearch(StudySearch):
             self._waiting.add(number)
 
     def _begin(self) -> None:
-        """Complete the population, and what a killed driver has left of a comparison."""
+        """Complete the population, and a comparison that a killed driver has left unfinished."""
         self._is_begun = True
         for past in self._unfinished:
             self._members[past.number] = self._taken_up(past)
@@ -69,7 +69,7 @@ class PopulationSearch(StudySearch):
         self._go_on_after(self._history(), self._members)
 
     def _compare(self) -> None:
-        """Those of the waiting that are least far: a resume may have changed where trials wait."""
+        """Compare the waiting trials at the lowest epoch: a resume may have changed where trials wait."""
         history = self._history()
         epoch = min(history.trials[number].last_epoch for number in self._waiting)
         members = [trial for number in self._waiting if (trial := history.trials[number]).last_epoch == epoch]
@@ -79,7 +79,7 @@ class PopulationSearch(StudySearch):
         self._go_on_after(self._history(), scores)
 
     def _go_on_after(self, history: LaunchHistory, numbers: Iterable[int]) -> None:
-        """Let the trials `numbers` run on, or wait, once all that the last comparison makes of them stands in the journal."""
+        """Let the trials `numbers` continue or wait, once all exploits of the last comparison are in the journal."""
         for number, exploit in due_exploits(history, self._rules).items():
             self._journal.append(Exploited(time=time.time(), number=number, **exploit._asdict()))
         history = self._history()
@@ -108,20 +108,20 @@ class PopulationSearch(StudySearch):
 
 
 def search_kind(study: Study) -> Callable[..., StudySearch]:
-    """What makes the searcher that `study` asks for, see `build_search`."""
+    """The class or function that creates the searcher for `study`, see `build_search`."""
     rules = PopulationRules.of(study)
     return StudySearch if rules is None else functools.partial(PopulationSearch, rules=rules)
 
 
 def check_population_goes_on(study: Study, history: LaunchHistory) -> None:
-    """Raise ConfigError where `study` would make a population of a launch that has begun as none, the reverse, or a larger one."""
+    """Raise ConfigError if `study` turns a launch into a population or the reverse, or changes a population's size."""
     if not history.trials:
         return
     was_one = history.scheduler == POPULATION
     if was_one != (study.prune.scheduler == POPULATION):
-        raise ConfigError(f"prune.scheduler: the launch has begun with {history.scheduler or 'another'}; leave it as it was")
+        raise ConfigError(f"prune.scheduler: the launch has begun with {history.scheduler or 'another'}; keep it as it was")
     if was_one and history.compared is not None and study.search.num_trials != len(history.trials):
         raise ConfigError(
-            f"search.num_trials: the population of {len(history.trials)} has been compared and keeps its size, "
+            f"search.num_trials: the population of {len(history.trials)} has been compared and must keep its size, "
             f"got {study.search.num_trials}"
         )

@@ -1,4 +1,4 @@
-"""Samplers by the names that a study gives them."""
+"""Samplers by their names in a study file."""
 
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 
@@ -10,12 +10,12 @@ from tuning.study.published_point import published_by_method
 
 
 def build_sampler(study: Study, seed: int, *, num_first: int) -> BaseSampler:
-    """The sampler that `study` names. The search begins with `num_first` points that are known, a grid's with all of its own."""
+    """The sampler of `study`. The search begins with `num_first` given points; for a grid, these are all its points."""
     startup_trials = study.search.startup_trials
     match study.search.sampler:
         case "tpe":
             return TPESampler(seed=seed, n_startup_trials=startup_trials)
-        case "gp":  # which draws conditional parameters at random, and would say so of each in every trial
+        case "gp":  # it draws conditional parameters at random, and would warn about each one in every trial
             return GPSampler(seed=seed, n_startup_trials=startup_trials, warn_independent_sampling=False)
         case "prior":
             return _prior_sampler(study, seed, num_first)

@@ -1,4 +1,4 @@
-"""Optuna's terminators: whether a model of the finished trials sees anything left to gain."""
+"""Optuna's terminators, which model the finished trials and decide whether a gain is still possible."""
 
 import warnings
 
@@ -19,7 +19,7 @@ from tuning.study.config import StopConfig
 
 
 class StudyTerminator:
-    """Asks Optuna's terminator once after each completed trial; what it has said once stays."""
+    """Asks Optuna's terminator once after each completed trial; a decision to stop is final."""
 
     def __init__(self, stop: StopConfig, *, seed: int) -> None:
         self._num_seen = 0
@@ -30,7 +30,7 @@ class StudyTerminator:
             self._terminator = Terminator(improvement, error, min_n_trials=stop.min_trials)
 
     def ends(self, study: optuna.Study) -> bool:
-        """Whether `study` is to end. Pruned trials tell a model of final values nothing, and are left out."""
+        """Whether `study` should end. Pruned trials are ignored, since they tell nothing about final values."""
         num_completed = sum(trial.state is TrialState.COMPLETE for trial in study.get_trials(deepcopy=False))
         if num_completed > self._num_seen and not self._has_ended:
             self._num_seen = num_completed
@@ -39,7 +39,7 @@ class StudyTerminator:
 
 
 def _evaluators(stop: StopConfig, seed: int) -> tuple[BaseImprovementEvaluator, BaseErrorEvaluator]:
-    """`regret_bound`: what may be left to gain against `min_gain`; `emmr`: against a hundredth of what it was at first."""
+    """`regret_bound` compares the possible remaining gain with `min_gain`; `emmr` with a hundredth of the initial one."""
     if stop.terminator == "regret_bound":
         return RegretBoundEvaluator(min_n_trials=stop.min_trials, seed=seed), StaticErrorEvaluator(stop.min_gain)
     gap = EMMREvaluator(min_n_trials=2, seed=seed)
@@ -47,5 +47,5 @@ def _evaluators(stop: StopConfig, seed: int) -> tuple[BaseImprovementEvaluator, 
 
 
 def build_terminator(stop: StopConfig, *, seed: int) -> StudyTerminator | None:
-    """The one that `stop` names, if it names one."""
+    """The terminator in `stop`, or None."""
     return StudyTerminator(stop, seed=seed) if stop.terminator else None

@@ -1,4 +1,4 @@
-"""Trials of earlier launches: what they tell a search that has seen little of its own yet."""
+"""Transfer from trials of earlier launches, which guide a search while it has few trials of its own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from tuning.study.distributions import Distribution
 from tuning.study.nested_keys import Point
 
 START_POINTS = 3
-"""Of the best earlier trials so many are run again before all else: one may have been lucky, or good for its teacher alone."""
+"""This many of the best earlier trials are run again first: a single one may have been lucky, or good for its teacher only."""
 DIVERGED = (0, 0.0)
-"""The result of a trial that diverged: worse than all others, however far it went."""
+"""The result of a trial that diverged: worse than all others, at any epoch."""
 
 
 @dataclass(frozen=True)
 class Advisor:
-    """Proposes, instead of every other of a search's random first points, what TPE makes of the earlier trials and its own.
+    """Replaces every other random first point of a search by a proposal of TPE, based on the earlier trials and the search's own.
 
-    Scores are standardised within their launch, to the share of its trials that are no better: teachers, datasets and objectives
-    differ in what is good, hardly in what is better. Once the search has `startup_trials` of its own it is left alone, and every
-    other random point stays, so that a misleading launch costs little. `space`: `domains` as Optuna has them.
+    Scores are standardised within their launch, to the share of its trials that are no better: between teachers, datasets and
+    objectives, absolute values differ, but rankings hardly do. Every other random point stays, and there are no proposals once the
+    search has `startup_trials` of its own, so that a misleading launch costs little. `space`: `domains` as Optuna distributions.
     """
 
     earlier: Transferred
@@ -35,7 +35,7 @@ class Advisor:
     seed: int
 
     def point(self, own: optuna.Study, number: int) -> Point | None:
-        """What the trial `number` is to be at, or None where the search's own sampler is to say. `own`: the search so far."""
+        """The point for the trial `number`, or None to leave it to the search's own sampler. `own`: the search so far."""
         if number >= self.startup_trials or number % 2 or not self.earlier.points:
             return None
         sampler = optuna.samplers.TPESampler(seed=self.seed + number, n_startup_trials=1)
@@ -53,7 +53,7 @@ class Advisor:
 
 
 def _standardised(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Those that have ended with a result, each with its standardised score."""
+    """The trials that ended with a result, each with its standardised score."""
     ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.intermediate_values]
     scores = standardise([_result(trial) for trial in ended])
     return [
@@ -70,14 +70,14 @@ def _result(trial: FrozenTrial) -> tuple[int, float]:
 def standardise(results: Sequence[tuple[int, float]]) -> list[float]:
     """(last epoch, value there) of each trial of a launch -> the share of its trials that are no better, in (0, 1).
 
-    A trial that went further counts as better: it was left to run where the other was pruned, as TPE takes it.
+    A trial that ran longer counts as better, since the other was pruned before; TPE does the same.
     """
     ranks = {result: rank for rank, result in enumerate(sorted(set(results)), start=1)}
     return [(ranks[result] - 0.5) / len(ranks) for result in results]
 
 
 def best_points(transferred: Transferred) -> list[dict[str, Any]]:
-    """The points to begin with: the best of each launch in turn, then the second ones, none twice."""
+    """The points to begin with: the best of each launch in turn, then the second best, without duplicates."""
     by_source: dict[str, list[tuple[float, dict[str, Any]]]] = {}
     for point, score, source in zip(transferred.points, transferred.scores, transferred.sources, strict=True):
         by_source.setdefault(source, []).append((score, dict(point)))

@@ -79,7 +79,7 @@ def test_remains_of_a_beginning_are_not_listed_do_not_take_a_name_and_go_in_time
 ) -> None:
     assert dies_at(8, lambda: make_launch(study), within=study.local)
     (room,) = study.local.glob(f"{launch_folder.ROOM}*")
-    with pytest.raises(ConfigError, match="there is none"):
+    with pytest.raises(ConfigError, match="launches there: none"):
         open_launch(str(study.local), "small", [])
     clear_forgotten(study.local)
     assert room.exists(), "it may be at work"
@@ -103,7 +103,7 @@ def test_what_earlier_versions_left_before_the_first_record_is_no_launch(
     for name, text in content.items():
         (tmp_path / "small" / name).write_text(text)
     assert names(tmp_path) == []
-    with pytest.raises(ConfigError, match=r"there is none|nothing of it was begun; run its study anew"):
+    with pytest.raises(ConfigError, match=r"launches there: none|it never began; run its study again"):
         open_launch(str(tmp_path), "small", [])
     with new_launch(study, START) as name:
         assert name == "small"

@@ -168,7 +168,7 @@ def test_a_line_that_is_no_point_is_passed_over_with_one_warning(tmp_path: Path,
     points.add({RATE: 0.2})
     for _ in range(2):
         assert points.after(1) == [(2, {RATE: 0.2})]
-    assert caplog.messages == [f"{points.path} line 2: not a point, it is passed over"]
+    assert caplog.messages == [f"{points.path} line 2: not a point, it is skipped"]
 
 
 @pytest.mark.parametrize("line", [b"[1]", b"7", b"\xff\xfe", b"[" * 100_000, b"{'a': 1}"])

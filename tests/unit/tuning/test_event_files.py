@@ -198,7 +198,7 @@ def test_a_folder_that_cannot_be_written_is_said_once_and_the_sweep_goes_on(
             journal.append(event)
         assert eventually(lambda: not writer.is_alive())
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert warning.startswith(f"{tmp_path / 'tensorboard'} is no longer kept up to date, the sweep goes on (")
+    assert warning.startswith(f"{tmp_path / 'tensorboard'} is no longer kept up to date, the sweep continues (")
 
 
 def test_a_disk_that_fills_up_is_said_once_and_the_next_attempt_writes_all(

@@ -155,7 +155,7 @@ def test_a_launch_took_what_passed_up_to_its_last_sign_of_life(later: list[Recor
 
 def test_a_clock_that_runs_backwards_is_remarked_on() -> None:
     (remark,) = folded(*BEGUN, epoch(0, 1, 0.5) | {"time": -3.0}).remarks
-    assert remark == "line 5 is 3 s older than what stands before it, as where a clock was set back"
+    assert remark == "line 5 is 3 s older than the one before it, as if a clock was set back"
 
 
 # What no sweep writes
@@ -172,8 +172,8 @@ EXPLOITED: Record = {"kind": "exploited", "number": 1, "epoch": 1, "donor": 0, "
 @pytest.mark.parametrize(
     ("line", "changes", "fault"),
     [
-        (1, {"params": {}}, "launch_start does not tell objective and epochs"),
-        (1, {"params": {"objective": "probe_agreement", "epochs": "many"}}, "launch_start does not tell objective and epochs"),
+        (1, {"params": {}}, "launch_start lacks objective and epochs"),
+        (1, {"params": {"objective": "probe_agreement", "epochs": "many"}}, "launch_start lacks objective and epochs"),
         (1, {"params": {"objective": 5, "epochs": "9"}}, "launch_start has no valid params"),
         (1, {"launch_id": None}, "launch_start has no valid launch_id"),
         (2, {"time": "noon"}, "attempt_start has no valid time"),
@@ -188,13 +188,13 @@ EXPLOITED: Record = {"kind": "exploited", "number": 1, "epoch": 1, "donor": 0, "
         (4, {"number": 0.0}, "trial_start has no valid number"),
         (5, {"metrics": {METRIC: "good"}}, "epoch has no valid metrics"),
         (5, {"metrics": {METRIC: None}}, "epoch has no valid metrics"),
-        (5, {"metrics": {"probe_kl": 1.0}}, f"epoch has no {METRIC}, was this launch's objective another?"),
+        (5, {"metrics": {"probe_kl": 1.0}}, f"epoch has no {METRIC}, did this launch have another objective?"),
         (5, {"epoch": "1"}, "epoch has no valid epoch"),
         (5, {"number": 10**30}, "epoch has no valid number"),
         (6, {"outcome": "won"}, "trial_end has no valid outcome"),
         (6, {"outcome": ["pruned"]}, "trial_end has no valid outcome"),
         (6, {"checkpoint": 3}, "trial_end has no valid checkpoint"),
-        (2, {"kind": "finish_asked", "num_trials": 9}, "finish_asked stands outside of an attempt"),
+        (2, {"kind": "finish_asked", "num_trials": 9}, "finish_asked is outside of an attempt"),
     ],
 )
 def test_an_event_that_no_sweep_writes_is_refused_by_its_line(line: int, changes: Record, fault: str, tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_what_sweeps_write_is_taken(events: list[Record]) -> None:
     [
         ([*STARTED, *RUN, start(0)], "line 9: trial 0 starts twice without a retry, it counts once"),
         ([*STARTED, *RUN, RETRY, start(0), start(0)], "line 11: trial 0 starts twice without a retry, it counts once"),
-        ([*STARTED, *RUN, {"kind": "launch_end"}], "line 9: the end of trial 0 is missing, its epochs tell whether it goes on"),
+        ([*STARTED, *RUN, {"kind": "launch_end"}], "line 9: the end of trial 0 is missing, its epochs tell whether it continues"),
     ],
 )
 def test_what_is_odd_and_changes_no_number_is_remarked_on(events: list[Record], remark: str) -> None:
@@ -304,16 +304,16 @@ def test_a_trial_that_took_over_another_goes_on_from_its_checkpoints_with_the_va
 @pytest.mark.parametrize(
     ("events", "fault"),
     [
-        ([*STARTED, start(0), epoch(0, 1, 0.5), COMPARED], "names trial 1, which does not stand there: lines are missing"),
-        ([*STOOD, epoch(0, 2, 0.5), COMPARED], "names trial 0, which does not stand there"),
-        ([*STOOD, end(1, "failed"), COMPARED], "names trial 1, which does not stand there"),
-        ([*STOOD, COMPARED, COMPARED], "compared after epoch 1 follows upon 1"),
+        ([*STARTED, start(0), epoch(0, 1, 0.5), COMPARED], "names trial 1, which is at another epoch: lines are missing"),
+        ([*STOOD, epoch(0, 2, 0.5), COMPARED], "names trial 0, which is at another epoch"),
+        ([*STOOD, end(1, "failed"), COMPARED], "names trial 1, which is at another epoch"),
+        ([*STOOD, COMPARED, COMPARED], "compared after epoch 1 comes after epoch 1"),
         ([*STOOD, COMPARED | {"ranking": [0, 0]}], "compared names a trial twice"),
-        ([*STOOD, {"kind": "launch_end", "status": "KILLED"}, COMPARED], "compared stands outside of an attempt"),
+        ([*STOOD, {"kind": "launch_end", "status": "KILLED"}, COMPARED], "compared is outside of an attempt"),
         ([*STOOD, EXPLOITED], "trial 1 takes over trial 0 after epoch 1, but they were not compared there"),
-        ([*STOOD, COMPARED, EXPLOITED | {"donor": 1}], "which cannot be: one of them has changed there"),
-        ([*STOOD, COMPARED, EXPLOITED, EXPLOITED], "which cannot be: one of them has changed there"),
-        ([*STOOD, COMPARED, epoch(0, 2, 0.5), EXPLOITED], "but one of them has gone on"),
+        ([*STOOD, COMPARED, EXPLOITED | {"donor": 1}], "but one of them has already changed there"),
+        ([*STOOD, COMPARED, EXPLOITED, EXPLOITED], "but one of them has already changed there"),
+        ([*STOOD, COMPARED, epoch(0, 2, 0.5), EXPLOITED], "but one of them has already continued"),
     ],
 )
 def test_a_comparison_or_what_comes_of_it_in_the_wrong_place_is_refused(events: list[Record], fault: str) -> None:
@@ -324,37 +324,41 @@ def test_a_comparison_or_what_comes_of_it_in_the_wrong_place_is_refused(events: 
 @pytest.mark.parametrize(
     ("events", "line", "fault"),
     [
-        ([*STARTED, STARTED[0]], 3, "launch_start stands twice"),
-        ([STARTED[1], STARTED[0]], 2, "launch_start stands after other records"),
-        ([*STARTED, {"kind": "attempt_start", "attempt": 0}], 3, "attempt 0 follows upon 1"),
-        ([*STARTED, {"kind": "attempt_start", "attempt": 2}], 3, "attempt 2 follows upon 1"),
-        ([*STARTED, {"kind": "launch_end"}, {"kind": "launch_end"}], 4, "launch_end stands twice, an attempt_start is missing"),
-        ([STARTED[0], start(0)], 2, "proposed of trial 0 stands before the first attempt"),
-        ([*STARTED, start(0), epoch(0, 2, 0.5)], 5, "epoch 2 of trial 0 follows upon 0: epoch 1 is missing"),
-        ([*STARTED, *RUN, epoch(0, 5, 0.5)], 9, "epoch 5 of trial 0 follows upon 2: epochs 3 to 4 are missing"),
-        ([*STARTED, *RUN, epoch(0, 2, 0.6)], 9, "epoch 2 of trial 0 stands twice"),
+        ([*STARTED, STARTED[0]], 3, "launch_start appears twice"),
+        ([STARTED[1], STARTED[0]], 2, "launch_start comes after other records"),
+        ([*STARTED, {"kind": "attempt_start", "attempt": 0}], 3, "attempt 0 comes after 1 attempts"),
+        ([*STARTED, {"kind": "attempt_start", "attempt": 2}], 3, "attempt 2 comes after 1 attempts"),
+        ([*STARTED, {"kind": "launch_end"}, {"kind": "launch_end"}], 4, "launch_end appears twice, an attempt_start is missing"),
+        ([STARTED[0], start(0)], 2, "proposed of trial 0 comes before the first attempt"),
+        ([*STARTED, start(0), epoch(0, 2, 0.5)], 5, "epoch 2 of trial 0 comes after 0: epoch 1 is missing"),
+        ([*STARTED, *RUN, epoch(0, 5, 0.5)], 9, "epoch 5 of trial 0 comes after 2: epochs 3 to 4 are missing"),
+        ([*STARTED, *RUN, epoch(0, 2, 0.6)], 9, "epoch 2 of trial 0 appears twice"),
         ([*STARTED, start(0), epoch(0, 0, 0.6)], 5, "trial 0 has an epoch 0"),
-        ([*STARTED, *RUN, end(0, "pruned"), epoch(0, 3, 0.7)], 10, "epoch 3 of trial 0 stands after its end"),
+        ([*STARTED, *RUN, end(0, "pruned"), epoch(0, 3, 0.7)], 10, "epoch 3 of trial 0 comes after its end"),
         (
             [*STARTED, *RUN, STARTED[1], epoch(0, 3, 0.7)],
             10,
-            "epoch 3 of trial 0 stands before its start, a trial_start is missing",
+            "epoch 3 of trial 0 comes before its start, a trial_start is missing",
         ),
-        ([*STARTED, *RUN, *CLOSED, epoch(0, 3, 0.7)], 11, "epoch of trial 0 stands after the launch's end"),
-        ([*STARTED, *RUN, *CLOSED, start(1)], 11, "proposed of trial 1 stands after the launch's end"),
+        ([*STARTED, *RUN, *CLOSED, epoch(0, 3, 0.7)], 11, "epoch of trial 0 comes after the launch's end"),
+        ([*STARTED, *RUN, *CLOSED, start(1)], 11, "proposed of trial 1 comes after the launch's end"),
         ([*STARTED, *RUN, end(0, "pruned"), end(0, "pruned")], 10, "trial 0 ends twice"),
         ([*STARTED, *RUN, end(0, "pruned"), end(0, "completed")], 10, "trial 0 ends twice"),
         ([*STARTED, *RUN, end(0, "interrupted"), end(0, "interrupted")], 10, "trial 0 ends twice"),
-        ([*STARTED, *RUN, end(0, "pruned"), start(0)], 10, "trial_start of trial 0 stands after its end"),
-        ([*STARTED, *RUN, end(0, "pruned"), RETRY], 10, "retry of trial 0 stands after its end"),
-        ([*STARTED, *RUN, RETRY, RETRY], 10, "retry 1 of trial 0 follows upon 1"),
+        ([*STARTED, *RUN, end(0, "pruned"), start(0)], 10, "trial_start of trial 0 comes after its end"),
+        ([*STARTED, *RUN, end(0, "pruned"), RETRY], 10, "retry of trial 0 comes after its end"),
+        ([*STARTED, *RUN, RETRY, RETRY], 10, "retry 1 of trial 0 comes after retry 1"),
         ([*STARTED, *RUN, end(0, "completed") | {"epoch": 3}], 9, "trial 0 ends after epoch 3, but has 2: epoch 3 is missing"),
         (
             [*STARTED, start(0), end(0, "completed") | {"epoch": 3}],
             5,
             "ends after epoch 3, but has none: epochs 1 to 3 are missing",
         ),
-        ([*STARTED, *RUN, end(0, "completed") | {"epoch": 1}], 9, "trial 0 ends after epoch 1, but has 2: its end is another's"),
+        (
+            [*STARTED, *RUN, end(0, "completed") | {"epoch": 1}],
+            9,
+            "trial 0 ends after epoch 1, but has 2: the end belongs to another trial",
+        ),
         ([*STARTED, start(0), end(0, "completed")], 5, "trial 0 is completed without an epoch"),
         ([*STARTED, start(0), end(0, "diverged")], 5, "trial 0 is diverged without an epoch"),
         ([*STARTED, start(0), CHECKPOINT], 5, "trial 0 has its checkpoint 1 after 0 epochs, an epoch is missing"),
@@ -389,11 +393,14 @@ def test_a_launch_that_was_never_begun_cannot_go_on() -> None:
 @pytest.mark.parametrize(
     ("space", "fault"),
     [
-        ({}, "student.lr is searched there or in the study, not in both"),
-        (SPACE | {"weights.kl": Distribution("uniform", (0, 1))}, "weights.kl is searched there or in the study, not in both"),
+        ({}, "student.lr is searched either there or in the study, but not in both"),
+        (
+            SPACE | {"weights.kl": Distribution("uniform", (0, 1))},
+            "weights.kl is searched either there or in the study, but not in both",
+        ),
         ({"student.lr": Distribution("uniform", (0.2, 0.5))}, r"student.lr 0.1 lies outside uniform\(0.2, 0.5\)"),
     ],
 )
 def test_a_launch_of_another_space_cannot_go_on(space: dict[str, Distribution], fault: str) -> None:
-    with pytest.raises(ConfigError, match=rf"journal\.jsonl: trial 0: {fault}; leave space as it was at the start"):
+    with pytest.raises(ConfigError, match=rf"journal\.jsonl: trial 0: {fault}; keep space as it was at the start"):
         check_resumable(folded(*SOUND), space)

@@ -298,7 +298,7 @@ def test_a_torn_tail_is_cut_off_and_said(journal: Journal, tail: bytes) -> None:
     journal.append(trial(0))
     with journal.path.open("ab") as handle:
         handle.write(tail)
-    assert journal.repair() == [f"{journal.path}: its last line was cut short by the death of its writer, it is left out"]
+    assert journal.repair() == [f"{journal.path}: its last line was incomplete, since its writer died, and was removed"]
     assert list(journal.events()) == [trial(0)]
     assert journal.repair() == []
 
@@ -306,9 +306,9 @@ def test_a_torn_tail_is_cut_off_and_said(journal: Journal, tail: bytes) -> None:
 @pytest.mark.parametrize(
     ("numbers", "said"),
     [
-        ([0, 1, 1, 2], "line 3 repeated earlier ones to the letter"),
-        ([0, 1, 2, 1, 2], "2 lines from 4 to 5 repeated earlier ones to the letter"),
-        ([0, 1, 2, 0, 1, 2], "3 lines from 4 to 6 repeated earlier ones to the letter"),
+        ([0, 1, 1, 2], "line 3 exactly repeated earlier lines"),
+        ([0, 1, 2, 1, 2], "2 lines from 4 to 5 exactly repeated earlier lines"),
+        ([0, 1, 2, 0, 1, 2], "3 lines from 4 to 6 exactly repeated earlier lines"),
     ],
 )
 def test_lines_that_stand_twice_are_left_out_and_said(journal: Journal, numbers: list[int], said: str) -> None:
@@ -316,6 +316,6 @@ def test_lines_that_stand_twice_are_left_out_and_said(journal: Journal, numbers:
         journal.append(trial(number))
     for _, position in journal.pending():
         journal.acknowledge(position)
-    assert journal.repair() == [f"{journal.path}: {said}, they are left out"]
+    assert journal.repair() == [f"{journal.path}: {said}, and were removed"]
     assert list(journal.events()) == [trial(0), trial(1), trial(2)]
     assert events(journal) == [trial(0), trial(1), trial(2)], "positions have moved: all is delivered again"

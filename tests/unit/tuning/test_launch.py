@@ -80,12 +80,12 @@ def test_the_storages_copy_of_a_study_holds_no_password_and_the_local_one_is_pri
 @pytest.mark.parametrize("name", ["../elsewhere", "", ".hidden", "a/b", "a\nb"])
 def test_names_cannot_leave_the_folder(name: str, tmp_path: Path) -> None:
     for storage in (str(tmp_path), tmp_path.as_uri()):
-        with pytest.raises(ConfigError, match="is no launch's name"):
+        with pytest.raises(ConfigError, match="is not a launch's name"):
             open_launch(storage, name, [])
 
 
 def test_an_unknown_launch_is_named_with_those_that_exist(raw: dict[str, Any], tmp_path: Path) -> None:
     begun(resolve_study(raw | {"storage": str(tmp_path)}))
     for storage in (str(tmp_path), tmp_path.as_uri()):
-        with pytest.raises(ConfigError, match=r"launch 'absent': not under .*, there is small"):
+        with pytest.raises(ConfigError, match=r"launch 'absent': not found in .*, launches there: small"):
             open_launch(storage, "absent", [])

@@ -39,7 +39,7 @@ def test_other_names_are_fine(name: str) -> None:
 
 def test_a_launch_of_the_longest_name_can_be_named_with_its_number(tmp_path: Path) -> None:
     launch = f"{'x' * MAX_STUDY_NAME}-12345"
-    with pytest.raises(ConfigError, match=f"^launch '{launch}': not under"):
+    with pytest.raises(ConfigError, match=f"^launch '{launch}': not found in"):
         open_launch(str(tmp_path), launch, [])
 
 

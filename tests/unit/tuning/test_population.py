@@ -114,11 +114,13 @@ def test_a_lineage_goes_back_through_what_each_donor_had_taken_over_before() -> 
 def test_a_launch_stays_what_it_was_and_a_compared_population_keeps_its_size(raw: Raw) -> None:
     trials = {number: TrialHistory(number, POINT) for number in range(8)}
     history = LaunchHistory(trials=trials, scheduler="asha")
-    with pytest.raises(ConfigError, match=r"^prune\.scheduler: the launch has begun with asha; leave it as it was$"):
+    with pytest.raises(ConfigError, match=r"^prune\.scheduler: the launch has begun with asha; keep it as it was$"):
         check_population_goes_on(study_of(raw), history)
     history.scheduler = "pbt"
     check_population_goes_on(study_of(raw, num_trials=9), history)
     history.compared = made(Compared, epoch=3, ranking=list(range(8)))
     check_population_goes_on(study_of(raw), history)
-    with pytest.raises(ConfigError, match=r"^search\.num_trials: the population of 8 has been compared and keeps its size, got 9$"):
+    with pytest.raises(
+        ConfigError, match=r"^search\.num_trials: the population of 8 has been compared and must keep its size, got 9$"
+    ):
         check_population_goes_on(study_of(raw, num_trials=9), history)

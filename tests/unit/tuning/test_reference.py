@@ -63,7 +63,7 @@ def test_a_launch_that_was_moved_is_where_it_lies_now(here: Path) -> None:
 
 def test_a_name_of_two_things_is_refused_with_what_tells_them_apart(here: Path) -> None:
     begin(here / RUNS / "digits")
-    with pytest.raises(ConfigError, match=r"^digits: is a packaged study, and a launch, too; write runs/digits if the launch"):
+    with pytest.raises(ConfigError, match=r"^digits: is both a packaged study and a launch; write runs/digits to mean the launch"):
         study_file(Path("digits"))
     assert launch_of(study_file(Path("runs/digits"))) == "digits"
     assert find_launch("digits") == (RUNS, "digits"), "a verb of launches wants no study"
@@ -77,11 +77,13 @@ def test_an_unknown_name_is_told_with_what_was_looked_in(here: Path) -> None:
     assert str(caught.value) == f"tinny-2: {where}list them with: cpsc-tune studies, cpsc-tune list"
 
 
-@pytest.mark.parametrize(("named", "says"), [("./runs", "name one of those in it: tiny"), ("./empty", "it lacks study.yaml")])
+@pytest.mark.parametrize(
+    ("named", "says"), [("./runs", "name one of the launches in it: tiny"), ("./empty", "it lacks study.yaml")]
+)
 def test_a_folder_that_is_no_launch_is_refused(here: Path, named: str, says: str) -> None:
     begin(here / RUNS / "tiny")
     (here / "empty").mkdir()
-    with pytest.raises(ConfigError, match=rf"is a folder, and no launch's.*{says}"):
+    with pytest.raises(ConfigError, match=rf"is a folder, but not that of a launch.*{says}"):
         study_file(Path(named).absolute())
 
 
@@ -117,5 +119,5 @@ def test_a_launch_by_its_folder_and_by_its_study(here: Path) -> None:
 
 def test_a_study_without_a_launch_is_told_how_to_begin_one(here: Path) -> None:
     write_study(here / "mine.yaml", tiny_study())
-    with pytest.raises(ConfigError, match=r"^mine\.yaml: study tiny has no launch in .*runs; begin one with: cpsc-tune sweep mine"):
+    with pytest.raises(ConfigError, match=r"^mine\.yaml: study tiny has no launch in .*runs; start one with: cpsc-tune sweep mine"):
         find_launch("mine.yaml")

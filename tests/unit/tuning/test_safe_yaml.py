@@ -119,15 +119,15 @@ def test_a_plain_value_is_what_people_mean_by_it(text: str, value: Any) -> None:
     [
         ("a: 012", "line 1: 012 is an octal number to some YAML readers"),
         ("a: 1\nb: [1, -007]", "line 2: -007 is an octal number to some YAML readers"),
-        ("a: 089", "089 is octal"),
+        ("a: 089", "089 is an octal number"),
         ("a: 1:30", "1:30 is a base-60 number to some YAML readers"),
         ("a: 12:30:45.5", "is a base-60 number"),
         ("12:30: a", "is a base-60 number"),
-        ("a: 1e999", "1e999 is beyond floating point"),
+        ("a: 1e999", "1e999 is too large for floating point"),
         ("a: -1e-999", "-1e-999 is too small for floating point"),
         ("a: !!int '012'", "012 is an octal number"),
-        ("a: !!int 1e3", "not valid YAML ('1e3' is no int)"),
-        ("a: !!bool maybe", "not valid YAML ('maybe' is no bool)"),
+        ("a: !!int 1e3", "not valid YAML ('1e3' is not a valid int)"),
+        ("a: !!bool maybe", "not valid YAML ('maybe' is not a valid bool)"),
     ],
 )
 def test_a_number_that_is_read_in_two_ways_is_refused(text: str, said: str) -> None:

@@ -400,7 +400,7 @@ def test_a_parameter_that_a_searched_method_does_not_have_is_refused_without_its
     [
         ({"methd": "cpsc"}, "space.weights.contrast.when.methd: must be a parameter that space lists as a choice"),
         ({"weights.one_hot": 0.5}, "space.weights.contrast.when.weights.one_hot: must be a parameter that space lists as a choice"),
-        ({"method": "zskt"}, "space.weights.contrast.when.method: 'zskt' is none of cpsc, dafl, pre_dfkd"),
+        ({"method": "zskt"}, "space.weights.contrast.when.method: 'zskt' is not one of cpsc, dafl, pre_dfkd"),
         ({}, "space.weights.contrast.when: must be parameters and their values"),
         ("cpsc", "space.weights.contrast.when: must be parameters and their values"),
         ({"method": []}, "space.weights.contrast.when.method: must be a value or a list of values"),

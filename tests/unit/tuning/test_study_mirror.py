@@ -407,7 +407,7 @@ def test_a_damaged_file_is_written_anew(
     Path(f"{path}-journal").write_bytes(b"of the old file")
     mirror_once(told)
     assert seen(path) == TOLD
-    assert warnings_of(caplog) == [f"{path} was damaged or not this launch's, it was written anew from the journal"]
+    assert warnings_of(caplog) == [f"{path} was damaged or not this launch's, it was rewritten from the journal"]
     assert sorted(file.name for file in path.parent.iterdir()) == ["journal.jsonl", "optuna.db"]
 
 
@@ -445,7 +445,7 @@ def test_a_mirror_that_cannot_write_says_so_once_and_the_sweep_goes_on(
     with mirroring(mirror):
         assert eventually(lambda: not mirror.is_alive())
     (warning,) = warnings_of(caplog)
-    assert warning.startswith(f"{path} is no longer kept up to date, the sweep goes on (")
+    assert warning.startswith(f"{path} is no longer kept up to date, the sweep continues (")
     assert "\n" not in warning
 
 
@@ -461,7 +461,7 @@ def test_a_mirror_whose_disk_fills_up_stops_with_one_warning_that_gives_the_caus
             journal.append(epoch(0, 1, 0.5))
             assert eventually(lambda: not mirror.is_alive())
         journal.append(epoch(0, 2, 0.6))
-    assert warnings_of(caplog) == [f"{path} is no longer kept up to date, the sweep goes on (database or disk is full)"]
+    assert warnings_of(caplog) == [f"{path} is no longer kept up to date, the sweep continues (database or disk is full)"]
     mirror_once(journal)
     assert load(path).trials[0].intermediate_values == {1: 0.5, 2: 0.6}
 
@@ -485,7 +485,7 @@ def test_a_locked_file_is_not_thrown_away(
     inode = path.stat().st_ino
     locked = lock()
     mirror_once(journal, STORY[-1])
-    assert warnings_of(caplog) == [f"{path} is no longer kept up to date, the sweep goes on (database is locked)"]
+    assert warnings_of(caplog) == [f"{path} is no longer kept up to date, the sweep continues (database is locked)"]
     locked.rollback()
     mirror_once(journal)
     assert seen(path) == TOLD
@@ -512,7 +512,7 @@ def test_a_gap_in_the_numbers_ends_the_mirror_before_a_trial_gets_a_wrong_one(
 ) -> None:
     mirror_once(journal, proposed(0))
     mirror_once(journal, proposed(2))
-    assert warnings_of(caplog) == [f"{path} is no longer kept up to date, the sweep goes on (trial 2 cannot follow 1 trials)"]
+    assert warnings_of(caplog) == [f"{path} is no longer kept up to date, the sweep continues (trial 2 cannot follow 1 trials)"]
     assert [trial[0] for trial in seen(path)] == [0]
 
 
