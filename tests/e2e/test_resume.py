@@ -98,7 +98,7 @@ def test_sigterm_and_ctrl_c_end_in_order_and_can_be_resumed(killed: Path) -> Non
     time.sleep(1)
     assert end(driver, signal.SIGTERM) == 130
     assert count_epochs(folder) == 0
-    assert "go on with: cpsc-tune resume second" in (killed / "driver.log").read_text()
+    assert "continue with: cpsc-tune resume second" in (killed / "driver.log").read_text()
     assert [event.status for event in Journal(folder).events() if isinstance(event, LaunchEnd)] == ["KILLED"]
 
     driver = start("resume", "second", "--storage", killed / "runs", cwd=killed)
@@ -108,7 +108,7 @@ def test_sigterm_and_ctrl_c_end_in_order_and_can_be_resumed(killed: Path) -> Non
     assert end(driver, signal.SIGINT) == 130
     assert (killed / "driver.log").read_text().count("stopping: this takes about 20 s") == 1
     assert "second: 0 trials done in" in (killed / "driver.log").read_text()
-    assert (killed / "driver.log").read_text().count("go on with: cpsc-tune resume second") == 2
+    assert (killed / "driver.log").read_text().count("continue with: cpsc-tune resume second") == 2
     assert "RUNNING" not in statuses(killed / "runs", "second").values()
     assert statuses(killed / "runs", "second")["second"] == "KILLED"
     epochs = count_epochs(folder)

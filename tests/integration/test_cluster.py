@@ -141,7 +141,7 @@ def test_a_job_that_is_stopped_ends_in_order_and_can_be_resumed(
         jobs.stop_job(job)
         until(lambda: jobs.get_job_status(job) is JobStatus.STOPPED, ray_head.process, log=ray_folder / "head.log")
         said = jobs.get_job_logs(job)
-        assert "go on with: cpsc-tune resume tiny" in said, said
+        assert "continue with: cpsc-tune resume tiny" in said, said
         assert statuses(launch.parent)["tiny"] == "KILLED"
         assert "RUNNING" not in statuses(launch.parent).values()
         ended = {trial.outcome for trial in history_of(launch).trials.values() if trial.values}

@@ -54,7 +54,7 @@ def test_a_full_disk_stops_the_sweep_in_order_and_loses_nothing(small_disk: Path
     assert driver.wait(120) == 2
     (line,) = [line for line in (tmp_path / "driver.log").read_text().splitlines() if line.startswith("error: ")]
     assert "No space left on device" in line
-    assert f"go on with: cpsc-tune resume tiny --storage {small_disk / 'runs'}" in line
+    assert f"continue with: cpsc-tune resume tiny --storage {small_disk / 'runs'}" in line
     assert "Traceback" not in (tmp_path / "driver.log").read_text()
     full = history(folder)
     assert all(full.trials[number].values.items() >= trial.values.items() for number, trial in before.trials.items())

@@ -1,4 +1,4 @@
-"""A study from its file to its champion: Ray Tune driven, every result recorded, interruptions survived."""
+"""Runs a study from its file to its champion: drives Ray Tune, records every result, survives interruptions."""
 
 from tuning.sweep.driver import check_sweep, resume_sweep, run_sweep
 from tuning.sweep.dry_run import describe, plan_figures

@@ -1,4 +1,4 @@
-"""A study from its file to its champion: Ray Tune runs the trials, Optuna proposes them, ASHA prunes them."""
+"""Runs a study from its file to its champion: Optuna proposes trials, Ray Tune runs them, ASHA prunes them."""
 
 import contextlib
 import functools
@@ -53,13 +53,13 @@ from tuning.trial.resources import check_resources
 
 
 class _Tracker(Protocol):
-    """Whoever records the sweep, and how long that has taken it so far."""
+    """A component that records the sweep; `busy_s`: the seconds it has spent on that."""
 
     busy_s: float
 
 
 def check_sweep(study: Study, address: str | None) -> None:
-    """ConfigError where `study` cannot run here, before anything is started."""
+    """ConfigError if `study` cannot run here, before anything is started."""
     check_searchable(study)
     if address is not None:
         authentication_mode(address)
@@ -68,7 +68,7 @@ def check_sweep(study: Study, address: str | None) -> None:
 
 
 def run_sweep(study: Study, display: Display, *, address: str | None = None, force: bool = False) -> SweepSummary:
-    """Run `study`, which `check_sweep` has passed, to its end as a new launch."""
+    """Run `study`, which `check_sweep` has accepted, to its end as a new launch."""
     sources = read_sources(study)
     for source in sources:
         display.say(str(source))
@@ -83,7 +83,7 @@ def run_sweep(study: Study, display: Display, *, address: str | None = None, for
 
 
 def resume_sweep(storage: str, name: str, display: Display, *, overrides: list[str], address: str | None = None) -> SweepSummary:
-    """Go on with the launch `name` under `storage`, a folder or a URI, whatever ended it; `overrides` may extend its budgets."""
+    """Resume the launch `name` in `storage`, a folder or a URI, whatever ended it; `overrides` may extend its budgets."""
     study = open_launch(storage, name, overrides)
     if address is not None:
         authentication_mode(address)
@@ -99,14 +99,14 @@ def resume_sweep(storage: str, name: str, display: Display, *, overrides: list[s
         display.say(going_on(study, name, history))
         for remark in (*remarks, *(f"{journal.path}: {text}" for text in history.remarks)):
             display.say(remark)
-        # The launch has accepted its teacher.
+        # force: the launch has already accepted its teacher.
         assets = prepare(study, display, force=True, on_cluster=address is not None, before_making=session.start)
         assets = with_examiners(assets.fit(study), assets, display, before_making=session.start)
         return attempt.drive(name, assets)
 
 
 class SweepDriver:
-    """One drive of a launch: from what its journal says to the end of the study, or to an interruption."""
+    """One attempt to drive a launch: from the state in its journal to the end of the study or an interruption."""
 
     def __init__(self, study: Study, display: Display, address: str | None, session: RaySession) -> None:
         self._study = study
@@ -116,7 +116,7 @@ class SweepDriver:
         self._started = time.monotonic()
 
     def drive(self, name: str, assets: Assets) -> SweepSummary:
-        """Run, record, and register the result. InterruptedSweepError where it was stopped, from outside or by a full disk."""
+        """Run the trials, record them, register the result. InterruptedSweepError if stopped from outside or by a full disk."""
         self._study = study = assets.fit(self._study)
         journal = Journal(study.local / name)
         scheduler = build_scheduler(study)
@@ -136,12 +136,12 @@ class SweepDriver:
                 if trained:
                     self._session.start()
                     interrupted = self._fit(name, assets, history, scheduler, recorder)
-                    self._session.stop()  # delivery and registration may take their time, and need nothing of it
-            except KeyboardInterrupt:  # while Ray starts or stops: while trials run Tune handles it
+                    self._session.stop()  # delivery and registration may take long, and do not need Ray
+            except KeyboardInterrupt:  # while Ray starts or stops; while trials run, Tune handles it
                 interrupted = True
                 recorder.leave()
             except BaseException as error:
-                with contextlib.suppress(JournalError):  # where it is the journal that fails, it cannot say so
+                with contextlib.suppress(JournalError):  # if the journal itself fails, the end cannot be recorded
                     self._record_end(journal, "FAILED", trackers, history)
                 if is_disk_full(error):
                     raise self._interruption(name, str(error), by_signal=False) from error
@@ -173,7 +173,7 @@ class SweepDriver:
         )
 
     def _record_end(self, journal: Journal, status: str, trackers: Sequence[_Tracker], history: LaunchHistory) -> float:
-        """The attempt's last event, with what all attempts together took -> the share of its time that tracking took."""
+        """Record the attempt's last event, with the time of all attempts -> the share of this attempt's time spent on tracking."""
         elapsed_s = self._elapsed_s()
         share = sum(tracker.busy_s for tracker in trackers) / elapsed_s
         metrics = {"elapsed_s": history.elapsed_s + elapsed_s, "tracking_share": share}
@@ -181,11 +181,11 @@ class SweepDriver:
         return share
 
     def _interruption(self, name: str, reason: str, *, by_signal: bool) -> InterruptedSweepError:
-        return InterruptedSweepError(f"{reason}; go on with: {resume_command(self._study, name)}", by_signal=by_signal)
+        return InterruptedSweepError(f"{reason}; continue with: {resume_command(self._study, name)}", by_signal=by_signal)
 
     @contextlib.contextmanager
     def _fit_nodes(self, name: str) -> Iterator[StorageHandshake | None]:
-        """On a cluster, yields a place in the storage that all nodes have visited. UnfitNodeError where one cannot."""
+        """On a cluster, yields a place in the storage that all nodes have accessed. UnfitNodeError if a node cannot."""
         if self._address is None:
             yield None
             return
@@ -205,7 +205,7 @@ class SweepDriver:
         scheduler: ResumableAsha | FIFOScheduler,
         recorder: Recorder,
     ) -> bool:
-        """Run the trials until none is left; whether they were interrupted."""
+        """Run the trials until none is left -> whether they were interrupted."""
         study, storage = self._study, Storage(self._study.storage)
         journal, limits = Journal(study.local / name), limits_of(study, assets.teacher)
         enqueued, finish = EnqueuedPoints(study.local / name), FinishRequest(study.local / name)
@@ -231,7 +231,7 @@ class SweepDriver:
                 with without_snapshots():
                     tuner.fit()
             except Exception:
-                if not recorder.stopped_by:  # then the failure is known: Ray cannot read back what a full disk did not take
+                if not recorder.stopped_by:  # else the cause is known: Ray cannot read back what a full disk did not store
                     raise
             finally:
                 progress.close()
@@ -241,11 +241,11 @@ class SweepDriver:
         return progress.interrupted or (not search.has_ended and self._has_work_left(journal))
 
     def _has_work_left(self, journal: Journal) -> bool:
-        """After a signal that came before anybody listened, say: nothing is open then, and nothing was done."""
+        """Whether work is left, for example after a signal that came before anything listened to it."""
         return has_work(self._study, replay_events(journal.events(), metric=self._study.metric))
 
     def _answer(self, recorder: Recorder, text: str) -> None:
-        """What Ctrl-C is told, unless it is the recorder that ends the sweep."""
+        """Answer Ctrl-C, unless the recorder itself ends the sweep."""
         if not recorder.stopped_by:
             self._display.say(text)
 

@@ -22,14 +22,14 @@ from tuning.trial.resources import concurrency, study_device
 
 
 def describe(study: Study, estimate: Estimate | None = None) -> str:
-    """What differs from the defaults, as comments, and the resolved study as YAML, followed by its resources and its cost: epochs,
-    synthetic images and, by `estimate`, minutes."""
+    """The differences from the defaults, as comments, the resolved study as YAML, and its resources and cost: epochs, synthetic
+    images and, with `estimate`, minutes."""
     lines = [*_cost(study), *(estimate.lines() if estimate else [])]
     return redact(f"{_comments(_differences(study))}\n{dump_yaml(_resolved(study))}{_comments(lines)}")
 
 
 def plan_figures(study: Study, estimate: Estimate) -> dict[str, Any]:
-    """The same for a script: `study`, `differences`, `cost`, `estimate`, and `remarks`, what a person is told of the cost."""
+    """The same for a script: `study`, `differences`, `cost`, `estimate`, and `remarks`, the lines on the cost."""
     config, trials = study.config, study.search.num_trials
     cost = {
         "num_trials": trials,
@@ -57,7 +57,7 @@ def _comments(lines: Sequence[str]) -> str:
 
 
 def _differences(study: Study) -> list[str]:
-    """Each setting of the study that is not its default, in a line."""
+    """One line for each setting of the study that differs from its default."""
     found = differences(study)
     lines = [f"  {difference.path} {format_value(difference.value)}{_instead(difference)}" for difference in found]
     return ["what differs from the defaults, which are the published values of the method:", *lines] if lines else ["all defaults"]
@@ -65,7 +65,7 @@ def _differences(study: Study) -> list[str]:
 
 def _instead(difference: Difference) -> str:
     default = f"default {format_value(difference.default)}"
-    return f" ({default}, which does not fit beside what the study says)" if difference.gave_way else f" ({default})"
+    return f" ({default}, which conflicts with other settings of the study)" if difference.gave_way else f" ({default})"
 
 
 def _resolved(study: Study) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def _cost(study: Study) -> list[str]:
     return [
         f"{trials} trials of up to {config.epochs} epochs, {concurrency(study)} at a time on this machine, "
         f"{study.resources.cpus} CPU and {study.resources.gpus:g} GPU each",
-        f"one epoch: {_spoken(_images(study))} synthetic images; all trials to the end: {trials * config.epochs} epochs",
+        f"one epoch: {_spoken(_images(study))} synthetic images; if all trials run to the end: {trials * config.epochs} epochs",
         *_examiners(study),
         *_sampler(study),
         f"ASHA may stop a trial after epoch {', '.join(map(str, rungs))}" if rungs else "no trial is stopped early",
@@ -111,22 +111,22 @@ def _cost(study: Study) -> list[str]:
 
 
 def _sampler(study: Study) -> list[str]:
-    """What a sampler makes of the study, where that is not known from its name."""
+    """Remarks on how the sampler treats this study."""
     if study.search.sampler == "gp" and study.prune.scheduler == "asha":
-        rest = "it learns of trials that run to their end alone, which ASHA leaves few of; prune.scheduler: none leaves all"
-        return [f"sampler gp draws at random before {study.search.startup_trials} trials are completed, and {rest}"]
+        rest = "it learns only from trials that run to their end, which ASHA leaves few of; prune.scheduler: none leaves all"
+        return [f"sampler gp draws at random until {study.search.startup_trials} trials are completed, and {rest}"]
     if study.search.sampler == "tpe" and study.search.num_trials <= study.search.startup_trials:
         return [
-            f"sampler tpe draws at random before trial {study.search.startup_trials}, so all {study.search.num_trials} trials here"
+            f"sampler tpe draws the first {study.search.startup_trials} trials at random, so all {study.search.num_trials} here"
         ]
     if study.search.sampler != "prior":
         return []
     deviation = f"standard deviation {study.search.prior_deviation:g} of each range"
-    return [f"sampler prior looks around the published values ({deviation}):", *_published(study)]
+    return [f"sampler prior searches around the published values ({deviation}):", *_published(study)]
 
 
 def _published(study: Study) -> list[str]:
-    """The prior's centre, by method where several are searched."""
+    """The prior's centre, one line per searched method."""
     centres = published_by_method(study.base, study.space)
     lines = []
     for method in list(centres)[1:] or [None]:
@@ -138,16 +138,16 @@ def _published(study: Study) -> list[str]:
 
 
 def _examiners(study: Study) -> list[str]:
-    """What comes before the first trial, where students are chosen by examiners."""
+    """The examiners that run before the first trial, if students are compared by them."""
     if not study.has_examiners:
         return []
     count, epochs = study.examiners.count, study.examiners.num_epochs(study.config.epochs)
-    spared = "" if study.prune.scheduler == POPULATION else ", which ASHA cannot stop within them"
-    return [f"before them {count} examiners of {epochs} epochs: first epochs of trials{spared}"]
+    spared = "" if study.prune.scheduler == POPULATION else ", during which ASHA cannot stop them"
+    return [f"before them {count} examiners of {epochs} epochs: the first epochs of trials{spared}"]
 
 
 def _population(study: Study) -> list[str]:
-    """Where trials take over others, and what may change then."""
+    """When trials take over others, and what may change then."""
     rules = PopulationRules.of(study)
     if rules is None:
         return []
@@ -155,16 +155,16 @@ def _population(study: Study) -> list[str]:
     count = rules.num_replaced(size)
     epochs, factors = ", ".join(map(str, prune.comparisons(rules.epochs))), " or ".join(f"{by:g}" for by in prune.factors)
     return [
-        f"after epoch {epochs} the {count} worst of the {size} trials take over the state of one of the {count} best and go on "
+        f"after epoch {epochs} the {count} worst of the {size} trials take over the state of one of the {count} best and continue "
         f"with other values of {', '.join(study.space)}: each times {factors}, or drawn anew ({percent(prune.resample)})"
     ]
 
 
 def _transfer(study: Study) -> list[str]:
-    """What the search would be told of earlier launches."""
+    """What the search would learn from earlier launches."""
     sources = read_sources(study)
     first = len(beginning_with(study, transferred(sources)).start) - len(study.start)
-    return [*map(str, sources), f"of these the best {first} come first, behind the study's own"] if sources else []
+    return [*map(str, sources), f"the best {first} of these are tried first, after the study's own"] if sources else []
 
 
 def _limits(study: Study) -> list[str]:
@@ -173,30 +173,28 @@ def _limits(study: Study) -> list[str]:
 
 
 def _stop(study: Study) -> list[str]:
-    """What ends the search before its budget does."""
+    """What can end the search before its budget is used up."""
     stop = study.search.stop
     gain = f" by more than {stop.min_gain:g}" if stop.min_gain else ""
     rules = [f"{stop.trials_without_gain} trials in a row are no better{gain}"] if stop.trials_without_gain else []
-    rules += (
-        [f"Optuna's terminator {stop.terminator} says so, after {stop.min_trials} trials to the end"] if stop.terminator else []
-    )
-    return [f"the search ends early where {', or '.join(rules)}"] if rules else []
+    rules += [f"Optuna's terminator {stop.terminator} says so, after {stop.min_trials} completed trials"] if stop.terminator else []
+    return [f"the search ends early if {', or '.join(rules)}"] if rules else []
 
 
 def _finalists(study: Study) -> list[str]:
-    """What follows upon the search."""
+    """The finalists that run after the search."""
     finalists = study.search.finalists
     if finalists is None:
         return []
     epochs = finalists.length(study.config.epochs)
     return [
         f"after them {finalists.num_runs} runs of {epochs} epochs: the best {finalists.top} points under "
-        f"{finalists.seeds} new seeds each, {study.finalist_cpus} CPU a run, by whose mean the student is chosen"
+        f"{finalists.seeds} new seeds each, {study.finalist_cpus} CPU per run; the student is chosen by their mean"
     ]
 
 
 def _images(study: Study) -> list[int]:
-    """The fewest and the most of an epoch: of the study's config, or of a grid's points, which may differ."""
+    """Fewest and most images per epoch: those of the study's config, or of a grid's points, which may differ."""
     points = study.start if study.search.sampler == "grid" else [{}]
     images = [build_config(study.base, point).images_per_epoch for point in points]
     return [min(images), max(images)]

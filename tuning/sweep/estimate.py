@@ -1,4 +1,4 @@
-"""How long a sweep will take on this machine: a few real steps, times all that it will run."""
+"""Estimates how long a sweep will take on this machine: the time of a few real steps, times the number of steps."""
 
 import itertools
 import math
@@ -23,21 +23,21 @@ from tuning.trial.resources import concurrency, study_device
 from tuning.trial.step_times import threads, time_probe_step, time_steps, time_teacher_step, untrained_teacher
 
 WITHIN_S = 2.0
-"""What measuring steps of trials may take, where they are long."""
+"""Time limit in seconds for measuring steps of trials."""
 ONCE_WITHIN_S = 0.7
-"""The same of what is made once: teacher, probe set."""
+"""The same for what is made once: teacher and probe set."""
 MOST_KINDS = 4
-"""Methods and networks of which steps are measured, where more are searched."""
+"""Most combinations of method and network that are measured."""
 COSTLY = ("method", "student.arch")
-"""Searched parameters that steps of other kinds come of."""
+"""Searched parameters that change the kind of steps."""
 TEACHER, PROBE, TRIALS, FINALISTS = "teacher", "probe set", "trials", "finalists"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Seconds by part of a sweep, of an epoch of a trial, and what they do not hold.
+    """Seconds by part of a sweep and per epoch of a trial, and what they leave out.
 
-    `num_epochs`: of all trials, as ASHA is expected to leave them. `reason`: why there is no estimate, where there is none.
+    `num_epochs`: expected epochs of all trials with ASHA. `reason`: why there is no estimate, if there is none.
     """
 
     parts: dict[str, float]
@@ -48,11 +48,11 @@ class Estimate:
 
     @property
     def minutes(self) -> float | None:
-        """All together; None where there is no estimate."""
+        """The sum of all parts; None if there is no estimate."""
         return None if self.reason else sum(self.parts.values()) / 60
 
     def figures(self) -> dict[str, Any]:
-        """For a script."""
+        """The estimate for a script."""
         return {
             "minutes": self.minutes,
             "seconds": self.parts,
@@ -63,33 +63,33 @@ class Estimate:
         }
 
     def lines(self) -> list[str]:
-        """For a person."""
+        """The estimate for a user."""
         if self.minutes is None:
-            return [f"no estimate of its time: {self.reason}"]
+            return [f"no time estimate: {self.reason}"]
         parts = ", ".join(f"{name} {spoken_minutes(seconds)}" for name, seconds in self.parts.items())
         return [
             f"about {spoken_minutes(60 * self.minutes)} minutes on this machine ({parts}): "
-            f"{self.epoch_s:.2g} s an epoch, of which about {self.num_epochs:.0f} are run",
+            f"{self.epoch_s:.2g} s per epoch, about {self.num_epochs:.0f} epochs",
             f"left out: {'; '.join(self.left_out)}",
         ]
 
 
 @dataclass(frozen=True)
 class _EpochTimes:
-    """Seconds of an epoch of a run, and of one of the `warmup_epochs` that come first, in which the generator trains alone."""
+    """Seconds per epoch, and per epoch of the `warmup_epochs` at the start, in which only the generator trains."""
 
     epoch_s: float
     warmup_s: float
     warmup_epochs: int
 
     def of(self, epochs: float) -> float:
-        """Seconds of so many epochs from the first on."""
+        """Seconds of the first `epochs` epochs."""
         alone = min(epochs, self.warmup_epochs)
         return alone * self.warmup_s + (epochs - alone) * self.epoch_s
 
 
 def estimate_sweep(study: Study) -> Estimate:
-    """What `study` takes from its beginning to its end, of what is not there yet. An estimate without figures where it fails."""
+    """Estimate the time of `study`, without the assets that exist already. If it fails, the estimate has only a `reason`."""
     try:
         return _estimate(study)
     except CpscError as error:
@@ -125,14 +125,12 @@ def _estimate(study: Study) -> Estimate:
 
 
 def _stand_in(study: Study) -> Teacher:
-    """A network like the teacher that is yet to be trained. ConfigError where nobody has seen the images that it takes."""
+    """An untrained network like the teacher, which is not trained yet. ConfigError if the size of its images is unknown."""
     recipe, dataset = study.teacher.recipe, study.dataset
     assert recipe is not None
     assert dataset is not None
     if (extent := dataset.extent) is None or dataset.num_classes is None:
-        raise ConfigError(
-            f"the teacher is yet to be trained, and images of {dataset.name} say how large they are once they are read"
-        )
+        raise ConfigError(f"the teacher is not trained yet, and the image size of {dataset.name} is known only once it is read")
     return untrained_teacher(recipe.arch, num_classes=dataset.num_classes, channels=extent.channels, image_size=extent.image_size)
 
 
@@ -145,7 +143,7 @@ def _teacher_s(study: Study, teacher: Teacher, device: torch.device) -> float:
 
 
 def _kinds(study: Study) -> list[DistillConfig]:
-    """Configs of runs whose steps differ: one for each method and network that the study searches."""
+    """Configs with different kinds of steps: one for each combination of searched method and network."""
     choices = [
         [(path, value) for value in study.space[path].arguments]
         for path in COSTLY
@@ -169,14 +167,14 @@ def _epoch_times(config: DistillConfig, study: Study, teacher: Teacher, device: 
 
 
 def _num_asked(study: Study) -> int:
-    """Images that a student is asked about after each epoch, as far as it is known how many there are."""
+    """Images that a student is evaluated on after each epoch, as far as their number is known."""
     examined = study.examiners.num_images if study.has_examiners else 0
     extent = study.dataset.extent if study.dataset else None
     return study.probe.num_images + examined + (extent.num_test if extent else 0)
 
 
 def _num_epochs(study: Study) -> float:
-    """Epochs of all trials: as ASHA is expected to stop them, of examiners at least theirs, and within the search's budget."""
+    """Expected epochs of all trials under ASHA, with at least the examiners' epochs, and within the search's budget."""
     epochs, trials = study.config.epochs, study.search.num_trials
     rungs = rungs_of(study.prune, epochs)
     expected = expected_epochs(trials, epochs=epochs, rungs=rungs, reduction_factor=study.prune.reduction_factor)
@@ -196,29 +194,29 @@ def _mean(runs: list[_EpochTimes], epochs: float) -> float:
 
 
 def _left_out(study: Study, *, num_kinds: int, num_measured: int, is_trained: bool) -> Iterator[str]:
-    yield "whatever else keeps this machine busy"
-    yield "the start of Ray and of its workers, and what is recorded"
+    yield "other load on this machine"
+    yield "starting Ray and its workers, and recording"
     if concurrency(study) > 1:
-        yield "that trials side by side slow each other down"
+        yield "slow-down of parallel trials by each other"
     if study.prune.scheduler == "asha":
-        yield "how well the search does, by which ASHA stops more trials or fewer"
+        yield "how well the search does, so that ASHA stops more or fewer trials"
     if num_measured < num_kinds:
-        yield f"{num_kinds - num_measured} of {num_kinds} kinds of run that are searched"
+        yield f"{num_kinds - num_measured} of the {num_kinds} kinds of run that are searched"
     if searched := [path for path in study.space if path.startswith("schedule.")]:
-        yield f"what trials draw of {', '.join(searched)}"
+        yield f"the searched values of {', '.join(searched)}"
     if study.config.compile:
-        yield "compiling, and what it gains"
+        yield "compilation, and its speed-up"
     if study.config.student.initial != "random":
-        yield "how a student's first weights are made"
+        yield "making a student's first weights"
     if study.dataset is not None and study.dataset.extent is None:
-        yield "test images, whose number is not known"
+        yield "test images, since their number is not known"
     if study.search.stop.trials_without_gain or study.search.stop.terminator:
-        yield "an early end for want of gain"
+        yield "an early end of the search"
     if not is_trained:
         yield "reading the dataset"
 
 
 def spoken_minutes(seconds: float) -> str:
-    """Minutes as a person says them: with a digit behind the point below ten."""
+    """Minutes as text, with one decimal below ten."""
     minutes = seconds / 60
     return f"{minutes:.1f}" if minutes < 10 else f"{minutes:,.0f}"

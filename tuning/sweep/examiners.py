@@ -1,4 +1,4 @@
-"""Examiners of a sweep: trained before its trials, each by a task of Ray's, and kept for all who ask for the same."""
+"""Examiners of a sweep: trained before its trials, each in a Ray task, and kept for launches with the same settings."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +23,9 @@ from tuning.trial.limits import limits_of
 
 LOOK_EVERY_S = 2.0
 MAX_RETRIES = 3
-"""Of one whose machine is gone; it goes on from its last epoch."""
+"""Retries of an examiner whose machine is lost; it continues from its last epoch."""
 FEWEST = 2
-"""Of one alone its own trial would have no examiner."""
+"""Fewest examiners: with a single one, its own trial would have none."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class _Candidate:
 
 
 def with_examiners(study: Study, assets: Assets, display: Display, *, before_making: Callable[[], None]) -> Assets:
-    """`assets` with the examiners of `study`, which is as it is run, made now where the storage has none.
+    """`assets` with the examiners of `study` (as fitted to its teacher), which are made now if the storage has none.
 
-    `before_making` is called first, and must start Ray. ConfigError where too few of them come to their end.
+    `before_making` is called before they are made, and must start Ray. ConfigError if too few examiners finish.
     """
     if not study.has_examiners or assets.examiners is not None:
         return assets
@@ -53,14 +53,14 @@ def with_examiners(study: Study, assets: Assets, display: Display, *, before_mak
         exam.save(path)
     took_s = time.monotonic() - started
     display.say(
-        f"{len(strengths)} examiners of {training.last} epochs gave {len(exam.images)} images in {took_s:.0f} s "
-        f"({training.storage}/{images_name(training.folder)}); trials of the same settings go on from there"
+        f"{len(strengths)} examiners of {training.last} epochs made {len(exam.images)} images in {took_s:.0f} s "
+        f"({training.storage}/{images_name(training.folder)}); trials with the same settings continue from there"
     )
     return replace(assets, examiners=Examiners(exam, training.folder))
 
 
 def forget_epochs(study: Study, assets: Assets) -> None:
-    """Remove the examiners' epochs, which no trial of `study` needs any more; their images stay."""
+    """Remove the examiners' saved epochs, which no trial of `study` needs any more; their images stay."""
     if assets.examiners is not None:
         storage = Storage(study.storage)
         with suppress(ConfigError):  # the search has its result
@@ -83,7 +83,7 @@ def _training(study: Study, assets: Assets) -> ExaminerTraining:
 
 
 def _candidates(study: Study, teacher: Teacher) -> list[_Candidate]:
-    """Twice as many as are wanted, those first that are: of each method one, as far as they go; the others stand in."""
+    """Twice as many candidates as wanted: first the wanted ones, with one of each method if possible, then replacements."""
     limits = limits_of(study, teacher)
     points = first_points(study, 2 * study.examiners.count, limits)
     configs = [build_config(study.base, point) for point in points]
@@ -94,14 +94,14 @@ def _candidates(study: Study, teacher: Teacher) -> list[_Candidate]:
 
 
 def spread(methods: Sequence[str], count: int, *, among: int) -> list[int]:
-    """`count` places in the first `among` of `methods`: of each method the first, then the others in their order."""
+    """`count` indices in the first `among` of `methods`: the first of each method, then the others in order."""
     places = range(min(among, len(methods)))
     first = [place for place in places if methods[place] not in methods[:place]]
     return (first + [place for place in places if place not in first])[:count]
 
 
 def _train(training: ExaminerTraining, candidates: Sequence[_Candidate], count: int, display: Display) -> Mapping[str, float]:
-    """Train `count` examiners, or fewer where too many diverge -> by run, in the candidates' order, how good their students are."""
+    """Train `count` examiners, or fewer if too many diverge -> the strength of each student by run, in the candidates' order."""
     task = ray.remote(ExaminerTraining.run).options(
         num_cpus=training.study.resources.cpus, num_gpus=training.study.resources.gpus, max_retries=MAX_RETRIES
     )
@@ -123,14 +123,14 @@ def _train(training: ExaminerTraining, candidates: Sequence[_Candidate], count: 
             advance(training.num_trained([*strengths, *(candidate.run for candidate in running.values())]), "")
     if len(strengths) < FEWEST:
         raise ConfigError(
-            f"objective exam_score: {len(strengths)} of {len(candidates)} examiners came to their end, "
-            f"at least {FEWEST} are needed; take narrower ranges, or objective: probe_overlap"
+            f"objective exam_score: only {len(strengths)} of {len(candidates)} examiners finished, "
+            f"at least {FEWEST} are needed; use narrower ranges, or objective: probe_overlap"
         )
     return {candidate.run: strengths[candidate.run] for candidate in candidates if candidate.run in strengths}
 
 
 def _strength(reference: Any) -> float:
-    """What the task has said. DivergedError where its run diverged; CpscError, in a line, where it failed otherwise."""
+    """The task's result. DivergedError if its run diverged; CpscError in one line if it failed otherwise."""
     try:
         return float(ray.get(reference))
     except ray.exceptions.RayTaskError as error:
@@ -138,5 +138,5 @@ def _strength(reference: Any) -> float:
             raise error.cause from error
         raise CpscError(f"examiners: {str(error).strip().splitlines()[-1]}") from error
     except ray.exceptions.RayError as error:
-        way_out = "run the same again, it goes on from there"
-        raise CpscError(f"examiners: a worker is gone ({type(error).__name__}); {way_out}") from error
+        way_out = "run the same command again to continue from there"
+        raise CpscError(f"examiners: a worker was lost ({type(error).__name__}); {way_out}") from error

@@ -1,4 +1,4 @@
-"""Finish: a launch that ends early with what it has found, as if the budget of its search were used up."""
+"""Finish: ends a launch early with what it has found, as if the budget of its search were used up."""
 
 from cpsc.errors import ConfigError
 from tuning.file_lock import FileLock
@@ -11,20 +11,20 @@ from tuning.study.population import POPULATION
 
 
 def finish_launch(storage: str, name: str) -> str:
-    """Ask that the launch `name` under `storage` propose nothing more -> what becomes of it, in words.
+    """Ask the launch `name` in `storage` to propose no more trials -> a message on what happens next.
 
-    Trials that run go on to their end, where pruning does not end them; then finalists are run and the best student is registered.
-    ConfigError where there is nothing left to finish.
+    Running trials finish, unless they are pruned; then the finalists run and the best student is registered. ConfigError if there
+    is nothing left to finish.
     """
     study = open_launch(storage, name, [])
     history = replay_events(Journal(study.local / name).events(), metric=study.metric)
     check_resumable(history, study.space)
     if study.prune.scheduler == POPULATION:
-        raise ConfigError(f"launch {name!r}: is a population, whose trials all run to their end; interrupt it by Ctrl-C")
+        raise ConfigError(f"launch {name!r}: is a population, whose trials all run to their end; interrupt it with Ctrl-C")
     if not has_work(study, history):
-        raise ConfigError(f"launch {name!r}: has ended, its search proposes nothing more; see what it found by: cpsc-tune report")
+        raise ConfigError(f"launch {name!r}: has ended, its search proposes nothing more; see its results with: cpsc-tune report")
     FinishRequest(study.local / name).make()
-    ends = f"{name}: no trial is begun any more; what runs goes on to its end, then the best student is registered"
+    ends = f"{name}: no new trials will start; running ones finish, then the best student is registered"
     if FileLock(study.local / name / LOCK_NAME).is_held():
         return ends
     return f"{ends}, by: {resume_command(study, name)}"

@@ -1,8 +1,7 @@
-"""Descriptions of a study, a launch and its trials for MLflow's UI: what was searched, what was found, how to go on.
+"""Descriptions of a study, a launch and its trials for MLflow's UI: what was searched, what was found, how to continue.
 
-The UI shows their first lines, which are what was found; the rest unfolds. They say what the journal says when they are asked for.
-Of a driver that was killed nobody knows more until the next sweep or a resume records its end, so that what has not ended is told
-with its moment.
+The UI shows their first lines, with the results; the rest unfolds. They are written from the journal as it is at that moment. If a
+driver was killed, its end is not known until the next sweep or a resume records it, so anything unfinished is given with the time.
 """
 
 import shlex
@@ -26,18 +25,18 @@ from tuning.study.published_point import METHOD_PATH
 ROWS = 5
 MAX_PARAMETERS = 20
 MAX_NOTE = 4500
-"""Letters: MLflow takes 5000 in a tag, earlier servers and the database's bytes included."""
+"""Longest note in characters: MLflow accepts 5000 in a tag, also on earlier servers and counted in the database's bytes."""
 PURPOSE = "A search for the hyperparameters with which a student is best distilled from its teacher, without the teacher's data."
 CHOICES = {
-    "exam_score": "by what teacher and student answer on synthetic images: the probe set, and those that examiners have made",
-    "probe_overlap": "by what the probabilities of teacher and student have in common on the synthetic images of the probe set",
+    "exam_score": "by how teacher and student answer on synthetic images: the probe set, and those that examiners have made",
+    "probe_overlap": "by the overlap of teacher's and student's probabilities on the synthetic images of the probe set",
     "probe_agreement": "by how often student and teacher agree on the synthetic images of the probe set",
     "test_accuracy": "by accuracy on labelled test images",
 }
 
 
 class LaunchNotes:
-    """Those of the launch `name` of `study`, from its `journal`, of which each event is read once."""
+    """Notes on the launch `name` of `study`, from its `journal`, whose events are each read once."""
 
     def __init__(self, journal: Journal, study: Study, name: str) -> None:
         self._journal = journal
@@ -48,7 +47,7 @@ class LaunchNotes:
         self._state, self._moment = "Running", 0.0
 
     def study(self) -> str:
-        """What is searched, what the launch has found of it, and how to go on."""
+        """The study's note: what is searched, what the launch has found, and how to continue."""
         launch = self._read()
         space = {path: str(domain) for path, domain in self._study.space.items()}
         found = f"{self._choice(launch)} Launch `{self._name}`. {self._progress(launch)}."
@@ -57,17 +56,17 @@ class LaunchNotes:
         return _note([found, f"**Searched.** {PURPOSE} {how}", table, self._ways(launch)])
 
     def launch(self) -> str:
-        """How far the launch has come, its best trials, and how to go on."""
+        """The launch's note: its progress, its best trials, and how to continue."""
         launch = self._read()
         rows = [row(trial, launch) for trial in launch.trials[:ROWS] if trial.best_epoch(launch.objective) is not None]
         table = _table(headings(launch), rows) if rows else ""
-        page = "After `cpsc-tune report` a page with figures lies under *Artifacts*, in `report/report.html`."
+        page = "After `cpsc-tune report` a page with figures is under *Artifacts*, in `report/report.html`."
         searched = f"A launch of `{self._study.name}`, which searches {', '.join(f'`{path}`' for path in self._study.space)}."
         return _note([f"**{self._progress(launch)}.**", self._choice(launch), table, self._ways(launch), searched, page])
 
     def trial(self, number: int) -> str:
-        """What the trial tries, how it ended, and how to run it again; empty where it has not started."""
-        launch = self._read(only=number)  # there is a note at each start and end: the others must not be ranked for it
+        """The trial's note: its values, how it ended, and how to run it again; empty if it has not started."""
+        launch = self._read(only=number)  # notes are written at each start and end, so other trials must not be ranked each time
         return _note(self._of(launch.trials[0], launch)) if launch.trials else ""
 
     def _of(self, trial: TrialRecord, launch: Launch) -> list[str]:
@@ -79,7 +78,7 @@ class LaunchNotes:
             _ending(trial, launch.length_of(trial)),
             _result(trial, launch),
             _table(("parameter", "value"), values.items()),
-            "Its curves are under *Model metrics*, what its generator made and its checkpoints under *Artifacts*."
+            "Its curves are under *Model metrics*, its generated images and its checkpoints under *Artifacts*."
             + (f" `{again}` runs it again and compares." if trial.outcome else ""),
         ]
 
@@ -102,7 +101,7 @@ class LaunchNotes:
         return f"{self._state}, as of {moment}: {len(launch.trials)} trials begun, {done}, {launch.epochs_run} epochs run"
 
     def _choice(self, launch: Launch) -> str:
-        """In a sentence, the student that is chosen, or would be if the launch ended now."""
+        """A sentence on the student that is chosen, or would be if the launch ended now."""
         line = choice_line(launch).replace("_", " ")
         accuracy = launch.chosen.at_best("test_accuracy", launch.objective) if launch.chosen else None
         labels = "" if accuracy is None else f"; its test accuracy {percent(accuracy)}"
@@ -110,16 +109,16 @@ class LaunchNotes:
         return f"{begin[0].upper()}{begin[1:]}{labels}."
 
     def _ways(self, launch: Launch) -> str:
-        """Commands that go on from here."""
+        """Commands for the next steps."""
         resume, num_trials = resume_command(self._study, self._name), 2 * self._study.search.num_trials
         file = shlex.quote(str(self._study.local / self._name / STUDY_FILE))
         ways = [f"`{resume} --num-trials {num_trials}` adds trials"] if self._state == "Finished" else []
         if self._state != "Finished":
-            ways.append(f"`{resume}` goes on where it was, once its process has ended")
+            ways.append(f"`{resume}` continues where it stopped, once its process has ended")
         ways.append(f"`cpsc-tune report {file}` prints what was found and writes a page")
         if launch.chosen is not None and self._state == "Finished":
             ways.append(f"`cpsc-tune export {file} --output student` writes the chosen student for use elsewhere")
-        return "\n".join(["**Go on**", "", *(f"- {way}" for way in ways)])
+        return "\n".join(["**Next steps**", "", *(f"- {way}" for way in ways)])
 
 
 def _methods(study: Study) -> str:
@@ -133,7 +132,7 @@ def _length(study: Study) -> str:
 
 
 def _ending(trial: TrialRecord, length: int) -> str:
-    """What became of the `trial`, which has so many epochs if nothing ends it before."""
+    """How the `trial` ended; `length`: its epochs if nothing ends it early."""
     at, reason = f"after epoch {trial.num_epochs} of {length}", f": {_plain(trial.reason)}" if trial.reason else ""
     match trial.outcome:
         case None:
@@ -145,13 +144,13 @@ def _ending(trial: TrialRecord, length: int) -> str:
         case Outcome.DIVERGED:
             return f"**Diverged** {at}{reason}. The search is told that this is a bad point."
         case Outcome.FAILED:
-            return f"**Failed** {at}{reason}. That says nothing of its values."
+            return f"**Failed** {at}{reason}. That says nothing about its values."
         case Outcome.INTERRUPTED:
-            return f"**Interrupted** {at}{reason}. A resume goes on with it."
+            return f"**Interrupted** {at}{reason}. A resume continues it."
 
 
 def _result(trial: TrialRecord, launch: Launch) -> str:
-    """Its figures; empty where it has none, or not for good."""
+    """The trial's figures; empty if it has none, or if they are not final."""
     epoch = trial.best_epoch(launch.objective)
     if epoch is None or trial.outcome is None:
         return ""
@@ -160,7 +159,7 @@ def _result(trial: TrialRecord, launch: Launch) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Markdown; of long ones the first rows."""
+    """A Markdown table; long ones are cut."""
     lines = [_line(cells) for cells in rows]
     more = [f"| and {len(lines) - MAX_PARAMETERS} more |"] if len(lines) > MAX_PARAMETERS else []
     return "\n".join([_line(head), "|" + "---|" * len(head), *lines[:MAX_PARAMETERS], *more]) if lines else ""
@@ -171,7 +170,7 @@ def _line(cells: Iterable[Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    """`text` in one line, with nothing that would end a table's cell."""
+    """`text` in one line, without characters that would end a table cell."""
     return " ".join(text.replace("|", "/").split())
 
 

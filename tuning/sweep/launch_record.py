@@ -1,4 +1,4 @@
-"""Record of a launch: what its journal begins with, and the thread that delivers it to MLflow."""
+"""Record of a launch: the first event of its journal, and the thread that delivers the journal to MLflow."""
 
 import time
 from dataclasses import asdict
@@ -46,14 +46,14 @@ def launch_start(study: Study, assets: Assets, launch_id: str) -> LaunchStart:
 
 
 def _latencies(study: Study, teacher: Teacher) -> dict[str, str]:
-    """Of the students that the study compares, as measured here, before any trial runs beside; nothing where it has one alone."""
+    """Latencies of the searched students, measured here before any trial runs; empty if the student is not searched."""
     domain = study.space.get("student.arch")
     archs = map(str, domain.edges) if domain else ()
     return {f"{LATENCY}{arch}": f"{student_latency_ms(teacher, arch):.3g}" for arch in archs}
 
 
 def shared_params(assets: Assets) -> dict[str, Any]:
-    """What is true of every trial of the launch."""
+    """Params that all trials of the launch share."""
     teacher = assets.teacher
     accuracy = {} if teacher.test_accuracy is None else {"teacher.test_accuracy": teacher.test_accuracy}
     return {
@@ -70,7 +70,7 @@ def shared_params(assets: Assets) -> dict[str, Any]:
 
 
 def open_writer(study: Study, name: str, launch_id: str) -> MlflowWriter:
-    """The thread that delivers the journal of the launch `name`, once it is started."""
+    """The thread, not started yet, that delivers the journal of the launch `name`."""
     journal = Journal(study.local / name)
     copy = JournalBackup(journal, records_copy(study), name)
     return MlflowWriter(journal, study, name, launch_id, copy, LaunchNotes(journal, study, name))

@@ -1,4 +1,4 @@
-"""Checkpoints that a population needs no more: those from before the comparison before the last."""
+"""Deletes checkpoints that a population no longer needs: those from before the comparison before the last."""
 
 import contextlib
 from typing import Any
@@ -11,11 +11,11 @@ from tuning.storage import Storage
 from tuning.sweep.recorder import number_of
 
 SEGMENTS_KEPT = 2
-"""Of a trial, that which runs and the one before, from whose end it, and those that have taken it over, have gone on."""
+"""Segments to keep per trial: the running one, and the previous one, from which it and trials that took it over have continued."""
 
 
 class OldSegments(Callback):
-    """Deletes what a trial's earlier Tune trials of this attempt have saved; `attempt`: where in `storage` their folders are."""
+    """Deletes the checkpoints of a trial's earlier Tune trials in this attempt; `attempt`: their parent folder in `storage`."""
 
     def __init__(self, storage: Storage, attempt: str) -> None:
         self._storage, self._attempt = storage, attempt
@@ -27,11 +27,11 @@ class OldSegments(Callback):
             folders.append(folder_name(trial))
             for old in folders[:-SEGMENTS_KEPT]:
                 folders.remove(old)
-                with contextlib.suppress(ConfigError):  # no reason to end a sweep
+                with contextlib.suppress(ConfigError):  # a failure must not end the sweep
                     self._storage.delete_folder(f"{self._attempt}/{old}")
 
 
 def folder_name(trial: Any) -> str:
-    """A trial's folder under the attempt's: its number alone, parameters stand in MLflow; of a population, how far it runs, too."""
+    """Name of a trial's folder in the attempt's: its number and, in a population, the last epoch of the segment."""
     until = trial.config.get("until")
     return f"trial-{trial.config['number']:03d}" + (f"-to-{until:03d}" if until else "")

@@ -1,4 +1,4 @@
-"""Every node of a cluster, before it takes a trial."""
+"""Checks every node of a cluster before it runs a trial."""
 
 import socket
 from urllib.parse import urlsplit
@@ -15,9 +15,9 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def check_nodes(handshake: StorageHandshake, tracking_uri: str | None) -> list[str]:
-    """Have every node of the running cluster visit `handshake` -> remarks. UnfitNodeError for the first that cannot take trials.
+    """Let every node of the running cluster check in at `handshake` -> remarks. UnfitNodeError for the first unfit node.
 
-    A node that joins later does so when its first trial starts.
+    A node that joins later checks in when its first trial starts.
     """
     visits = []
     for node in ray.nodes():
@@ -45,7 +45,7 @@ def _visit(handshake: StorageHandshake, tracking_uri: str | None) -> tuple[str, 
 
 
 def _tracking_remark(uri: str | None) -> str:
-    """Why this node does not reach the tracking server: worth a word and no more, for the driver alone talks to it."""
+    """A remark if this node cannot reach the tracking server; not an error, since only the driver talks to it."""
     address = urlsplit(uri or "")
     if address.scheme not in ("http", "https") or not address.hostname or address.hostname in LOOPBACK:
         return ""

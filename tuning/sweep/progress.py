@@ -1,4 +1,4 @@
-"""The sweep's progress for a person: trials done, running, pruned, the best so far, the time left."""
+"""Progress display of a sweep: trials done, running and pruned, the best so far, the time left."""
 
 import time
 from typing import Any, Protocol
@@ -17,26 +17,26 @@ from tuning.sweep.forecast import Forecast, TimeLeft
 from tuning.sweep.recorder import last_line, number_of, waits
 
 LOOK_EVERY_S = 1.0
-"""So often the time left is estimated anew, for it shrinks while an epoch goes on. Not at each result: of a large study those come
-faster than the rest of it can be played."""
+"""Interval for estimating the time left, which shrinks during an epoch. Not at each result: in a large study, results come faster
+than the rest can be simulated."""
 
 
 class Search(Protocol):
-    """Whoever proposes the trials."""
+    """The searcher that proposes the trials."""
 
     has_ended: bool
-    """Whether it proposes nothing more but finalists."""
+    """Whether it proposes only finalists from now on."""
 
     @property
     def finalists_left(self) -> int | None:
-        """Runs of finalists that it has not proposed yet; None while they are not known."""
+        """Finalists' runs that it has not proposed yet; None while the finalists are not known."""
 
 
 class SweepProgress(Callback):
-    """A live bar on a terminal; elsewhere a line a finished trial, and one now and then where none finishes. Decides nothing.
+    """A live bar on a terminal; elsewhere a line per finished trial, and one from time to time otherwise. It decides nothing.
 
-    `forecast` has heard of what earlier attempts did, and hears of this one's trials from here. `search`: None where it tells
-    nothing of its end. `ctrl_c` listens from the experiment's beginning on, when Tune has its own handler in place.
+    `forecast` already knows earlier attempts, and learns of this attempt's trials here. `search`: None if it does not report its
+    end. `ctrl_c` starts to listen when the experiment begins, once Tune has set its own handler.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class SweepProgress(Callback):
         self._ctrl_c = ctrl_c
         self._forecast, self._metric, self._quiet, self._search = forecast, metric, quiet, search
         self._epochs = forecast.plan.epochs
-        # Of a large study the bar must not count all trials at each result.
+        # In a large study the bar must not count all trials at each result.
         self._under_way: dict[int, int] = {}
         self._ended = {number: trial.outcome for number, trial in history.trials.items() if trial.is_over}
         self._num_pruned = sum(outcome is Outcome.PRUNED for outcome in self._ended.values())
@@ -96,7 +96,7 @@ class SweepProgress(Callback):
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         checkpoint = "its last checkpoint" if trial.checkpoint else "the start"
         reason = last_line(trial.error_file) or "its worker died"
-        self._say(f"trial {number_of(trial):3d} goes on from {checkpoint}: {reason[:200]}")
+        self._say(f"trial {number_of(trial):3d} continues from {checkpoint}: {reason[:200]}")
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         if waits(trial):
@@ -107,12 +107,12 @@ class SweepProgress(Callback):
         self._end(trial, Outcome.FAILED)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        noted = self._ctrl_c is not None and self._ctrl_c.noted  # between two trials none is left open
+        noted = self._ctrl_c is not None and self._ctrl_c.noted  # between two trials, no trial is unfinished
         self.interrupted = noted or any(number_of(trial) not in self._ended for trial in trials)
         self.close()
 
     def close(self) -> None:
-        """Put the terminal back in order."""
+        """Restore the terminal."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -135,7 +135,7 @@ class SweepProgress(Callback):
         now = time.time()
         if self._search is not None and self._search.has_ended:
             self._forecast.end_search(finalists=self._search.finalists_left)
-        if now - self._looked >= LOOK_EVERY_S or not self._under_way:  # what is said last is what is left then
+        if now - self._looked >= LOOK_EVERY_S or not self._under_way:  # the last line must be up to date
             self._looked, self._left = now, self._forecast.left(now)
         if self._bar is not None:
             share = self._forecast.share_done(now, self._left.seconds)

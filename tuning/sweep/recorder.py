@@ -1,7 +1,6 @@
-"""Recorder of what Tune reports, as journal events: appends, nothing else.
+"""Records what Tune reports as journal events, and does nothing else.
 
-No tracking call runs or raises inside a Tune callback: an exception there would end the sweep, and a slow server
-would stop every trial.
+No tracking call runs inside a Tune callback: an exception there would end the sweep, and a slow server would stop every trial.
 """
 
 import errno
@@ -31,7 +30,7 @@ INTERRUPTED = "the sweep was interrupted"
 
 
 class Recorder(Callback):
-    """Writes the journal of a launch's trials, by their numbers. An epoch that `history` holds is not written again."""
+    """Writes the events of a launch's trials, by number, to the journal. Epochs in `history` are not written again."""
 
     def __init__(
         self,
@@ -53,10 +52,10 @@ class Recorder(Callback):
         self._last_epoch = {number: trial.last_epoch for number, trial in history.trials.items()}
         self._num_retries = {number: trial.num_retries for number, trial in history.trials.items()}
         self._open: dict[int, str] = {}
-        """Of the trials that have started and not ended, by number, Ray's id of the Tune trial that runs them now, or ran last."""
+        """For trials that have started and not ended, by number: Ray's id of the Tune trial that runs, or last ran, them."""
         self.busy_s = 0.0
         self.stopped_by = ""
-        """Why this recorder has ended the sweep before its time."""
+        """Why this recorder has stopped the sweep; empty if it has not."""
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         goes_on = self._open.get(number_of(trial), trial.trial_id) != trial.trial_id
@@ -67,14 +66,14 @@ class Recorder(Callback):
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
         number, epoch = number_of(trial), int(result["epoch"])
         if epoch <= self._last_epoch.get(number, 0):
-            return  # repeated since the last checkpoint, bit for bit
+            return  # repeated since the last checkpoint, with identical numbers
         self._last_epoch[number] = epoch
         words: dict[str, Any] = {key: redact(result.get(key, "")) for key in ("note", "node", "environment", "marks")}
         self._append(Epoch(**_when(trial), epoch=epoch, metrics=loggable_metrics(result), **words))
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Checkpoint, **info: Any) -> None:
         self._append(CheckpointSaved(**_when(trial), path=checkpoint.path))
-        trial.run_metadata.num_failures = 0  # the limit is on failures in a row: machines that come and go must not use it up
+        trial.run_metadata.num_failures = 0  # the limit is for consecutive failures: machines that come and go must not use it up
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         if self._stop_if_hopeless(last_line(trial.error_file)):
@@ -91,16 +90,16 @@ class Recorder(Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         reason = last_line(trial.error_file)
-        if not self._stop_if_hopeless(reason):  # then it stays open, and goes on once the cause is gone
+        if not self._stop_if_hopeless(reason):  # else it stays open, and a resume continues it
             self._end(trial, Outcome.FAILED, reason or "the worker died")
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        for trial in reversed(trials):  # of those that ran one of ours, the last
+        for trial in reversed(trials):  # only the last Tune trial of each of our trials
             if number_of(trial) in self._open:
                 self._end(trial, Outcome.INTERRUPTED, INTERRUPTED)
 
     def leave(self) -> None:
-        """End what is still open, where Tune was not let to: nothing stays running in the records."""
+        """End the trials that are still open, if Tune could not: none may stay running in the records."""
         for number in sorted(self._open):
             self._append(
                 TrialEnd(
@@ -115,7 +114,7 @@ class Recorder(Callback):
         self._open.clear()
 
     def _stop_if_hopeless(self, reason: str) -> bool:
-        """End the sweep as Ctrl-C does where every other trial would fail for the same reason."""
+        """End the sweep, like Ctrl-C, if every other trial would fail for the same reason."""
         if not is_disk_full(reason) and UnfitNodeError.__name__ not in reason:
             return False
         if not self.stopped_by:
@@ -141,7 +140,7 @@ class Recorder(Callback):
     def _end(self, trial: Trial, outcome: Outcome, reason: str) -> None:
         number = number_of(trial)
         if number not in self._open:
-            self._begin(trial)  # its worker failed before it could start
+            self._begin(trial)  # its worker failed before the trial could start
         del self._open[number]
         checkpoint = trial.checkpoint.path if trial.checkpoint else None
         epoch = self._last_epoch.get(number, 0)
@@ -154,27 +153,27 @@ class Recorder(Callback):
 
 
 def _when(trial: Trial) -> dict[str, Any]:
-    """What every event of `trial` says."""
+    """The fields that every event of `trial` has."""
     return {"time": time.time(), "number": number_of(trial)}
 
 
 def number_of(trial: Trial) -> int:
-    """A trial's number in its study, which no restart changes."""
+    """A trial's number in its launch, which restarts do not change."""
     return int(trial.config["number"])
 
 
 def waits(trial: Trial) -> bool:
-    """Whether what Ray calls complete goes on as another Tune trial, once its population has been compared."""
+    """Whether a trial that Ray calls complete continues as another Tune trial, once its population has been compared."""
     return bool((trial.last_result or {}).get(WAITS))
 
 
 def is_disk_full(error: BaseException | str) -> bool:
-    """Whether that is what an error, of any library, says."""
+    """Whether an error, of any library, says that the disk is full."""
     return os.strerror(errno.ENOSPC).lower() in str(error).lower()
 
 
 def last_line(file: str | None) -> str:
-    """What the error file of a trial ends with, as it may be shown; empty where there is none."""
+    """The last line of a trial's error file, with secrets removed; empty if there is none."""
     path = Path(file) if file else None
     lines = path.read_text().strip().splitlines() if path and path.exists() else []
     return redact(lines[-1]) if lines else ""

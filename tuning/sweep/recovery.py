@@ -1,4 +1,4 @@
-"""Truthful ends: for trials and launches whose driver died before it could say how they ended."""
+"""Records the ends of trials and launches whose driver died before it could record them."""
 
 import logging
 from pathlib import Path
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def close_finished_trials(journal: Journal, study: Study, scheduler: ResumableAsha | FIFOScheduler) -> LaunchHistory:
-    """The history, with an end for every trial that had reached its own when its driver died; fills the scheduler's rungs."""
+    """The history, with an end recorded for every trial that had finished when its driver died; fills the scheduler's rungs."""
     history = replay_events(journal.events(), metric=study.metric)
     stopped = scheduler.restore_rungs(history) if isinstance(scheduler, ResumableAsha) else set()
     for trial in history.trials.values():
@@ -38,15 +38,15 @@ def close_finished_trials(journal: Journal, study: Study, scheduler: ResumableAs
 
 
 def close_dead_launches(local: Path) -> None:
-    """Record the end of launches whose driver died without a word, so that nothing shows as running forever."""
+    """Record the end of launches whose driver died silently, so that nothing is shown as running forever."""
     clear_forgotten(local)
     for folder in launches_in(local):
         lock = DriverLock(folder, closing=True)
         try:
-            if lock.try_acquire():  # or else it is alive
+            if lock.try_acquire():  # otherwise its driver is alive
                 with looking_back():
                     _close_if_dead(open_launch(str(local), folder.name, []), folder.name)
-        except CpscError as error:  # written by another version, or where nobody may write: no reason to refuse a new sweep
+        except CpscError as error:  # written by another version, or read-only: no reason to refuse a new sweep
             logger.warning("%s: its records are left as they are (%s)", folder, redact(str(error)))
         finally:
             lock.release()
@@ -64,11 +64,11 @@ def _close_if_dead(study: Study, name: str) -> None:
             _append_end(journal, trial, Outcome.INTERRUPTED, DRIVER_DIED, history.last_sign)
     journal.append(LaunchEnd(time=history.last_sign, status="KILLED", metrics={}))
     with delivering(open_writer(study, name, history.launch_id), deadline_s=10):
-        pass  # what cannot be delivered now stays in the journal
+        pass  # undelivered events stay in the journal
 
 
 def _append_end(journal: Journal, trial: TrialHistory, outcome: Outcome, reason: str, time: float) -> None:
-    """`time`: when the driver was last heard of, for nobody knows more of the trial's own."""
+    """`time`: that of the driver's last event, since the trial's own end is not known."""
     checkpoint = trial.checkpoints[-1] if trial.checkpoints else None
     about: dict[str, Any] = {"outcome": outcome, "reason": reason, "epoch": trial.last_epoch, "checkpoint": checkpoint}
     journal.append(TrialEnd(time=time, number=trial.number, **about))

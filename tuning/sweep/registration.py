@@ -1,7 +1,7 @@
-"""The way of a study's result into MLflow's registry: a logged model, a version of it, and the alias that points to it.
+"""Registers a study's result in MLflow's registry: a logged model, a version of it, and the alias that points to it.
 
-Each step looks for what an earlier attempt has left, for any of them may have been cut off, by a death of the driver or by an
-answer that never came; none is taken as done before it is read back.
+Each step looks for what an earlier attempt has left, since any step may have been cut off by the driver's death or a lost response.
+A step counts as done only once it is read back.
 """
 
 import tempfile
@@ -35,14 +35,14 @@ Found = TypeVar("Found")
 
 MODEL_NAME = "student"
 MODEL_URI = "models:/"
-"""Before a logged model's id: what a version's source is."""
+"""Prefix, before a logged model's id, of a version's source."""
 PARAMS_AT_ONCE = 100
-"""MLflow's limit for one request; a client that is given more at a model's making makes it first and tells it the rest later."""
+"""MLflow's limit for one request; given more, its client would create the model first and send the rest later."""
 PAGE = 100
 
 
 class Registry:
-    """Registers champions with the store of `client`; `patience` repeats what is not answered. `doubts`: what is said of them."""
+    """Registers champions in the store of `client`; `patience` retries unanswered requests. `doubts`: findings to record."""
 
     def __init__(
         self, client: MlflowClient, patience: Patience, say: Callable[[str], None], *, doubts: Sequence[Finding] = ()
@@ -56,11 +56,11 @@ class Registry:
     def register_newest(
         self, name: str, run_id: str, checkpoints: Sequence[str], storage: Storage, assets: Assets, *, trained: bool
     ) -> str:
-        """Register the best student in the newest of `checkpoints` that can be read as `name` -> its URI.
+        """Register the best student in the newest readable one of `checkpoints` as `name` -> its URI.
 
-        Unless the attempt has `trained`, a champion of the same run gives way to a newer student only: not to that of an earlier
-        checkpoint, and not where nothing tells which student it is. CheckpointError where no checkpoint can be read; those that
-        were passed over are said.
+        Unless the attempt has `trained`, a champion of the same run is replaced only by a newer student: not by that of an earlier
+        checkpoint, and not if it is unknown which student it is. CheckpointError if no checkpoint can be read; checkpoints that
+        were skipped are reported.
         """
         kept = None if trained else self._patience.ask(self._whole_champion, name, run_id)
         if kept is not None and DIGEST_TAG not in kept.tags:
@@ -82,7 +82,7 @@ class Registry:
         raise failures[0] if failures else CheckpointError("the chosen trial has no checkpoint")
 
     def register(self, champion: Champion) -> None:
-        """See to it that `champion` is one logged model, one version of its study's registered model, and carries the alias."""
+        """Make `champion` one logged model and one version of its study's registered model, and point the alias to it."""
         with tracking_at(self._client.tracking_uri):
             model = self._log(champion)
             self._patience.ask(self._open_registered_model, champion)
@@ -91,7 +91,7 @@ class Registry:
             try:
                 self._patience.ask(self._remove_others, champion, model, version)
             except FAILURES as error:
-                self._say(f"what the registry may hold twice of {champion.name} is not removed ({reason(error)})")
+                self._say(f"possible duplicates of {champion.name} in the registry are not removed ({reason(error)})")
 
     def _log(self, champion: Champion) -> LoggedModel:
         model = self._patience.ask(self._open_model, champion)
@@ -108,7 +108,7 @@ class Registry:
         return self._patience.ask(self._client.finalize_logged_model, model.model_id, LoggedModelStatus.READY)
 
     def _open_model(self, champion: Champion) -> LoggedModel:
-        """The logged model of this student, which is made where there is none."""
+        """The logged model of this student, which is created if there is none."""
         found = self._look("model", lambda: self._models(champion))
         if found:
             return found[0]
@@ -119,7 +119,7 @@ class Registry:
         )
 
     def _models(self, champion: Champion) -> list[LoggedModel]:
-        """Every logged model of this student, the one to keep first: one that is ready, or the oldest."""
+        """Every logged model of this student; the one to keep comes first: one that is ready, or the oldest."""
         run = champion.run.info
         query = f"source_run_id = '{run.run_id}'"
         pages = on_all_pages(
@@ -129,14 +129,14 @@ class Registry:
         return sorted(same, key=lambda model: (model.status != LoggedModelStatus.READY, model.creation_timestamp, model.model_id))
 
     def _log_params(self, model_id: str, champion: Champion) -> None:
-        """Those of the trial. A model's parameters are set once: what it has is not sent again."""
+        """Log the trial's parameters. A model's parameters can be set only once, so existing ones are not sent again."""
         known = self._client.get_logged_model(model_id).params or {}
         missing = [(key, value) for key, value in champion.params.items() if key not in known]
         for start in range(0, len(missing), PARAMS_AT_ONCE):
             self._client.log_model_params(model_id, dict(missing[start : start + PARAMS_AT_ONCE]))
 
     def _log_output(self, model_id: str, champion: Champion) -> None:
-        """Name the model on its run's page, which would list it as often as it is told."""
+        """List the model on its run's page, which would show it once per request."""
         outputs = self._client.get_run(champion.run.info.run_id).outputs
         known = outputs.model_outputs if outputs is not None else []
         if model_id not in [output.model_id for output in known]:
@@ -148,7 +148,7 @@ class Registry:
             self._client.log_model_artifact(model_id, str(folder / file), None if parent == "." else parent)
 
     def _complete(self, model_id: str, folder: Path) -> None:
-        """Raise MlflowException where the store does not list every file in its full size; it is sent once more."""
+        """Upload missing or incomplete files again, and raise MlflowException if there were any."""
         stored = dict(self._stored(model_id))
         missing = [
             file for file in _files(folder) if file not in stored or stored[file] not in (None, (folder / file).stat().st_size)
@@ -178,7 +178,7 @@ class Registry:
                     raise
 
     def _open_version(self, champion: Champion, model: LoggedModel) -> ModelVersion:
-        """The version that is this logged model, which is made where there is none."""
+        """The version of this logged model, which is created if there is none."""
         found = self._look("version", lambda: self._versions(champion, model))
         if found:
             self._retell(champion, found[0])
@@ -191,11 +191,11 @@ class Registry:
             model_id=model.model_id,
             tags=champion.labels(),
             description=champion.origin(),
-            await_creation_for=0,  # that it is ready is read back, with patience, once the alias points to it
+            await_creation_for=0,  # readiness is checked later, with patience, once the alias points to it
         )
 
     def _retell(self, champion: Champion, version: ModelVersion) -> None:
-        """What is known against a student that is registered already may be more, or less, than it was."""
+        """Update the doubts about a student that is registered already: they may have changed."""
         if version.description != champion.origin():
             self._client.update_model_version(champion.name, str(version.version), champion.origin())
         doubts = champion.labels()[DOUBT_TAG]
@@ -203,13 +203,13 @@ class Registry:
             self._client.set_model_version_tag(champion.name, str(version.version), DOUBT_TAG, doubts)
 
     def _versions(self, champion: Champion, model: LoggedModel) -> list[ModelVersion]:
-        """Every version that is this logged model, the first one first."""
+        """Every version of this logged model, the first one first."""
         query = f"name = '{champion.name}' AND run_id = '{champion.run.info.run_id}'"
         pages = on_all_pages(lambda token: self._client.search_model_versions(query, max_results=PAGE, page_token=token))
         return sorted((found for found in pages if found.source == model.model_uri), key=lambda found: int(found.version))
 
     def _look(self, what: str, look: Callable[[], list[Found]]) -> list[Found]:
-        """What `look` finds; where nothing, and it was asked for before, once more after a pause: the server may be at it."""
+        """What `look` finds; if nothing, although it was requested before, look again after a pause: the server may be slow."""
         found = look()
         if not found and what in self._doubtful:
             self._patience.pause()
@@ -217,7 +217,7 @@ class Registry:
         return found
 
     def _point_alias(self, name: str, version: ModelVersion) -> None:
-        """Let the alias point to `version`. MlflowException where it is not so when it is read back, or where that is not whole."""
+        """Point the alias to `version`. MlflowException if it reads back differently, or if the version is not complete."""
         pointed = self._pointed(name)
         if pointed is None or int(pointed.version) != int(version.version):
             self._client.set_registered_model_alias(name, ALIAS, str(version.version))
@@ -234,19 +234,19 @@ class Registry:
             return None
 
     def _whole_champion(self, name: str, run_id: str) -> ModelVersion | None:
-        """The champion of the study `name`, where it is a whole student of the run `run_id`."""
+        """The champion of the study `name`, if it is a complete student of the run `run_id`, else None."""
         version = self._pointed(name)
         return version if version is not None and version.run_id == run_id and self._is_whole(version) else None
 
     def _is_whole(self, version: ModelVersion) -> bool:
-        """Only a model whose files were read back is said to be ready."""
+        """Whether the version is ready; a model is marked as ready only once its files were read back."""
         if not version.source.startswith(MODEL_URI):
-            return bool(version.status == "READY")  # of a store that knows no logged models
+            return bool(version.status == "READY")  # a store without logged models
         model = self._client.get_logged_model(version.source.removeprefix(MODEL_URI))
         return version.status == "READY" and model.status == LoggedModelStatus.READY
 
     def _remove_others(self, champion: Champion, model: LoggedModel, version: ModelVersion) -> None:
-        """Delete what was made twice, where a server has done late, or twice, what it had not answered."""
+        """Delete duplicates, which exist if a server has executed an unanswered request late or twice."""
         for twin in self._versions(champion, model):
             if int(twin.version) != int(version.version):
                 self._client.delete_model_version(champion.name, str(twin.version))
@@ -265,10 +265,10 @@ def register_result(
     *,
     trained: bool,
 ) -> str | None:
-    """The champion's URI; None where no trial has a result, or where it cannot be registered now, which is said.
+    """Register the result -> the champion's URI; None if no trial has a result, or if registering fails now, which is reported.
 
-    It is given up where the store gives no answer for `PATIENCE_S`. Registering the same student again changes nothing.
-    CheckpointError where none of its checkpoints can be read, unless an attempt that has not `trained` finds its champion there.
+    Gives up if the store does not answer for `PATIENCE_S` seconds. Registering the same student again changes nothing.
+    CheckpointError if none of its checkpoints can be read, unless an attempt that has not `trained` finds its champion registered.
     """
     if launch.chosen is None:
         return None
@@ -284,11 +284,11 @@ def register_result(
         return registry.register_newest(study.name, run_id, checkpoints, Storage(study.storage), assets, trained=trained)
     except CheckpointError:
         raise
-    except FAILURES as error:  # all is recorded: an outage now must not look like a failed sweep
-        say(f"the chosen student is not registered ({reason(error)}); do it with: {resume}")
+    except FAILURES as error:  # everything is recorded, so an outage now must not look like a failed sweep
+        say(f"the chosen student is not registered ({reason(error)}); register it with: {resume}")
         return None
 
 
 def _files(folder: Path) -> list[str]:
-    """Every file under `folder`, by its path in it."""
+    """Every file in `folder`, by its relative path."""
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())

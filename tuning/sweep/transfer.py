@@ -1,4 +1,4 @@
-"""Earlier launches that a study names under ``transfer``, read from whatever store has them."""
+"""Reads the earlier launches that a study names under ``transfer``, from the stores that hold them."""
 
 from mlflow import MlflowClient
 
@@ -16,7 +16,7 @@ from tuning.tracking.client import reading_store, using_mlflow
 
 
 def read_sources(study: Study) -> list[Source]:
-    """The launches that `study` names under ``transfer``. ConfigError where one is not to be had, or has no trial that fits."""
+    """The launches that `study` names under ``transfer``. ConfigError if one cannot be read, or has no trial that fits."""
     sources = [fitted(_read(entry, study, f"transfer[{index}]"), study) for index, entry in enumerate(study.transfer)]
     for source in sources:
         if not source.trials:
@@ -30,7 +30,7 @@ def _read(entry: str | EarlierLaunch, study: Study, where: str) -> Launch:
     place, _, name = entry.rstrip("/").rpartition("/")
     storage = _storage_at(place, study, where)
     if not name or not storage.exists(f"{name}/{JOURNAL_FILE}"):
-        raise ConfigError(f"{where}: {entry}: is no launch, {storage} has {', '.join(_launches_in(storage)) or 'none'}")
+        raise ConfigError(f"{where}: {entry}: is not a launch, {storage} has {', '.join(_launches_in(storage)) or 'none'}")
     with storage.reading(storage.path(f"{name}/{JOURNAL_FILE}")) as file:
         return launch_from_journal(Journal(file.parent).events(), name)
 

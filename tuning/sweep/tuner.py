@@ -1,4 +1,4 @@
-"""Ray Tune as a study needs it: what runs, who decides, where files go, and what Ray must not do by itself."""
+"""Sets up Ray Tune for a study: what runs, who decides, where files go, and what Ray must not do by itself."""
 
 import contextlib
 import functools
@@ -21,9 +21,9 @@ from tuning.trial.context import TrialContext
 from tuning.trial.trainable import DistillTrainable
 
 CHECKPOINTS_KEPT = 2
-"""The last, and the one before for when the last was being written as the machine died."""
+"""The last checkpoint, and the one before, in case the machine dies while the last one is written."""
 MAX_FAILURES = 3
-"""A trial whose machine breaks goes on from its last checkpoint, so often before the next one; a diverged trial never does."""
+"""How often a trial whose machine breaks continues from the same checkpoint; a diverged trial never does."""
 
 
 def build_tuner(
@@ -37,7 +37,7 @@ def build_tuner(
     callbacks: Sequence[tune.Callback],
     max_concurrent: int | None,
 ) -> tune.Tuner:
-    """The Tune experiment of one attempt, whose files lie in `folder` of `storage`."""
+    """The Tune experiment of one attempt, with its files in `folder` of `storage`."""
     launch, _, attempt = folder.rpartition("/")
     trainable = tune.with_resources(
         tune.with_parameters(DistillTrainable, context=context),
@@ -69,8 +69,8 @@ def build_tuner(
 
 
 def remove_ray_state(storage: Storage, launch: str) -> None:
-    """Delete what Ray writes to restore an attempt by itself: nothing reads it, and it holds the storage's credentials."""
-    with contextlib.suppress(ConfigError):  # the storage may be what has failed
+    """Delete the files that Ray writes to restore an attempt: nothing reads them, and they hold the storage's credentials."""
+    with contextlib.suppress(ConfigError):  # the storage itself may have failed
         for attempt in storage.names(launch):
             if attempt.startswith("attempt-"):
                 for name in storage.names(f"{launch}/{attempt}"):
@@ -79,19 +79,19 @@ def remove_ray_state(storage: Storage, launch: str) -> None:
 
 
 def resources_of(study: Study, config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
-    """What the trial of that Tune config gets."""
+    """The resources of a trial with that Tune config."""
     cpus = study.resources.cpus if config.get("finalist_of") is None else study.finalist_cpus
     return resource_dict_to_pg_factory({"cpu": cpus, "gpu": study.resources.gpus})
 
 
 def _num_tune_trials(study: Study) -> int:
-    """The most that Ray is given: a trial of a population is one from each comparison to the next."""
+    """Most Tune trials: in a population, a trial is one Tune trial per segment between comparisons."""
     finalists, rules = study.search.finalists, PopulationRules.of(study)
     return study.search.num_trials * (rules.num_segments if rules else 1) + (finalists.num_runs if finalists else 0)
 
 
 class _Silent(ProgressReporter):
-    """Ray prints tables of its own unless given a reporter that does not."""
+    """A reporter that prints nothing: without one, Ray prints its own tables."""
 
     def should_report(self, trials: list[Any], done: bool = False) -> bool:
         return False

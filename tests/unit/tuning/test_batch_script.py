@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow  # what `ray start` takes is read from Ray, whose 
 SCRIPT = ROOT / "cluster" / "slurm.sbatch"
 Edit = Callable[[str], str]
 STEP = "`ray symmetric-run`"
-COMMAND = "the command behind --"
+COMMAND = "the command after --"
 
 
 def instead(old: str, new: str) -> Edit:
@@ -110,7 +110,7 @@ def test_other_ways_to_write_the_same_pass(tmp_path: Path, edit: Edit, monkeypat
             option("cpus-per-task", "-c 0"),
             "#SBATCH --cpus-per-task: must be given as a number, or a node has 1 CPU for trials, got 0",
         ),
-        (option("gpus-per-node", "--gpus=8"), "#SBATCH --gpus: says not on which node, use --gpus-per-node, got 8"),
+        (option("gpus-per-node", "--gpus=8"), "#SBATCH --gpus: does not say on which node, use --gpus-per-node, got 8"),
         (
             option("gpus-per-node", "--gpus-per-node=4 --gres=gpu:4"),
             "#SBATCH --gpus-per-node: must be the only option that requests GPUs, got --gres too",
@@ -136,7 +136,7 @@ def test_other_ways_to_write_the_same_pass(tmp_path: Path, edit: Edit, monkeypat
         (option("signal", "--signal=B:USR2@300"), "must trap USR2, which #SBATCH --signal requests, and end the driver cleanly"),
         (option("requeue", ""), "#SBATCH --requeue: must be given, without --no-requeue, or a preempted job does not come back"),
         (option("requeue", "--requeue --no-requeue"), "#SBATCH --requeue: must be given, without --no-requeue"),
-        (option("open-mode", ""), "#SBATCH --open-mode: must be append, or a job that comes back empties its log, got nothing"),
+        (option("open-mode", ""), "#SBATCH --open-mode: must be append, or a requeued job overwrites its log, got nothing"),
         (option("output", ""), "#SBATCH --output: must be given, with %j, so that each job has its own log, got nothing"),
         (option("output", "--output=sweep.log"), "#SBATCH --output: must be given, with %j"),
         (instead("while true; do", "while true"), "syntax error near unexpected token"),
@@ -241,7 +241,7 @@ def test_what_cannot_be_told_is_a_doubt(tmp_path: Path) -> None:
 def test_a_script_of_any_bytes_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "job.sbatch"
     path.write_bytes(b"#!/bin/bash\n\xff\xfe")
-    assert refusal(path) == "must be a shell script, got what is not UTF-8 text"
+    assert refusal(path) == "must be a shell script, got bytes that are not UTF-8 text"
     path.write_bytes(b"#!/bin/bash\n" + b"#" * 300_000)
     assert refusal(path) == "must be a shell script for sbatch, got more than 200000 bytes"
     path.write_bytes(b"#!/bin/bash\n")

@@ -103,7 +103,7 @@ def test_machines_that_are_in_order_pass_in_silence(cluster: Cluster, tmp_path: 
         # What a type has
         (typed("m5.xlarge", CPU=4, GPU=1), f"{SPOT}.resources.GPU: must be at most 0, which is what m5.xlarge has, got 1"),
         (typed("c5.2xlarge", GPU=1), f"{SPOT}.resources.GPU: must be at most 0, which is what c5.2xlarge has, got 1"),
-        (typed("r5.large", GPU=1), "must be at most 0, which is what r5.large has, got 1: take another InstanceType"),
+        (typed("r5.large", GPU=1), "must be at most 0, which is what r5.large has, got 1; choose another InstanceType"),
         (typed("trn1.2xlarge", GPU=1), "must be at most 0, which is what trn1.2xlarge has, got 1"),
         (typed("g5.xlarge", CPU=8, GPU=1), f"{SPOT}.resources.CPU: must be at most 4, which is what g5.xlarge has, got 8"),
         (typed("g4dn.xlarge", CPU=4, GPU=4), f"{SPOT}.resources.GPU: must be at most 1, which is what g4dn.xlarge has, got 4"),
@@ -191,7 +191,7 @@ def test_machines_that_are_in_order_pass_in_silence(cluster: Cluster, tmp_path: 
         (put(f"{NODE}/IamInstanceProfile", {"Name": "a", "Arn": "b"}), f"{SPOT}.node_config.IamInstanceProfile: must be"),
         (
             put(f"{NODE}/IamInstanceProfile", {"Arn": "arn:aws:iam::123456789012:role/worker"}),
-            f"{SPOT}.node_config.IamInstanceProfile.Arn: must be an instance profile's",
+            f"{SPOT}.node_config.IamInstanceProfile.Arn: must name an instance profile",
         ),
         # Disks
         (

@@ -63,8 +63,8 @@ def test_the_cost_is_counted_in_trials_epochs_and_images(raw: Raw) -> None:
     lines = cost(raw | {"search": {"num_trials": 4, "max_concurrent": 1}})
     assert lines == [
         "4 trials of up to 9 epochs, 1 at a time on this machine, 1 CPU and 0 GPU each",
-        "one epoch: 3,200 synthetic images; all trials to the end: 36 epochs",
-        "sampler tpe draws at random before trial 10, so all 4 trials here",
+        "one epoch: 3,200 synthetic images; if all trials run to the end: 36 epochs",
+        "sampler tpe draws the first 10 trials at random, so all 4 here",
         "ASHA may stop a trial after epoch 1, 3",
     ]
 
@@ -80,7 +80,7 @@ def test_a_grids_points_may_differ_in_their_images(raw: Raw) -> None:
     }
     raw["space"] = {"method": {"choice": ["cpsc", "cmi"]}}
     lines = cost(raw | {"search": {"sampler": "grid"}})
-    assert "one epoch: 224 to 3,200 synthetic images; all trials to the end: 18 epochs" in lines
+    assert "one epoch: 224 to 3,200 synthetic images; if all trials run to the end: 18 epochs" in lines
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_priors_centre_is_said_by_method_where_several_are_searched(raw: Raw) 
     raw["space"]["student.clip_norm"] = {"loguniform": [0.1, 10]}  # None is published
     prior = {"search": {"sampler": "prior", "prior": {"confidence": "high"}}}
     (about, centre) = cost(raw | prior)[2:-1]
-    assert about == "sampler prior looks around the published values (standard deviation 0.125 of each range):"
+    assert about == "sampler prior searches around the published values (standard deviation 0.125 of each range):"
     assert centre.startswith("  weights.contrast 0.7, student.lr 0.1, schedule.student_steps 5, cpsc.contrast 'teacher_anchor', ")
     assert centre.endswith("student.clip_norm anything")
     raw["space"] = {"method": {"choice": ["cpsc", "dafl"]}, "generator.lr": {"loguniform": [1e-4, 0.5]}}
@@ -148,7 +148,7 @@ def test_a_priors_centre_is_said_by_method_where_several_are_searched(raw: Raw) 
 def test_that_a_gaussian_process_learns_little_beside_asha_is_said(raw: Raw) -> None:
     gp = {"search": {"sampler": "gp", "startup_trials": 4}}
     (line,) = [line for line in cost(raw | gp) if "sampler gp" in line]
-    assert line.startswith("sampler gp draws at random before 4 trials are completed")
+    assert line.startswith("sampler gp draws at random until 4 trials are completed")
     assert not [line for line in cost(raw | gp | {"prune": {"scheduler": "none"}}) if "sampler gp" in line]
 
 
@@ -156,7 +156,7 @@ def test_what_comes_before_the_trials_is_said(raw: Raw) -> None:
     raw["config"]["examiners"] = {"count": 5, "epochs": 3}
     assert not [line for line in cost(raw | {"objective": "probe_agreement"}) if "examiners" in line]
     (line,) = [line for line in cost(raw | {"objective": "exam_score"}) if "examiners" in line]
-    assert line == "before them 5 examiners of 3 epochs: first epochs of trials, which ASHA cannot stop within them"
+    assert line == "before them 5 examiners of 3 epochs: the first epochs of trials, during which ASHA cannot stop them"
 
 
 def test_what_differs_from_the_defaults_comes_first_with_what_gave_way(raw: Raw) -> None:
@@ -164,7 +164,7 @@ def test_what_differs_from_the_defaults_comes_first_with_what_gave_way(raw: Raw)
     first, *lines = describe(resolve_study(raw)).splitlines()
     assert first == "# what differs from the defaults, which are the published values of the method:"
     assert "#   config.epochs 9 (default 600)" in lines
-    gave_way = "#   config.student.warmup_epochs 1 (default 10, which does not fit beside what the study says)"
+    gave_way = "#   config.student.warmup_epochs 1 (default 10, which conflicts with other settings of the study)"
     assert lines.index(gave_way) < lines.index("name: small")
 
 
@@ -173,7 +173,7 @@ ESTIMATE = Estimate(parts={"probe set": 30.0, "trials": 1170.0}, epoch_s=2.5, nu
 
 def test_an_estimate_is_said_in_minutes_with_what_it_leaves_out(raw: Raw) -> None:
     *_, about, left_out = describe(resolve_study(raw), ESTIMATE).splitlines()
-    assert about == "# about 20 minutes on this machine (probe set 0.5, trials 20): 2.5 s an epoch, of which about 50 are run"
+    assert about == "# about 20 minutes on this machine (probe set 0.5, trials 20): 2.5 s per epoch, about 50 epochs"
     assert left_out == "# left out: this; that"
 
 
@@ -198,5 +198,5 @@ def test_a_script_is_told_the_same(raw: Raw) -> None:
 
 def test_a_search_too_short_to_learn_is_told_so(raw: Raw) -> None:
     short = {"search": {"num_trials": 4}}
-    assert "sampler tpe draws at random before trial 10, so all 4 trials here" in cost(raw | short)
+    assert "sampler tpe draws the first 10 trials at random, so all 4 here" in cost(raw | short)
     assert not [line for line in cost(raw | {"search": {"num_trials": 20}}) if "at random" in line]

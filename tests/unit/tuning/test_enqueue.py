@@ -58,8 +58,8 @@ def test_a_point_is_proposed_next_before_those_that_the_study_begins_with(study:
     search = searching(study, launch)
     assert proposed(search, "a") == 0.25
     said = enqueue_point(str(study.local), launch, {RATE: 0.111})
-    assert said.startswith(f"{launch}: student.lr 0.111 is proposed next, by the sweep that runs it or by: cpsc-tune resume ")
-    assert "after 1 others that wait" in enqueue_point(str(study.local), launch, {RATE: 0.112})
+    assert said.startswith(f"{launch}: student.lr 0.111 will be proposed next, by the running sweep or by: cpsc-tune resume ")
+    assert "after 1 waiting ones" in enqueue_point(str(study.local), launch, {RATE: 0.112})
     assert [proposed(search, name) for name in "bcd"] == [0.111, 0.112, 0.26]
     told = [event.enqueued for event in Journal(study.local / launch).events() if isinstance(event, Proposed)]
     assert told == [None, 0, 1, None]
@@ -124,10 +124,13 @@ def test_a_launch_that_has_proposed_all_its_trials_says_how_to_extend_it(study: 
 @pytest.mark.parametrize(
     ("search", "says"),
     [
-        ({"stop": {"trials_without_gain": 1}}, "has ended for want of gain; .* --set search.stop.trials_without_gain=null$"),
+        (
+            {"stop": {"trials_without_gain": 1}},
+            "has ended because trials no longer improved; .* --set search.stop.trials_without_gain=null$",
+        ),
         (
             {"epoch_budget": 2},
-            "has used up its epochs or its time; raise search.epoch_budget or search.time_budget_s: .* --set ...$",
+            "has used up its epochs or time; raise search.epoch_budget or search.time_budget_s: .* --set ...$",
         ),
     ],
 )

@@ -96,7 +96,7 @@ def test_where_nobody_knows_the_images_there_is_a_reason_instead(raw: Raw, tmp_p
     found = estimate_sweep(resolve_study(raw))
     assert found.minutes is None
     (line,) = found.lines()
-    assert line.startswith("no estimate of its time: the teacher is yet to be trained, and images of image_folder say how large")
+    assert line.startswith("no time estimate: the teacher is not trained yet, and the image size of image_folder is known only")
 
 
 def test_an_absent_teacher_is_a_reason_too(raw: Raw) -> None:

@@ -87,7 +87,7 @@ def test_a_resume_knows_and_another_budget_has_it_go_on(study: Study, journal: J
     more = load_study(study.local / study.name / "study.yaml", ["search.num_trials=6"])
     assert plan_of(more, again).num_trials == 6
     assert "asked to finish" not in going_on(more, "tiny", again)
-    with pytest.raises(ConfigError, match=r"was asked to finish; go on all the same: .* --num-trials 6"):
+    with pytest.raises(ConfigError, match=r"was asked to finish; continue anyway: .* --num-trials 6"):
         enqueue_point(str(study.local), study.name, POINT)
 
 
@@ -114,7 +114,7 @@ def test_a_launch_that_has_nothing_left_to_do_is_not_finished(study: Study, jour
 
 def test_what_a_resume_goes_on_with_is_said(study: Study, journal: Journal) -> None:
     said = going_on(study, "tiny", history_of(study, journal))
-    assert said.startswith("tiny: 1 trials done in 0 s, 1 go on (trial 1 after epoch 1), 3 to come")
+    assert said.startswith("tiny: 1 trials done in 0 s, 1 continue (trial 1 after epoch 1), 3 to come")
 
 
 def test_the_verb(study: Study, journal: Journal, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,5 +122,5 @@ def test_the_verb(study: Study, journal: Journal, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert not ended.value.code
-    assert "no trial is begun any more" in capsys.readouterr().out
+    assert "no new trials will start" in capsys.readouterr().out
     assert FinishRequest(journal.path.parent).is_made

@@ -44,7 +44,7 @@ def test_a_launch_is_told_as_it_is_at_every_stage(launch: tuple[LaunchNotes, App
     append(TrialEnd, outcome=Outcome.INTERRUPTED, epoch=1)
     append(LaunchEnd, status="KILLED")
     assert "**Interrupted, " in notes.launch()
-    assert "goes on where it was" in notes.launch()
+    assert "continues where it stopped" in notes.launch()
     append(AttemptStart, attempt=1)
     append(TrialStart, point={"weights.l2": 1.23456})
     assert "**Running, " in notes.launch()
@@ -55,7 +55,7 @@ def test_a_launch_is_told_as_it_is_at_every_stage(launch: tuple[LaunchNotes, App
     assert "| 0 | completed | 1 | 75.00 % | 0.5000 | 50.00 % |" in text
     assert "Chosen without a real image: trial 0 at epoch 1, probe agreement 75.00 %, probe KL 0.5000; its test accuracy" in text
     assert "--num-trials 8` adds trials" in text
-    assert "goes on where it was" not in text
+    assert "continues where it stopped" not in text
 
 
 def test_a_study_says_what_is_searched_and_what_was_found(launch: tuple[LaunchNotes, Append]) -> None:
@@ -74,8 +74,8 @@ def test_a_study_says_what_is_searched_and_what_was_found(launch: tuple[LaunchNo
         (Outcome.COMPLETED, "**Completed**, all 9 epochs."),
         (Outcome.PRUNED, "**Pruned** after epoch 1 of 9: others were better there."),
         (Outcome.DIVERGED, "**Diverged** after epoch 1 of 9: no / number. The search is told"),
-        (Outcome.FAILED, "**Failed** after epoch 1 of 9: no / number. That says nothing of its values."),
-        (Outcome.INTERRUPTED, "**Interrupted** after epoch 1 of 9: no / number. A resume goes on with it."),
+        (Outcome.FAILED, "**Failed** after epoch 1 of 9: no / number. That says nothing about its values."),
+        (Outcome.INTERRUPTED, "**Interrupted** after epoch 1 of 9: no / number. A resume continues it."),
     ],
 )
 def test_a_trial_says_how_it_ended(launch: tuple[LaunchNotes, Append], outcome: Outcome | None, says: str) -> None:

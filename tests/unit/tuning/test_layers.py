@@ -78,7 +78,7 @@ def test_what_is_recorded_needs_no_scale_any_more(path: Path) -> None:
 @pytest.mark.parametrize("scale", ["tiny", "../study", 5, ["small"]])
 def test_an_unknown_scale_is_refused_with_those_that_exist(path: Path, scale: Any) -> None:
     path.write_text(yaml.safe_dump(STUDY | {"scale": scale}))
-    with pytest.raises(ConfigError, match=r"scale: must be a file in scales/, small, got"):
+    with pytest.raises(ConfigError, match=r"scale: must be a file in scales/ \(small\), got"):
         load_study(path)
 
 

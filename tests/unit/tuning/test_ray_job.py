@@ -152,7 +152,7 @@ def test_other_ways_to_write_the_same_pass(job: Job, tmp_path: Path, edit: Edit)
         (drop("spec/runtimeEnvYAML"), "env_vars.RAY_JOB_STOP_SIGNAL must be SIGINT, to end the sweep cleanly, got nothing"),
         (
             stopping("env_vars: {RAY_JOB_STOP_SIGNAL: SIGINT}"),
-            "env_vars.RAY_JOB_STOP_WAIT_TIME_S must be >= 60, in quotes, for in Ray's",
+            "env_vars.RAY_JOB_STOP_WAIT_TIME_S must be >= 60, in quotes, because nothing",
         ),
         (
             stopping("env_vars: {RAY_JOB_STOP_SIGNAL: SIGINT, RAY_JOB_STOP_WAIT_TIME_S: 120}"),
@@ -167,7 +167,7 @@ def test_other_ways_to_write_the_same_pass(job: Job, tmp_path: Path, edit: Edit)
             drop(f"{CLUSTER}/authOptions"),
             "spec.rayClusterSpec.authOptions.mode: must be token, or every pod of the Kubernetes cluster can run anything",
         ),
-        (put(f"{CLUSTER}/authOptions/mode", "disabled"), "can run what it likes, got disabled"),
+        (put(f"{CLUSTER}/authOptions/mode", "disabled"), "can run anything, got disabled"),
         (
             put(f"{CLUSTER}/authOptions/enableK8sTokenAuth", True),
             "authOptions.enableK8sTokenAuth: must be left out, since KubeRay supports it only",

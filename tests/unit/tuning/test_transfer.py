@@ -115,7 +115,7 @@ def test_a_launch_is_found_by_its_name_in_the_storage_by_path_and_by_uri(raw: Ra
 
 
 def test_a_launch_that_is_not_there_is_told_with_those_that_are(raw: Raw, earlier: Path) -> None:
-    with pytest.raises(ConfigError, match=r"transfer\[0\]: .*/older: is no launch, .* has old"):
+    with pytest.raises(ConfigError, match=r"transfer\[0\]: .*/older: is not a launch, .* has old"):
         read_sources(study_of(raw, earlier.parent / "older"))
 
 
@@ -224,4 +224,4 @@ def test_the_dry_run_counts_what_is_taken_over(raw: Raw, earlier: Path, write: W
     study = load_study(write(raw | {"space": SPACE, "transfer": [str(earlier)]}))
     said = describe(study)
     assert "# transfer from old: 4 trials\n" in said
-    assert "# of these the best 3 come first, behind the study's own" in said
+    assert "# the best 3 of these are tried first, after the study's own" in said

@@ -72,7 +72,7 @@ def test_study_launch_and_trials_are_described(study: Study) -> None:
     client = MlflowClient(store_uri(study))
     launch = load_launch(client, study.name)
     described = [client.get_experiment_by_name(study.name), client.get_run(launch.run_id).data]
-    assert all("**Go on**" in thing.tags[NOTE_TAG] and "Finished" in thing.tags[NOTE_TAG] for thing in described)
+    assert all("**Next steps**" in thing.tags[NOTE_TAG] and "Finished" in thing.tags[NOTE_TAG] for thing in described)
     for trial in launch.trials:
         note = client.get_run(trial.run_id).data.tags[NOTE_TAG]
         assert f"**{trial.outcome.value.capitalize()}**" in note
