@@ -418,7 +418,7 @@ def replay(
 @app.command()
 def export(
     study: StudyPath,
-    output: Annotated[Path, typer.Option(help="Folder for the files; it replaces those of an earlier export.")],
+    output: Annotated[Path, typer.Option(help="Folder for the files; an earlier export in it is replaced.")],
     run: Annotated[
         str | None,
         typer.Option(help="A trial's run id, or LAUNCH:NUMBER; default: the launch's best trial, or the study's champion."),

@@ -97,7 +97,7 @@ def clear_remains(folder: Path) -> None:
         if _are_remains(folder):
             for name in FIRST_FILES - {LOCK_NAME}:
                 (folder / name).unlink(missing_ok=True)
-            lock.path.unlink()  # last, so that nobody else takes the folder for free before
+            lock.path.unlink()  # last: until then, no other process considers the folder free
     finally:
         lock.release()
 

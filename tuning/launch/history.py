@@ -104,7 +104,7 @@ class LaunchHistory:
 
     @property
     def num_enqueued(self) -> int:
-        """The number of points added by users that were proposed or rejected so far."""
+        """The place after the last user-added point that was proposed or rejected."""
         taken = [trial.enqueued for trial in self.trials.values()] + [rejected.enqueued for rejected in self.rejected]
         return max((which + 1 for which in taken if which is not None), default=0)
 

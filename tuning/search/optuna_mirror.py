@@ -170,7 +170,7 @@ class _StudyFile:
         trial_id = self._storage.create_new_trial(self._study_id, template_trial=trial)
         number = self._storage.get_trial(trial_id).number
         if number != trial.number:
-            raise ValueError(f"trial {trial.number} became number {number}, somebody else adds trials")
+            raise ValueError(f"trial {trial.number} became number {number}, another process adds trials")
         self.trials[number] = copy.deepcopy(trial)
 
     def _update(self, there: FrozenTrial, trial: FrozenTrial) -> None:

@@ -260,7 +260,7 @@ def load_study(path: Path, overrides: list[str] | None = None) -> Study:
 def load_recorded_study(path: Path, overrides: list[str]) -> Study:
     """Like `load_study`, for the study file of a launch, whose paths are relative to the working directory.
 
-    If it has no objective it was recorded before ``exam_score`` became the default.
+    If it has no objective, it was recorded when ``probe_agreement`` was the default.
     """
     return _load(path, overrides, lambda raw: {"objective": "probe_agreement", **raw}, fits_classes=False)
 

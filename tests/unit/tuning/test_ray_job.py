@@ -271,11 +271,11 @@ def test_other_ways_to_write_the_same_pass(job: Job, tmp_path: Path, edit: Edit)
         ),
         (
             put(f"{WORKER}/template/spec/volumes", [{"name": "runs", "emptyDir": {}}]),
-            f"{THERE}: must mount a volume that outlives its pods, persistentVolumeClaim or nfs, where /mnt/runs lies",
+            f"{THERE}: must mount a volume that outlives its pods, persistentVolumeClaim or nfs, for the folder /mnt/runs",
         ),
         (
             put(f"{WORKER}/template/spec/volumes/0/persistentVolumeClaim/claimName", "other"),
-            f"{THERE}: must mount at /mnt/runs what the head mounts there",
+            f"{THERE}: must mount the same volume at /mnt/runs as the head",
         ),
     ],
 )

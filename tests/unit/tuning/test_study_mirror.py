@@ -502,7 +502,7 @@ def test_a_stranger_who_adds_trials_meanwhile_ends_the_mirror_and_is_gone_after_
         load(path).enqueue_trial(point(3))
         journal.append(proposed(1))
         assert eventually(lambda: not mirror.is_alive())
-    assert warnings_of(caplog)[0].endswith("(trial 1 became number 2, somebody else adds trials)")
+    assert warnings_of(caplog)[0].endswith("(trial 1 became number 2, another process adds trials)")
     mirror_once(journal)
     assert [trial[:2] for trial in seen(path)] == [(0, TrialState.RUNNING), (1, TrialState.RUNNING)]
 

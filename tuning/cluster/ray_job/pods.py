@@ -94,10 +94,10 @@ def check_storage(job: Job, folder: str) -> None:
     for where, source in sources.items():
         if source is None:
             raise ConfigError(
-                f"{where}: must mount a volume that outlives its pods, {' or '.join(OUTLIVES[:2])}, where {folder} lies"
+                f"{where}: must mount a volume that outlives its pods, {' or '.join(OUTLIVES[:2])}, for the folder {folder}"
             )
         if source != head:
-            raise ConfigError(f"{where}: must mount at {folder} what the head mounts there")
+            raise ConfigError(f"{where}: must mount the same volume at {folder} as the head")
 
 
 def _source(group: Group, folder: PurePosixPath) -> Any:

@@ -20,7 +20,7 @@ MIN_WAIT_S = 60
 
 
 def check_name(job: Job) -> None:
-    """KubeRay's own rule, which it applies when the job is there already."""
+    """KubeRay's own rules, which it applies only once the job exists."""
     name = job.get("metadata", {}).get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > MAX_NAME:
         raise ConfigError(
