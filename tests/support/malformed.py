@@ -929,7 +929,7 @@ ARGUMENTS: dict[str, tuple[Write, str]] = {
     "cluster file that is a teacher": (_arguments("check-cluster", "teacher.pt"), "not valid YAML"),
     "script for Slurm without a request": (
         _cluster_file("#!/bin/bash\nsrun hostname\n"),
-        "#SBATCH --nodes: must be given, a number or a range, got nothing",
+        "#SBATCH --nodes: must be given as a number or a range, got nothing",
     ),
     "cluster for Kubernetes without a job": (
         _cluster_file("apiVersion: ray.io/v1\nkind: RayCluster\n"),
@@ -942,7 +942,7 @@ ARGUMENTS: dict[str, tuple[Write, str]] = {
     "set with code": (_arguments(*SET, f"epochs=!!python/object/apply:os.system ['touch {MARKER}']"), "not valid YAML"),
     "set of an unknown path": (_arguments(*SET, "weights.contrst=1"), "did you mean weights.contrast?"),
     "set of a searched parameter": (_arguments(*SET, "weights.l2=1"), "is searched by this study"),
-    "set below a value": (_arguments(*SET, "name.first=a"), "name is a value"),
+    "set below a value": (_arguments(*SET, "name.first=a"), "name is a single value"),
     "set of a wrong value": (_arguments(*SET, "epochs=many"), "config.epochs: "),
     "set of many digits": (_arguments(*SET, "epochs=0x" + "F" * 5000), "not valid YAML"),
     "launch that is not there": (_arguments("resume", "nothing"), "launch 'nothing': not found in"),

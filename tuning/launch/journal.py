@@ -151,9 +151,7 @@ class Journal:
         except OSError as error:
             raise ConfigError(f"{self.path}: cannot be read ({error.strerror}); {WAY_OUT}") from error
         if not stat.S_ISREG(mode):
-            raise ConfigError(
-                f"{self.path}: is {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}, not a journal; {WAY_OUT}"
-            )
+            raise ConfigError(f"{self.path}: is {'a folder' if stat.S_ISDIR(mode) else 'a special file'}, not a journal; {WAY_OUT}")
         return True
 
     def _opened(self) -> BinaryIO:

@@ -192,4 +192,4 @@ def test_the_verb(study: Study, launch: str, capsys: pytest.CaptureFixture[str],
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert not ended.value.code
-    assert "is proposed next" in capsys.readouterr().out
+    assert "will be proposed next" in capsys.readouterr().out

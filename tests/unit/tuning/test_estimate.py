@@ -107,7 +107,7 @@ def test_an_absent_teacher_is_a_reason_too(raw: Raw) -> None:
 def test_of_many_kinds_of_run_some_are_measured_and_that_is_said(raw: Raw, even: None) -> None:
     raw["space"] = {"method": {"choice": ["cpsc", "dafl", "dfad", "zskt", "dfq"]}, "student.lr": {"uniform": [0.02, 0.3]}}
     raw["start"] = []
-    assert "2 of 5 kinds of run that are searched" in estimate_sweep(resolve_study(raw)).left_out
+    assert "2 of the 5 kinds of run that are searched" in estimate_sweep(resolve_study(raw)).left_out
 
 
 def test_real_steps_of_a_tiny_study_are_measured(raw: Raw, tmp_path: Path) -> None:

@@ -386,7 +386,7 @@ def test_a_launch_whose_points_lie_in_the_space_can_go_on() -> None:
 
 
 def test_a_launch_that_was_never_begun_cannot_go_on() -> None:
-    with pytest.raises(ConfigError, match="holds no launch_start"):
+    with pytest.raises(ConfigError, match="has no launch_start"):
         check_resumable(folded(), SPACE)
 
 

@@ -251,8 +251,8 @@ def as_socket(path: Path) -> None:
     ("deed", "reason"),
     [
         (as_folder, "is a folder, not a journal"),
-        (as_fifo, "is no regular file, not a journal"),
-        (as_socket, "is no regular file, not a journal"),
+        (as_fifo, "is a special file, not a journal"),
+        (as_socket, "is a special file, not a journal"),
         (as_loop, "cannot be read (Too many levels of symbolic links)"),
     ],
 )
