@@ -711,7 +711,7 @@ JOURNALS: dict[str, tuple[bytes, str]] = {
         "journal.jsonl line 5: trial_end has no valid outcome",
     ),
     "without its start": (b"".join(_lines(lambda events: None).splitlines(keepends=True)[1:]), "journal.jsonl"),
-    "that is empty": (b"", "has no record in runs, so it never began"),
+    "that is empty": (b"", "so it never began; run its study again"),
     "of points of another space": (_with(3, point={"weights.kl": 1.0}), "journal.jsonl"),
     "of points outside the range": (_with(3, point={"weights.l2": -5.0, "contrast_temperature": 0.07}), "journal.jsonl"),
 }
@@ -958,7 +958,7 @@ ARGUMENTS: dict[str, tuple[Write, str]] = {
     "launches below nobody's home": (_arguments("resume", "tiny", "--storage", "~nobody-here/x"), "~nobody-here/x"),
     "launch of a damaged study": (_beside_a_launch("resume", "tiny", study=b"\xff\xfe"), "study.yaml: not valid YAML"),
     "launch of a cut study": (_beside_a_launch("resume", "tiny", study="name: tiny\n"), "study.config: is missing"),
-    "launch of another storage": (_beside_a_launch("resume", "tiny", "--storage", "elsewhere"), "not under"),
+    "launch of another storage": (_beside_a_launch("resume", "tiny", "--storage", "elsewhere"), "not found in"),
 }
 
 
