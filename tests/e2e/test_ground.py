@@ -25,7 +25,7 @@ def test_a_teacher_that_knows_nothing_is_refused_or_forced_and_told(tmp_path: Pa
         refused = call_cli(verb, study, "--quiet", cwd=tmp_path)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
         assert refused.stderr.startswith("error: no ground to search on: the teacher gives 10.0 % of 100 probe images the class")
-        assert refused.stderr.endswith("; or pass --force to go on all the same\n")
+        assert refused.stderr.endswith("; or pass --force to go on anyway\n")
     assert not (tmp_path / "runs" / "tiny").exists(), "nothing was begun"
 
     forced = call_cli("sweep", study, "--force", cwd=tmp_path)

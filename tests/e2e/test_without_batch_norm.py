@@ -109,8 +109,8 @@ def test_a_group_norm_teacher_is_swept_with_no_further_setting_and_what_is_switc
     said = done.stdout + done.stderr
     assert "this teacher: no batch norm with statistics to compare (2 GroupNorm)\n" in said
     assert (
-        "switched off for want of batch norms: weights.batch_statistics, probe.batch_statistics; "
-        "the probe set is made by label, total_variation, image_norm alone\n"
+        "switched off for lack of batch norms: weights.batch_statistics, probe.batch_statistics; "
+        "the probe set is made with label, total_variation, image_norm alone\n"
     ) in said
     assert "is registered as models:/grouped@champion" in said
     events = list(Journal(folder / "runs" / "grouped").events())

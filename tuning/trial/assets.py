@@ -41,16 +41,16 @@ class Assets:
     dataset: Dataset | None
     inception: InceptionReference | None = None
     norms: NormSurvey | None = None
-    """What the teacher has of batch norms; None: nobody has looked."""
+    """Survey of the teacher's batch norms; None if none was made."""
     switched_off: tuple[str, ...] = ()
-    """Settings of the study that are not followed, for the teacher has nothing for them."""
+    """Settings of the study that are ignored because this teacher has nothing that they could act on."""
     examiners: Examiners | None = None
-    """Where the study's students are chosen by them: those that the storage has, or that a sweep has made."""
+    """The examiners, if the study chooses its students by them and they exist: a sweep trains them, the storage keeps them."""
     ground: Ground | None = None
-    """What the probe set says of the teacher and of itself; None: nobody has looked."""
+    """Figures of the teacher on its probe set and of the set itself; None if none were measured."""
 
     def fit(self, study: Study) -> Study:
-        """`study`, as its file has it, as it is run with this teacher."""
+        """Return `study`, as read from its file, fitted to this teacher: the study that is actually run."""
         return _as_run(study, self.teacher, self.norms)
 
 
@@ -67,10 +67,10 @@ def prepare(
     on_cluster: bool = False,
     before_making: Callable[[], None] = lambda: None,
 ) -> Assets:
-    """Load or make everything the study's trials share; `on_cluster`: on a driver that need not have the trials' GPU.
+    """Load or make everything that the study's trials share; the study to run is then `Assets.fit` of this one.
 
-    What is run is `Assets.fit` of the study. `before_making` is called before a teacher is trained or a probe set synthesised:
-    what would stop the study after these minutes of work must stop it there.
+    `on_cluster`: this process is a driver, which need not have the trials' GPU. `before_making` is called before a teacher is
+    trained or a probe set is synthesised, so that whatever would stop the study can stop it before these minutes of work.
     """
     storage = open_storage(study)
     device = resolve_device("auto" if study.resources.gpus else "cpu") if on_cluster else study_device(study)
@@ -86,7 +86,7 @@ def prepare(
     run, off = _as_run(study, teacher, norms), switched_off(study, norms)
     if off:
         terms = ", ".join(run.probe.terms)
-        display.say(f"switched off for want of batch norms: {', '.join(off)}; the probe set is made by {terms} alone")
+        display.say(f"switched off for lack of batch norms: {', '.join(off)}; the probe set is made with {terms} alone")
     probe = obtain_probe(teacher, run.probe, storage, device, display, before_making=before_making)
     num_test = len(dataset.test) if dataset is not None else 0
     ground = settle_ground(teacher, probe, device, display, num_test=num_test, force=force)
@@ -94,7 +94,7 @@ def prepare(
 
 
 def _check_with_teacher(study: Study, teacher: Teacher, display: Display, *, force: bool) -> None:
-    """Forced, what the study goes on with is said: a launch that is resumed has been accepted with it."""
+    """Check the study against its teacher. `force` only reports what is wrong: a launch that is resumed was accepted with it."""
     try:
         check_class_count(study.base, study.space, teacher.num_classes)
         check_images(study, teacher)
@@ -105,7 +105,7 @@ def _check_with_teacher(study: Study, teacher: Teacher, display: Display, *, for
 
 
 def _inception_reference(study: Study, dataset: Dataset | None) -> InceptionReference | None:
-    """What an FID needs, tried out before anything is trained: the trials look at it in their last epoch."""
+    """Load what FID needs before anything is trained: the trials only use it in their last epoch, which is late to fail."""
     if study.measure.inception_weights is None or dataset is None:
         return None
     weights = folder_path(study.measure.inception_weights, "measure.inception_weights")
@@ -114,7 +114,7 @@ def _inception_reference(study: Study, dataset: Dataset | None) -> InceptionRefe
 
 
 def open_storage(study: Study) -> Storage:
-    """The study's storage, and its local folder, tried out: ConfigError where one cannot be written and read."""
+    """Open the study's storage, and check that it and the local folder can be written and read; ConfigError if not."""
     storage = Storage(study.storage)
     storage.check()
     if str(study.local) != storage.root:
@@ -131,10 +131,10 @@ def obtain_teacher(
     *,
     force: bool = False,
 ) -> Teacher:
-    """The teacher that `source` names, loaded or trained and kept; refused below `min_accuracy` unless forced.
+    """The teacher that `source` names, loaded or trained and kept; ConfigError below `min_accuracy` unless forced.
 
-    One from a file is also refused where its network is not the one that its weights were trained in: see `network_check`.
-    Where labelled images are at hand its accuracy is measured anew, not believed.
+    A teacher from a file is also refused if its network is not the one that its weights were trained in: see `network_check`.
+    With labelled images, its accuracy is measured again rather than taken from the file.
     """
     return _obtain_surveyed(source, dataset, storage, device, display, force=force, before_making=lambda: None)[1]
 
@@ -149,7 +149,7 @@ def _obtain_surveyed(
     force: bool,
     before_making: Callable[[], None],
 ) -> tuple[Dataset | None, Teacher, NormSurvey]:
-    """The same, between `dataset` with as many channels as it takes and what it has of batch norms."""
+    """Like `obtain_teacher`, but returns also the dataset, in the teacher's number of channels, and a survey of its batch norms."""
     if source.path is not None:
         teacher, origin = _from_path(source.path, source.published, display)
         teacher, found = settle_network(teacher, source, origin, device, display, force=force)
@@ -160,7 +160,7 @@ def _obtain_surveyed(
     if dataset is not None:
         dataset = _with_its_channels(dataset, teacher, display)
         teacher.check_dataset(dataset)
-        seen = replace(dataset, normalisation=teacher.normalisation)  # it may have been trained with others than the dataset's
+        seen = replace(dataset, normalisation=teacher.normalisation)  # its training may not have used the dataset's
         accuracy = measure(teacher.build(device), seen, device)
     display.say(
         f"teacher {teacher.arch} {teacher.digest[:12]}: {teacher.num_classes} classes, {_spoken(teacher.normalisation)}, "
@@ -178,9 +178,9 @@ def _obtain_surveyed(
 
 
 def kept_teacher(study: Study, display: Display) -> Teacher | None:
-    """The teacher of `study` as its file or the storage has it, with nothing measured; None where it is yet to be trained.
+    """Load the teacher of `study` from its file or the storage without measuring it; None if it has not been trained yet.
 
-    Of a recipe's teachers, trained on other images of the same dataset, any will do: they are of one size.
+    Of several teachers with the same recipe, trained on different images of the same dataset, any will do: their size is the same.
     """
     source = study.teacher
     if source.path is not None:
@@ -197,23 +197,23 @@ def kept_teacher(study: Study, display: Display) -> Teacher | None:
 
 
 def _with_its_channels(dataset: Dataset, teacher: Teacher, display: Display) -> Dataset:
-    """Grey images that were read in colour, for a teacher that takes one channel."""
+    """Convert grey images that were read as colour images, if the teacher takes one channel."""
     if teacher.channels != GREY or dataset.channels == GREY or not dataset.is_grey:
         return dataset
-    display.say(f"dataset {dataset.name}: its images, which are grey, are taken with one channel, as the teacher takes them")
+    display.say(f"dataset {dataset.name}: its images are grey and are read with one channel, as the teacher expects")
     return dataset.in_one_channel()
 
 
 def _check_accuracy(accuracy: float | None, minimum: float, origin: str) -> None:
     if accuracy is None:
         raise ConfigError(
-            f"config.teacher.min_accuracy: nobody knows what {origin} scores; name labelled images by config.dataset "
+            f"config.teacher.min_accuracy: the test accuracy of {origin} is unknown; name labelled images in config.dataset "
             "to measure it, leave min_accuracy out, or pass --force"
         )
     if accuracy < minimum:
         raise ConfigError(
             f"config.teacher: {origin} scores {percent(accuracy)}, below min_accuracy {percent(minimum)}; "
-            "train it longer, or pass --force to use it all the same"
+            "train it longer, or pass --force to use it anyway"
         )
 
 
@@ -231,7 +231,7 @@ def obtain_probe(
     *,
     before_making: Callable[[], None] = lambda: None,
 ) -> ProbeSet:
-    """The teacher's probe set, loaded or synthesised and kept under both digests."""
+    """Load the teacher's probe set, or synthesise and keep it; its name has the digests of the teacher and of `config`."""
     name = probe_name(teacher, config, storage)
     if not storage.exists(name):
         before_making()
@@ -247,7 +247,7 @@ def obtain_probe(
 
 
 def probe_name(teacher: Teacher, config: ProbeConfig, storage: Storage) -> str:
-    """Where `storage` keeps the probe set of `teacher`: one that an earlier version made is as good, and a launch may have it."""
+    """Where `storage` keeps the probe set of `teacher`; a name given by an earlier version still counts, as launches may use it."""
     names = [f"probes/{teacher.digest[:12]}-{digest}.pt" for digest in (config.digest, config.earlier_digest)]
     return next((name for name in names if storage.exists(name)), names[0])
 
@@ -277,7 +277,7 @@ def _from_recipe(
 
 
 def _trained(recipe: TeacherRecipe, dataset: Dataset, device: torch.device, display: Display) -> Teacher:
-    """With a bar that moves with every batch and says how the last epoch went."""
+    """Train a teacher under a progress bar that moves with every batch and shows the loss of the last epoch."""
     state = ""
     with display.bar(f"teacher {recipe.arch}", recipe.epochs) as advance:
 
@@ -290,7 +290,7 @@ def _trained(recipe: TeacherRecipe, dataset: Dataset, device: torch.device, disp
 
 
 def _from_path(text: str, published: PublishedConfig | None, display: Display) -> tuple[Teacher, str]:
-    """A bundle, or weights that another program saved, at a path or URI."""
+    """Load a bundle, or weights that another program saved, from a path or URI."""
     if "://" not in text:
         path = folder_path(text, "config.teacher.path")
         return load_teacher(path, published, say=display.say), str(path)

@@ -1,4 +1,4 @@
-"""Other work on the machine: threads that compute together wait for each other, the longer, the later each has its turn."""
+"""Warning about other work on the machine: threads of one computation wait for each other, so one delayed thread delays all."""
 
 import os
 
@@ -6,15 +6,15 @@ from cpsc.processors import BUSY, load_per_processor
 
 
 def busy_remark(threads: int) -> str:
-    """What is worth saying before a long computation on so many threads; empty where nothing is.
+    """Return what to tell the user before a long computation on `threads` threads; empty if there is nothing to say.
 
-    How many there are is left to the user: the last digits of the numbers depend on it.
+    The number of threads is left to the user, because the last digits of the results depend on it.
     """
     load = load_per_processor()
     if threads < 2 or load < BUSY:
         return ""
     return (
-        f"the machine is busy (in the last minute {load:.1f} processes for each of its {os.cpu_count()} processors), and {threads} "
-        "threads wait for each other: OMP_NUM_THREADS=1 before the command may be many times faster, its numbers then differ from "
-        "those of more threads in their last digits"
+        f"the machine is busy ({load:.1f} processes for each of its {os.cpu_count()} processors in the last minute), and {threads} "
+        "threads wait for each other: with OMP_NUM_THREADS=1 before the command it may be many times faster, but its numbers then "
+        "differ in their last digits from those of several threads"
     )

@@ -1,4 +1,4 @@
-"""Context of a trial: what it shares with all others of its study, and takes along to whatever worker runs it."""
+"""Context of a trial: what all trials of a study share, sent to every worker that runs one."""
 
 from dataclasses import dataclass
 
@@ -31,11 +31,11 @@ class TrialContext:
     gpus: float
     storage: Storage
     code_folders: tuple[str, ...] = ()
-    """Where the teacher's factory and the methods may lie, beside what is installed."""
+    """Where to look for the teacher's factory and for methods, beside the installed packages."""
     finalist_threads: int | None = None
-    """Of a finalist's run, where they are not as many."""
+    """Threads of a finalist's run, if they differ from `threads`."""
     handshake: StorageHandshake | None = None
-    """Tried by every worker of a cluster before its first trial."""
+    """Checked by every worker of a cluster before its first trial."""
 
 
 def trial_context(study: Study, assets: Assets, handshake: StorageHandshake | None = None) -> TrialContext:
@@ -59,5 +59,5 @@ def trial_context(study: Study, assets: Assets, handshake: StorageHandshake | No
 
 
 def objective_with(study: Study, assets: Assets) -> str:
-    """What the study's students are chosen by: without examiners, as in a trial that is run alone, by the probe set."""
+    """The metric that chooses the study's students; without examiners, as in a trial that runs alone, it is the probe set's."""
     return "probe_overlap" if study.has_examiners and assets.examiners is None else study.objective

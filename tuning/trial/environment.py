@@ -1,4 +1,4 @@
-"""Environment that a trial's numbers depend on beside its config, seed and teacher: code, torch, processor, threads."""
+"""What a trial's numbers depend on besides its config, seed and teacher: code, torch, processor, threads."""
 
 import functools
 import hashlib
@@ -15,13 +15,13 @@ from cpsc.device import resolve_precision
 ENVIRONMENT_TAG = "environment"
 CPU_INFO = Path("/proc/cpuinfo")
 SPOKEN = {"threads": "thread count", "auto": "precision for auto", "code": "code of cpsc/"}
-"""What a fact is called where its key alone would not tell."""
+"""Readable names of facts whose key alone would not be understood."""
 
 Environment = Mapping[str, str]
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """The facts of this process that decide a trial's last bits, as short texts by name; asked once its threads are set."""
+    """The facts of this process that affect a trial's last bits, as short texts by name; to be called once its threads are set."""
     facts = {
         "torch": torch.__version__,
         "processor": processor_name(),
@@ -39,7 +39,7 @@ def environment(device: torch.device) -> dict[str, str]:
 
 @functools.cache
 def processor_name() -> str:
-    """The processor's model as its maker calls it; its architecture where the system does not say."""
+    """The processor's model name, or its architecture if the system does not tell."""
     lines = CPU_INFO.read_text(encoding="utf-8").splitlines() if CPU_INFO.exists() else []
     models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(models, platform.machine())
@@ -47,7 +47,7 @@ def processor_name() -> str:
 
 @functools.cache
 def code_digest() -> str:
-    """Of the training core's sources: a release number would not tell two checkouts apart."""
+    """Digest of the training core's sources: a release number would not tell two checkouts apart."""
     root = Path(str(cpsc.__file__)).parent
     digest = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
@@ -56,12 +56,12 @@ def code_digest() -> str:
 
 
 def to_tag(facts: Environment) -> str:
-    """As a run's tag `ENVIRONMENT_TAG` holds them."""
+    """Encode the facts for a run's tag `ENVIRONMENT_TAG`."""
     return json.dumps(facts)
 
 
 def from_tag(text: str | None) -> dict[str, str] | None:
-    """What `to_tag` wrote; None where a run does not say, or says it in a way that this version does not read."""
+    """Decode what `to_tag` wrote; None if the run has no such tag, or one that this version cannot read."""
     try:
         facts = json.loads(text or "")
     except ValueError:
@@ -70,7 +70,7 @@ def from_tag(text: str | None) -> dict[str, str] | None:
 
 
 def differences(recorded: Environment, here: Environment) -> list[str]:
-    """In words, what is another here than where the record was made."""
+    """In words, what differs here from where the record was made."""
     names = [*recorded, *(name for name in here if name not in recorded)]
     return [
         f"{SPOKEN.get(name, name)} {here.get(name, 'none')}, recorded {recorded.get(name, 'none')}"

@@ -1,4 +1,4 @@
-"""Examiners of a study: where the storage keeps their images and each of their epochs, and how one is trained."""
+"""Examiners of a study: where the storage keeps their images and epochs, and how an examiner is trained."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -32,7 +32,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Examiners:
-    """The images of a study's examiners, and the `folder` of the storage with their epochs, for trials that are the same runs."""
+    """The images of a study's examiners, and the storage `folder` of their epochs, which trials that are the same run reuse."""
 
     images: ExamImages
     folder: str
@@ -40,20 +40,20 @@ class Examiners:
 
 @dataclass(frozen=True)
 class TrainedEpoch:
-    """An epoch of an examiner. `parts`: its networks; `metrics`: what training told; `images`: what it gave, if anything."""
+    """An epoch of an examiner. `parts`: its networks; `metrics`: of its training; `images`: those it contributed, if any."""
 
     parts: Mapping[str, Any]
     metrics: dict[str, Any]
     images: Tensor | None
 
     def save(self, storage: Storage, name: str) -> None:
-        """Write it as `name`, whole or not at all."""
+        """Write the epoch as `name`, atomically."""
         with storage.writing(name) as path:
             checkpoint.save({"version": VERSION, **vars(self)}, path)
 
     @classmethod
     def load(cls, storage: Storage, name: str) -> "TrainedEpoch":
-        """CheckpointError where it is not there or cannot be read."""
+        """Load the epoch `name`. CheckpointError if it does not exist or cannot be read."""
         with storage.reading(storage.path(name)) as path:
             payload = checkpoint.load(path, kind=KIND, needs=("version", *cls.__dataclass_fields__))
             checkpoint.check_version(payload, VERSION, path=path, kind=KIND)
@@ -61,9 +61,9 @@ class TrainedEpoch:
 
 
 def examiners_folder(study: Study, teacher: Teacher) -> str:
-    """Where the storage keeps the examiners of `study`: named by all that decides what their images are."""
+    """Where the storage keeps the examiners of `study`: the name is a digest of everything that their images depend on."""
     recipe = {
-        "version": STATE_VERSION,  # of an epoch's parts, which trials take over
+        "version": STATE_VERSION,  # format of an epoch's parts, which trials reuse
         "base": asdict(study.base),
         "config": changed_fields(study.config),
         "space": {path: str(domain) for path, domain in study.space.items()},
@@ -75,12 +75,12 @@ def examiners_folder(study: Study, teacher: Teacher) -> str:
 
 
 def images_name(folder: str) -> str:
-    """The file of all their images."""
+    """The file with the images of all examiners."""
     return f"{folder}.pt"
 
 
 def epoch_name(folder: str, run: str, epoch: int) -> str:
-    """The file of the epoch of one of them."""
+    """The file of one epoch of the examiner `run`."""
     return f"{folder}/{_epoch_file(run, epoch)}"
 
 
@@ -89,9 +89,9 @@ def _epoch_file(run: str, epoch: int) -> str:
 
 
 def kept_examiners(study: Study, teacher: Teacher, storage: Storage) -> Examiners | None:
-    """Those that the storage has; None where `study` asks for none, or they were not made yet.
+    """Load the examiners of `study` from the storage; None if it asks for none, or they are not trained yet.
 
-    CheckpointError where their file cannot be read.
+    CheckpointError if their file cannot be read.
     """
     folder = examiners_folder(study, teacher)
     name = images_name(folder)
@@ -101,12 +101,12 @@ def kept_examiners(study: Study, teacher: Teacher, storage: Storage) -> Examiner
         with storage.reading(storage.path(name)) as path:
             return Examiners(ExamImages.load(path, teacher=teacher), folder)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; delete it to have it made anew") from error
+        raise CheckpointError(f"{error}; delete it to have it made again") from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExaminerTraining:
-    """How one examiner is trained, on whatever worker. `shares`: by epoch, how many images it gives."""
+    """How one examiner is trained, on any worker. `shares`: by epoch, how many images it contributes; `last`: its last epoch."""
 
     study: Study
     teacher: Teacher
@@ -118,9 +118,9 @@ class ExaminerTraining:
     code_folders: Sequence[str]
 
     def run(self, point: Point) -> float:
-        """Train the examiner of `point`, from the last epoch that the storage has -> its student's agreement on the probe set.
+        """Train the examiner of `point` from its last stored epoch -> its student's agreement on the probe set.
 
-        DivergedError where it diverges.
+        DivergedError if it diverges.
         """
         look_in(self.code_folders)
         torch.set_num_threads(self.study.resources.cpus)
@@ -141,7 +141,7 @@ class ExaminerTraining:
         return sum(_epoch_file(run, epoch) in names for run in runs for epoch in range(1, self.last + 1))
 
     def images_of(self, run: str) -> Tensor:
-        """All that the examiner has given, uint8 [n, K, H, W]. CheckpointError where an epoch of it cannot be read."""
+        """All images that the examiner contributed, uint8 [n, K, H, W]. CheckpointError if one of its epochs cannot be read."""
         epochs = [TrainedEpoch.load(self.storage, epoch_name(self.folder, run, epoch)) for epoch in self.shares]
         return torch.cat([epoch.images for epoch in epochs if epoch.images is not None])
 
@@ -151,7 +151,7 @@ class ExaminerTraining:
         return distiller.draw_images(num, part=list(self.shares).index(distiller.epoch), num_parts=len(self.shares))
 
     def _go_on(self, distiller: Distiller, run: str) -> None:
-        """Take over the last epoch that can be read: an earlier process may have been killed."""
+        """Continue from the last readable epoch, as an earlier process may have been killed."""
         for number in range(self.last, 0, -1):
             with suppress(CheckpointError):
                 distiller.continue_after(number, TrainedEpoch.load(self.storage, epoch_name(self.folder, run, number)).parts)

@@ -1,7 +1,7 @@
-"""Handshake over the storage: whoever takes trials shares it with the driver, and has the driver's versions.
+"""Handshake over the storage: proves that a node which takes trials shares the driver's storage and package versions.
 
-A folder that is not shared fails at the first checkpoint otherwise, after the work is done; another version of torch
-may not fail at all, and give other numbers.
+Without it, a folder that is not shared would fail only at the first checkpoint, after the work; and a different version of
+torch may not fail at all but give other numbers.
 """
 
 import platform
@@ -14,23 +14,23 @@ from cpsc.errors import ConfigError, CpscError
 from tuning.storage import Storage
 
 PACKAGES = ("ray", "torch", "numpy", "pyarrow")
-"""Those whose version decides a trial's numbers, or whether nodes understand each other's files."""
+"""Packages whose version affects a trial's numbers, or whether nodes can read each other's files."""
 
 
 class UnfitNodeError(CpscError):
-    """A node cannot take trials: all would be lost there."""
+    """A node cannot take trials: their results would be lost or wrong."""
 
 
 def versions() -> dict[str, str]:
-    """What must be alike on all nodes."""
+    """The versions that must be the same on all nodes."""
     python = ".".join(platform.python_version_tuple()[:2])
-    # Without what follows a plus: a CPU build on the head is the same version as a CUDA build on a worker.
+    # Drop what follows a plus: a CPU build on the head is the same version as a CUDA build on a worker.
     return {"python": python} | {package: version(package).partition("+")[0] for package in PACKAGES}
 
 
 @dataclass(frozen=True)
 class StorageHandshake:
-    """A folder in the storage where the driver has left a token: whoever reads it there shares the storage with it."""
+    """A folder in the storage with the driver's token: a node that can read the token there shares the storage."""
 
     storage: Storage
     folder: str
@@ -39,21 +39,23 @@ class StorageHandshake:
 
     @classmethod
     def open(cls, storage: Storage, launch: str) -> "StorageHandshake":
-        """Leave a token in the launch's folder."""
+        """Write a token into the launch's folder."""
         handshake = cls(storage, f"{launch}/.nodes", uuid.uuid4().bytes, versions())
         storage.write_token(f"{handshake.folder}/driver", handshake.token)
         return handshake
 
     def close(self) -> None:
-        """Remove what driver and nodes have left."""
+        """Remove the tokens of driver and nodes."""
         self.storage.delete_folder(self.folder)
 
     def check_in(self) -> str:
-        """From a node: read the driver's token, leave one -> its name. UnfitNodeError where the node cannot take trials."""
+        """On a node: read the driver's token and write one -> its name. UnfitNodeError if the node cannot take trials."""
         node, ours = socket.gethostname(), versions()
         for name, theirs in self.versions.items():
             if ours[name] != theirs:
-                raise UnfitNodeError(f"node {node}: has {name} {ours[name]}, the driver {theirs}; install the same on all nodes")
+                raise UnfitNodeError(
+                    f"node {node}: has {name} {ours[name]}, but the driver has {theirs}; install the same version on all nodes"
+                )
         name = f"{self.folder}/{node}-{uuid.uuid4().hex[:8]}"
         try:
             if self.storage.read_token(f"{self.folder}/driver") != self.token:
@@ -64,6 +66,8 @@ class StorageHandshake:
         return name
 
     def confirm(self, name: str) -> None:
-        """From the driver: what a node says it has written must be there."""
+        """On the driver: check that the token `name`, which a node wrote, has arrived. UnfitNodeError if not."""
         if not self.storage.exists(name) or self.storage.read_token(name) != self.token:
-            raise UnfitNodeError(f"{name}: a node wrote it to {self.storage}, here it is not; is that folder one of its own?")
+            raise UnfitNodeError(
+                f"{name}: a node wrote it to {self.storage}, but the driver does not find it there; make that folder a shared one"
+            )

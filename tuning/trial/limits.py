@@ -1,4 +1,4 @@
-"""Limits on what a student may cost: known before its first step, so that none beyond them is ever trained."""
+"""Limits on what a student may cost: checked before its first step, so that no student above a limit is ever trained."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,9 +13,9 @@ from tuning.trial.model_cost import Cost, student_cost
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that a student of a study may cost, `bounds` by ``student.macs`` or ``student.parameters``; none: nothing is beyond.
+    """The most that a student of a study may cost. `bounds`: by ``student.macs`` or ``student.parameters``; empty: no limit.
 
-    `base`: the study's config, over which a point is laid; the teacher says for what images and classes the student is.
+    `base`: the study's config, which a point overrides. `teacher`: decides the student's image size, channels and classes.
     """
 
     bounds: Mapping[str, float]
@@ -23,7 +23,7 @@ class Limits:
     teacher: Teacher
 
     def excess(self, point: Point) -> dict[str, float]:
-        """By bound, how far the student of `point` is beyond it as a share of it; 0 or less where it is not."""
+        """By bound, how far the student of `point` exceeds it, as a fraction of the bound; 0 or less if it does not."""
         if not self.bounds:
             return {}
         cost = student_cost(self.teacher, build_config(self.base, point).student.arch)
@@ -35,17 +35,17 @@ class Limits:
 
 
 def is_beyond(excess: Mapping[str, float]) -> bool:
-    """Whether a student with this `excess` over its limits is beyond one of them."""
+    """Whether a student with this `excess` is above one of its limits."""
     return any(share > 0 for share in excess.values())
 
 
 def limits_of(study: Study, teacher: Teacher) -> Limits:
-    """Those that `study` sets."""
+    """The limits that `study` sets."""
     return Limits(study.search.limits.bounds, study.base, teacher)
 
 
 def within_limits(study: Study, teacher: Teacher) -> Study:
-    """`study` without the points of its start, or of its grid, whose students are beyond its limits."""
+    """`study` without those points of its start, or of its grid, whose students are above its limits."""
     limits = limits_of(study, teacher)
     start = [point for point in study.start if limits.admit(point)]
     if len(start) == len(study.start):
@@ -55,7 +55,7 @@ def within_limits(study: Study, teacher: Teacher) -> Study:
 
 
 def check_limits(study: Study, teacher: Teacher) -> str:
-    """ConfigError where no student of the study is within its limits -> what they leave out, in words; empty where nothing."""
+    """Describe the students that the limits exclude; empty if none. ConfigError if no student of the study is within them."""
     limits = limits_of(study, teacher)
     if not limits.bounds:
         return ""
@@ -66,7 +66,7 @@ def check_limits(study: Study, teacher: Teacher) -> str:
         cheapest = min(archs, key=lambda arch: costs[arch][name])
         if costs[cheapest][name] > bound:
             raise ConfigError(
-                f"search.limits.{name}: {_short(bound)} is below every student of this study, "
+                f"search.limits.{name}: {_short(bound)} is below every student of this study; "
                 f"the cheapest, {cheapest}, has {_short(costs[cheapest][name])}"
             )
     beyond = [arch for arch in archs if any(costs[arch][name] > bound for name, bound in limits.bounds.items())]
@@ -74,8 +74,8 @@ def check_limits(study: Study, teacher: Teacher) -> str:
     if len(beyond) == len(archs):
         raise ConfigError(f"search.limits: no student of this study is within all of them: {told}")
     idle = len(study.start) - len(within_limits(study, teacher).start)
-    points = f", {idle} of {len(study.start)} listed points with them" if idle else ""
-    return f"beyond search.limits, never trained{points}: {told}" if beyond else ""
+    points = f", and with them {idle} of {len(study.start)} listed points" if idle else ""
+    return f"above search.limits, so never trained{points}: {told}" if beyond else ""
 
 
 def _cost_in_words(arch: str, cost: Cost, names: Iterable[str]) -> str:

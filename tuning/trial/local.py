@@ -16,9 +16,9 @@ from tuning.trial.trainable import DistillTrainable, local_trainable
 
 
 def split_point(path: Path, assignments: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """Assignments to searched parameters, as a point, and the others, which change the study itself.
+    """Split `assignments` into those of searched parameters, as a point, and the others, which change the study itself.
 
-    Here, unlike in a sweep, fixing a searched parameter is the purpose; any value the config allows will do.
+    Unlike in a sweep, a searched parameter is meant to be fixed here, to any value that the config allows.
     """
     searched = searched_paths(path, assignments)
     point: dict[str, Any] = {}
@@ -44,15 +44,15 @@ def run_trial(
 ) -> list[dict[str, Any]]:
     """Run the trial that a sweep would run for `point` -> its results, epoch by epoch.
 
-    `output`: a folder for its checkpoint at the end; `schedule`: of a trial of a population, instead of `point`. Raises
-    DivergedError where the trial diverges.
+    `output`: a folder for its checkpoint at the end; `schedule`: values of a trial of a population, instead of `point`.
+    Raises DivergedError if the trial diverges.
     """
     if output is not None and output.exists() and not output.is_dir():
-        raise ConfigError(f"--output: {output} is a file, name a folder")
+        raise ConfigError(f"--output: {output} is a file; name a folder")
     assets = prepare(study, display, force=force)
     run = assets.fit(study)
     if run.has_examiners and assets.examiners is None:
-        display.say("no examiners yet, a sweep trains them: this trial's students are chosen by the probe set alone")
+        display.say("no examiners yet (a sweep trains them), so this trial's best epoch is chosen by the probe set alone")
     trainable = local_trainable(trial_context(run, assets), point, schedule)
     epochs = min(trainable.distiller.config.epochs, max_epochs or trainable.distiller.config.epochs)
     results = []
@@ -71,7 +71,7 @@ def run_trial(
 
 
 def run_epochs(trainable: DistillTrainable, display: Display, *, first: int, last: int) -> Iterator[dict[str, Any]]:
-    """Run the epochs `first` to `last`, under a bar -> each one's result; a trial that diverges ends with that result."""
+    """Run the epochs `first` to `last` under a progress bar -> the result of each; a trial that diverges ends with that result."""
     with display.bar("trial", last - first + 1) as advance:
         for done in range(1, last - first + 2):
             result = trainable.train()
@@ -82,7 +82,7 @@ def run_epochs(trainable: DistillTrainable, display: Display, *, first: int, las
 
 
 def raise_if_diverged(result: dict[str, Any]) -> None:
-    """DivergedError where the trial ended in this epoch by diverging."""
+    """Raise DivergedError if the trial diverged in this epoch."""
     if result["diverged"]:
         raise DivergedError(f"the trial diverged in epoch {result['epoch']}: {result['reason']}")
 

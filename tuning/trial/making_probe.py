@@ -1,4 +1,4 @@
-"""The making of a probe set, which takes long: what has been made is kept, so that whoever was interrupted goes on from there."""
+"""Synthesis of a probe set. It takes long, so its state is saved now and then, and an interrupted synthesis continues from it."""
 
 import time
 from collections.abc import Callable
@@ -13,19 +13,19 @@ from tuning.display import Display
 from tuning.storage import Storage
 
 KEPT_EVERY_S = 20.0
-"""What an interruption costs at most. To write the state takes some hundredths of a second."""
+"""The most that an interruption can cost. Writing the state takes a few hundredths of a second."""
 
 
 def make_probe(teacher: Teacher, config: ProbeConfig, storage: Storage, name: str, device: torch.device, display: Display) -> None:
-    """Synthesise the probe set of `teacher` into `name` of `storage`, from where an earlier process was interrupted at it.
+    """Synthesise the probe set of `teacher` as `name` in `storage`, continuing where an earlier process was interrupted.
 
-    Bit for bit what an uninterrupted one makes.
+    The result is bit-identical to that of an uninterrupted synthesis.
     """
     unfinished = f"{name.removesuffix('.pt')}.unfinished.pt"
     begun = _begun(teacher, config, storage, unfinished, device)
     total = config.num_images // config.batch_size * config.steps
     if begun is not None:
-        display.say(f"probe set: goes on after step {begun.done} of {total}, where it was interrupted")
+        display.say(f"probe set: continues after step {begun.done} of {total}, where it was interrupted")
     keeper = _Keeper(storage, unfinished)
     with display.bar("probe set", total, done=begun.done if begun else 0) as advance:
         probe = synthesise(
@@ -42,7 +42,7 @@ def make_probe(teacher: Teacher, config: ProbeConfig, storage: Storage, name: st
 
 
 def _begun(teacher: Teacher, config: ProbeConfig, storage: Storage, name: str, device: torch.device) -> UnfinishedProbe | None:
-    """What an earlier process has kept; None where there is nothing, or nothing that can be gone on with."""
+    """The state that an earlier process saved; None if there is none, or none that can be continued."""
     if not storage.exists(name):
         return None
     with suppress(CheckpointError), storage.reading(storage.path(name)) as path:
@@ -51,7 +51,7 @@ def _begun(teacher: Teacher, config: ProbeConfig, storage: Storage, name: str, d
 
 
 class _Keeper:
-    """Writes the state to `name` now and then."""
+    """Saves the state as `name` every `KEPT_EVERY_S` seconds."""
 
     def __init__(self, storage: Storage, name: str) -> None:
         self._storage, self._name = storage, name
@@ -64,7 +64,7 @@ class _Keeper:
             self._last = time.monotonic()
 
     def forget(self) -> None:
-        """The probe set is there."""
-        with suppress(ConfigError):  # it is whole; what is left behind does no harm
+        """Delete the state, as the probe set is complete."""
+        with suppress(ConfigError):  # a state that is left behind does no harm
             if self._storage.exists(self._name):
                 self._storage.delete(self._name)

@@ -1,4 +1,4 @@
-"""Cost of teacher and student, as parameters of a run: trainable values, multiply-adds an image, bytes, milliseconds."""
+"""Cost of teacher and student, as parameters of a run: trainable values, multiply-adds per image, bytes, milliseconds."""
 
 import functools
 import statistics
@@ -17,12 +17,12 @@ WARM_UP, PASSES = 3, 15
 
 
 def teacher_cost(teacher: Teacher) -> Cost:
-    """Of the teacher, by ``teacher.*``."""
+    """The teacher's cost, under ``teacher.*``."""
     return _cost("teacher", teacher.build_untrained(), teacher.channels, teacher.image_size)
 
 
 def student_cost(teacher: Teacher, arch: str) -> Cost:
-    """Of a student called `arch` for the teacher's images and classes, by ``student.*``; bytes are those of its weights."""
+    """The cost of a student `arch` for the teacher's images and classes, under ``student.*``; bytes are those of its weights."""
     return dict(_cached_student_cost(arch, teacher.num_classes, teacher.channels, teacher.image_size))
 
 
@@ -35,7 +35,7 @@ def _cached_student_cost(arch: str, num_classes: int, channels: int, image_size:
 
 
 def student_latency_ms(teacher: Teacher, arch: str) -> float:
-    """Milliseconds that a student called `arch` takes for one image on one thread of this machine's CPU, the median of some."""
+    """Milliseconds that a student `arch` takes for one image on one thread of this machine's CPU: the median of several passes."""
     network = build_model(arch, num_classes=teacher.num_classes, channels=teacher.channels)
     image = torch.zeros(1, teacher.channels, teacher.image_size, teacher.image_size)
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""Check that a teacher from a file is in the network that it was trained in: what is said and what is refused."""
+"""Check that a teacher from a file is loaded into the network that it was trained in; report or refuse it."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -13,11 +13,11 @@ from tuning.display import Display, percent
 from tuning.study import TeacherSource
 
 DEVIATIONS = 3.0
-"""By how many standard deviations a score must exceed what guessing gives."""
+"""Number of standard deviations by which a score must exceed that of guessing."""
 
 
 class UndecidedNetworkError(ConfigError):
-    """Weights are as likely of several networks: `variants`, of which their user knows the one."""
+    """Weights may belong to any of several networks, `variants`; only the user knows which."""
 
     def __init__(self, message: str, variants: Iterable[str]) -> None:
         super().__init__(message)
@@ -27,11 +27,11 @@ class UndecidedNetworkError(ConfigError):
 def settle_network(
     teacher: Teacher, source: TeacherSource, origin: str, device: torch.device, display: Display, *, force: bool
 ) -> tuple[Teacher, str]:
-    """`teacher` in the network that its batch norms fit: the one named or, of bare weights of ours, the only one that does.
+    """Put `teacher` into the network that its batch norms fit: the one named or, for a known architecture, the only one that fits.
 
-    Also what was found, in a few words; nothing of a bundle that was trained here, which says itself in which network.
-    ConfigError, unless forced, where the one named does not fit, or none does; UndecidedNetworkError where several do, or may,
-    and none is named.
+    Also returns the finding in a few words; empty for a bundle that was trained here, which records its network.
+    ConfigError, unless forced, if the named network does not fit, or none does; UndecidedNetworkError if several fit, or may
+    fit, and none is named.
     """
     if teacher.dataset != UNKNOWN:
         return teacher, ""
@@ -40,7 +40,7 @@ def settle_network(
     is_open = said is not None and said.normalisation is not None and said.variant is None and len(examined) > 1
     if is_open and len(fits := fitting(examined)) == 1:
         teacher = teacher.named(fits[0])
-        chosen = f"of the variants {_listed(examined)} those of {_variant(teacher.arch)} alone"
+        chosen = f"of the variants {_listed(examined)} only those of {_variant(teacher.arch)}"
         return teacher, f"{_finding(examined[teacher.arch])}, {chosen}"
     if fault := _open_fault(teacher, examined) if is_open else _fault(teacher, examined):
         message = f"config.teacher: {origin} {fault}"
@@ -52,43 +52,43 @@ def settle_network(
 
 
 def _candidates(teacher: Teacher, examined: Mapping[str, Verdict]) -> list[str]:
-    """The networks of which the weights may be where none is named: those that fit, all where nothing could be compared."""
+    """The networks that unnamed weights may belong to: those that fit, or all if nothing could be compared."""
     return fitting(examined) or ([] if examined[teacher.arch].obstacle is None else list(examined))
 
 
 def _open_fault(teacher: Teacher, examined: Mapping[str, Verdict]) -> str:
-    """Why none of several networks is taken."""
+    """Why none of several networks is chosen."""
     verdict = examined[teacher.arch]
     if fits := fitting(examined):
-        return f"fits several networks, name one by variant: {_listed(fits)}"
+        return f"fits several networks; name one with variant: {_listed(fits)}"
     if verdict.obstacle is not None:
         why = f"has the keys of several networks and {verdict.obstacle}"
-        return f"{why}: name one by variant ({_listed(examined)}), or pass --force to take {teacher.arch}"
+        return f"{why}; name one with variant ({_listed(examined)}), or pass --force to use {teacher.arch}"
     return _fault(teacher, examined)
 
 
 def check_above_chance(teacher: Teacher, accuracy: float, num_images: int, origin: str) -> None:
-    """Raise ConfigError where a teacher from a file scores what guessing scores, unless it says so itself."""
+    """Raise ConfigError if a teacher from a file scores no better than guessing, unless its file already says so."""
     chance = 1.0 / teacher.num_classes
     limit = chance + DEVIATIONS * math.sqrt(chance * (1.0 - chance) / num_images)
     if accuracy < limit and (teacher.test_accuracy is None or teacher.test_accuracy >= limit):
         raise ConfigError(
-            f"config.teacher: {origin} scores {percent(accuracy)} on {num_images} test images, guessing scores up to "
-            f"{percent(limit)}: its network, normalisation, image_size or order of classes is another than this; "
-            "or pass --force to use it all the same"
+            f"config.teacher: {origin} scores {percent(accuracy)} on {num_images} test images, and guessing scores up to "
+            f"{percent(limit)}; correct its network, normalisation, image_size or order of classes, "
+            "or pass --force to use it anyway"
         )
 
 
 def _fault(teacher: Teacher, examined: Mapping[str, Verdict]) -> str:
-    """Why the network that `teacher` is in is not its own, and what to do; empty where nothing is known against it."""
+    """Why the network that `teacher` was put into is not its own, and what to do; empty if nothing speaks against it."""
     verdict, fits = examined[teacher.arch], fitting(examined)
     if verdict.fault is not None:
         return f"was not trained in this {teacher.arch}: {verdict.fault}; {_remedy(teacher, examined)}"
     if not fits or teacher.arch in fits:
         return ""
     if verdict.obstacle is not None:
-        return f"may be of this {teacher.arch} or not, {verdict.obstacle}, but fits another: {_remedy(teacher, examined)}"
-    distance = f"it stays {verdict.distance:.2g} nats a channel from its own"
+        return f"may or may not fit this {teacher.arch} ({verdict.obstacle}), but fits another: {_remedy(teacher, examined)}"
+    distance = f"it stays {verdict.distance:.2g} nats per channel from its own statistics"
     return f"fits this {teacher.arch}, where {distance}, {RIVAL:g} times worse than another: {_remedy(teacher, examined)}"
 
 
@@ -97,17 +97,17 @@ def _remedy(teacher: Teacher, examined: Mapping[str, Verdict]) -> str:
     undecided = [arch for arch, verdict in examined.items() if verdict.obstacle is not None]
     if archs := fitting(examined) or undecided:
         names = " or ".join(f"variant: {_variant(arch)}" for arch in archs)
-        said = "leave it open whether it is" if archs is undecided else "fit"
-        return f"its statistics {said} {names}; name that, or pass --force"
+        said = "do not rule out" if archs is undecided else "fit"
+        return f"its statistics {said} {names}; set that, or pass --force"
     if is_import_path(teacher.arch):
-        return "have the factory make the network that it was trained in, look at image_size, or pass --force"
-    return "look at image_size, name the network that it was trained in by factory, or pass --force"
+        return "make the factory build the network that it was trained in, check image_size, or pass --force"
+    return "check image_size, name the network that it was trained in with factory, or pass --force"
 
 
 def _finding(verdict: Verdict) -> str:
-    """About a teacher that is used."""
+    """The finding about a teacher that is used."""
     if verdict.obstacle is not None:
-        return f"not checked whether this is its network, for {verdict.obstacle}"
+        return f"not checked whether this is its network, because {verdict.obstacle}"
     figures = []
     if verdict.border_factor is not None:
         figures.append(f"border factor {verdict.border_factor:.2f}")
@@ -117,10 +117,10 @@ def _finding(verdict: Verdict) -> str:
 
 
 def _also_fitting(teacher: Teacher, examined: Mapping[str, Verdict]) -> str:
-    """Other networks that fit as well as the one that was named: then nothing but that name speaks for it."""
+    """Other networks that fit as well as the one that was named, so that only the name tells them apart."""
     fits = fitting(examined)
     others = [arch for arch in fits if arch != teacher.arch]
-    return f", so would those of {_listed(others)}: the name alone tells them apart" if others and teacher.arch in fits else ""
+    return f", and so would those of {_listed(others)}; only the name tells them apart" if others and teacher.arch in fits else ""
 
 
 def _listed(archs: Iterable[str]) -> str:

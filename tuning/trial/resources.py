@@ -1,4 +1,4 @@
-"""Resources of trials: how many this machine holds at a time, whether even one, and how one keeps to its part."""
+"""Resources of trials: how many trials fit on this machine at a time, and how a trial is kept to its share of a GPU."""
 
 import torch
 
@@ -9,7 +9,7 @@ from tuning.study.config import Study
 
 
 def check_resources(study: Study, address: str | None) -> int | None:
-    """Trials at a time; ConfigError where this machine, unless a cluster is named, cannot hold even one."""
+    """Trials at a time; ConfigError if not even one fits on this machine. On a cluster, at `address`, the study's own limit."""
     if address is not None:
         return study.search.max_concurrent
     study_device(study)
@@ -17,13 +17,15 @@ def check_resources(study: Study, address: str | None) -> int | None:
 
 
 def concurrency(study: Study) -> int:
-    """Trials at a time on this machine; ConfigError where not even one fits."""
+    """Trials at a time on this machine; ConfigError if not even one fits."""
     resources = study.resources
     cpus = num_processors()
     if resources.cpus > cpus:
-        raise ConfigError(f"resources.cpus: {resources.cpus} asked for per trial, this process may use {cpus}")
+        raise ConfigError(f"resources.cpus: asks for {resources.cpus} per trial, but this process has only {cpus}; lower it")
     if study.finalist_cpus > cpus:
-        raise ConfigError(f"search.finalists.cpus: {study.finalist_cpus} asked for per run, this process may use {cpus}")
+        raise ConfigError(
+            f"search.finalists.cpus: asks for {study.finalist_cpus} per run, but this process has only {cpus}; lower it"
+        )
     fitting = cpus // resources.cpus
     if resources.gpus:
         fitting = min(fitting, int(torch.cuda.device_count() / resources.gpus))
@@ -31,20 +33,20 @@ def concurrency(study: Study) -> int:
 
 
 def study_device(study: Study) -> torch.device:
-    """CPU, or CUDA where the study asks for a GPU; ConfigError where it asks for more than there is."""
+    """CPU, or CUDA if the study asks for a GPU; ConfigError if it asks for more GPUs than there are."""
     gpus = study.resources.gpus
     if gpus == 0:
         return resolve_device("cpu")
     available = torch.cuda.device_count()
     if gpus > available:
-        raise ConfigError(f"resources.gpus: {gpus:g} asked for, this machine has {available}; set it to 0 to use the CPU")
+        raise ConfigError(f"resources.gpus: asks for {gpus:g}, but this machine has {available}; set it to 0 for the CPU")
     return resolve_device("cuda")
 
 
 def cap_gpu_memory(gpus: float) -> None:
-    """Hold a trial that has a part of a GPU to that part of its memory: Ray shares GPUs out and guards nothing.
+    """Limit a trial that has a fraction of a GPU to that fraction of its memory, which Ray itself does not enforce.
 
-    One that wants more fails alone, with torch's out-of-memory error, instead of taking its neighbours with it.
+    A trial that needs more then fails alone, with torch's out-of-memory error, instead of bringing down its neighbours.
     """
     if 0 < gpus < 1:
         torch.cuda.set_per_process_memory_fraction(gpus)

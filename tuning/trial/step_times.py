@@ -1,6 +1,6 @@
-"""Seconds that steps of a trial, of its teacher and of its probe set take on this machine, measured on a few real ones.
+"""Seconds per step of a trial, of its teacher and of its probe set on this machine, measured on a few real steps.
 
-The weights do not matter for that: a network that is not trained stands for a teacher that is not there yet, and noise for images.
+The weights make no difference to the time: an untrained network can stand in for a missing teacher, and noise for images.
 """
 
 import math
@@ -21,19 +21,19 @@ from cpsc.rng import seeded_init
 from cpsc.teacher import UNKNOWN, Teacher, TeacherRecipe, train_teacher
 
 FEWEST_IMAGES = 8
-"""Of a batch that is measured in the place of a larger one."""
+"""Smallest batch that is measured in place of a larger one."""
 MOST_STEPS = 8
 ASKED_IMAGES = 64
 STEPS_OF_A_PROBE = 3
 LEAST_SLOPE = 0.5
-"""Of a further image's time in a batch's mean: two measurements near each other may say less."""
+"""Least time of an additional image, as a share of the mean time per image: two measurements close together may suggest less."""
 NO_LIMIT = 1e30
-"""Of divergence: networks that are not trained may disagree without bounds, which takes no longer."""
+"""Loss above which a run counts as diverged: untrained networks may disagree without bound, which takes no longer."""
 
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Seconds: of a generator step, of a student step with what is rehearsed after it, and of asking a student about an image."""
+    """Seconds per generator step, per student step including the replay after it, and per image that a student is evaluated on."""
 
     generator_s: float
     student_s: float
@@ -41,7 +41,7 @@ class StepTimes:
 
 
 def untrained_teacher(arch: str, *, num_classes: int, channels: int, image_size: int) -> Teacher:
-    """A network of ours with the weights that it begins with, as a teacher."""
+    """One of the package's networks with its initial weights, as a teacher."""
     with seeded_init(0, "teacher"):
         network = build_model(arch, num_classes=num_classes, channels=channels)
     return Teacher(
@@ -57,7 +57,7 @@ def untrained_teacher(arch: str, *, num_classes: int, channels: int, image_size:
 
 
 def time_steps(config: DistillConfig, teacher: Teacher, device: torch.device, *, within_s: float) -> StepTimes:
-    """Of a run of `config`, measured in about `within_s` seconds where its steps are long: then on smaller batches."""
+    """Measure the steps of a run of `config`; if they are long, on smaller batches, so that it takes about `within_s` seconds."""
     images = _noise(ASKED_IMAGES, teacher.channels, teacher.image_size)
     labels = torch.arange(ASKED_IMAGES) % teacher.num_classes
     probe = ProbeSet(images=images, labels=labels, teacher_digest=teacher.digest, teacher_accuracy=0.0)
@@ -65,7 +65,7 @@ def time_steps(config: DistillConfig, teacher: Teacher, device: torch.device, *,
 
     def times_of(batch: int) -> tuple[float, ...]:
         distiller = Distiller(_shortened(config, batch), teacher, measurement=measurement)
-        distiller.train_epoch()  # what is done once, is done in it
+        distiller.train_epoch()  # one-off work is done in this one
         clock, schedule = _Clock(device), distiller.config.schedule
         metrics = distiller.train_epoch()
         share = clock.alone_share()
@@ -82,7 +82,7 @@ def time_steps(config: DistillConfig, teacher: Teacher, device: torch.device, *,
 
 
 def time_teacher_step(recipe: TeacherRecipe, teacher: Teacher, device: torch.device, *, within_s: float) -> float:
-    """Seconds of a step of training `recipe` on images as `teacher` takes them."""
+    """Seconds per step of training by `recipe`, on images of the size that `teacher` takes."""
 
     def times_of(batch: int) -> tuple[float, ...]:
         images = Split(_noise(batch, teacher.channels, teacher.image_size), torch.arange(batch) % teacher.num_classes)
@@ -96,7 +96,7 @@ def time_teacher_step(recipe: TeacherRecipe, teacher: Teacher, device: torch.dev
 
 
 def time_probe_step(config: ProbeConfig, teacher: Teacher, device: torch.device, *, within_s: float) -> float:
-    """Seconds of a step of inverting a batch of the probe set out of `teacher`."""
+    """Seconds per step of inverting a batch of the probe set from `teacher`."""
 
     def times_of(batch: int) -> tuple[float, ...]:
         clock, ends = _Clock(device), list[float]()
@@ -109,7 +109,7 @@ def time_probe_step(config: ProbeConfig, teacher: Teacher, device: torch.device,
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """As many as a trial has."""
+    """Use `count` threads inside the block, as a trial does."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -119,9 +119,9 @@ def threads(count: int) -> Iterator[None]:
 
 
 class _Clock:
-    """Time since it was made, as it would be if nobody else kept the processors busy.
+    """Time since the clock was made, as it would be if no other process used the processors.
 
-    On a CPU that is what this process had of them, thread by thread; on a GPU the time that has passed.
+    On a CPU that is this process's CPU time divided by its threads; on a GPU it is the elapsed time.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -133,12 +133,12 @@ class _Clock:
         return min(passed, (time.process_time() - self._used) / torch.get_num_threads()) if self._is_shared else passed
 
     def alone_share(self) -> float:
-        """The share of the time that has passed which it would have taken."""
+        """`seconds_alone` as a share of the elapsed time."""
         return self.seconds_alone() / (time.perf_counter() - self._started)
 
 
 def _scaled(batch: int, times_of: Callable[[int], Sequence[float]], *, within_s: float) -> list[float]:
-    """Seconds at `batch`: measured there, or, where that takes longer than `within_s`, at its smallest part and at a larger one."""
+    """Seconds at `batch`: measured there or, if that takes longer than `within_s`, extrapolated from two smaller sizes."""
     sizes = _halves(batch)
     smallest = sizes[-1]
     few = times_of(smallest)
@@ -149,7 +149,7 @@ def _scaled(batch: int, times_of: Callable[[int], Sequence[float]], *, within_s:
 
 
 def _extended(smaller: tuple[int, float], larger: tuple[int, float], batch: int) -> float:
-    """Seconds at `batch` on the line through two measured sizes, where an image costs half of what it does on average, or more."""
+    """Seconds at `batch` on the line through two measured sizes; its slope is at least `LEAST_SLOPE` of the mean time per image."""
     (few, less), (many, more) = smaller, larger
     average = more / many
     slope = average if many == few else min(max((more - less) / (many - few), LEAST_SLOPE * average), average)
@@ -157,7 +157,7 @@ def _extended(smaller: tuple[int, float], larger: tuple[int, float], batch: int)
 
 
 def _halves(batch: int) -> list[int]:
-    """`batch`, its half, the half of that, as far as they are whole and not too small: each divides what `batch` divides."""
+    """`batch`, half of it, a quarter and so on, while the sizes are whole and not too small."""
     sizes = [batch]
     while sizes[-1] % 2 == 0 and sizes[-1] // 2 >= FEWEST_IMAGES:
         sizes.append(sizes[-1] // 2)
@@ -165,7 +165,7 @@ def _halves(batch: int) -> list[int]:
 
 
 def _shortened(config: DistillConfig, batch: int) -> DistillConfig:
-    """A run of the same networks and terms whose epoch is a few steps on batches of `batch` images, or as near as halving comes."""
+    """The same networks and terms, with epochs of a few steps on batches of `batch` images, or the nearest size by halving."""
     full = config.schedule
     size = min(_halves(full.batch_size), key=lambda half: abs(half - batch))
     share = size / full.batch_size
@@ -194,7 +194,7 @@ def _shortened(config: DistillConfig, batch: int) -> DistillConfig:
 
 
 def _shortened_replay(replay: ReplayConfig, *, share: float) -> ReplayConfig:
-    """As many updates of its autoencoder to a student step."""
+    """The same number of autoencoder updates per student step."""
     return replace(replay, updates=math.ceil(replay.updates * share)) if replay.kind == "vae" else replay
 
 

@@ -1,4 +1,4 @@
-"""System metrics of a trial's machine, under the names that MLflow's tab shows."""
+"""System metrics of a trial's machine, under the names that MLflow's tab *System metrics* expects."""
 
 import contextlib
 
@@ -11,9 +11,9 @@ PERCENT = 100.0
 
 
 def machine_load(device: torch.device) -> dict[str, float]:
-    """Of this machine, since the last call where a mean is meant; of `device` too where it is a GPU.
+    """The load of this machine, and of `device` if it is a GPU. CPU utilisation is the mean since the last call.
 
-    MLflow's own monitor would speak to the tracking server from every worker, all the time.
+    MLflow's own monitor would contact the tracking server from every worker, all the time.
     """
     memory = psutil.virtual_memory()
     load = {
@@ -33,6 +33,6 @@ def _gpu_load(device: torch.device) -> dict[str, float]:
         f"gpu_{index}_memory_usage_megabytes": (total - free) / MEGABYTE,
         f"gpu_{index}_memory_usage_percentage": PERCENT * (total - free) / total,
     }
-    with contextlib.suppress(ModuleNotFoundError, RuntimeError):  # NVML's bindings are an extra, and may not answer
+    with contextlib.suppress(ModuleNotFoundError, RuntimeError):  # NVML's bindings are optional, and may not answer
         load[f"gpu_{index}_utilization_percentage"] = torch.cuda.utilization(device)
     return load

@@ -29,7 +29,7 @@ def test_a_trial_runs_here_and_returns_its_epochs(file: Path) -> None:
 @pytest.mark.slow
 def test_a_trial_says_that_there_are_no_examiners_yet(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_trial(load_study(file, ["objective=exam_score"]), epochs=1)
-    assert "no examiners yet, a sweep trains them" in capsys.readouterr().err
+    assert "no examiners yet (a sweep trains them)" in capsys.readouterr().err
     run_trial(load_study(file, ["objective=probe_agreement"]), epochs=1)
     assert "examiners" not in capsys.readouterr().err
 

@@ -103,7 +103,7 @@ def test_it_is_refused_below_the_accuracy_asked_for_unless_forced(path: Path, tm
 
 def test_an_accuracy_that_nobody_knows_is_not_enough_unless_forced(path: Path, tmp_path: Path) -> None:
     source = source_of(path, min_accuracy=0.8)
-    with pytest.raises(ConfigError, match=rf"config.teacher.min_accuracy: nobody knows what {path} scores; name labelled images"):
+    with pytest.raises(ConfigError, match=rf"config.teacher.min_accuracy: the test accuracy of {path} is unknown; name"):
         obtain(source, tmp_path)
     assert "test accuracy unknown" in obtain(source, tmp_path, force=True)[1]
 
@@ -201,7 +201,7 @@ def test_another_variant_is_refused_with_the_layer_and_the_one_that_fits_unless_
         obtain(source, tmp_path)
     message = str(caught.value)
     assert message.startswith(f"config.teacher: {strided} was not trained in this wrn_10_1: block")
-    assert message.endswith("; its statistics fit variant: stem_stride_2; name that, or pass --force")
+    assert message.endswith("; its statistics fit variant: stem_stride_2; set that, or pass --force")
     teacher, said = obtain(source, tmp_path, force=True)
     assert teacher.arch == "wrn_10_1"
     assert "its batch norms do not fit" in said
@@ -219,17 +219,19 @@ def test_what_nothing_tells_is_asked_for(tmp_path: Path) -> None:
     network = build_model("wrn_10_1", num_classes=3, channels=1)
     network(torch.randn(8, 1, 8, 8))
     torch.save(network.state_dict(), tmp_path / "net.pth")
-    with pytest.raises(ConfigError, match=r"its batch norms have seen too few .*: name one by variant \(standard, stem_stride_2\)"):
+    with pytest.raises(
+        ConfigError, match=r"its batch norms have seen too few .*; name one with variant \(standard, stem_stride_2\)"
+    ):
         obtain(source_of(tmp_path / "net.pth"), tmp_path)
     teacher, said = obtain(source_of(tmp_path / "net.pth", replace(SAID, variant="standard")), tmp_path)
     assert teacher.arch == "wrn_10_1"
-    assert "not checked whether this is its network, for its batch norms have seen too few batches" in said
+    assert "not checked whether this is its network, because its batch norms have seen too few batches" in said
 
 
 def test_a_teacher_from_a_file_that_guesses_is_refused_unless_forced(path: Path, tmp_path: Path) -> None:
     teacher, _ = obtain(source_of(path), tmp_path)
     dataset = labelled_by(teacher, wrong=30)
-    with pytest.raises(ConfigError, match=rf"{path} scores 25.00 % on 40 test images, guessing scores up to 55.69 %"):
+    with pytest.raises(ConfigError, match=rf"{path} scores 25.00 % on 40 test images, and guessing scores up to 55.69 %"):
         obtain(source_of(path), tmp_path, dataset)
     assert obtain(source_of(path), tmp_path, dataset, force=True)[0].digest == teacher.digest
 

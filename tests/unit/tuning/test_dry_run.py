@@ -105,7 +105,7 @@ def test_a_study_without_a_rung_says_so(raw: Raw, prune: Raw) -> None:
 
 
 def test_more_processors_than_there_are_is_refused(raw: Raw) -> None:
-    with pytest.raises(ConfigError, match=r"^resources\.cpus: 100000 asked for per trial, this process may use \d+$"):
+    with pytest.raises(ConfigError, match=r"^resources\.cpus: asks for 100000 per trial, but this process has only \d+; lower it$"):
         describe(resolve_study(raw | {"resources": {"cpus": 100_000}}))
 
 
@@ -115,14 +115,14 @@ def test_a_sweep_held_to_one_processor_runs_one_trial_at_a_time(raw: Raw) -> Non
     os.sched_setaffinity(0, {min(allowed)})
     try:
         assert "1 at a time on this machine, 1 CPU" in cost(raw)[0]
-        with pytest.raises(ConfigError, match=r"^resources\.cpus: 2 asked for per trial, this process may use 1$"):
+        with pytest.raises(ConfigError, match=r"^resources\.cpus: asks for 2 per trial, but this process has only 1; lower it$"):
             describe(resolve_study(raw | {"resources": {"cpus": 2}}))
     finally:
         os.sched_setaffinity(0, allowed)
 
 
 def test_more_gpus_than_there_are_is_refused(raw: Raw) -> None:
-    with pytest.raises(ConfigError, match=r"^resources\.gpus: 1000 asked for, this machine has \d+; set it to 0 to use the CPU$"):
+    with pytest.raises(ConfigError, match=r"^resources\.gpus: asks for 1000, but this machine has \d+; set it to 0 for the CPU$"):
         describe(resolve_study(raw | {"resources": {"gpus": 1000}}))
 
 

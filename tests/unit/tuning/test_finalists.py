@@ -141,7 +141,7 @@ def test_a_run_may_have_more_cores_than_a_trial_of_the_search(raw: Raw, monkeypa
     study = resolve_study(raw)
     assert [resources_of(study, {"finalist_of": of}).bundles for of in (None, 0)] == [[{"CPU": 1.0}], [{"CPU": 2.0}]]
     monkeypatch.setattr("tuning.trial.resources.num_processors", lambda: 1)
-    with pytest.raises(ConfigError, match=r"search\.finalists\.cpus: 2 asked for per run, this process may use 1"):
+    with pytest.raises(ConfigError, match=r"search\.finalists\.cpus: asks for 2 per run, but this process has only 1; lower it"):
         concurrency(study)
 
 

@@ -98,7 +98,7 @@ def test_a_public_grey_lenet_is_distilled_blind_and_tested_on_grey_images(
     display, said = telling()
     (result,) = run_trial(study, {}, display, output=tmp_path / "trial")
     assert f"teacher lenet5 {trained.digest[:12]}: 10 classes" in said.getvalue()
-    assert "dataset parquet: its images, which are grey, are taken with one channel, as the teacher takes them" in said.getvalue()
+    assert "dataset parquet: its images are grey and are read with one channel, as the teacher expects" in said.getvalue()
     assert 0.0 <= result["test_accuracy"] <= 1.0
     assert result["teacher_frechet_distance"] >= 0.0
     picture = np.array(Image.open(tmp_path / "trial" / SAMPLES_FILE))

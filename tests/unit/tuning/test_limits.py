@@ -78,7 +78,7 @@ def test_listed_points_beyond_are_left_out_and_said(raw: Raw, assets: Assets) ->
     study = study_of(raw, {MACS: macs(assets, "wrn_16_1")}, start=[{"student.arch": arch} for arch in ARCHS])
     assert [point["student.arch"] for point in within_limits(study, assets.teacher).start] == ARCHS[:2]
     said = check_limits(study, assets.teacher)
-    assert said.startswith("beyond search.limits, never trained, 1 of 3 listed points with them: wrn_16_2 (student.macs ")
+    assert said.startswith("above search.limits, so never trained, and with them 1 of 3 listed points: wrn_16_2 (student.macs ")
 
 
 def test_a_grid_runs_the_points_within(raw: Raw, assets: Assets) -> None:

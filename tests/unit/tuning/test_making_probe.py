@@ -46,7 +46,7 @@ def test_it_goes_on_where_it_was_and_gives_the_same_images(assets: Assets, tmp_p
         make_probe(assets.teacher, CONFIG, storage, NAME, CPU, Interrupting(shown(screen), at=4))
     assert not storage.exists(NAME)
     make_probe(assets.teacher, CONFIG, storage, NAME, CPU, Interrupting(shown(screen)))
-    assert "probe set: goes on after step 3 of 6, where it was interrupted" in screen.getvalue()
+    assert "probe set: continues after step 3 of 6, where it was interrupted" in screen.getvalue()
     made, whole = ProbeSet.load(tmp_path / NAME, teacher=assets.teacher), synthesise(assets.teacher, CONFIG, CPU)
     assert torch.equal(made.images, whole.images)
     assert not storage.exists(UNFINISHED)

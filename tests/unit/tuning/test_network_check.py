@@ -22,9 +22,9 @@ FITS = Verdict(1.0, 0.01, None)
 @pytest.mark.parametrize(
     ("other", "advice"),
     [
-        (FITS, "its statistics fit variant: stem_stride_2; name that, or pass --force"),
-        (UNDECIDED, "its statistics leave it open whether it is variant: stem_stride_2; name that, or pass --force"),
-        (AT_FAULT, "look at image_size, name the network that it was trained in by factory, or pass --force"),
+        (FITS, "its statistics fit variant: stem_stride_2; set that, or pass --force"),
+        (UNDECIDED, "its statistics do not rule out variant: stem_stride_2; set that, or pass --force"),
+        (AT_FAULT, "check image_size, name the network that it was trained in with factory, or pass --force"),
     ],
 )
 def test_what_may_be_the_network_is_named(other: Verdict, advice: str) -> None:
@@ -35,10 +35,10 @@ def test_what_may_be_the_network_is_named(other: Verdict, advice: str) -> None:
 @pytest.mark.parametrize(
     ("verdict", "fault"),
     [
-        (UNDECIDED, "may be of this wrn_10_1 or not, layer4 has maps of 4x4 pixels, nearly all border, but fits another: "),
+        (UNDECIDED, "may or may not fit this wrn_10_1 (layer4 has maps of 4x4 pixels, nearly all border), but fits another: "),
         (
             Verdict(1.0, 0.05, None),
-            "fits this wrn_10_1, where it stays 0.05 nats a channel from its own, 2 times worse than another: ",
+            "fits this wrn_10_1, where it stays 0.05 nats per channel from its own statistics, 2 times worse than another: ",
         ),
         (Verdict(1.0, 0.019, None), ""),
         (FITS, ""),
@@ -46,7 +46,7 @@ def test_what_may_be_the_network_is_named(other: Verdict, advice: str) -> None:
 )
 def test_a_network_that_is_named_gives_way_to_one_that_fits_far_better(verdict: Verdict, fault: str) -> None:
     examined = {"wrn_10_1": verdict, "wrn_10_1-stem_stride_2": FITS}
-    advice = "its statistics fit variant: stem_stride_2; name that, or pass --force"
+    advice = "its statistics fit variant: stem_stride_2; set that, or pass --force"
     assert _fault(sound_teacher(), examined) == (fault and fault + advice)
 
 
@@ -57,7 +57,7 @@ def test_a_network_that_is_left_open_is_taken_where_no_other_fits() -> None:
 @pytest.mark.parametrize(
     ("verdict", "other", "said"),
     [
-        (FITS, Verdict(1.0, 0.019, None), ", so would those of stem_stride_2: the name alone tells them apart"),
+        (FITS, Verdict(1.0, 0.019, None), ", and so would those of stem_stride_2; only the name tells them apart"),
         (FITS, Verdict(1.0, 0.021, None), ""),
         (FITS, AT_FAULT, ""),
         (FITS, UNDECIDED, ""),
@@ -85,4 +85,4 @@ def test_bare_weights_that_only_one_network_has_the_keys_of_are_not_asked_about_
     )
     settled, found = settle_network(teacher, source, "vgg.pth", torch.device("cpu"), Display(quiet=True), force=False)
     assert settled.arch == "vgg11_pooled"
-    assert found == "not checked whether this is its network, for its batch norms have seen too few batches to be compared"
+    assert found == "not checked whether this is its network, because its batch norms have seen too few batches to be compared"

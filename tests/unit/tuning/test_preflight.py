@@ -22,7 +22,7 @@ def test_a_node_like_the_driver_passes_and_leaves_nothing(handshake: StorageHand
 
 def test_another_version_is_named(handshake: StorageHandshake) -> None:
     other = replace(handshake, versions=versions() | {"torch": "1.0"})
-    with pytest.raises(UnfitNodeError, match=rf"has torch {versions()['torch']}, the driver 1.0; install the same"):
+    with pytest.raises(UnfitNodeError, match=rf"has torch {versions()['torch']}, but the driver has 1.0; install the same version"):
         other.check_in()
 
 
@@ -32,7 +32,7 @@ def test_a_folder_of_the_nodes_own_is_noticed_from_either_side(handshake: Storag
         replace(handshake, storage=private).check_in()
     strangers = replace(handshake, storage=private, token=b"other")
     private.write_token(f"{handshake.folder}/driver", b"other")
-    with pytest.raises(UnfitNodeError, match="here it is not"):
+    with pytest.raises(UnfitNodeError, match="the driver does not find it there"):
         handshake.confirm(strangers.check_in())
     with pytest.raises(UnfitNodeError, match="holds other files there"):
         replace(handshake, storage=private).check_in()
