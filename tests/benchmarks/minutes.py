@@ -97,8 +97,8 @@ def cost_row(method: str, launch: Launch) -> str:
 
 
 def print_tables(launches: Mapping[str, Launch], minutes: Sequence[float]) -> None:
-    headings = "epochs", "last", "chosen blind", "seconds", "of it images", "of it student", "images' thousand image-steps"
-    print(f"\n| {' | '.join(['method', *headings, 'student thousand image-steps', 'MB kept'])} |\n|---{'|---' * 9}|")
+    headings = "epochs", "last", "chosen blind", "seconds", "for images", "for the student", "thousand image-steps for images"
+    print(f"\n| {' | '.join(['method', *headings, 'thousand for the student', 'replay MB'])} |\n|---{'|---' * 9}|")
     for method, launch in launches.items():
         print(cost_row(method, launch))
     print(f"\n| test accuracy after minutes | {' | '.join(f'{minute:g}' for minute in minutes)} |\n|---{'|---' * len(minutes)}|")

@@ -162,7 +162,7 @@ def test_the_registry_says_what_a_model_takes_where_it_comes_from_and_what_it_is
 
 def test_the_sweep_ends_with_leaderboard_figures_and_the_way_to_the_ui(swept: Swept) -> None:
     assert "the best 4 of 4 trials" in swept.output
-    assert re.search(r"epochs: \d+ run of the 12", swept.output)
+    assert re.search(r"epochs: \d+ run, out of 12 ", swept.output)
     assert "chosen without a real image: trial" in swept.output
     assert "cpsc-tune ui" in swept.output
     assert "models:/tiny@champion" in swept.output

@@ -906,7 +906,7 @@ ARGUMENTS: dict[str, tuple[Write, str]] = {
     "report onto a file": (_arguments("report", "study.yaml", "--output", "study.yaml"), "--output: study.yaml"),
     "report of a damaged store's ui": (_with_store(b"not a database" * 99, "ui", "study.yaml"), "cannot be read"),
     "target beyond all": (_arguments("report", "study.yaml", "--target", "95"), "'--target'"),
-    "comparison of one": (_arguments("compare", "study.yaml"), "compare: takes two launches or more"),
+    "comparison of one": (_arguments("compare", "study.yaml"), "compare: takes at least two launches"),
     "comparison with nothing": (_arguments("compare", "study.yaml", "absent.yaml"), "holds no MLflow store yet"),
     "comparison onto a file": (
         _arguments("compare", "study.yaml", "study.yaml", "--output", "study.yaml"),

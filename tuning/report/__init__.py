@@ -1,4 +1,4 @@
-"""The report: text, tables, figures and a page, for when a sweep is over, or while it runs."""
+"""The report of a sweep that is over or still runs: text, tables, figures and a page."""
 
 from tuning.report.files import write_report
 from tuning.report.loading import read_criteria, read_launch, read_named

@@ -12,8 +12,10 @@ from tuning.results.in_doubt import in_doubt
 
 
 def launch_figures(launch: Launch) -> dict[str, Any]:
-    """Its study and name, its figures, finalists and front of students, and `trials`, best first: rows of trials.parquet, each with
-    its `point`."""
+    """The launch as one value: study, name, figures, finalists and Pareto front of students, and `trials`, best first.
+
+    `trials` are the rows of trials.parquet, each with its `point`.
+    """
     chosen = launch.chosen
     return {
         "study": launch.study,
@@ -45,7 +47,7 @@ def _front_student(student: FrontStudent) -> dict[str, Any]:
 
 
 def _finalist(finalist: Finalist, launch: Launch) -> dict[str, Any]:
-    """Which trial's values it repeats, its runs, best first, and of each figure mean and deviation over them."""
+    """The trial whose values it repeats, its runs, best first, and the mean and deviation of each figure over them."""
     figures = dict.fromkeys((launch.objective, "held_out_agreement", "test_accuracy"))
     over_seeds = {metric: found for metric in figures if (found := finalist.over_seeds(metric)) is not None}
     return {
@@ -56,12 +58,12 @@ def _finalist(finalist: Finalist, launch: Launch) -> dict[str, Any]:
 
 
 def criteria_figures(ranks: Sequence[CriterionRank]) -> dict[str, Any]:
-    """`criteria`: how well each orders the launch's students."""
+    """Under `criteria`, how well each criterion orders the launch's students."""
     return {"criteria": [asdict(rank) for rank in ranks]}
 
 
 def sweep_figures(summary: SweepSummary) -> dict[str, Any]:
-    """The same of a sweep that has just ended, with what it cost and where its chosen student is."""
+    """`launch_figures` of a sweep that has just ended, with what it cost and where its chosen student is."""
     own = {
         "study": summary.study.name,
         "model_uri": summary.model_uri,

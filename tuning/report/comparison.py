@@ -1,4 +1,4 @@
-"""Launches side by side: one table, and one page on which they share their axes."""
+"""Launches side by side, in one table and on one page with shared axes."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ HEADINGS = (
 
 
 def comparison_rows(launches: Sequence[Launch]) -> list[dict[str, Any]]:
-    """A row a launch, with the keys `HEADINGS`; None where nothing was measured."""
+    """One row per launch, with the keys `HEADINGS`; None where nothing was measured."""
     return [_row(launch) for launch in launches]
 
 
@@ -72,7 +72,7 @@ def comparison_of_launches(launches: Sequence[Launch]) -> Table:
 
 
 def differences_of_launches(launches: Sequence[Launch]) -> Table:
-    """What differs between the launches, a row a parameter, as a table in Markdown."""
+    """What differs between the launches, one row per parameter, as a table in Markdown."""
     return _markdown(
         ["parameter", *(launch.name for launch in launches)], [[name, *texts] for name, texts in differences(launches).items()]
     )
@@ -88,9 +88,9 @@ def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 
 def differences(launches: Sequence[Launch]) -> dict[str, list[str]]:
-    """By name, what each launch has of the parameters and settings in which they differ; a dash where one has no such thing.
+    """The parameters and settings in which the launches differ, by name, with each launch's value; a dash if it has none.
 
-    The launch's settings come first, as ``launch: sampler``; then the parameters that its chosen trial ran with.
+    The launches' settings come first, as ``launch: sampler``; then the parameters that their chosen trials ran with.
     """
     settings = _differing([_settings(launch) for launch in launches])
     parameters = _differing([launch.chosen.params if launch.chosen else {} for launch in launches])
@@ -100,7 +100,7 @@ def differences(launches: Sequence[Launch]) -> dict[str, list[str]]:
 
 
 def _settings(launch: Launch) -> Mapping[str, str]:
-    """What was measured of the machine is no setting."""
+    """The launch's settings, without figures that were measured on its machine."""
     return {name: text for name, text in launch.settings.items() if not name.startswith(LATENCY)}
 
 
@@ -123,7 +123,7 @@ def _text(heading: str, value: Any) -> str:
 
 
 def write_comparison(path: Path, launches: Sequence[Launch]) -> None:
-    """Write the page whole or not at all."""
+    """Write the page atomically."""
     write_page(
         path,
         Page(
@@ -131,11 +131,11 @@ def write_comparison(path: Path, launches: Sequence[Launch]) -> None:
             subtitle=f"{len(launches)} launches",
             lead=_lead(launches),
             sections=[
-                Section(title="Side by side", hint="Each launch by the trial that it has chosen.", table=_table(launches)),
+                Section(title="Side by side", hint="Each launch is represented by its chosen trial.", table=_table(launches)),
                 *_differences(launches),
                 Section(
                     title="Best so far",
-                    hint="The best value of each launch's objective after so many epochs of all its trials, as results came.",
+                    hint="The best value of each launch's objective so far, against the epochs run by all its trials.",
                     charts=[_steps(launches)],
                 ),
                 *_chosen_curves(launches),
@@ -156,13 +156,13 @@ def _table(launches: Sequence[Launch]) -> PageTable:
 
 
 def _lead(launches: Sequence[Launch]) -> list[tuple[str, str]]:
-    """Who is ahead, by what, and in how many things they differ."""
+    """Which launch is ahead, by which metric, and in how many settings they differ."""
     metric = _common_metric(launches)
     found = {launch.name: _chosen_value(launch, metric) for launch in launches}
     known = {name: value for name, value in found.items() if value is not None}
     words = metric.replace("_", " ")
     told = "; ".join(f"{name} {percent(value)}" for name, value in sorted(known.items(), key=lambda item: -item[1]))
-    ahead = f"by {words} of the chosen trials, {told}." if told else "no launch has chosen a trial yet."
+    ahead = f"by {words} of the chosen trials: {told}." if told else "no launch has chosen a trial yet."
     running = ", ".join(launch.name for launch in launches if not launch.is_over)
     under_way = f" Still under way: {running}." if running else ""
     number = len(differences(launches))
@@ -171,12 +171,12 @@ def _lead(launches: Sequence[Launch]) -> list[tuple[str, str]]:
     return [
         ("Ahead", ahead + under_way),
         ("They differ in", differ),
-        ("How sure", "one launch each does not tell a difference from luck: what other seeds give is not known."),
+        ("How sure", "with one launch each, a difference may be luck: the results of other seeds are not known."),
     ]
 
 
 def _common_metric(launches: Sequence[Launch]) -> str:
-    """What all can be compared by: test accuracy where all have it, else agreement on the probe set."""
+    """The metric that compares all launches: test accuracy if all have it, else agreement on the probe set."""
     return "test_accuracy" if all(launch.accuracy_metric == "test_accuracy" for launch in launches) else "probe_agreement"
 
 
@@ -197,7 +197,7 @@ def _differences(launches: Sequence[Launch]) -> list[Section]:
 
 
 def best_so_far(launch: Launch) -> list[tuple[float, float]]:
-    """(epochs spent over all trials, best objective) after each result, in the order in which results came."""
+    """(epochs run by all trials, best objective) after each result, in the order in which results arrived."""
     results = sorted(
         (trial.course.reported.get(epoch, 0.0), trial.number, epoch, value)
         for trial in launch.trials

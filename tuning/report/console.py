@@ -1,4 +1,4 @@
-"""The report on a terminal: leaderboard, what pruning saved, how good the blind choice was."""
+"""The report on a terminal: the leaderboard, what pruning saved, how good the blind choice was."""
 
 import shlex
 from collections.abc import Sequence
@@ -24,13 +24,13 @@ from tuning.tracking import store_uri
 MARKDOWN_WIDTH = 400
 SHOWN_TIES = 8
 WORTH_SAYING = 5
-"""Trials without a gain: fewer in a row say little."""
+"""Number of trials in a row without a gain from which on they are mentioned."""
 
 
 def print_report(launch: Launch, searched: Sequence[str], console: Console) -> None:
-    """Leaderboard of the best trials, what puts the result in doubt, the figures in words.
+    """Print the leaderboard of the best trials, what puts the result in doubt, and the figures in words.
 
-    `searched`: the parameters to show of the chosen one.
+    `searched`: the parameters of the chosen trial to show.
     """
     console.print(_leaderboard(launch))
     if launch.finalists:
@@ -42,25 +42,25 @@ def print_report(launch: Launch, searched: Sequence[str], console: Console) -> N
 
 
 def print_comparison(launch: Launch, by: Sequence[str], console: Console, *, target: float) -> None:
-    """The trials that differ in their seed only, side by side. ConfigError where no trial has a parameter of `by`."""
+    """Print groups of trials that differ only in their seed, side by side. ConfigError if no trial has a parameter of `by`."""
     for path in by:
         if not any(path in trial.params for trial in launch.trials):
-            raise ConfigError(f"--by {path}: no trial of launch {launch.name} has such a parameter, name one of its config")
-    wide = Console(file=console.file, width=MARKDOWN_WIDTH)  # a row cut into lines would be no Markdown
+            raise ConfigError(f"--by {path}: no trial of launch {launch.name} has this parameter; name one of its config")
+    wide = Console(file=console.file, width=MARKDOWN_WIDTH)  # a wrapped row would not be valid Markdown
     wide.print(comparison_table(launch, by, target=target))
 
 
 def print_criteria(launch: Launch, ranks: Sequence[CriterionRank], console: Console) -> None:
-    """How well each criterion orders the launch's students, where that is known."""
+    """Print how well each criterion orders the launch's students, if that is known."""
     if ranks:
         Console(file=console.file, width=MARKDOWN_WIDTH).print(criteria_table(launch, ranks))
 
 
 def print_summary(summary: SweepSummary, study_file: Path, console: Console) -> None:
-    """The report of a sweep that has just ended, what it cost, and where everything is."""
+    """Print the report of a sweep that has just ended, what it cost, and where everything is."""
     print_report(summary.launch, list(summary.study.space), console)
     what = "this attempt" if summary.earlier_s else "the sweep"
-    earlier = f"; with those before it {summary.elapsed_s + summary.earlier_s:.0f} s" if summary.earlier_s else ""
+    earlier = f"; with earlier attempts {summary.elapsed_s + summary.earlier_s:.0f} s" if summary.earlier_s else ""
     for line in (
         f"{what} took {summary.elapsed_s:.0f} s, {percent(summary.tracking_share)} of it in tracking calls{earlier}",
         f"the chosen student is registered as {summary.model_uri}" if summary.model_uri else "",
@@ -76,8 +76,8 @@ def _where(summary: SweepSummary, study_file: Path) -> list[str]:
         return [f"every trial is in MLflow at {store}", f"look at it with: {shlex.join(['cpsc-tune', 'ui', str(study_file)])}"]
     resume = resume_command(summary.study, summary.launch.name)
     return [
-        f"MLflow at {store} is away: {summary.num_undelivered} records wait in the journal",
-        f"deliver them, and register the chosen student, with: {resume}",
+        f"MLflow at {store} is not reachable: {summary.num_undelivered} records wait in the journal",
+        f"deliver them and register the chosen student with: {resume}",
     ]
 
 
@@ -100,13 +100,13 @@ def summary_lines(launch: Launch, searched: Sequence[str]) -> list[str]:
 
 
 def _epochs_line(launch: Launch) -> str:
-    """What pruning has left to run: of the trials that are over, for of others nobody knows it yet."""
+    """What pruning saved; only for trials that are over, because it is not known of the others yet."""
     over = [trial for trial in launch.trials if trial.is_over]
     run, unpruned = sum(trial.num_epochs for trial in over), sum(map(launch.length_of, over))
     share = percent(run / unpruned if unpruned else 0.0)
     if launch.is_over and not launch.open_trials:
-        return f"epochs: {run} run of the {unpruned} that all trials to the end take ({share})"
-    saved = f"; {run} of the {unpruned} of the {len(over)} trials that are over ({share})" if over else ""
+        return f"epochs: {run} run, out of {unpruned} without pruning ({share})"
+    saved = f"; the {len(over)} trials that are over: {run} out of {unpruned} without pruning ({share})" if over else ""
     return f"epochs: {launch.epochs_run} run so far{saved}"
 
 
@@ -116,7 +116,7 @@ def doubt_lines(launch: Launch) -> list[str]:
 
 
 def _tie_lines(launch: Launch) -> list[str]:
-    """Which trials might as well have been chosen."""
+    """The trials that might as well have been chosen."""
     if not launch.ties or launch.chosen is None:
         return []
     shown = ", ".join(str(trial.number) for trial in launch.ties[:SHOWN_TIES])
@@ -143,7 +143,7 @@ def _chosen_lines(launch: Launch, chosen: TrialRecord, searched: Sequence[str]) 
 
 
 def _lineage_lines(launch: Launch, trial: TrialRecord) -> list[str]:
-    """Of a trial of a population: these parameters are those of its last epochs alone."""
+    """The values along the lineage of a trial of a population; its own parameters are only those of its last epochs."""
     lineage = launch.lineage_of(trial)
     if not lineage:
         return []
@@ -152,7 +152,7 @@ def _lineage_lines(launch: Launch, trial: TrialRecord) -> list[str]:
         + ", ".join(f"{path} {short_value(str(value))}" for path, value in stretch.point.items())
         for stretch in lineage
     ]
-    return ["they changed while it trained, for it took over the state of others:", *told]
+    return ["they changed while it trained, because it copied the state of other trials:", *told]
 
 
 def _leaderboard(launch: Launch) -> Table:
@@ -170,7 +170,7 @@ def searched_values(trial: TrialRecord, paths: Sequence[str]) -> list[str]:
 
 
 def short_value(value: str) -> str:
-    """A parameter's text, of a number three digits."""
+    """A parameter's text; numbers are shortened to three digits."""
     try:
         return f"{float(value):.3g}"
     except ValueError:

@@ -1,4 +1,4 @@
-"""Criteria on trial: which of them would have ordered a launch's students as their test accuracy does."""
+"""Comparison of criteria: how well each would have ordered a launch's students, judged by their test accuracy."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from tuning.tracking.client import FAILURES
 from tuning.trial.files import ANSWERS_FILE
 
 APART = 0.03
-"""Of test accuracy: pairs of students that are nearer to each other need not be told apart."""
+"""Difference in test accuracy below which a pair of students need not be told apart."""
 FEWEST = 3
 HEADINGS = ("criterion", "Spearman", "wrong pairs", "regret")
 
@@ -32,9 +32,9 @@ HEADINGS = ("criterion", "Spearman", "wrong pairs", "regret")
 class CriterionRank:
     """How well a criterion orders students.
 
-    `spearman`: its rank correlation with test accuracy, 0 where it says the same of all. `wrong_pairs`: of pairs of students more
-    than `APART` from each other the share that it does not put in order, ties among them; None where no two are so far apart.
-    `regret`: how far the student that it picks lies below the best one.
+    `spearman`: rank correlation with test accuracy; 0 if the criterion is the same for all students. `wrong_pairs`: of the pairs
+    of students more than `APART` apart, the share that it orders wrongly or ties; None if no two are so far apart.
+    `regret`: how far the test accuracy of the student that it picks lies below the best.
     """
 
     criterion: str
@@ -53,10 +53,10 @@ class _Run:
 
 
 def rank_criteria(client: MlflowClient, launch: Launch, track: Track = lambda trials, total: trials) -> list[CriterionRank]:
-    """Every criterion on all students of `launch`, the best first; nothing where there are no labels, or too few students.
+    """Rank every criterion on all students of `launch`, best first; empty if there are no labels, or too few students.
 
-    Those are left out whose answers were not kept, as by earlier versions. `track` sees the trials pass as their answers are
-    fetched.
+    Students whose answers were not kept, as by earlier versions, are left out. `track` wraps the trials to show progress while
+    their answers are fetched.
     """
     labelled = [trial for trial in launch.trials if trial.curves.get("test_accuracy")]
     runs = [run for trial in track(labelled, len(labelled)) if (run := _run_of(client, trial)) is not None]
@@ -69,7 +69,7 @@ def rank_criteria(client: MlflowClient, launch: Launch, track: Track = lambda tr
 
 
 def criteria_table(launch: Launch, ranks: Sequence[CriterionRank]) -> Table:
-    """A row a criterion, as Markdown."""
+    """One row per criterion, as Markdown."""
     title = f"{launch.name}: criteria against test accuracy, {ranks[0].num_students} students"
     table = Table(title=title, title_justify="left", box=box.MARKDOWN)
     for heading in HEADINGS:
@@ -90,7 +90,7 @@ def _run_of(client: MlflowClient, trial: TrialRecord) -> _Run | None:
     answers = _fetch(client, trial)
     if answers is None:
         return None
-    # What a trial of a population measured before it took over another is not of the students whose answers it has.
+    # What a trial of a population measured before it copied another trial does not belong to the students whose answers it has.
     since = trial.exploits[-1].epoch if trial.exploits else 0
     accuracy = {epoch: value for epoch, value in trial.curves["test_accuracy"].items() if epoch > since}
     kept = [index for index, epoch in enumerate(answers.epochs) if epoch in accuracy]
@@ -109,7 +109,7 @@ def _fetch(client: MlflowClient, trial: TrialRecord) -> Answers | None:
 
 
 def _values(runs: Sequence[_Run]) -> Mapping[str, list[float]]:
-    """By criterion, what it says of every student."""
+    """By criterion, its value for every student."""
     asked = [run.answers.from_source(run.answers.sources == PROBE) for run in runs]
     alone = _examined(runs) | {
         name: [criterion(student, answers.teacher) for answers in asked for student in answers.students]
@@ -126,7 +126,7 @@ def _values(runs: Sequence[_Run]) -> Mapping[str, list[float]]:
 
 
 def _examined(runs: Sequence[_Run]) -> dict[str, list[float]]:
-    """The criteria that examiners' images give, where the launch has them."""
+    """The criteria that use examiners' images, if the launch has some."""
     if all((run.answers.sources == PROBE).all() for run in runs):
         return {}
     soft, hard, by_examiners = [], [], []
@@ -157,7 +157,7 @@ def _rank(name: str, values: np.ndarray, accuracies: np.ndarray) -> CriterionRan
 
 
 def _wrong_pairs(values: np.ndarray, accuracies: np.ndarray) -> float | None:
-    """A row at a time: of ten thousand students all pairs at once would not fit."""
+    """Goes row by row: all pairs of ten thousand students at once would not fit into memory."""
     wrong = total = 0
     for value, accuracy in zip(values, accuracies, strict=True):
         worse = accuracies < accuracy - APART

@@ -1,4 +1,4 @@
-"""A launch where its reader looks: Weights & Biases, TensorBoard."""
+"""Export of a launch to Weights & Biases and TensorBoard."""
 
 import shlex
 from pathlib import Path
@@ -23,7 +23,7 @@ def export_launch(
     wandb: Destination | None,
     tensorboard: bool,
 ) -> None:
-    """Export to those that are asked for, and say where it is; files go to `folder`, by default the report's."""
+    """Export to the tools that are asked for and say where the result is; files go to `folder`, by default the report's."""
     if wandb is not None:
         display.say(export_to_wandb(launch, client, wandb, folder or report_folder(study, launch), display))
     if tensorboard:

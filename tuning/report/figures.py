@@ -16,15 +16,15 @@ from tuning.results import Launch, TrialRecord
 from tuning.results.front import COSTS, FrontStudent
 
 CROWD = 30
-"""From so many trials on, those that completed are drawn lightly too."""
+"""Number of trials from which on completed ones are drawn lightly, too."""
 FADED, LIGHT = 0.75, 0.5
 """Opacity of a trial that did not run to its end, and of one in a crowd."""
 COLUMN_WIDTH = 220
-"""Of a cost, in pixels."""
+"""Width of the column of a cost, in pixels."""
 
 
 def history(launch: Launch) -> Chart:
-    """Each trial's result by its number, and as a step the best of the search until then."""
+    """Each trial's result by its number, and the best of the search so far as a step line."""
     figure = go.Figure(layout=LAYOUT)
     found = {trial.number: score for trial in launch.trials if (score := _score(trial, launch)) is not None}
     steps = _best_so_far(launch)
@@ -46,7 +46,7 @@ def history(launch: Launch) -> Chart:
 
 
 def _best_so_far(launch: Launch) -> list[tuple[int, float]]:
-    """(number, best score of the search's trials up to it), those without a result passed over; it goes on to the last trial."""
+    """(number, best score of the search's trials up to it), skipping trials without a result; the last one extends it."""
     numbered = sorted(launch.searched, key=lambda trial: trial.number)
     scored = [(trial.number, score) for trial in numbered if (score := _score(trial, launch)) is not None]
     bests = itertools.accumulate((score for _, score in scored), max)
@@ -56,11 +56,11 @@ def _best_so_far(launch: Launch) -> list[tuple[int, float]]:
 
 def _held_since(steps: Sequence[tuple[int, float]]) -> str:
     best = steps[-1][1]
-    return f"The best so far, {percent(best)}, has stood since trial {next(number for number, value in steps if value == best)}"
+    return f"The best so far, {percent(best)}, was reached by trial {next(number for number, value in steps if value == best)}"
 
 
 def learning_curves(launch: Launch, metric: str, rungs: Sequence[int] = ()) -> Chart:
-    """`metric` of every trial over epochs: each ends in the mark of how it ended, the chosen one on top; `rungs` are marked."""
+    """`metric` of every trial over epochs: each curve ends in a mark for its outcome, the chosen one on top; `rungs` are marked."""
     figure = go.Figure(layout=LAYOUT)
     shown = [trial for trial in launch.trials if trial.curves.get(metric)]
     named = set()
@@ -101,7 +101,7 @@ def _curve(trial: TrialRecord, launch: Launch, metric: str, *, is_named: bool) -
 
 def _curves_in_words(trials: Sequence[TrialRecord], launch: Launch, metric: str, rungs: Sequence[int]) -> str:
     last = [trial.curves[metric][max(trial.curves[metric])] for trial in trials]
-    words = [f"{len(trials)} curve{'' if len(trials) == 1 else 's'}", f"at their last epochs {spread_in_words(last, 'value')}"]
+    words = [f"{len(trials)} curve{'' if len(trials) == 1 else 's'}", f"at their last epochs: {spread_in_words(last, 'value')}"]
     if launch.chosen and (curve := launch.chosen.curves.get(metric)):
         first, end = curve[min(curve)], curve[max(curve)]
         words.append(f"the chosen trial {launch.chosen.number} goes from {percent(first)} to {percent(end)}")
@@ -111,7 +111,7 @@ def _curves_in_words(trials: Sequence[TrialRecord], launch: Launch, metric: str,
 
 
 def blind_choice(launch: Launch) -> Chart:
-    """The blind score against test accuracy: every epoch of every trial small, each trial's result large, the chosen one marked."""
+    """The blind score against test accuracy: small points are epochs, large ones the trials' results, the chosen one marked."""
     figure = go.Figure(layout=LAYOUT)
     pairs = launch.agreements_and_accuracies()
     figure.add_trace(
@@ -149,7 +149,7 @@ def _choice_in_words(launch: Launch, accuracies: Sequence[float]) -> str:
 
 
 def fronts(students: Sequence[FrontStudent], objective: str) -> Chart:
-    """The score of each architecture's best student against each of its costs; a line along those on the front."""
+    """The score of each architecture's best student against each of its costs, with a line along the Pareto front."""
     shown = [cost for cost in COSTS if any(cost in student.costs for student in students)]
     figure = make_subplots(cols=len(shown), shared_yaxes=True, horizontal_spacing=0.03)
     for column, cost in enumerate(shown, start=1):
@@ -162,7 +162,7 @@ def fronts(students: Sequence[FrontStudent], objective: str) -> Chart:
     figure.update_yaxes(tickformat=".0%")
     figure.update_yaxes(title=_words(objective), row=1, col=1)
     scores = ", ".join(f"{student.arch} {percent(student.score)}" for student in students)
-    return Chart(figure, f"Best student of each architecture, the cheapest first: {scores}.", min_width=COLUMN_WIDTH * len(shown))
+    return Chart(figure, f"Best student of each architecture, cheapest first: {scores}.", min_width=COLUMN_WIDTH * len(shown))
 
 
 def _front_line(front: Sequence[FrontStudent], cost: str) -> go.Scatter:
@@ -191,7 +191,7 @@ def _front_points(placed: Sequence[FrontStudent], cost: str) -> go.Scatter:
 
 
 def timeline(launch: Launch) -> Chart:
-    """When and where each trial ran: a bar from its start to its end in a lane of its node; retries and bad ends are marked."""
+    """When and where each trial ran: a bar from its start to its end in a lane of its node; retries and failures are marked."""
     figure = go.Figure(layout=LAYOUT)
     lanes = assign_lanes(launch.trials)
     for ending in reversed(ORDER):
@@ -222,13 +222,13 @@ def _timeline_in_words(launch: Launch, lanes: Mapping[int, str]) -> str:
     ended = max(map(_end_of, placed), default=begun)
     nodes = len({trial.course.node for trial in placed})
     return (
-        f"{len(placed)} trials on {nodes} node{'' if nodes == 1 else 's'}, {len(set(lanes.values()))} at a time at the most, "
+        f"{len(placed)} trials on {nodes} node{'' if nodes == 1 else 's'}, at most {len(set(lanes.values()))} at a time, "
         f"in {(ended - begun) / 60:.0f} minutes: {utc(begun):%Y-%m-%d %H:%M} to {utc(ended):%Y-%m-%d %H:%M} UTC."
     )
 
 
 def assign_lanes(trials: Sequence[TrialRecord]) -> dict[int, str]:
-    """For each trial that has begun, by number, a lane of its node: as many a node as trials ran on it at a time."""
+    """A lane for each trial that has begun, by number. A node has as many lanes as it ran trials at the same time."""
     busy_until: dict[str, list[float]] = {}
     lanes = {}
     for trial in sorted(trials, key=lambda trial: (trial.course.started or 0.0, trial.number)):
@@ -243,7 +243,7 @@ def assign_lanes(trials: Sequence[TrialRecord]) -> dict[int, str]:
 
 
 def _end_of(trial: TrialRecord) -> float:
-    """When the trial ended, or was last heard of."""
+    """When the trial ended, or last reported."""
     assert trial.course.started is not None
     return trial.course.ended or max(trial.course.reported.values(), default=trial.course.started)
 
@@ -253,7 +253,7 @@ def _bars(trials: Sequence[TrialRecord], lanes: Mapping[int, str], ending: str) 
     return go.Bar(
         y=[lanes[trial.number] for trial in trials],
         base=[utc(start) for start in starts],
-        x=[1000 * (_end_of(trial) - start) for trial, start in zip(trials, starts, strict=True)],  # a date axis counts in ms
+        x=[1000 * (_end_of(trial) - start) for trial, start in zip(trials, starts, strict=True)],  # date axes count in ms
         text=[str(trial.number) for trial in trials],
         textfont={"color": colour("page")},
         textangle=0,
@@ -280,7 +280,7 @@ def _marks(marks: Sequence[tuple[str, float, int]], name: str, symbol: str) -> g
 
 
 def utc(moment: float) -> datetime:
-    """`moment`, in seconds since 1970."""
+    """Convert `moment`, in seconds since 1970."""
     return datetime.fromtimestamp(moment, tz=UTC)
 
 

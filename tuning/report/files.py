@@ -1,4 +1,4 @@
-"""The report as files, and in the launch's own run, where MLflow's UI shows it."""
+"""The report as files, which are also logged to the launch's run, where MLflow's UI shows them."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -31,16 +31,16 @@ ARTIFACT_FOLDER = "report"
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """The page, whose tables lie beside it; why they are not in MLflow, empty where they are."""
+    """The page, with the tables beside it. `refusal`: why they could not be logged to MLflow; empty if they were."""
 
     page: Path
     refusal: str
 
 
 def report_folder(study: Study, launch: Launch) -> Path:
-    """Where the launch's report is written if nobody says. ConfigError where its name, which a store may hold, is no name."""
+    """Default folder of the launch's report. ConfigError if its name, which is read from a store, cannot be a folder's name."""
     if not NAME.fullmatch(launch.name):
-        raise ConfigError(f"launch {launch.name!r}: is no folder's name, say where the report goes by --output")
+        raise ConfigError(f"launch {launch.name!r}: cannot be the name of a folder; say with --output where the report goes")
     return study.local / launch.name / ARTIFACT_FOLDER
 
 
@@ -48,9 +48,9 @@ def report_folder(study: Study, launch: Launch) -> Path:
 def write_report(
     study: Study, launch: Launch, criteria: Sequence[CriterionRank], client: MlflowClient, folder: Path, display: Display
 ) -> WrittenReport:
-    """Write page and tables to `folder`, and log them to the launch's run. ConfigError where `folder` cannot be written.
+    """Write page and tables to `folder`, and log them to the launch's run. ConfigError if `folder` cannot be written.
 
-    `study` names the store; what is drawn is the study as the launch has recorded it.
+    `study` names the store; the page shows the study as the launch recorded it.
     """
     as_run = recorded_study(study, launch, client)
     page = folder / PAGE_FILE
@@ -61,7 +61,7 @@ def write_report(
 
 
 def write_comparison_files(launches: Sequence[Launch], folder: Path) -> Path:
-    """Write the page that compares `launches`, and the tables of all, to `folder` -> the page. ConfigError where that fails."""
+    """Write the page that compares `launches`, and the tables of all, to `folder` -> the page. ConfigError if that fails."""
     page = folder / COMPARISON_FILE
     with writing_to(folder):
         write_comparison(page, launches)
@@ -71,22 +71,22 @@ def write_comparison_files(launches: Sequence[Launch], folder: Path) -> Path:
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """ConfigError, in a line, where `folder` cannot be made, or the block cannot write to it."""
+    """Make `folder` for the block. A one-line ConfigError if it cannot be made, or the block cannot write to it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise ConfigError(f"--output: {folder} cannot be written ({reason(error)})") from error
+        raise ConfigError(f"--output: {folder} cannot be written ({reason(error)}); name another folder") from error
 
 
 @using_mlflow()
 def recorded_study(study: Study, launch: Launch, client: MlflowClient) -> Study:
-    """The study as the launch ran it, where its run has the file: the one at hand may have been edited since."""
+    """The study as the launch ran it, if its run has the file; the study file itself may have been edited since."""
     with tempfile.TemporaryDirectory(prefix="cpsc-") as folder:
         try:
             file = client.download_artifacts(launch.run_id, STUDY_FILE, folder)
             return load_recorded_study(Path(file), [])
-        except (*FAILURES, ConfigError):  # it is not there, or an earlier version wrote it
+        except (*FAILURES, ConfigError):  # the file is missing, or from an earlier version
             return study
 
 

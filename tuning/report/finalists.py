@@ -1,4 +1,4 @@
-"""Finalists in the report: a row each, its scores over seeds, and what a sentence says of the choice among them."""
+"""Finalists in the report: one row each with its scores over seeds, and sentences on how one was chosen."""
 
 from rich import box
 from rich.table import Table
@@ -9,7 +9,7 @@ from tuning.results.leaderboard import TIE
 
 
 def finalists_table(launch: Launch) -> Table:
-    """For a terminal: the chosen one first."""
+    """The finalists as a table for a terminal, the chosen one first."""
     finalists, seeds = _count(len(launch.finalists), "finalist"), _count(len(launch.finalists[0].runs), "seed")
     title = f"{launch.name}: {finalists}, mean ± deviation over {seeds}"
     table = Table(title=title, title_justify="left", box=box.HEAVY_HEAD)
@@ -21,18 +21,18 @@ def finalists_table(launch: Launch) -> Table:
 
 
 def finalist_headings(launch: Launch) -> list[str]:
-    """Of the columns of `finalist_rows`."""
+    """Headings of the columns of `finalist_rows`."""
     return ["of trial", "runs", _words(launch.objective), "late epochs", *map(_words, _measures(launch))]
 
 
 def finalist_rows(launch: Launch) -> list[list[str]]:
-    """A row a finalist, the chosen one first; those with a sign cannot be told from the best."""
+    """One row per finalist, the chosen one first; those with the sign `TIE` cannot be told from the best."""
     tied = {trial.number for trial in launch.ties}
     return [_row(finalist, launch, is_tied=finalist.runs[0].number in tied) for finalist in launch.finalists]
 
 
 def finalist_lines(launch: Launch) -> list[str]:
-    """How the choice fell among them, in sentences."""
+    """How the finalist was chosen, in sentences."""
     if not launch.finalists:
         return []
     chosen, *others = launch.finalists
@@ -41,16 +41,16 @@ def finalist_lines(launch: Launch) -> list[str]:
     )
     seeds = _count(len(chosen.runs), "new seed")
     lines = [
-        f"it has the values of trial {chosen.of}, which the search gave {percent(earlier)}: over {seeds} "
+        f"it has the values of trial {chosen.of}, which scored {percent(earlier)} in the search: over {seeds} "
         f"{_words(launch.objective)} {_spread(chosen.over_seeds(launch.objective))}"
     ]
     tied = {trial.finalist_of for trial in launch.ties}
     if tied:
         named = ", ".join(str(finalist.of) for finalist in others if finalist.of in tied)
         cheaper = any(other.runs[0].cost != chosen.runs[0].cost for other in others if other.of in tied)
-        rule = "cheapest student" if cheaper else "one that stays highest over its late epochs, mean less deviation,"
+        rule = "cheapest student" if cheaper else "one with the highest mean minus deviation over its late epochs"
         lines.append(
-            f"= within the noise of its seeds (Welch, 5 %): trial{'s' * (len(tied) > 1)} {named}'s values; the {rule} is chosen"
+            f"= within the noise of its seeds (Welch, 5 %): values of trial{'s' * (len(tied) > 1)} {named}; the {rule} is chosen"
         )
     return lines
 
@@ -66,7 +66,7 @@ def _row(finalist: Finalist, launch: Launch, *, is_tied: bool) -> list[str]:
 
 
 def _measures(launch: Launch) -> list[str]:
-    """What is shown beside the score: what had no part in the choice."""
+    """Metrics shown beside the score that had no part in the choice."""
     wanted = [metric for metric in ("held_out_agreement", "test_accuracy") if metric != launch.objective]
     return [metric for metric in wanted if any(finalist.over_seeds(metric) for finalist in launch.finalists)]
 

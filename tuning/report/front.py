@@ -1,4 +1,4 @@
-"""Students of several architectures as a table: how good the best of each is, what it costs, and where no other beats it."""
+"""Students of several architectures as a table: the best of each, what it costs, and the Pareto fronts that it is on."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,8 @@ from tuning.results.front import COSTS, FrontStudent
 
 
 def front_table(students: Sequence[FrontStudent], launch: Launch) -> Table:
-    """For a terminal; the cheapest student first."""
-    table = Table(title=f"{launch.name}: the best of each architecture, and what it costs", title_justify="left")
+    """The students as a table for a terminal, cheapest first."""
+    table = Table(title=f"{launch.name}: the best student of each architecture, and what it costs", title_justify="left")
     for place, heading in enumerate(front_headings(launch)):
         table.add_column(heading, justify="left" if place == 0 else "right")
     for row in front_rows(students, launch):
@@ -20,12 +20,12 @@ def front_table(students: Sequence[FrontStudent], launch: Launch) -> Table:
 
 
 def front_headings(launch: Launch) -> list[str]:
-    """Of `front_rows`."""
+    """Headings of the columns of `front_rows`."""
     return ["student", "trial", launch.objective.replace("_", " "), "test accuracy", *COSTS.values(), "on the front of"]
 
 
 def front_rows(students: Sequence[FrontStudent], launch: Launch) -> list[list[str]]:
-    """A row for each architecture, as texts; a dash where nothing is recorded."""
+    """One row per architecture, as texts; a dash where nothing is recorded."""
     return [
         [
             student.arch,
@@ -46,7 +46,7 @@ def _names(costs: Sequence[str]) -> str:
 
 
 def _short(value: float | None) -> str:
-    """Three digits, with a thousand or a million as a letter."""
+    """Three digits and a letter for thousand, million or billion."""
     if value is None:
         return "-"
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

@@ -1,4 +1,4 @@
-"""A launch as a page: what was chosen and how well, every trial's course, what mattered, what it cost."""
+"""A launch as a page: what was chosen and how good it is, the course of every trial, which parameters mattered, the cost."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ from tuning.study.config import ResourceConfig
 
 LEADERBOARD = ("trial", "outcome", "epochs", "best_epoch", "probe_agreement", "probe_kl", "test_accuracy", "seconds")
 EXAMINED = ("trial", "outcome", "epochs", "best_epoch", "exam_score", "held_out_agreement", *LEADERBOARD[4:])
-"""The same where students are chosen by examiners."""
+"""Columns of the leaderboard if students are chosen by examiners."""
 ROBUSTNESS = ("trial", "accuracy_last", "accuracy_best", "accuracy_mean", "accuracy_std", "accuracy_late_mean", "accuracy_late_std")
 COURSE = ("trial", "outcome", "node", "started", "ended", "retries", "reason")
 HOUR_S = 3600
@@ -46,12 +46,12 @@ def write_study_page(
     display: Display,
     link: RunLink = lambda trial: "",
 ) -> None:
-    """Write the launch's page. `study`: the launch's own, as it was run; `link`: where MLflow's UI shows a trial's run."""
+    """Write the launch's page. `study`: as the launch ran it; `link`: where MLflow's UI shows a trial's run."""
     parts = _parts(study, launch, criteria, client, link)
     page = Page(
         title=f"{study.name}: {launch.name}" if launch.name != study.name else study.name,
         subtitle=f"{len(launch.trials)} trial{'' if len(launch.trials) == 1 else 's'} by {study.search.sampler}, "
-        f"pruning {study.prune.scheduler}, {launch.epochs} epochs a trial{_as_of(launch)}",
+        f"pruning {study.prune.scheduler}, {launch.epochs} epochs per trial{_as_of(launch)}",
         lead=overview(study, launch),
         tooltips=tooltips(launch, list(study.space)),
         sections=[section for part in display.track("drawing the page", parts, len(parts)) for section in part],
@@ -69,7 +69,7 @@ def _as_of(launch: Launch) -> str:
 def _parts(
     study: Study, launch: Launch, criteria: Sequence[CriterionRank], client: MlflowClient, link: RunLink
 ) -> Sequence[Iterator[Section]]:
-    """In the page's order; each is drawn as its sections are asked for."""
+    """The parts in the page's order; each is drawn lazily, when its sections are asked for."""
     return [
         _doubts(launch),
         _findings(study, launch),
@@ -93,7 +93,7 @@ def _parts(
 
 def _doubts(launch: Launch) -> Iterator[Section]:
     if found := in_doubt(launch):
-        hint = "Why what follows may be no result: each figure with its floor, what it means, and what to try."
+        hint = "Why the result below may be wrong: each figure with its floor, what it means, and what to try."
         yield Section(title="In doubt", hint=hint, lines=list(map(str, found)))
 
 
@@ -108,8 +108,8 @@ def _finalists(study: Study, launch: Launch) -> Iterator[Section]:
         values = [searched_values(finalist.runs[0], paths) for finalist in launch.finalists]
         yield Section(
             title="Finalists",
-            hint="The search's best points, run again under seeds of their own: of a point the mean over seeds decides, for the "
-            "best of a search's scores is a maximum over luck, too. Those with = cannot be told from the best (Welch's test, 5 %).",
+            hint="The search's best points, run again under new seeds. The mean over seeds decides, because the best score of a "
+            "search is partly luck. Finalists with = cannot be told from the best (Welch's test, 5 %).",
             table=PageTable.of_texts(
                 [*finalist_headings(launch), *paths], [[*row, *more] for row, more in zip(rows, values, strict=True)], marked=0
             ),
@@ -119,8 +119,8 @@ def _finalists(study: Study, launch: Launch) -> Iterator[Section]:
 def _front(launch: Launch) -> Iterator[Section]:
     if students := front_of(launch):
         hint = (
-            "The best of each architecture against what it costs. On the front are those that no other beats at both: "
-            "`export --at macs=2e7` takes the best student of at most so many multiply-adds."
+            "The best student of each architecture against what it costs. No other student is both better and cheaper than one on "
+            "the front. `export --at macs=2e7` takes the best student within that number of multiply-adds."
         )
         table = PageTable.of_texts(front_headings(launch), front_rows(students, launch))
         yield Section(title="Accuracy and cost", hint=hint, table=table, charts=[figures.fronts(students, launch.objective)])
@@ -135,11 +135,11 @@ def _leaderboard(study: Study, launch: Launch, link: RunLink) -> Iterator[Sectio
         [_trial_cell(trial, launch, link), *cells(row, columns[1:]), *_values(trial, paths)]
         for row, trial in zip(trial_rows(launch), launch.trials, strict=True)
     ]
-    linked = " Numbers lead to the trials' runs in MLflow." if any(row[0].href for row in rows) else ""
+    linked = " Numbers link to the trials' runs in MLflow." if any(row[0].href for row in rows) else ""
     yield Section(
         title="Leaderboard",
-        hint="Every trial, best first by what the search looked at. Each is judged by the epoch that the search would choose. "
-        f"Those with = cannot be told from the best: which of them stands higher is chance.{linked}",
+        hint="Every trial, best first by the search's objective. Each is judged by its best epoch, which the search would choose. "
+        f"Trials with = cannot be told from the best: which of them ranks higher is chance.{linked}",
         table=PageTable(
             headings=[_heading(name) for name in columns] + paths,
             rows=rows,
@@ -163,7 +163,7 @@ def _history(launch: Launch) -> Iterator[Section]:
     if launch.searched and launch.chosen:
         yield Section(
             title="Best so far",
-            hint="Each trial's result, and as a step the best of the search until then. A pruned trial is at what it had reached.",
+            hint="Each trial's result, and the best of the search so far as a step. A pruned trial is shown at what it reached.",
             charts=[figures.history(launch)],
         )
 
@@ -172,7 +172,7 @@ def _choice(launch: Launch) -> Iterator[Section]:
     if launch.accuracy_metric == "test_accuracy":
         yield Section(
             title="The blind choice",
-            hint="Was the blind score a good judge? The further the star is from the top, the more the choice has cost.",
+            hint="Was the blind score a good judge? The further the star is below the top, the more accuracy the choice lost.",
             charts=[figures.blind_choice(launch)],
         )
 
@@ -181,9 +181,9 @@ def _criteria(criteria: Sequence[CriterionRank]) -> Iterator[Section]:
     if criteria:
         yield Section(
             title="Criteria",
-            hint="What else could have judged without data. Spearman: rank correlation with test accuracy over "
-            f"{criteria[0].num_students} students, those of all trials and epochs. Wrong pairs: of those more than {100 * APART:g} "
-            "points apart the share that it does not put in order. Regret: how far its pick lies below the best.",
+            hint="Other ways to judge students without data. Spearman: rank correlation with test accuracy over "
+            f"{criteria[0].num_students} students, of all trials and epochs. Wrong pairs: share of the pairs more than "
+            f"{100 * APART:g} points apart that the criterion orders wrongly. Regret: how far its pick lies below the best.",
             table=PageTable.of_texts(HEADINGS, criteria_rows(criteria)),
         )
 
@@ -191,7 +191,7 @@ def _criteria(criteria: Sequence[CriterionRank]) -> Iterator[Section]:
 def _curves(study: Study, launch: Launch) -> Iterator[Section]:
     rungs = rungs_of(study.prune, launch.epochs)
     metrics = dict.fromkeys((launch.objective, launch.accuracy_metric))
-    hint = "A curve ends in the mark of how its trial ended; the chosen one is thick, with a star at its best epoch."
+    hint = "The mark at the end of a curve shows how the trial ended; the chosen one is thick, with a star at its best epoch."
     for metric in metrics:
         if any(trial.curves.get(metric) for trial in launch.trials):
             yield Section(
@@ -207,7 +207,7 @@ def _importances(study: Study, launch: Launch) -> Iterator[Section]:
     if completed < needed:
         hint = (
             f"Importances of {len(study.space)} parameters need {needed} completed trials; there are {completed}, "
-            f"{needed - completed} are missing. From fewer, which parameter comes first is chance."
+            f"so {needed - completed} are missing. With fewer, it is chance which parameter comes first."
         )
         yield Section(title="Importances", hint=hint)
     elif chart := importances(launch, study.space):
@@ -222,8 +222,8 @@ def _slices(study: Study, launch: Launch) -> Iterator[Section]:
     if charts := slices(launch, study.space):
         yield Section(
             title="Slices",
-            hint=f"Each trial's value of a parameter against its {launch.objective.replace('_', ' ')}. A pruned trial stands at "
-            "what it had reached when it was stopped, not at what its values are worth.",
+            hint=f"Each trial's value of a parameter against its {launch.objective.replace('_', ' ')}. A pruned trial is shown at "
+            "what it had reached when it was stopped, which is less than its values might reach.",
             key=roles_in([trial for trial in launch.searched if trial.best_epoch(launch.objective) is not None], launch),
             charts=charts,
         )
@@ -234,7 +234,7 @@ def _parallel(study: Study, launch: Launch) -> Iterator[Section]:
     if chart:
         yield Section(
             title="Parallel coordinates",
-            hint="A line a trial, each parameter on its own scale. A click on a name below the chart hides its lines.",
+            hint="One line per trial, each parameter on its own scale. Click a name below the chart to hide its lines.",
             charts=[chart],
         )
 
@@ -242,9 +242,9 @@ def _parallel(study: Study, launch: Launch) -> Iterator[Section]:
 def _pictures(launch: Launch, client: MlflowClient) -> Iterator[Section]:
     pictures = pictures_of(client, launch.chosen) if launch.chosen else []
     if pictures:
-        hint = "What the student of the chosen trial has learned from: images that its generator made, never a real one."
+        hint = "What the student of the chosen trial learned from: synthetic images, never a real one."
         if not any(picture.rows for picture in pictures):
-            hint += " A row is a class; an earlier version did not record their names."
+            hint += " Each row is a class; the version that made them did not record the names."
         yield Section(title="Generated images", hint=hint, pictures=pictures)
 
 
@@ -255,8 +255,8 @@ def _robustness(launch: Launch, link: RunLink) -> Iterator[Section]:
     metric = launch.accuracy_metric.replace("_", " ")
     yield Section(
         title="Robustness",
-        hint=f"Who has no data stops blind: the {metric} at the last epoch, the best, and mean and deviation over all epochs and "
-        "over the second half (as in PRE-DFKD, arXiv:2201.03019).",
+        hint=f"Without labels you cannot pick the best epoch: the {metric} at the last epoch, at the best, and its mean and "
+        "deviation over all epochs and over the second half (as in PRE-DFKD, arXiv:2201.03019).",
         table=_table(rows, ROBUSTNESS, launch, link),
     )
 
@@ -265,8 +265,8 @@ def _timeline(launch: Launch) -> Iterator[Section]:
     if any(trial.course.started is not None for trial in launch.trials):
         yield Section(
             title="Timeline",
-            hint="A lane a place for trials: a node has as many as it ran trials at a time. Bars carry the trials' numbers; "
-            "that of a running one ends at its latest result.",
+            hint="Each node has as many lanes as it ran trials at a time. Bars are labelled with the trials' numbers; "
+            "the bar of a running trial ends at its latest result.",
             charts=[figures.timeline(launch)],
         )
 
@@ -280,21 +280,21 @@ def _troubles(launch: Launch, link: RunLink) -> Iterator[Section]:
     if troubled:
         yield Section(
             title="Troubles",
-            hint="Trials that were retried, or ended for a reason of their own.",
+            hint="Trials that were retried, or for whose end a reason was recorded.",
             table=_table(troubled, COURSE, launch, link),
         )
 
 
 def cost_lines(launch: Launch, resources: ResourceConfig) -> list[str]:
-    """What the launch took, in sentences: epochs, hours, and what pruning has saved."""
+    """What the launch took, in sentences: epochs, hours, and what pruning saved."""
     seconds = sum(trial.seconds for trial in launch.trials)
     saved = sum(launch.length_of(trial) - trial.num_epochs for trial in launch.trials if trial.outcome is Outcome.PRUNED)
     lines = [f"{launch.epochs_run} epochs in {seconds / HOUR_S:.2f} hours of trials, {resources.cpus} CPU each"]
     if resources.gpus:
-        lines.append(f"{seconds * resources.gpus / HOUR_S:.2f} GPU hours, {resources.gpus:g} GPU a trial")
+        lines.append(f"{seconds * resources.gpus / HOUR_S:.2f} GPU hours, {resources.gpus:g} GPU per trial")
     if saved and launch.epochs_run:
         hours = saved * seconds / launch.epochs_run / HOUR_S
-        lines.append(f"pruning has saved {saved} epochs, about {hours:.2f} hours of trials")
+        lines.append(f"pruning saved {saved} epochs, about {hours:.2f} hours of trials")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Where MLflow's UI shows a run: an address that a browser opens, without a secret."""
+"""Where MLflow's UI shows a run: an address that a browser can open, without secrets."""
 
 from collections.abc import Callable
 from urllib.parse import quote, urlsplit
@@ -10,13 +10,13 @@ from tuning.tracking.client import FAILURES
 from tuning.tracking.ui_view import LOCAL_UI
 
 RunLink = Callable[[TrialRecord], str]
-"""Of a trial's run; empty where there is none."""
+"""The address of a trial's run; empty if there is none."""
 
 
 def ui_address(tracking_uri: str) -> str:
-    """The UI's address of a store: the server's own, without user and password; that of `cpsc-tune ui` for a file on this machine.
+    """The UI's address of a store: a server's own, without user and password; for a database, that of `cpsc-tune ui`.
 
-    Empty where no browser reaches it, as with a scheme of a vendor's.
+    Empty if no browser can reach it, as with a vendor's URI scheme.
     """
     parts = urlsplit(tracking_uri)
     if parts.scheme in ("http", "https"):

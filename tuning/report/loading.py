@@ -1,4 +1,4 @@
-"""A study's launch from the store that its study file names: all that a report needs, on whatever machine it is made."""
+"""Loading of a study's launch from the store that its study file names: all that a report needs, on any machine."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,9 +18,9 @@ from tuning.tracking.client import existing_store_uri, reading_store, using_mlfl
 
 @using_mlflow()
 def read_launch(study: Study, name: str | None, display: Display) -> tuple[MlflowClient, Launch]:
-    """The store's client and the launch `name` of `study`, the latest where that is None, with all that its trials measured.
+    """The store's client and the launch `name` of `study`, or the latest if that is None, with all that its trials measured.
 
-    ConfigError, in a line, where the store has none or cannot be read.
+    A one-line ConfigError if the store has no such launch or cannot be read.
     """
     uri = existing_store_uri(study)
     with reading_store(uri):
@@ -32,17 +32,17 @@ def read_launch(study: Study, name: str | None, display: Display) -> tuple[Mlflo
 
 @using_mlflow()
 def read_criteria(client: MlflowClient, launch: Launch, display: Display) -> list[CriterionRank]:
-    """How well each criterion orders the launch's students, the best first; nothing where nobody has their test accuracy."""
+    """How well each criterion orders the launch's students, best first; empty if their test accuracy is not known."""
     return rank_criteria(client, launch, lambda trials, total: display.track("reading answers", trials, total))
 
 
 def read_named(names: Sequence[str], overrides: list[str], display: Display) -> list[Launch]:
-    """The launches that `names` say, each ``STUDY``, ``STUDY@LAUNCH`` or a launch itself; two of one name are numbered.
+    """The launches that `names` refer to, each ``STUDY``, ``STUDY@LAUNCH`` or a launch; launches of the same name are numbered.
 
-    ConfigError where there are not two of them, or where one is not to be had.
+    ConfigError if there are fewer than two, or if one cannot be found or read.
     """
     if len(names) < 2:
-        raise ConfigError("compare: takes two launches or more, name another study, STUDY@LAUNCH, or a launch")
+        raise ConfigError("compare: takes at least two launches; name another study, STUDY@LAUNCH, or a launch")
     launches: list[Launch] = []
     for name in names:
         named, _, launch = (name, "", "") if Path(name).exists() else name.rpartition("@") if "@" in name else (name, "", "")

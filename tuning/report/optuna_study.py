@@ -1,4 +1,4 @@
-"""A launch as an Optuna study in memory: what `optuna.visualization` and `optuna.importance` read, made from the store alone."""
+"""A launch as an in-memory Optuna study for `optuna.visualization` and `optuna.importance`, made from the store alone."""
 
 import logging
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from tuning.results import Launch, TrialRecord
 from tuning.search.optuna_states import STATES
 
 
-@log_levels({"optuna": logging.WARNING})  # it narrates the making of a study
+@log_levels({"optuna": logging.WARNING})  # it logs that a study is created
 def as_study(launch: Launch, space: Mapping[str, BaseDistribution]) -> optuna.Study:
     """The trials of the launch's search in the order of their numbers.
 
-    A pruned or unfinished one is PRUNED, its value that of its last epoch.
+    A pruned or unfinished trial is PRUNED; its value is the best that it reached.
     """
     study = optuna.create_study(direction="maximize", study_name=launch.name)
     for trial in sorted(launch.searched, key=lambda trial: trial.number):
@@ -30,7 +30,7 @@ def _frozen(trial: TrialRecord, point: Mapping[str, object], space: Mapping[str,
     curve = trial.curves.get(objective, {})
     state = STATES[trial.outcome] if trial.outcome else TrialState.RUNNING
     if state is TrialState.RUNNING:
-        state = TrialState.PRUNED  # it has a value so far, which figures leave out of a running trial
+        state = TrialState.PRUNED  # figures would ignore the value so far of a running trial
     if state is TrialState.PRUNED and not curve:
         state = TrialState.FAIL
     value = None if state is TrialState.FAIL else 0.0 if trial.outcome is Outcome.DIVERGED else max(curve.values(), default=0.0)

@@ -12,17 +12,17 @@ from tuning.study import Study
 from tuning.study.distributions import Distribution
 
 EDGE = 0.05
-"""Of a range, on its own scale: a chosen value as near to an end as that may have its best beyond."""
+"""Share of a range, on its own scale, within which a chosen value counts as at an end: the best may lie beyond."""
 MANY = 0.25
-"""Share of trials that diverged or failed from which on something is wrong with the study."""
+"""Share of diverged or failed trials from which on something is probably wrong with the study."""
 MAX_STEPS = 2
-"""What a person does next."""
+"""Number of next steps that are suggested."""
 LATE = 0.75
-"""Of the trials: a best found later than that may not be the last."""
+"""Share of the trials after which a best counts as found late: a longer search may find a better one."""
 
 
 def overview(study: Study, launch: Launch) -> list[tuple[str, str]]:
-    """Four parts, each a word on what it tells and a sentence or two. `study`: as the launch ran it."""
+    """Four parts, each a label and a sentence or two. `study`: as the launch ran it."""
     so_far = "" if launch.is_over else " so far"
     parts = {
         "Searched": _searched(study, launch),
@@ -57,7 +57,7 @@ def _sampler(study: Study) -> str:
 def _chosen(launch: Launch) -> Iterator[str]:
     chosen, objective = launch.chosen, launch.objective
     if chosen is None:
-        yield "nothing, no trial has a result." if launch.is_over else "nothing yet, no trial has a result."
+        yield "nothing; no trial has a result." if launch.is_over else "nothing yet; no trial has a result."
         return
     how = "by labelled images" if objective == "test_accuracy" else "without a real image"
     yield (
@@ -66,7 +66,7 @@ def _chosen(launch: Launch) -> Iterator[str]:
     )
     accuracy = chosen.at_best("test_accuracy", objective)
     if accuracy is not None and objective != "test_accuracy":
-        yield f"Its test accuracy, which steered nothing, is {percent(accuracy)}."
+        yield f"Its test accuracy, which did not influence the search, is {percent(accuracy)}."
 
 
 def _sure(launch: Launch) -> Iterator[str]:
@@ -90,8 +90,8 @@ def _ties(launch: Launch) -> str:
             "another seed might have chosen one of them."
         )
     if launch.chosen is not None and launch.chosen.marks is None:
-        return "whether others are as good within the noise is not recorded."
-    return "no other trial comes within the noise of its score; what another seed gives is not known."
+        return "it is not recorded whether others are as good within the noise."
+    return "no other trial comes within the noise of its score; the result of another seed is not known."
 
 
 def _among_finalists(launch: Launch) -> str:
@@ -111,26 +111,26 @@ def _next(study: Study, launch: Launch) -> Iterator[str]:
 
 
 def _steps(study: Study, launch: Launch) -> Iterator[str]:
-    """What could be done, the most pressing first."""
+    """What could be done next, most urgent first."""
     if not launch.is_over:
         running = launch.count(None)
-        yield f"wait for {_count(running, 'running trial')}, then make this page again" if running else "wait, no trial runs yet"
+        yield f"wait for {_count(running, 'running trial')}, then make this page again" if running else "wait; no trial runs yet"
         return
     bad = launch.count(Outcome.DIVERGED) + launch.count(Outcome.FAILED)
     if launch.trials and bad >= MANY * len(launch.trials):
         yield f"see under Troubles why {bad} of {len(launch.trials)} trials diverged or failed"
     if launch.count(Outcome.INTERRUPTED):
-        yield f"go on with the interrupted trials: `{resume_command(study, launch.name)}`"
+        yield f"continue the interrupted trials: `{resume_command(study, launch.name)}`"
     if launch.chosen is None:
         return
     again = resume_command(study, launch.name)
     if at_edge := values_at_edges(study, launch.chosen):
-        yield f"widen the range of {' and '.join(at_edge[:2])}, at whose edge the chosen value lies"
+        yield f"widen the range of {' and '.join(at_edge[:2])}, because the chosen value lies at its edge"
     if not launch.finalists and study.search.sampler != "grid":
-        yield f"see what is luck by running the best under new seeds: `{again} --set 'search.finalists={{top: 3, seeds: 3}}'`"
+        yield f"rule out luck by rerunning the best points under new seeds: `{again} --set 'search.finalists={{top: 3, seeds: 3}}'`"
     if study.search.sampler != "grid" and _came_late(launch):
-        yield f"search on, for the best came late: `{again} --num-trials {2 * len(launch.searched)}`"
-    yield "take the student with `cpsc-tune export`"
+        yield f"search on, because the best trial came late: `{again} --num-trials {2 * len(launch.searched)}`"
+    yield "export the student with `cpsc-tune export`"
 
 
 def _came_late(launch: Launch) -> bool:
@@ -138,7 +138,7 @@ def _came_late(launch: Launch) -> bool:
 
 
 def values_at_edges(study: Study, trial: TrialRecord) -> list[str]:
-    """The searched parameters whose value of `trial` lies at an end of its range, where more may be had beyond."""
+    """The searched parameters whose value in `trial` lies at an end of their range, so that a better one may lie beyond."""
     return [path for path, domain in study.space.items() if path in trial.point and _is_at_edge(trial.point[path], domain)]
 
 

@@ -4,7 +4,7 @@
   const [darkByLight, template, tooltips] = ["palette", "template", "tooltips"].map(read);
   const dark = matchMedia("(prefers-color-scheme: dark)");
 
-  // Figures are drawn in the light colours: in the dark each is replaced wherever it stands.
+  // Figures are drawn in light colours; in dark mode each one is replaced wherever it occurs.
   const themed = (value) => {
     if (!dark.matches) return value;
     if (typeof value === "string") return darkByLight[value] ?? value;
@@ -13,7 +13,7 @@
     return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, themed(part)]));
   };
 
-  // A trace names its trials: what is told of one stands in the page once.
+  // A trace only names its trials; the tooltip of each is in the page once.
   const withTooltips = (trace) =>
     trace.customdata ? { ...trace, hovertext: trace.customdata.map((key) => tooltips[key] ?? "") } : trace;
 
@@ -22,7 +22,7 @@
     responsive: true,
     modeBarButtons: [["toImage", "resetScale2d"]],
   };
-  // A finger that scrolls must not zoom.
+  // Scrolling with a finger must not zoom.
   const dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom";
 
   const draw = (plot) => {
@@ -61,7 +61,7 @@
     headings[column].ariaSort = next;
     const keyed = rows.map((row) => [keyOf(row, column), row]);
     const sign = next === "descending" ? -1 : 1;
-    // Where nothing was measured a row stays behind, whichever way.
+    // Rows without a value stay at the end in either order.
     const order = ([one], [other]) => (one === null) - (other === null) || (one === null ? 0 : sign * compare(one, other));
     table.tBodies[0].append(...(next === "none" ? rows : keyed.sort(order).map(([, row]) => row)));
   };
@@ -86,6 +86,6 @@
     tools?.addEventListener("input", () => filterRows(tools, rows));
   }
 
-  // MLflow shows the page in a frame that may open nothing.
+  // MLflow shows the page in a frame that may not open links.
   if (window.top !== window) document.querySelectorAll("a.run").forEach((link) => link.removeAttribute("href"));
 })();

@@ -24,13 +24,13 @@ from tuning.report.pictures import Picture
 
 TEMPLATE = "page.html.j2"
 FILTERED_FROM = 8
-"""Rows of a table: fewer are seen at a glance."""
+"""Number of rows from which on a table gets a filter."""
 NOTHING = "-"
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure, and the same in words: what who does not see it is told. `min_width`: in pixels; a narrower page scrolls it."""
+    """A figure, and the same in words for readers who cannot see it. `min_width`: in pixels; on a narrower page it scrolls."""
 
     figure: go.Figure
     words: str
@@ -39,13 +39,13 @@ class Chart:
 
     @property
     def height(self) -> int:
-        """In pixels."""
+        """The figure's height in pixels."""
         return int(self.figure.layout.height)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A text in a table. `value`: what it is sorted by, default the text; `anchor`: of the row that it begins."""
+    """A text in a table. `value`: what it is sorted by, by default the text; `anchor`: ID of the row that it begins."""
 
     text: str
     value: float | str | None = None
@@ -54,13 +54,13 @@ class Cell:
 
     @property
     def is_words(self) -> bool:
-        """Whether it is a sentence, which may be broken."""
+        """Whether it is a sentence, which may wrap."""
         return self.text.count(" ") >= 4
 
 
 @dataclass(frozen=True)
 class PageTable:
-    """Rows of cells under headings. `marked`: the row to emphasise; `choice`: the column by whose values to filter."""
+    """Rows of cells under headings. `marked`: the row to emphasise; `choice`: the column whose values can be filtered by."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -69,17 +69,17 @@ class PageTable:
 
     @classmethod
     def of_texts(cls, headings: Sequence[str], rows: Sequence[Sequence[str]], *, marked: int | None = None) -> "PageTable":
-        """A table whose cells are sorted by the numbers that they begin with."""
+        """Make a table of texts, whose cells are sorted by the numbers that they begin with."""
         return cls(headings, [[Cell(text, _leading_number(text)) for text in row] for row in rows], marked=marked)
 
     @property
     def is_filtered(self) -> bool:
-        """Whether there are more rows than are seen at a glance."""
+        """Whether the table has enough rows for a filter."""
         return len(self.rows) >= FILTERED_FROM
 
     @property
     def choices(self) -> list[str]:
-        """The different texts of the column `choice`."""
+        """The distinct texts of the column `choice`."""
         return [] if self.choice is None else list(dict.fromkeys(row[self.choice].text for row in self.rows))
 
 
@@ -87,7 +87,7 @@ class PageTable:
 class Section:
     """A part of the page: its heading, a sentence on how to read it, and what it shows, in this order.
 
-    `key`: the roles of `palette` whose colours and marks need a name.
+    `key`: the roles of `palette` whose colours and marks are explained.
     """
 
     title: str
@@ -101,9 +101,9 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """`lead`: the whole of it in a paragraph, each part with a word on what it tells.
+    """The content of a page. `lead`: a summary as one paragraph of labelled parts.
 
-    `tooltips`: by key, what a chart's points say whose `customdata` names it.
+    `tooltips`: texts by key; a point of a chart shows the text whose key is its `customdata`.
     """
 
     title: str
@@ -114,7 +114,7 @@ class Page:
 
 
 def write_page(path: Path, page: Page) -> None:
-    """Write the page whole or not at all."""
+    """Write the page atomically."""
     environment = Environment(
         loader=PackageLoader("tuning.report", "."), autoescape=select_autoescape(["html.j2"]), undefined=StrictUndefined
     )
@@ -139,12 +139,12 @@ def write_page(path: Path, page: Page) -> None:
 
 def _drawn(chart: Chart) -> Markup:
     figure = json.loads(chart.figure.to_json())
-    figure["layout"].pop("template", None)  # all have the page's
+    figure["layout"].pop("template", None)  # all charts share the page's
     return _json({"data": figure["data"], "layout": figure["layout"]})
 
 
 def _json(content: Any) -> Markup:
-    """`content` for a script element, which nothing within it can end."""
+    """Encode `content` for a script element, so that nothing in it can end the element."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
@@ -154,7 +154,7 @@ def _data_uri(picture: Picture) -> str:
 
 
 def _coded(text: str) -> Markup:
-    """`text` with what stands between backticks as code, and no line's end before a percent sign."""
+    """Mark what stands between backticks in `text` as code, and keep numbers and percent signs on one line."""
     parts = text.replace(" %", "\N{NO-BREAK SPACE}%").split("`")
     return Markup("").join(Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts))
 
@@ -168,7 +168,7 @@ def _symbol(role: str) -> str:
 
 
 def cells(row: Mapping[str, Any], columns: Sequence[str]) -> list[Cell]:
-    """Those of `columns` for a person: shares in percent, a dash where there is nothing, *running* where it is not over."""
+    """The values of `columns` as readable text: shares in percent, a dash for no value, *running* for a trial that is not over."""
     return [_cell(name, row) for name in columns]
 
 
@@ -184,7 +184,7 @@ def _cell(name: str, row: Mapping[str, Any]) -> Cell:
 
 
 def is_share(metric: str) -> bool:
-    """Whether `metric`, or a figure of it, is read in percent."""
+    """Whether `metric`, or a statistic of it, is shown in percent."""
     return (
         metric.startswith("accuracy_")
         or metric in ("test_accuracy", "exam_score", "probe_overlap")
@@ -193,18 +193,18 @@ def is_share(metric: str) -> bool:
 
 
 def _leading_number(text: str) -> float | None:
-    """The number that `text` begins with, its unit's letter counted; None where it is none."""
+    """The number that `text` begins with, multiplied by its unit's letter; None if it begins with none."""
     found = re.match(r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?: ([kMG])\b)?", text)
     return float(found[1]) * {"k": 1e3, "M": 1e6, "G": 1e9}.get(found[2], 1.0) if found else None
 
 
 def escaped(text: str) -> str:
-    """`text` for a chart, whose texts take a few of HTML's elements."""
+    """Escape `text` for a chart, because Plotly interprets some HTML elements."""
     return html.escape(text, quote=False)
 
 
 def spread_in_words(values: Sequence[float], what: str) -> str:
-    """Best, median and number of shares: a chart's main figures."""
+    """The best, the median and the number of `values`, which are shares: a chart's main figures."""
     if not values:
         return f"no {what} yet"
     several = f", median {percent(statistics.median(values))}" if len(values) > 1 else ""

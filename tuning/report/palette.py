@@ -1,4 +1,4 @@
-"""The page's one palette: a colour a role, in light and in dark, as CSS and as Plotly's template."""
+"""The page's only palette: one colour per role, light and dark, as CSS and as Plotly's template."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ PALETTE: Mapping[str, Colour] = {
     RUNNING: Colour("#1a7a48", "#55c98b"),
     CHOSEN: Colour("#bf3f0a", "#ff8d52"),
 }
-"""Texts and marks stand out from the page by 4.5 to 1 or more (WCAG 2.2, 1.4.3); `line` only separates."""
+"""Texts and marks have a contrast of at least 4.5:1 with the page (WCAG 2.2, 1.4.3); `line` is only a separator."""
 
 SYMBOLS: Mapping[str, tuple[str, str]] = {
     Outcome.COMPLETED.value: ("circle", "●"),
@@ -44,23 +44,23 @@ SYMBOLS: Mapping[str, tuple[str, str]] = {
     RUNNING: ("diamond-open", "◇"),
     CHOSEN: ("star", "★"),
 }
-"""By how a trial ended, its mark in a chart, for Plotly and as a character: colours alone tell some readers nothing."""
+"""The mark of each role, for Plotly and as a character, because some readers cannot tell colours apart."""
 SERIES = (Outcome.COMPLETED.value, CHOSEN, RUNNING, Outcome.INTERRUPTED.value, Outcome.DIVERGED.value, Outcome.PRUNED.value)
-"""Roles whose colours lines of launches take, in their order."""
+"""Roles whose colours are used for the lines of several launches, in this order."""
 
 
 def colour(role: str) -> str:
-    """The role's colour on a light page: figures are drawn in these, and the page puts the dark ones in their place."""
+    """The role's colour on a light page. Figures are drawn in these; a dark page replaces them."""
     return PALETTE[role].light
 
 
 def dark_by_light() -> dict[str, str]:
-    """By each light colour the dark one."""
+    """The dark colour of each light one."""
     return {shade.light: shade.dark for shade in PALETTE.values()}
 
 
 def custom_properties(scheme: str) -> str:
-    """CSS for `scheme`, ``light`` or ``dark``: a custom property a role."""
+    """CSS for `scheme`, ``light`` or ``dark``: one custom property per role."""
     return " ".join(f"--{role}: {getattr(shade, scheme)};" for role, shade in PALETTE.items())
 
 

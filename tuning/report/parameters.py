@@ -1,4 +1,4 @@
-"""What the searched parameters did: importances as Optuna computes them, slices and parallel coordinates of every trial."""
+"""Effect of the searched parameters: importances as Optuna computes them, slices, and parallel coordinates of every trial."""
 
 import math
 import warnings
@@ -20,21 +20,21 @@ from tuning.search.optuna_space import to_optuna
 from tuning.study.distributions import Distribution
 
 MIN_COMPLETED, COMPLETED_EACH = 10, 2
-"""Completed trials below which importances are chance: so many, and so many for each parameter.
+"""Completed trials below which importances are chance: in total, and per parameter.
 
-`tests.benchmarks.importances`: of nine parameters fANOVA names the one that matters most first in 23 of 24 searches of 18 random
-trials, in 15 of 24 of 10, in 8 of 24 of 6; of four in 20 of 24 of 10.
+`tests.benchmarks.importances`: of nine parameters, fANOVA names the most important one first in 23 of 24 searches with 18 random
+trials, in 15 of 24 with 10, and in 8 of 24 with 6; of four parameters, in 20 of 24 with 10.
 """
 SLICE_HEIGHT, BAR_HEIGHT = 200, 26
-"""In pixels."""
+"""Heights of a slice and of a bar, in pixels."""
 AXIS_WIDTH = 92
-"""Of a parameter in parallel coordinates, in pixels."""
+"""Width per parameter in parallel coordinates, in pixels."""
 MARGIN = 0.04
-"""Of an axis beyond its range, that a mark at its end is whole."""
+"""Share of an axis that is added beyond its range, so that a mark at its end is not cut off."""
 MAX_TICKS = 5
-"""Of a slice's logarithmic axis."""
+"""Most ticks on a slice's logarithmic axis."""
 BEST_SHARE = 0.25
-"""Of the completed trials those whose lines stand out."""
+"""Share of the completed trials, the best, whose lines stand out."""
 
 FADED = 0.7
 """Opacity of the other lines."""
@@ -43,17 +43,17 @@ Space = Mapping[str, Distribution]
 
 
 def completed_needed(space: Space) -> int:
-    """How many trials must have run to their end before importances of `space` mean something."""
+    """How many trials must have run to their end before importances of `space` are meaningful."""
     return max(MIN_COMPLETED, COMPLETED_EACH * len(space))
 
 
 def completed_in(launch: Launch) -> int:
-    """Trials of the search that tell what their point is worth: those that were not stopped before, and those that diverged."""
+    """Number of trials that show what their point is worth: those that ran to their end, and those that diverged."""
     return sum(trial.outcome in (Outcome.COMPLETED, Outcome.DIVERGED) for trial in launch.searched)
 
 
 def importances(launch: Launch, space: Space) -> Chart | None:
-    """Bars, the most important first; None where all trials scored alike, or no parameter is in all of them."""
+    """A bar chart, most important first; None if all trials scored the same, or no parameter is in all of them."""
     found = _importances(as_study(launch, to_optuna(space)))
     if not found:
         return None
@@ -79,14 +79,14 @@ def importances(launch: Launch, space: Space) -> Chart | None:
 def _importances(study: optuna.Study) -> dict[str, float]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of parameters that not all trials have: they are left out
+            warnings.simplefilter("ignore")  # that parameters which not all trials have are left out
             return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     except (ValueError, RuntimeError):
         return {}  # the values do not differ
 
 
 def slices(launch: Launch, space: Space) -> list[Chart]:
-    """A chart a parameter: each trial's value of it against its result, on one scale."""
+    """One chart per parameter: each trial's value against its result, with the same scale of results."""
     found = _scored(launch)
     scores = list(found.values())
     if not scores:
@@ -135,7 +135,7 @@ def _axis(domain: Distribution) -> dict[str, Any]:
 
 
 def _ticks(lower: float, upper: float) -> list[float]:
-    """Round numbers on a logarithmic axis, each written out: at most `MAX_TICKS`."""
+    """At most `MAX_TICKS` round numbers for a logarithmic axis."""
     decades = range(math.floor(math.log10(lower)), math.ceil(math.log10(upper)) + 1)
     for steps in ((1, 2, 5), (1, 3), (1,)):
         ticks = [tick for decade in decades for step in steps if lower <= (tick := float(f"{step}e{decade}")) <= upper]
@@ -145,7 +145,7 @@ def _ticks(lower: float, upper: float) -> list[float]:
 
 
 def parallel_coordinates(launch: Launch, space: Space) -> Chart | None:
-    """A line a trial across its values of every parameter, each on its own scale, to its score; None where no trial has one."""
+    """One line per trial across its values of all parameters, each on its own scale, to its score; None if no trial has one."""
     scores = _scored(launch)
     if not scores:
         return None
@@ -173,13 +173,13 @@ def _best(trials: Sequence[TrialRecord], scores: Mapping[int, float]) -> set[int
 
 
 def _heights(trial: TrialRecord, space: Space, score: float) -> list[float | None]:
-    """On each axis from 0 to 1, None where the trial has no such parameter."""
+    """The trial's height on each axis, from 0 to 1; None if it does not have the parameter."""
     on_axes = (_height(trial.point[path], domain) if _has(trial, path, domain) else None for path, domain in space.items())
     return [*on_axes, score]
 
 
 def _has(trial: TrialRecord, path: str, domain: Distribution) -> bool:
-    """Whether the trial has the parameter, and a value that its axis holds: a store may hold anything."""
+    """Whether the trial has the parameter, with a value within its range: a store may contain anything."""
     return path in trial.point and domain.contains(trial.point[path])
 
 
@@ -192,7 +192,7 @@ def _height(value: Any, domain: Distribution) -> float:
 
 
 def _lines(trials: Sequence[TrialRecord], heights: Sequence[Sequence[float | None]], role: str, *, stands_out: bool) -> go.Scatter:
-    """One trace: a line a trial, with a gap behind each."""
+    """One trace with one line per trial and a gap after each."""
     width = len(heights[0])
     return go.Scatter(
         x=[place for _ in trials for place in (*range(width), None)],
@@ -236,12 +236,12 @@ def _annotate(figure: go.Figure, place: int, height: float, text: str, **where: 
 
 
 def _broken(name: str) -> str:
-    """The name on as many lines as it has parts: beside its neighbours there is room for a word."""
+    """Break the name into one line per part, because there is only room for one word between neighbours."""
     return name.replace(".", ".<br>").replace("_", "_<br>")
 
 
 def _scored(launch: Launch) -> dict[int, float]:
-    """By number, the result of each of the search's trials that has one."""
+    """The results of the search's trials that have one, by number."""
     objective = launch.objective
     return {trial.number: score for trial in launch.searched if (score := trial.at_best(objective, objective)) is not None}
 

@@ -1,4 +1,4 @@
-"""The report as Parquet, for pandas, Polars, DuckDB: a row a trial, a row an epoch and metric, a row a trial and parameter."""
+"""The report as Parquet for pandas, Polars or DuckDB: one row per trial, per epoch and metric, per trial and parameter."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -29,14 +29,18 @@ _KEY = (
 TRIALS = _schema(
     *_KEY,
     ("run_id", pa.string(), "MLflow's id of the trial's run"),
-    ("finalist_of", pa.int32(), "number of the trial whose values a finalist repeats under another seed; null of the search's own"),
-    ("rank", pa.int32(), "1 is the chosen trial; null where the trial has no result"),
+    (
+        "finalist_of",
+        pa.int32(),
+        "number of the trial whose values a finalist repeats under another seed; null for the search's own",
+    ),
+    ("rank", pa.int32(), "1 is the chosen trial; null if the trial has no result"),
     ("outcome", pa.string(), "completed, pruned, diverged, failed, interrupted; null while it runs"),
-    ("reason", pa.string(), "why it ended before its last epoch, where something is known"),
+    ("reason", pa.string(), "why it ended before its last epoch, if that is known"),
     ("node", pa.string(), "machine on which its latest epoch ran"),
-    ("started", MOMENT, "when it was first begun"),
+    ("started", MOMENT, "when it first started"),
     ("ended", MOMENT, "when it ended; null while it runs"),
-    ("retries", pa.int32(), "how often it was begun again after a failure"),
+    ("retries", pa.int32(), "how often it was restarted after a failure"),
     ("epochs", pa.int32(), "epochs that it ran"),
     ("seconds", pa.float64(), "time that these epochs took"),
     ("best_epoch", pa.int32(), "epoch whose student is its result"),
@@ -44,14 +48,14 @@ TRIALS = _schema(
     (
         "exam_score",
         pa.float64(),
-        "what it was chosen by where there are examiners: agreement on their images and the probe set",
+        "what it is chosen by if there are examiners: agreement on their images and the probe set",
     ),
-    ("held_out_agreement", pa.float64(), "share of the other images, of both, on which that student and the teacher agree"),
+    ("held_out_agreement", pa.float64(), "share of the remaining images of both on which that student and the teacher agree"),
     ("probe_overlap", pa.float64(), "mean overlap of their probabilities on the probe set"),
     ("probe_agreement", pa.float64(), "share of the probe set on which that student and the teacher agree"),
     ("probe_kl", pa.float64(), "mean KL divergence on the probe set, in nats"),
     ("test_accuracy", pa.float64(), "share of the labelled test images that it gets right; null without labels"),
-    ("accuracy_metric", pa.string(), "metric of the six columns that follow: test_accuracy, or the blind objective without labels"),
+    ("accuracy_metric", pa.string(), "metric of the next six columns: test_accuracy, or the blind objective without labels"),
     ("accuracy_last", pa.float64(), "at the last epoch"),
     ("accuracy_best", pa.float64(), "highest over epochs"),
     ("accuracy_mean", pa.float64(), "mean over epochs"),
@@ -64,19 +68,19 @@ EPOCHS = _schema(
     ("epoch", pa.int32(), "epoch, from 1"),
     ("metric", pa.string(), "name of the metric, as in MLflow"),
     ("value", pa.float64(), "its value"),
-    ("reported", MOMENT, "when the epoch's result came"),
+    ("reported", MOMENT, "when the epoch's result arrived"),
 )
 PARAMETERS = _schema(
     *_KEY,
     ("parameter", pa.string(), "dotted path into the trial's config, or a fact of the study"),
     ("value", pa.string(), "its value as text"),
-    ("number", pa.float64(), "its value where it is a number"),
+    ("number", pa.float64(), "its value if it is a number"),
     ("searched", pa.bool_(), "whether the search chose it"),
 )
 
 
 def write_tables(launches: Sequence[Launch], folder: Path) -> list[Path]:
-    """Write trials.parquet, epochs.parquet, parameters.parquet, each whole or not at all -> their paths."""
+    """Write trials.parquet, epochs.parquet and parameters.parquet, each atomically -> their paths."""
     tables = {
         "trials": (TRIALS, trial_rows),
         "epochs": (EPOCHS, _epoch_rows),
@@ -93,13 +97,13 @@ def write_tables(launches: Sequence[Launch], folder: Path) -> list[Path]:
 
 
 def trial_columns(launch: Launch) -> list[str]:
-    """Of `trial_rows`, and behind them a column a searched parameter."""
+    """The columns of `trial_rows`, followed by one column per searched parameter."""
     own = [name for name in TRIALS.names if name not in ("study", "launch")]
     return own + list(dict.fromkeys(path for trial in launch.trials for path in trial.point))
 
 
 def trial_rows(launch: Launch) -> list[Row]:
-    """A row of `TRIALS` a trial, best first, without study and launch."""
+    """One row of `TRIALS` per trial, best first, without study and launch."""
     return [_trial_row(trial, rank, launch) for rank, trial in enumerate(launch.trials, start=1)]
 
 
@@ -128,7 +132,7 @@ def _trial_row(trial: TrialRecord, rank: int, launch: Launch) -> Row:
 
 
 def robustness(trial: TrialRecord, metric: str) -> dict[str, float]:
-    """Last, best, mean, std, late_mean, late_std of `metric`: what a blind stop gives (PRE-DFKD, arXiv:2201.03019, sec. 4)."""
+    """Last, best, mean, std, late_mean, late_std of `metric`: what to expect without labels (PRE-DFKD, arXiv:2201.03019, §4)."""
     curve = trial.curves.get(metric, {})
     if not curve:
         return {}

@@ -1,4 +1,4 @@
-"""The pictures that a trial's run holds: its generator's images at the end, and through the epochs."""
+"""The pictures in a trial's run: the images that it made in the end, and over the epochs."""
 
 import tempfile
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from tuning.tracking.client import FAILURES
 from tuning.trial.files import GALLERY_FILE, SAMPLES_FILE
 
 MAX_BYTES = 3_000_000
-"""Of one picture in the page; a larger one stays in MLflow."""
+"""Largest picture in the page; a larger one stays in MLflow."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG and a line on what it shows. `name`: of its kind, the same for every trial; `rows`, `columns`: what each of them is."""
+    """A PNG and a line on what it shows. `name`: its kind, the same for every trial; `rows`, `columns`: their labels."""
 
     name: str
     content: bytes
@@ -28,7 +28,7 @@ class Picture:
 
 
 def pictures_of(client: MlflowClient, trial: TrialRecord) -> list[Picture]:
-    """Those of the trial that can be had: through the epochs first."""
+    """The trial's pictures that can be fetched, the one over the epochs first."""
     return [picture for name in (GALLERY_FILE, SAMPLES_FILE) if (picture := _fetch(client, trial, name)) is not None]
 
 
@@ -38,7 +38,7 @@ def _fetch(client: MlflowClient, trial: TrialRecord, name: str) -> Picture | Non
             file = Path(client.download_artifacts(trial.run_id, name, folder))
             content = file.read_bytes()
         except FAILURES:
-            return None  # not there yet, or not any more
+            return None  # not there yet, or deleted
         caption, (rows, columns) = caption_of(file) or name, labels_of(file)
     if len(content) > MAX_BYTES:
         return None

@@ -1,4 +1,4 @@
-"""Trials that differ in a seed only, side by side: mean and deviation of what each kind of trial reached, and what it cost."""
+"""Trials that differ only in a seed, side by side: mean and deviation of what each group reached, and what it cost."""
 
 import functools
 import math
@@ -21,7 +21,7 @@ MEGABYTE = 1e6
 
 @dataclass(frozen=True)
 class Group:
-    """Completed trials with the same `values` of the compared parameters; `failed` counts those that did not complete."""
+    """Completed trials with the same `values` of the compared parameters; `failed`: number of trials that did not complete."""
 
     values: tuple[str, ...]
     trials: Sequence[TrialRecord]
@@ -29,7 +29,7 @@ class Group:
 
 
 def group_trials(launch: Launch, by: Sequence[str]) -> list[Group]:
-    """The launch's trials by their values of the parameters `by`, in the order in which they were first run."""
+    """Group the launch's trials by their values of the parameters `by`, in the order of the first trial of each group."""
     groups: dict[tuple[str, ...], list[TrialRecord]] = {}
     for trial in sorted(launch.trials, key=lambda trial: trial.number):
         groups.setdefault(tuple(trial.params.get(path, "-") for path in by), []).append(trial)
@@ -44,16 +44,16 @@ def group_trials(launch: Launch, by: Sequence[str]) -> list[Group]:
 
 
 def compared_by_itself(study: Study) -> list[str]:
-    """The parameters by which a report compares trials if nobody says: those of a grid, which runs each point for its own sake."""
+    """The parameters by which a report compares trials by default: those of a grid, whose points are run to be compared."""
     return [path for path in study.space if path != REPEATED_PATH] if study.search.sampler == "grid" else []
 
 
 def comparison_table(launch: Launch, by: Sequence[str], *, target: float) -> Table:
-    """A row a group: accuracies in percent, epochs until one first reaches `target`, seconds, image-steps, megabytes kept.
+    """One row per group: accuracies in percent, epochs until one first reaches `target`, seconds, image-steps, megabytes of replay.
 
-    Accuracy is the test accuracy where it was measured, else the blind score. Spreads are sample deviations over the
-    group's trials. Mean and deviation over all epochs, and the deviation over the second half of them, tell what a blind stop
-    gives (PRE-DFKD, arXiv:2201.03019, sec. 4).
+    Accuracy is the test accuracy if it was measured, else the blind score. Spreads are sample deviations over the
+    group's trials. Mean and deviation over all epochs, and the deviation over their second half, tell what to expect without
+    labels to pick an epoch by (PRE-DFKD, arXiv:2201.03019, sec. 4).
     """
     metric = launch.accuracy_metric
     columns = accuracy_columns(metric, target)
@@ -69,18 +69,18 @@ def comparison_table(launch: Launch, by: Sequence[str], *, target: float) -> Tab
 
 
 COSTS = {
-    "of it images": ("generation_s", 1.0),
-    "of it student": ("distillation_s", 1.0),
-    "images' thousand image-steps": ("generation_images", 1000.0),
-    "student's thousand image-steps": ("distillation_images", 1000.0),
+    "seconds for images": ("generation_s", 1.0),
+    "seconds for the student": ("distillation_s", 1.0),
+    "thousand image-steps for images": ("generation_images", 1000.0),
+    "thousand image-steps for the student": ("distillation_images", 1000.0),
 }
-"""Sums over a trial's epochs, by heading, with what one is counted in: published tables compare unlike things."""
+"""By heading, metrics to sum over a trial's epochs and their units. Published tables often compare only parts of these costs."""
 
 Column = Callable[[Sequence[TrialRecord]], str]
 
 
 def accuracy_columns(metric: str, target: float) -> dict[str, Column]:
-    """What is shown of a group, by heading."""
+    """What is shown for a group, by heading."""
 
     def curves(trials: Sequence[TrialRecord]) -> list[list[float]]:
         return [[POINTS * trial.curves[metric][epoch] for epoch in sorted(trial.curves[metric])] for trial in trials]
@@ -104,19 +104,19 @@ def accuracy_columns(metric: str, target: float) -> dict[str, Column]:
 
 
 def _total(trials: Sequence[TrialRecord], *, metric: str, unit: float) -> str:
-    """The mean over trials of what one has taken; a dash where an earlier version did not record it."""
+    """The mean of the metric's sum over trials; a dash if an earlier version did not record it."""
     sums = [sum(trial.curves[metric].values()) / unit for trial in trials if trial.curves.get(metric)]
     return f"{statistics.fmean(sums):.0f}" if sums else "-"
 
 
 def spread(values: Sequence[float], *, digits: int = 2) -> str:
-    """``mean ± sample deviation``; the mean alone of a single value."""
+    """``mean ± sample deviation``, or only the mean for a single value."""
     mean = f"{statistics.fmean(values):.{digits}f}"
     return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
 def _reached(curves: Sequence[Sequence[float]], target: float) -> str:
-    """The mean first epoch at `target`, and how many get there where not all do."""
+    """The mean first epoch at `target`, and how many get there if not all do."""
     firsts = [next((epoch for epoch, value in enumerate(curve, start=1) if value >= target), math.inf) for curve in curves]
     there = [epoch for epoch in firsts if epoch < math.inf]
     if not there:

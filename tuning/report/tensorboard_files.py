@@ -1,4 +1,4 @@
-"""A recorded launch as TensorBoard's event files, where the sweep itself has not written them, or on another machine."""
+"""A recorded launch as TensorBoard event files, for a sweep that did not write them itself, or on another machine."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from tuning.tracking.event_files import FOLDER, EventFiles
 
 
 def write_event_files(launch: Launch, study: Study, folder: Path) -> Path:
-    """Write what `folder` does not hold of them yet -> their own folder in it. ConfigError where it cannot be written.
+    """Write the records that `folder` does not hold yet -> the event files' own folder in it. ConfigError if it cannot be written.
 
-    `study`: as the launch has run it.
+    `study`: as the launch ran it.
     """
     target = folder / FOLDER
     with writing_to(target), contextlib.closing(EventFiles(target, study)) as files:
@@ -24,7 +24,7 @@ def write_event_files(launch: Launch, study: Study, folder: Path) -> Path:
 
 
 def _events(launch: Launch) -> Iterator[Event]:
-    """What a journal says of the launch, as far as event files show it."""
+    """The launch as journal events, as far as event files show them."""
     started = min((trial.course.started or 0.0 for trial in launch.trials), default=0.0)
     yield LaunchStart(time=started, launch_id=launch.launch_id, params={}, study="")
     for trial in launch.trials:

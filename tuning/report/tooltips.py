@@ -1,4 +1,4 @@
-"""What a chart tells of a trial that is pointed at: its result, and the values that it ran with."""
+"""Tooltips of the trials in a chart: a trial's result, and the values that it ran with."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,16 @@ from tuning.report.page import escaped
 from tuning.results import Launch, TrialRecord
 
 MAX_VALUES = 16
-"""More lines than that do not fit beside a chart."""
+"""Most values in a tooltip: more lines do not fit beside a chart."""
 
 
 def tooltips(launch: Launch, paths: Sequence[str]) -> dict[str, str]:
-    """By number, what is told of each trial; `paths`: the parameters to name."""
+    """The tooltip of each trial, by number; `paths`: the parameters to name."""
     return {str(trial.number): tooltip(trial, launch, paths) for trial in launch.trials}
 
 
 def tooltip(trial: TrialRecord, launch: Launch, paths: Sequence[str]) -> str:
-    """Lines for Plotly: how the trial ended, what it reached, and its values of `paths`."""
+    """Lines in Plotly's HTML: how the trial ended, what it reached, and its values of `paths`."""
     chosen = ", chosen" if trial is launch.chosen else ""
     return "<br>".join(
         [f"<b>trial {trial.number}</b>: {trial.state}{chosen}", *_results(trial, launch), *_values(trial, paths), *_reason(trial)]

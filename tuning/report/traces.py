@@ -1,4 +1,4 @@
-"""Trials as a chart's points: the mark and colour of how each ended, and the key to what is told of it."""
+"""Trials as points of a chart: mark and colour by how each ended, and the key of its tooltip."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from tuning.report.palette import CHOSEN, SYMBOLS, colour
 from tuning.results import Launch, TrialRecord
 
 LAYOUT = {"template": "none", "height": 400}
-"""Of every figure; the rest is the page's, see `palette.plotly_template`."""
+"""Layout of every figure; the page adds the rest, see `palette.plotly_template`."""
 ORDER = (
     Outcome.FAILED.value,
     Outcome.INTERRUPTED.value,
@@ -20,19 +20,19 @@ ORDER = (
     Outcome.COMPLETED.value,
     CHOSEN,
 )
-"""In which trials are drawn: what matters most lies on top."""
+"""Order in which trials are drawn, so that what matters most is on top."""
 TOLD = "%{hovertext}<extra></extra>"
-"""A point's tooltip: what the page tells of the trial that its `customdata` names."""
+"""Template of a point's tooltip: the page fills in the tooltip of the trial in its `customdata`."""
 SIZES = {CHOSEN: 14, Outcome.PRUNED.value: 8}
 
 
 def role_of(trial: TrialRecord, launch: Launch) -> str:
-    """Its role in the palette: how it ended, or that it is the chosen one."""
+    """The trial's role in the palette: how it ended, or that it was chosen."""
     return CHOSEN if trial is launch.chosen else trial.state
 
 
 def by_role(trials: Sequence[TrialRecord], launch: Launch) -> dict[str, list[TrialRecord]]:
-    """The trials of each role that occurs, in the order of drawing."""
+    """The trials by role, for roles that occur, in drawing order."""
     groups: dict[str, list[TrialRecord]] = {role: [] for role in ORDER}
     for trial in trials:
         groups[role_of(trial, launch)].append(trial)
@@ -40,12 +40,12 @@ def by_role(trials: Sequence[TrialRecord], launch: Launch) -> dict[str, list[Tri
 
 
 def roles_in(trials: Sequence[TrialRecord], launch: Launch) -> list[str]:
-    """The roles that occur among `trials`, for a key; the most important first."""
+    """The roles that occur among `trials`, for a legend, most important first."""
     return list(reversed(by_role(trials, launch)))
 
 
 def marker(role: str) -> dict[str, Any]:
-    """Plotly's marker of the role."""
+    """Plotly's marker for the role."""
     return {
         "symbol": SYMBOLS[role][0],
         "color": colour(role),
@@ -56,7 +56,7 @@ def marker(role: str) -> dict[str, Any]:
 
 
 def points(trials: Sequence[TrialRecord], x: Sequence[Any], y: Sequence[Any], role: str, **more: Any) -> go.Scatter:
-    """A mark a trial."""
+    """One mark per trial."""
     return go.Scatter(
         x=list(x),
         y=list(y),

@@ -1,4 +1,4 @@
-"""A launch in Weights & Biases: a run a trial and one for the launch itself, all in a group of the launch's name."""
+"""A launch in Weights & Biases: one run per trial and one for the launch itself, all in a group with the launch's name."""
 
 import ast
 import contextlib
@@ -32,54 +32,54 @@ from tuning.tracking.client import using_mlflow
 from tuning.tracking.translation import run_name
 
 NAME = r"[^/\\#?%:\s](?:[^/\\#?%:]{0,126}[^/\\#?%:\s])?"
-"""Of a project, as W&B allows it."""
+"""Pattern of a project's name that W&B allows."""
 DESTINATION = re.compile(rf"(?:(?P<entity>{NAME})/)?(?P<project>{NAME})")
 FOLDER_VARIABLE = "WANDB_DIR"
 LOCAL_FOLDER = "wandb"
-"""What W&B calls the folder, in whatever folder it is given, in which it keeps its runs."""
+"""Name of the subfolder in which W&B keeps its runs."""
 SETTINGS = {
-    "console": "off",  # what this program prints is no output of the trials
+    "console": "off",  # what this program prints is not output of the trials
     "silent": True,
-    "disable_git": True,  # a report is not made where the trials' code was
+    "disable_git": True,  # the report may be made outside the repository that the trials ran from
     "save_code": False,
-    "x_disable_stats": True,  # nor, maybe, on the machine that they ran on
+    "x_disable_stats": True,  # and on another machine than theirs
     "x_disable_meta": True,
     "x_disable_machine_info": True,
     "x_save_requirements": False,
 }
 BROKEN = (Outcome.DIVERGED, Outcome.FAILED)
-"""Outcomes that W&B shows as failed; it has no state for a pruned run, which is finished and has a tag."""
+"""Outcomes that W&B shows as failed. It has no state for a pruned run, which is shown as finished, with a tag."""
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Whose project the runs go to. `entity`: a user or team; None: what W&B takes where nobody says."""
+    """The project that the runs go to. `entity`: a user or team; None: W&B's default."""
 
     project: str
     entity: str | None = None
 
 
 def parse_destination(text: str) -> Destination:
-    """``PROJECT`` or ``ENTITY/PROJECT``. ConfigError where it is neither, or where wandb is not installed."""
+    """Parse ``PROJECT`` or ``ENTITY/PROJECT``. ConfigError if it is neither, or if wandb is not installed."""
     found = DESTINATION.fullmatch(text)
     if found is None:
-        raise ConfigError(f"--wandb: must be PROJECT or ENTITY/PROJECT, names without any of \\ # ? % :, got {text!r}")
+        raise ConfigError(f"--wandb: must be PROJECT or ENTITY/PROJECT, with names without any of \\ # ? % :, got {text!r}")
     _wandb()
     return Destination(found["project"], found["entity"])
 
 
 @using_mlflow()
 def export_to_wandb(launch: Launch, client: MlflowClient, destination: Destination, folder: Path, display: Display) -> str:
-    """Send the runs of `launch`, or write them where W&B is offline -> where they are, in a line.
+    """Send the runs of `launch`, or write them to disk if W&B is offline -> where they are, in one line.
 
-    A run's id is made of the launch's and the trial's number: exported again, it takes the place of what was there. What W&B
-    keeps on this machine goes to `folder`, unless WANDB_DIR names another. ConfigError where it refuses.
+    A run's ID is made of the launch's ID and the trial's number, so a second export replaces the first. What W&B keeps on this
+    machine goes to `folder`, unless WANDB_DIR names another. ConfigError if W&B refuses the runs.
     """
     wandb = _wandb()
     rows = trial_rows(launch)
     with writing_to(folder):
         _remove_earlier(folder / LOCAL_FOLDER, launch)
-    with _refusals_in_a_line(wandb), environment_kept():  # it sets a variable by which its children find its service
+    with _refusals_in_a_line(wandb), environment_kept():  # it sets a variable for its child processes
         open_run = _RunOpener(wandb, launch, destination, None if FOLDER_VARIABLE in os.environ else folder)
         for trial, row in display.track("W&B runs", zip(launch.trials, rows, strict=True), len(rows)):
             _write_trial(open_run, trial, row, client)
@@ -88,7 +88,7 @@ def export_to_wandb(launch: Launch, client: MlflowClient, destination: Destinati
 
 @dataclass(frozen=True)
 class _RunOpener:
-    """Opens runs of one launch. `folder`: where W&B keeps them; None: where it is told by its variable."""
+    """Opens runs of one launch. `folder`: where W&B keeps them; None: where WANDB_DIR says."""
 
     wandb: Any
     launch: Launch
@@ -97,7 +97,7 @@ class _RunOpener:
 
     @contextlib.contextmanager
     def __call__(self, number: int | None, *, is_broken: bool = False, **about: Any) -> Iterator[Any]:
-        """Yields the run of a trial, or, for None, of the launch; after the block it is finished, as failed if `is_broken`."""
+        """Yields the run of a trial or, for None, of the launch; finishes it after the block, as failed if `is_broken`."""
         run = self.wandb.init(
             project=self.destination.project,
             entity=self.destination.entity,
@@ -105,7 +105,7 @@ class _RunOpener:
             id=run_id(self.launch, number),
             group=self.launch.name,
             settings=self.wandb.Settings(**SETTINGS),
-            reinit="create_new",  # a notebook's own run goes on
+            reinit="create_new",  # does not end a run of the user's notebook
             **about,
         )
         try:
@@ -117,7 +117,7 @@ class _RunOpener:
 
 
 def run_id(launch: Launch, number: int | None) -> str:
-    """Of a trial's run, or, for None, of the launch's own: the same whenever it is exported."""
+    """ID of a trial's run or, for None, of the launch's own; the same in every export."""
     return f"{launch.launch_id or launch.run_id}-{'launch' if number is None else f'{number:04d}'}"
 
 
@@ -159,29 +159,29 @@ def _write_launch(open_run: _RunOpener, rows: Sequence[Row]) -> str:
 
 
 def _where(run: Any, open_run: _RunOpener) -> str:
-    """Where the runs are, the last of which is `run`, and, if that is this machine alone, how they get any further."""
+    """Where the runs are; if that is only this machine, also how to send them. `run`: the last of them."""
     group = f"W&B: group {open_run.launch.name} of project {open_run.destination.project}"
     if not run.offline:
         return redact(f"{group}, {run.project_url}")
     runs = shlex.quote(str(Path(run.dir).parent.parent))
-    return f"{group} is offline in {runs}, send it with: wandb sync {runs}/offline-run-*"
+    return f"{group} is offline in {runs}; send it with: wandb sync {runs}/offline-run-*"
 
 
 def config_of(trial: TrialRecord) -> dict[str, Any]:
-    """All that the trial ran with, nested as in a study file, what was searched first; texts without secrets."""
+    """All values that the trial ran with, nested as in a study file, searched ones first, with secrets redacted."""
     facts = {path: _typed(text) for path, text in trial.params.items() if path not in trial.point}
     nested: dict[str, Any] = {}
     for path, value in (*trial.point.items(), *facts.items()):
         plain = redact(value) if isinstance(value, str) else value
         try:
             set_path(nested, path, plain)
-        except ConfigError:  # a fact about what is a value itself
+        except ConfigError:  # its path leads through another value
             nested[path] = plain
     return nested
 
 
 def _typed(text: str) -> Any:
-    """The number or truth value that `text` is; others stay texts."""
+    """Convert `text` to the number, truth value or None that it spells; other texts stay as they are."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -190,14 +190,14 @@ def _typed(text: str) -> Any:
 
 
 def _rows(trial: TrialRecord) -> Iterator[tuple[int, dict[str, Any]]]:
-    """What was measured at each epoch, and when that was told."""
+    """What was measured at each epoch, and when it was reported."""
     for epoch, metrics in trial.by_epoch():
         told = {"_timestamp": trial.course.reported[epoch]} if epoch in trial.course.reported else {}
         yield epoch, {**metrics, "epoch": epoch, **told}
 
 
 def _leaderboard(launch: Launch, rows: Sequence[Row]) -> tuple[list[str], list[list[Any]]]:
-    """Columns and cells: those of trials.parquet, and the searched values."""
+    """Columns and cells: those of trials.parquet and the searched values."""
     columns = trial_columns(launch)
     found = [row | dict(trial.point) for row, trial in zip(rows, launch.trials, strict=True)]
     return columns, [[_plain(row.get(name)) for name in columns] for row in found]
@@ -208,7 +208,7 @@ def _plain(value: Any) -> Any:
 
 
 def _remove_earlier(folder: Path, launch: Launch) -> None:
-    """Remove what an earlier export of the launch has left in `folder` to be sent."""
+    """Remove the offline runs that an earlier export of the launch left in `folder`."""
     for number in [None, *(trial.number for trial in launch.trials)]:
         for earlier in folder.glob(f"offline-run-*-{glob.escape(run_id(launch, number))}"):
             shutil.rmtree(earlier)
@@ -218,7 +218,7 @@ def _wandb() -> Any:
     try:
         return importlib.import_module("wandb")
     except ImportError as error:
-        raise ConfigError("--wandb: needs wandb beside this package: pip install 'cpsc-tune[wandb]'") from error
+        raise ConfigError("--wandb: needs the package wandb, install it with: pip install 'cpsc-tune[wandb]'") from error
 
 
 @contextlib.contextmanager
@@ -227,4 +227,4 @@ def _refusals_in_a_line(wandb: Any) -> Iterator[None]:
         yield
     except (wandb.Error, OSError) as error:
         way_out = "log in with: wandb login, or write the runs to this disk with WANDB_MODE=offline"
-        raise ConfigError(f"--wandb: W&B does not take the runs ({reason(error)}); {way_out}") from error
+        raise ConfigError(f"--wandb: W&B refused the runs ({reason(error)}); {way_out}") from error

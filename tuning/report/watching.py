@@ -1,4 +1,4 @@
-"""A launch while it runs, in another process or another thread: read again and again, and shown wherever it has changed."""
+"""Watching a launch that runs in another process or thread: it is read repeatedly, and shown whenever it has changed."""
 
 import sys
 import time
@@ -23,24 +23,24 @@ from tuning.tracking.client import reading_store, store_uri, using_mlflow
 
 UNDER_WAY = "RUNNING"
 Show = Callable[[Launch, bool], object]
-"""Told the launch as far as it has come, and whether it is still under way."""
+"""Called with the launch so far, and whether it is still running."""
 
 
 class Source(Protocol):
-    """Where a launch is read from while it runs."""
+    """Where a running launch is read from."""
 
     def read(self) -> Launch:
-        """The launch as far as it has come."""
+        """The launch so far."""
 
     def is_driven(self) -> bool:
-        """Whether anybody still drives it."""
+        """Whether a driver still runs it."""
 
 
 def watch_launch(source: Source, show: Show, *, every_s: float) -> Launch:
-    """Show the launch whenever it has come further, until nobody drives it or the user interrupts -> as it was last."""
+    """Show the launch whenever it has progressed, until no driver runs it or the user interrupts -> its last state."""
     shown = None
     while True:
-        is_driven = source.is_driven()  # before it is read: what is written between the two must not be missed
+        is_driven = source.is_driven()  # before reading, so as not to miss what is written in between
         launch = source.read()
         if (launch, is_driven) != shown:
             show(launch, is_driven)
@@ -54,16 +54,16 @@ def watch_launch(source: Source, show: Show, *, every_s: float) -> Launch:
 
 
 def source_of(study: Study, name: str | None) -> Source:
-    """The launch `name` of `study`, the latest where that is None: its journal where it is on this machine, or the MLflow store.
+    """The source of the launch `name` of `study`, or the latest if None: its journal if that is on this machine, else MLflow.
 
-    ConfigError where there is none.
+    ConfigError if there is no such launch.
     """
     folder = latest_launch(study, study.local) if name is None else study.local / name if NAME.fullmatch(name) else None
     return StoreSource(study, name) if folder is None or not is_begun(folder) else JournalSource(folder)
 
 
 class JournalSource:
-    """A launch on this machine."""
+    """A launch on this machine, read from its journal."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -71,19 +71,19 @@ class JournalSource:
         self._position = 0
 
     def read(self) -> Launch:
-        """From the journal, of which what was read before is not read again."""
+        """The launch so far; only new events of the journal are read."""
         for event, position in Journal(self._folder).since(self._position):
             self._events.append(event)
             self._position = position
         return launch_from_journal(self._events, self._folder.name)
 
     def is_driven(self) -> bool:
-        """The system releases a driver's lock however it ends."""
+        """Whether the driver's lock is held; the system releases it however the driver ends."""
         return FileLock(self._folder / LOCK_NAME).is_held()
 
 
 class StoreSource:
-    """A launch of which there is nothing here but the store it is recorded in."""
+    """A launch on another machine, read from the MLflow store."""
 
     def __init__(self, study: Study, name: str | None) -> None:
         self._study = study
@@ -91,23 +91,23 @@ class StoreSource:
         self._name, self._run_id = launch.name, launch.run_id
 
     def read(self) -> Launch:
-        """ConfigError where the store is away."""
+        """The launch so far. ConfigError if the store cannot be reached."""
         return read_launch(self._study, self._name, Display(quiet=True))[1]
 
     @using_mlflow()
     def is_driven(self) -> bool:
-        """As its run says, which a driver that died leaves running until another one looks."""
+        """Whether its MLflow run is running; a driver that was killed leaves it so until another one cleans up."""
         with reading_store(store_uri(self._study)):
             return bool(self._client.get_run(self._run_id).info.status == UNDER_WAY)
 
 
 def default_show(write: Callable[[str], object] = print) -> Show:
-    """A table that is refreshed in its place in a notebook; elsewhere a line whenever something has changed."""
+    """In a notebook, a table that is refreshed in place; elsewhere, a line whenever something has changed."""
     return NotebookTable() if _is_notebook() else lambda launch, is_driven: write(_line(launch, is_driven))
 
 
 class NotebookTable:
-    """The launch's leaderboard below a notebook's cell, one and the same however often it is shown."""
+    """The launch's leaderboard below a notebook cell, updated in place."""
 
     def __init__(self) -> None:
         self._handle: Any = None
@@ -115,7 +115,7 @@ class NotebookTable:
     def __call__(self, launch: Launch, is_driven: bool) -> None:
         from IPython.display import HTML, display
 
-        moment = f"as of {time.strftime('%H:%M:%S')}" if is_driven else "nothing runs any more"
+        moment = f"as of {time.strftime('%H:%M:%S')}" if is_driven else "no longer running"
         table = HTML(launch_html(launch, [progress_line(launch), moment]))
         if self._handle is None:
             self._handle = display(table, display_id=True)
@@ -128,6 +128,6 @@ def _line(launch: Launch, is_driven: bool) -> str:
 
 
 def _is_notebook() -> bool:
-    """Whether this is the kernel of one: whoever runs it has imported IPython."""
+    """Whether this process is a notebook's kernel, which has always imported IPython."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return hasattr(shell, "kernel")

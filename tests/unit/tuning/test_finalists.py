@@ -360,8 +360,10 @@ def test_of_those_within_the_noise_of_their_seeds_the_cheapest_student_is_chosen
     assert found.chosen.number == 5
     assert [trial.number for trial in found.ties] == [3, 2]
     lines = "\n".join(summary_lines(found, [L2]))
-    assert "it has the values of trial 1, which the search gave 85.00 %: over 2 new seeds probe agreement 83.00 % ± 5.66" in lines
-    assert "= within the noise of its seeds (Welch, 5 %): trial 0's values; the cheapest student is chosen" in lines
+    assert (
+        "it has the values of trial 1, which scored 85.00 % in the search: over 2 new seeds probe agreement 83.00 % ± 5.66" in lines
+    )
+    assert "= within the noise of its seeds (Welch, 5 %): values of trial 0; the cheapest student is chosen" in lines
     assert [row[0] for row in finalist_rows(found)] == ["1", "0 ="]
 
 
@@ -371,7 +373,7 @@ def test_of_equally_cheap_ones_that_which_stays_high_over_its_epochs_is_chosen()
     found = launch(LUCKY, STEADY, *peaks, *stays)
     assert [finalist.of for finalist in found.finalists] == [1, 0]
     assert found.finalists[1].over_epochs() == (pytest.approx(0.62), pytest.approx(0.22))
-    assert "the one that stays highest over its late epochs" in "\n".join(summary_lines(found, [L2]))
+    assert "the one with the highest mean minus deviation over its late epochs" in "\n".join(summary_lines(found, [L2]))
 
 
 @pytest.mark.parametrize(("right", "is_tied"), [(0b1111111110, True), (0b0000000000, False)])

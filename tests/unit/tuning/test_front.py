@@ -114,7 +114,7 @@ def test_table_json_and_figure_show_the_same_students() -> None:
     assert [list(trace.text) for trace in figure.data if trace.mode == "markers+text"] == [["small", "wide", "large"]] * 4
     printed = io.StringIO()
     print_report(launch, [], Console(file=printed, width=200))
-    assert "small: the best of each architecture, and what it costs" in printed.getvalue()
+    assert "small: the best student of each architecture, and what it costs" in printed.getvalue()
 
 
 def test_latencies_are_read_from_the_launchs_own_params() -> None:

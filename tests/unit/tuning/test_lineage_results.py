@@ -51,7 +51,7 @@ def test_what_a_trial_was_before_it_took_over_another_is_no_part_of_its_result()
 def test_the_report_tells_the_lineage_of_the_chosen_student_and_the_values_along_it() -> None:
     lines = summary_lines(launch(), [RATE])
     assert lines[lines.index("its parameters: student.lr 0.12") + 1 :][:3] == [
-        "they changed while it trained, for it took over the state of others:",
+        "they changed while it trained, because it copied the state of other trials:",
         "  epochs 1 to 2 as trial 0: student.lr 0.1",
         "  epoch 3 as trial 1: student.lr 0.12",
     ]

@@ -62,9 +62,9 @@ def test_figures_are_means_and_sample_deviations_over_trials() -> None:
     assert shown["of the 2nd half"] == ["1.00"]
     assert shown["epochs to 95 %"] == ["2.0 (1 of 2)"]
     assert shown["seconds"] == ["8 ± 2"]
-    assert shown["of it images"] == ["4"]
-    assert shown["student's thousand image-steps"] == ["2"]
-    assert shown["of it student"] == ["-"]  # as in the record of an earlier version
+    assert shown["seconds for images"] == ["4"]
+    assert shown["thousand image-steps for the student"] == ["2"]
+    assert shown["seconds for the student"] == ["-"]  # as in the record of an earlier version
     assert shown["replay MB"] == ["1.50"]
 
 

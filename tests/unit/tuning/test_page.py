@@ -111,7 +111,7 @@ def test_while_it_runs_the_paragraph_says_so_and_counts_what_there_is(study: Stu
 
 def test_before_the_first_trial_nothing_is_claimed(study: Study) -> None:
     found = dict(overview(study, launch(is_open=True)))
-    assert found["Chosen so far"] == "nothing yet, no trial has a result."
+    assert found["Chosen so far"] == "nothing yet; no trial has a result."
     assert "How sure" not in found
     assert "0 trials of 16 planned" in found["Searched"]
 

@@ -47,7 +47,7 @@ SEARCHED = ["student.lr", "cpsc.contrast", "weights.kl"]
 def test_a_blind_launch_in_words() -> None:
     assert summary_lines(launch(labels=False), SEARCHED) == [
         "3 trials: 1 completed, 1 pruned, 1 diverged",
-        "epochs: 3 run of the 12 that all trials to the end take (25.00 %)",
+        "epochs: 3 run, out of 12 without pruning (25.00 %)",
         "chosen without a real image: trial 2 at epoch 2, probe_agreement 90.00 %, probe KL 0.2500",
         "its parameters: student.lr 0.123, cpsc.contrast two_view",
     ]
@@ -79,7 +79,7 @@ def test_a_launch_without_a_result_says_so() -> None:
     diverged = record(0, {}, kl={}, accuracy={}, outcome=Outcome.DIVERGED)
     assert summary_lines(make(diverged), SEARCHED) == [
         "1 trial: 1 diverged",
-        "epochs: 0 run of the 4 that all trials to the end take (0.00 %)",
+        "epochs: 0 run, out of 4 without pruning (0.00 %)",
         "no trial has a result to choose",
     ]
 
@@ -124,7 +124,7 @@ def test_while_a_sweep_runs_only_what_is_over_is_compared_with_what_it_might_hav
     waiting = record(4, {1: 0.3}, kl={}, accuracy={}, outcome=Outcome.INTERRUPTED)
     assert summary_lines(make(*ended, pruned, running, waiting), [])[:2] == [
         "5 trials so far: 2 completed, 1 pruned, 1 interrupted, 1 running",
-        "epochs: 7 run so far; 5 of the 12 of the 3 trials that are over (41.67 %)",
+        "epochs: 7 run so far; the 3 trials that are over: 5 out of 12 without pruning (41.67 %)",
     ]
     assert summary_lines(make(running), [])[:2] == ["1 trial so far: 1 running", "epochs: 1 run so far"]
 
@@ -148,5 +148,5 @@ def test_a_comparison_is_markdown_however_narrow_the_terminal() -> None:
     print_comparison(found, ["method"], console, target=0.95)
     rows = [line for line in screen.getvalue().splitlines() if line.startswith("|")]
     assert [row.split("|")[1].strip() for row in (rows[0], *rows[2:])] == ["method", "cpsc", "dafl"]
-    with pytest.raises(ConfigError, match=r"--by methd: no trial of launch methods has such a parameter"):
+    with pytest.raises(ConfigError, match=r"--by methd: no trial of launch methods has this parameter"):
         print_comparison(found, ["methd"], console, target=0.95)

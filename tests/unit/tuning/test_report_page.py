@@ -380,7 +380,7 @@ def test_the_best_so_far_never_falls_and_counts_every_epoch(launch: Launch) -> N
 
 @pytest.mark.parametrize(
     ("names", "rule"),
-    [(["one.yaml"], "takes two launches or more"), ([str(STUDY), f"{STUDY}@nothing"], "holds no MLflow store yet")],
+    [(["one.yaml"], "takes at least two launches"), ([str(STUDY), f"{STUDY}@nothing"], "holds no MLflow store yet")],
 )
 def test_what_cannot_be_compared_is_said(names: list[str], rule: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=re.escape(rule)):

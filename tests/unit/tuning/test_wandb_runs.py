@@ -53,7 +53,7 @@ def test_what_is_no_project_is_refused_before_anything_is_read(text: str) -> Non
 
 def test_where_wandb_is_missing_it_is_said_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ConfigError, match=r"^--wandb: needs wandb beside this package: pip install 'cpsc-tune\[wandb\]'$"):
+    with pytest.raises(ConfigError, match=r"^--wandb: needs the package wandb, install it with: pip install 'cpsc-tune\[wandb\]'$"):
         parse_destination("project")
 
 
@@ -76,7 +76,7 @@ def test_every_trial_is_a_run_with_its_curves_and_again_the_same(tmp_path: Path,
         said = export_to_wandb(launch, client, Destination("distilled", "me"), tmp_path / "report", QUIET)
     assert dict(os.environ) == before
     folder = tmp_path / "report" / "wandb"
-    assert said == f"W&B: group tiny of project distilled is offline in {folder}, send it with: wandb sync {folder}/offline-run-*"
+    assert said == f"W&B: group tiny of project distilled is offline in {folder}; send it with: wandb sync {folder}/offline-run-*"
     runs = {name: read_run(file) for name, file in offline_runs(folder).items()}
     assert set(runs) == {run_id(launch, number) for number in (None, *range(NUM_TRIALS))}
     assert len(list(folder.glob("offline-run-*"))) == NUM_TRIALS + 1, "the second export has taken the place of the first"
@@ -118,6 +118,6 @@ def test_what_wandb_refuses_is_a_line_without_the_key(tmp_path: Path, monkeypatc
         raise wandb.errors.CommError("https://api:0123456789abcdef0123456789abcdef01234567@api.wandb.ai: 401")
 
     monkeypatch.setattr(wandb, "init", refuse)
-    with pytest.raises(ConfigError, match=r"^--wandb: W&B does not take the runs .*wandb login") as refused:
+    with pytest.raises(ConfigError, match=r"^--wandb: W&B refused the runs .*wandb login") as refused:
         export_to_wandb(launch, None, Destination("p"), tmp_path, QUIET)
     assert "0123456789abcdef" not in str(refused.value)

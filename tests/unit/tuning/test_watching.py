@@ -149,7 +149,7 @@ def test_a_notebooks_table_is_refreshed_in_its_place(study: Study) -> None:
     assert first.transient["display_id"] == second.transient["display_id"]
     assert "<table" in first.data["text/html"]
     assert "as of" in first.data["text/html"]
-    assert "nothing runs any more" in second.data["text/html"]
+    assert "no longer running" in second.data["text/html"]
 
 
 def test_outside_of_a_notebook_nothing_of_it_is_asked_for(monkeypatch: pytest.MonkeyPatch, study: Study) -> None:
