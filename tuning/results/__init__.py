@@ -1,6 +1,6 @@
-"""The read side: what a launch found, from its journal or back from MLflow, and each recorded trial with its checkpoints.
+"""The read side: results of a launch, read from its journal or from MLflow, and recorded trials with their checkpoints.
 
-`from_mlflow`, `recorded_trial` and `checkpoints` bring MLflow with them, and are imported by their full names.
+`from_mlflow`, `recorded_trial` and `checkpoints` import MLflow, so import them by their full names.
 """
 
 from tuning.results.choice import Finalist

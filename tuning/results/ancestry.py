@@ -1,4 +1,4 @@
-"""A recorded trial of a population as what it is: the end of a lineage, of which other trials' runs hold the beginning."""
+"""Lineage of a recorded trial of a population: the runs of other trials hold its first epochs."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,9 +16,9 @@ Curves = Mapping[str, Mapping[int, float]]
 
 
 def with_lineage(trial: RecordedTrial) -> RecordedTrial:
-    """`trial` with its schedule and the curves along its lineage: what it was before it took over another is no part of it.
+    """`trial` with its schedule and the curves along its lineage, without what it measured before it copied another trial.
 
-    One that is of no population comes back as it is.
+    A trial that belongs to no population is returned unchanged.
     """
     if not any(name.startswith(SCHEDULED) for name in trial.curves):
         return trial

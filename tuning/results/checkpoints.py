@@ -1,4 +1,4 @@
-"""The checkpoints of a recorded trial that are still there: those in the study's storage, and the one that its run logged."""
+"""Checkpoints of a recorded trial that still exist: those in the study's storage, and the one logged with its run."""
 
 import re
 import tempfile
@@ -22,42 +22,42 @@ LAST, BEST = "last", "best"
 
 @dataclass(frozen=True)
 class KeptCheckpoint:
-    """A trial's checkpoint as files of this machine. `epoch`: the last that it has seen."""
+    """A trial's checkpoint as local files. `epoch`: the last epoch that it includes."""
 
     folder: Path
     epoch: int
 
 
 def check_wanted(wanted: str) -> None:
-    """Raise ConfigError unless `wanted` says which checkpoint: `LAST`, `BEST` or an epoch."""
+    """Raise ConfigError unless `wanted` names a checkpoint: `LAST`, `BEST` or an epoch."""
     if wanted not in (LAST, BEST) and not (wanted.isascii() and wanted.isdecimal() and int(wanted) > 0):
         raise ConfigError(f"--from-checkpoint: must be {LAST}, {BEST} or an epoch, got {wanted!r}")
 
 
 @contextmanager
 def kept_checkpoint(trial: RecordedTrial, study: Study, wanted: str) -> Iterator[KeptCheckpoint]:
-    """Yields the trial's checkpoint of the epoch `wanted`, or its last, or that of its best epoch.
+    """Yields the trial's checkpoint of the epoch `wanted`, its last one, or that of its best epoch.
 
-    ConfigError, naming the epochs that there are, where that one is not kept.
+    ConfigError, which lists the epochs that exist, if that checkpoint was not kept.
     """
     check_wanted(wanted)
     with ExitStack() as stack:
         kept = {found.epoch: found for found in _whole(stack, trial, study)}
         if not kept:
-            raise ConfigError(f"run {trial.run_id}: no checkpoint of {trial} can be read, leave --from-checkpoint out")
+            raise ConfigError(f"run {trial.run_id}: no checkpoint of {trial} can be read; leave --from-checkpoint out")
         epoch = max(kept) if wanted == LAST else trial.best_epoch if wanted == BEST else int(wanted)
         if epoch not in kept:
             epochs = ", ".join(map(str, sorted(kept)))
             asked = f"{wanted} (epoch {epoch})" if wanted == BEST else f"epoch {wanted}"
-            raise ConfigError(f"--from-checkpoint: {trial} has checkpoints of epoch {epochs}, got {asked}")
+            raise ConfigError(f"--from-checkpoint: {trial} has checkpoints only of epoch {epochs}, got {asked}")
         yield kept[epoch]
 
 
 @contextmanager
 def best_student(trial: RecordedTrial, study: Study) -> Iterator[Path]:
-    """Yields the file with the weights of the trial's best epoch: the one that its run logged, or the storage's newest.
+    """Yields the file with the weights of the trial's best epoch: the one logged with its run, or the newest in the storage.
 
-    CheckpointError where none can be read, or where those that can were made before the best epoch.
+    CheckpointError if none can be read, or if all that can were made before the best epoch.
     """
     with ExitStack() as stack:
         folders = list(_logged(stack, trial, BEST_STUDENT_FILE))
@@ -73,7 +73,7 @@ def best_student(trial: RecordedTrial, study: Study) -> Iterator[Path]:
 
 
 def _whole(stack: ExitStack, trial: RecordedTrial, study: Study) -> Iterator[KeptCheckpoint]:
-    """Every checkpoint that can be read and is this trial's: a storage may hold another launch of the same name."""
+    """All readable checkpoints of this trial; the storage may also hold those of another launch with the same name."""
     for folder in (*_logged(stack, trial, STATE_FILE), *_stored(stack, trial, study)):
         try:
             state = checkpoint.load(folder / STATE_FILE, kind="trial checkpoint", needs=("epoch", "history"))
@@ -84,7 +84,7 @@ def _whole(stack: ExitStack, trial: RecordedTrial, study: Study) -> Iterator[Kep
 
 
 def _is_of(trial: RecordedTrial, state: dict[str, Any]) -> bool:
-    """Whether the checkpoint has seen what the record says."""
+    """Whether the checkpoint's history agrees with the record."""
     if type(state["epoch"]) is not int or not isinstance(state["history"], list):
         return False
     recorded = trial.curves.get("probe_kl", {})
@@ -101,7 +101,7 @@ def _is_readable(file: Path) -> bool:
 
 
 def _logged(stack: ExitStack, trial: RecordedTrial, name: str) -> Iterator[Path]:
-    """The run's checkpoint artifacts, fetched, if the file `name` is among them."""
+    """The run's checkpoint artifacts, downloaded, if the file `name` is among them."""
     where = ARTIFACT_FOLDERS[name]
     target = stack.enter_context(tempfile.TemporaryDirectory(prefix="cpsc-"))
     try:
@@ -109,7 +109,7 @@ def _logged(stack: ExitStack, trial: RecordedTrial, name: str) -> Iterator[Path]
         if f"{where}/{name}" in paths:
             yield Path(trial.client.download_artifacts(trial.run_id, where, target))
     except FAILURES:
-        return  # the storage may have what the server has not
+        return  # the storage may have what the server lacks
 
 
 def _stored(stack: ExitStack, trial: RecordedTrial, study: Study) -> Iterator[Path]:
@@ -124,7 +124,7 @@ def _stored(stack: ExitStack, trial: RecordedTrial, study: Study) -> Iterator[Pa
 
 
 def _folders(storage: Storage, trial: RecordedTrial) -> Iterator[str]:
-    """Of the trial in each attempt; of one of a population there are several."""
+    """The trial's folders in each attempt; a trial of a population has several."""
     own = re.compile(rf"trial-{trial.number:03d}(-to-\d+)?")
     for attempt in storage.names(trial.launch):
         if attempt.startswith("attempt-"):

@@ -1,4 +1,4 @@
-"""The choice of a student: by score, by the mean over seeds where there are finalists; of those that noise cannot tell apart."""
+"""Choice of a student: by score or, with finalists, by the mean over seeds; ties within the noise are broken by cost."""
 
 import math
 import statistics
@@ -17,9 +17,9 @@ SIGNIFICANCE = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Finalist:
-    """A point of the search, that of the trial `of`, and its `runs` under seeds of their own, best first.
+    """The point of the search's trial `of`, and its `runs` under new seeds, best first.
 
-    Only those that tell something: one that diverged is a run with the worst score, one whose machine failed is none.
+    A run that diverged counts with the worst score; one that failed without a result is left out.
     """
 
     of: int
@@ -28,16 +28,16 @@ class Finalist:
 
     @property
     def best(self) -> TrialRecord | None:
-        """Its run with the best score: the student that is taken where the point is chosen."""
+        """The run with the best score, whose student is taken if this point is chosen; None if it has no result."""
         return self.runs[0] if self.runs[0].best_epoch(self.objective) is not None else None
 
     @property
     def scores(self) -> list[float]:
-        """By run, what the search looks at."""
+        """The objective of each run."""
         return [trial.at_best(self.objective, self.objective) or 0.0 for trial in self.runs]
 
     def over_seeds(self, metric: str) -> tuple[float, float] | None:
-        """Mean of `metric` over the runs' results, and sample deviation, 0 of a single one; None where none has it."""
+        """Mean and sample deviation of `metric` over the runs' results; the deviation of a single run is 0. None if none has it."""
         found = [trial.at_best(metric, self.objective) for trial in self.runs]
         values = self.scores if metric == self.objective else [value for value in found if value is not None]
         if not values:
@@ -49,7 +49,7 @@ class Finalist:
         return statistics.fmean(self.scores)
 
     def over_epochs(self) -> tuple[float, float]:
-        """Mean and deviation of the score over the second half of the epochs, in the mean over runs: what a blind stop gives.
+        """Mean and deviation of the score over the second half of the epochs, averaged over runs: what to expect without labels.
 
         PRE-DFKD, Binici et al. 2022 (arXiv:2201.03019), sec. 4.
         """
@@ -59,10 +59,10 @@ class Finalist:
 
 
 def ranked(trials: Iterable[TrialRecord], objective: str) -> list[TrialRecord]:
-    """Best first: highest objective, then lowest probe KL, then the earlier; those without a result come last.
+    """Best first: highest objective, then lowest probe KL, then lowest number; trials without a result come last.
 
-    Before all stands the one that is chosen: the best run of the best finalist; where there are none, of those that cannot be
-    told from the best the one with the cheapest student.
+    The chosen trial is put first: the best run of the best finalist or, without finalists, the cheapest student among the trials
+    that cannot be told from the best.
     """
     found = sorted(trials, key=lambda trial: _place(trial, objective))
     chosen = _chosen(found, objective)
@@ -70,7 +70,7 @@ def ranked(trials: Iterable[TrialRecord], objective: str) -> list[TrialRecord]:
 
 
 def ties_of(trials: Sequence[TrialRecord], objective: str) -> list[TrialRecord]:
-    """Of `ranked` trials those whose results, or whose finalists' means, cannot be told from the best."""
+    """The trials among `ranked` ones whose results, or whose finalists' means, cannot be told from the best."""
     finalists = finalists_of(trials, objective)
     if finalists:
         return [trial for finalist in _tied_finalists(finalists) if finalist is not finalists[0] for trial in finalist.runs]
@@ -78,9 +78,9 @@ def ties_of(trials: Sequence[TrialRecord], objective: str) -> list[TrialRecord]:
 
 
 def finalists_of(trials: Iterable[TrialRecord], objective: str) -> list[Finalist]:
-    """The finalists that can be compared, the chosen one first, the others by their means; none where none was run.
+    """The finalists that can be compared, the chosen one first, the others by their means; empty if none was run.
 
-    Compared are those with as many runs as any has: while they run, one may be ahead of another.
+    Only finalists with the largest number of runs are compared, because some may be ahead of others while they run.
     """
     groups: dict[int, list[TrialRecord]] = {}
     for trial in sorted(trials, key=lambda trial: _place(trial, objective)):
@@ -105,7 +105,7 @@ def _chosen(trials: Sequence[TrialRecord], objective: str) -> TrialRecord | None
 
 
 def _tied(trials: Sequence[TrialRecord], objective: str) -> list[TrialRecord]:
-    """The best of `trials` and those that cannot be told from it; none where no trial has a result."""
+    """The best of `trials` and those that cannot be told from it; empty if no trial has a result."""
     with_result = [trial for trial in trials if trial.best_epoch(objective) is not None]
     if not with_result:
         return []
@@ -118,20 +118,20 @@ def _differ(one: TrialRecord, other: TrialRecord) -> bool:
 
 
 def _tied_finalists(finalists: Sequence[Finalist]) -> list[Finalist]:
-    """The one with the highest mean and those that cannot be told from it."""
+    """The finalist with the highest mean and those that cannot be told from it."""
     best = max(finalists, key=lambda finalist: finalist.mean, default=None)
     return [other for other in finalists if other is best or (best is not None and not _means_differ(best, other))]
 
 
 def _means_differ(one: Finalist, other: Finalist) -> bool:
-    """Whether two finalists differ by more than their seeds do: Welch's test; of single runs, McNemar's on what they have right."""
+    """Whether two finalists differ by more than their seeds do: Welch's test, or McNemar's for single runs."""
     if len(one.runs) == 1:
         return _differ(one.runs[0], other.runs[0])
     return welch(one.scores, other.scores) < SIGNIFICANCE
 
 
 def welch(one: Sequence[float], other: Sequence[float]) -> float:
-    """Probability of means at least so far apart by chance, two-sided (Welch 1947). Two values or more of each."""
+    """Two-sided p-value of Welch's test (1947) for different means. Each sample needs at least two values."""
     variances = [statistics.variance(values) / len(values) for values in (one, other)]
     difference = abs(statistics.fmean(one) - statistics.fmean(other))
     if not any(variances):
@@ -143,7 +143,7 @@ def welch(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def _steadiness(finalist: Finalist) -> float:
-    """What a blind stop gives: the mean over epochs less the deviation."""
+    """Mean over the late epochs minus deviation: what to expect without labels to pick an epoch by."""
     mean, deviation = finalist.over_epochs()
     return mean - deviation
 

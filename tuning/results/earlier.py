@@ -1,4 +1,4 @@
-"""Earlier launches fitted to what a study searches: which of their trials are points of its space, and how good each was."""
+"""Earlier launches fitted to a study: which of their trials are points of its space, and how good each was."""
 
 import time
 from collections import Counter
@@ -20,7 +20,7 @@ ENDED = (Outcome.COMPLETED, Outcome.PRUNED, Outcome.DIVERGED)
 
 @dataclass(frozen=True)
 class Source:
-    """An earlier launch: those of its `trials` that fit the study, and why others do not, counted."""
+    """An earlier launch: its `trials` that fit the study, with standardised `scores`, and how many do not, by reason."""
 
     name: str
     trials: Sequence[tuple[TrialRecord, dict[str, Any]]]
@@ -33,7 +33,7 @@ class Source:
 
 
 def fitted(launch: Launch, study: Study) -> Source:
-    """The search's trials that ended by themselves, each at a point of the study's space."""
+    """Fit the launch's trials to the study: those that ended on their own, each as a point of the study's space."""
     fitting: list[tuple[TrialRecord, dict[str, Any]]] = []
     left_out: Counter[str] = Counter()
     for trial in sorted(launch.searched, key=lambda trial: trial.number):
@@ -47,7 +47,7 @@ def fitted(launch: Launch, study: Study) -> Source:
 
 
 def transferred(sources: Sequence[Source]) -> Transferred | None:
-    """What the journal records of `sources`; None where there are none."""
+    """The journal event that records `sources`; None if there are none."""
     if not sources:
         return None
     return Transferred(
@@ -59,7 +59,7 @@ def transferred(sources: Sequence[Source]) -> Transferred | None:
 
 
 def _names(sources: Sequence[Source]) -> list[str]:
-    """Of the launches; two of one name, from different stores, are told apart by a number."""
+    """The launches' names; launches of the same name, from different stores, are numbered."""
     seen: Counter[str] = Counter()
     names = []
     for source in sources:
@@ -69,16 +69,16 @@ def _names(sources: Sequence[Source]) -> list[str]:
 
 
 def beginning_with(study: Study, told: Transferred | None) -> Study:
-    """`study`, whose search begins with the best earlier points behind those that it lists."""
+    """`study` with the best earlier points added to those that its search starts with."""
     if told is None:
         return study
     return replace(study, start=[*study.start, *(point for point in best_points(told) if point not in study.start)])
 
 
 def _point_of(trial: TrialRecord, study: Study) -> tuple[dict[str, Any], str]:
-    """`trial` as a point of the study's space, and, where it is none, why.
+    """`trial` as a point of the study's space and, if it is none, the reason.
 
-    A parameter that it did not search has the value that it ran with; one that the study does not search is dropped.
+    A parameter that the trial did not search has the value that it ran with; one that the study does not search is dropped.
     """
     if trial.outcome not in ENDED or not any(trial.curves.values()):
         return {}, "not ended"

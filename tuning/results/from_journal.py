@@ -16,7 +16,7 @@ from tuning.results.trial_record import CURVES, UNTRAINED, TrialRecord, latencie
 
 
 class JournalReading:
-    """The launch `name` as far as it has been told of it: every event from the first on, each once. It keeps these `curves`."""
+    """Builds the launch `name` from its journal's events, to be told in order, each once. `curves`: the metrics to keep."""
 
     def __init__(self, name: str, *, curves: Sequence[str] = (*CURVES, UNTRAINED)) -> None:
         self._name = name
@@ -31,7 +31,7 @@ class JournalReading:
         self._exploits: dict[int, list[Exploit]] = {}
 
     def tell(self, event: Event) -> None:
-        """Take note of what `event` says of trials and their results."""
+        """Take in the next event."""
         match event:
             case LaunchStart():
                 self._settings, self._launch_id = event.params, event.launch_id
@@ -56,7 +56,7 @@ class JournalReading:
                 self._values[event.number][curve][event.epoch] = event.metrics[curve]
 
     def launch(self, *, only: int | None = None) -> Launch:
-        """All of it so far, the trials that have started ranked; or with the trial `only` alone, if that has started."""
+        """The launch so far, with its started trials ranked; with `only`, just that trial, if it has started."""
         objective = self._settings["objective"]
         numbers = self._starts if only is None else [only] if only in self._starts else []
         return Launch(
@@ -89,7 +89,7 @@ class JournalReading:
 
 
 def launch_from_journal(events: Iterable[Event], name: str, *, curves: Sequence[str] = (*CURVES, UNTRAINED)) -> Launch:
-    """The launch that the journal of `name` tells of, with these `curves`: as `load_launch` once all of it has been delivered."""
+    """The launch in the journal of `name`, with these `curves`: the same as from `load_launch` once everything is delivered."""
     reading = JournalReading(name, curves=curves)
     for event in events:
         reading.tell(event)
@@ -97,8 +97,8 @@ def launch_from_journal(events: Iterable[Event], name: str, *, curves: Sequence[
 
 
 def chosen_trial(folder: Path) -> str:
-    """``LAUNCH:NUMBER`` of the trial that the launch in `folder` has chosen. ConfigError where it has none yet."""
+    """``LAUNCH:NUMBER`` of the chosen trial of the launch in `folder`. ConfigError if there is none yet."""
     chosen = launch_from_journal(Journal(folder).events(), folder.name).chosen
     if chosen is None:
-        raise ConfigError(f"launch {folder.name!r}: has no trial with a result to choose")
+        raise ConfigError(f"launch {folder.name!r}: has no trial with a result yet")
     return f"{folder.name}:{chosen.number}"

@@ -1,4 +1,4 @@
-"""A launch read back from MLflow, on whatever machine, also while it runs."""
+"""A launch read back from MLflow, on any machine, also while it runs."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -34,13 +34,13 @@ from tuning.tracking.tags import (
 
 COST_CURVES = ("epoch_s", "replay_bytes")
 READERS = 4
-"""Threads that ask a tracking server at a time."""
+"""Number of threads that query a tracking server at the same time."""
 WITHOUT_REASON = (None, Outcome.COMPLETED, Outcome.PRUNED)
-"""Earlier versions left such trials that of an interruption before."""
+"""Outcomes without a reason: earlier versions left that of an earlier interruption on such trials."""
 
 
 Track = Callable[[Iterable[TrialRecord], int], Iterable[TrialRecord]]
-"""Passes on trials, of which there are so many, and may show how far that has come."""
+"""Passes on trials, given their total number, and may show progress."""
 
 
 def load_launch(
@@ -51,14 +51,14 @@ def load_launch(
     curves: Sequence[str] | None = (*CURVES, UNTRAINED),
     track: Track = lambda trials, total: trials,
 ) -> Launch:
-    """A launch of `study`, the latest unless named, with these `curves`; None: with every metric of its trials.
+    """A launch of `study`, the latest unless named, with these `curves`, or with every metric of its trials if None.
 
-    `track` sees the trials pass as they are read. ConfigError where the store has none.
+    `track` wraps the trials to show progress while they are read. ConfigError if the store has no such launch.
     """
     experiment = client.get_experiment_by_name(study)
     if experiment is None:
         known = [found.name for found in client.search_experiments() if found.name != "Default"]
-        raise ConfigError(f"study {study!r}: not in this MLflow store, it has {', '.join(known) or 'none'}")
+        raise ConfigError(f"study {study!r}: is not in this MLflow store, which has {', '.join(known) or 'no study'}")
     if launch is not None and not NAME.fullmatch(launch):
         raise ConfigError(f"study {study!r}: launch {launch!r} is not recorded")
     query = f"tags.{KIND_TAG} = 'launch'" + (f" AND tags.`{LAUNCH_TAG}` = '{launch}'" if launch else "")
@@ -71,7 +71,7 @@ def load_launch(
     objective = parent.data.params["objective"]
     query = f"tags.{KIND_TAG} = 'trial' AND tags.`{PARENT_TAG}` = '{parent.info.run_id}'"
     runs = one_each(all_runs(client, [experiment.experiment_id], query))
-    with ThreadPoolExecutor(READERS) as pool:  # a server is asked once a curve: not one after another
+    with ThreadPoolExecutor(READERS) as pool:  # one query per curve is slow one after another
         trials = list(track(pool.map(lambda run: _read_trial(client, run, curves), runs), len(runs)))
     return Launch(
         name=parent.data.tags[LAUNCH_TAG],

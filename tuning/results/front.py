@@ -1,4 +1,4 @@
-"""Students of several architectures in one launch: how good each is, what it costs, and which of them no other beats at both."""
+"""Students of several architectures in one launch: how good each is, what it costs, and which are on the Pareto front."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from tuning.results.model import Launch
 from tuning.results.trial_record import TrialRecord, number_in
 
 COSTS = {"macs": "multiply-adds", "parameters": "parameters", "bytes": "bytes", "latency_ms": "ms per image"}
-"""What a student may cost, and how a person reads it; the first three are of its network, the last was measured by the driver."""
+"""Costs of a student and their labels; the first three follow from its network, the last is measured by the driver."""
 ARCH = "student.arch"
 
 
@@ -16,7 +16,8 @@ ARCH = "student.arch"
 class FrontStudent:
     """The best `trial` of an architecture; `costs`: by the names of `COSTS`, as far as they are recorded.
 
-    `on`: the costs at which no other architecture is as good or better for as little or less, and one of the two strictly.
+    `on`: the costs on whose Pareto front it is: no other architecture costs at most as much and scores at least as high, with
+    one of the two strictly.
     """
 
     arch: str
@@ -27,7 +28,7 @@ class FrontStudent:
 
 
 def front_of(launch: Launch) -> list[FrontStudent]:
-    """One of each architecture that `launch` has searched, the cheapest first; none where it has searched no more than one."""
+    """The best student of each architecture that `launch` searched, cheapest first; empty if there are fewer than two."""
     best: dict[str, FrontStudent] = {}
     for trial in sorted(launch.trials, key=lambda trial: trial.number):
         arch, score = trial.params.get(ARCH), trial.at_best(launch.objective, launch.objective)
@@ -40,7 +41,7 @@ def front_of(launch: Launch) -> list[FrontStudent]:
 
 
 def best_within(launch: Launch, cost: str, limit: float) -> TrialRecord:
-    """The trial with the best score of those whose student costs at most `limit`. ConfigError where none does."""
+    """The trial with the best score among those whose student costs at most `limit`. ConfigError if there is none."""
     costs = {trial.number: _costs_of(trial, trial.params.get(ARCH, ""), launch).get(cost) for trial in launch.trials}
     found = [
         (score, -trial.number, trial)
@@ -51,8 +52,8 @@ def best_within(launch: Launch, cost: str, limit: float) -> TrialRecord:
     ]
     if not found:
         least = min((value for value in costs.values() if value is not None), default=None)
-        known = "its launch has not recorded that" if least is None else f"the cheapest student of {launch.name} has {least:.3g}"
-        raise ConfigError(f"--at {cost}={limit:.3g}: no student costs so little, {known}")
+        known = f"{launch.name} did not record it" if least is None else f"the cheapest student of {launch.name} has {least:.3g}"
+        raise ConfigError(f"--at {cost}={limit:.3g}: no student costs that little; {known}")
     return max(found)[2]
 
 

@@ -1,4 +1,4 @@
-"""Results as a notebook shows them: the leaderboard, the chosen trial first, and the choice in a sentence."""
+"""Results for a notebook: the leaderboard, the chosen trial first, and the choice in a sentence."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -9,7 +9,7 @@ from tuning.results.model import Launch
 
 
 def launch_html(launch: Launch, lines: Sequence[str] = ()) -> str:
-    """A table and sentences, the choice and `lines` after it; whatever a name or a value holds is shown as text."""
+    """A table, the choice in a sentence, and `lines`; names and values are escaped."""
     rows = [_row("td", row(trial, launch), is_marked=trial is launch.chosen) for trial in shown_trials(launch)]
     table = f'<table class="dataframe"><thead>{_row("th", headings(launch))}</thead><tbody>{"".join(rows)}</tbody></table>'
     doubts = [f"in doubt: {finding}" for finding in in_doubt(launch)]

@@ -1,4 +1,4 @@
-"""What puts a launch's result in doubt: the ground it was searched on, and a champion that has learned nothing."""
+"""What puts a launch's result in doubt: its teacher, its probe set, or a champion that has learned nothing."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,13 @@ from tuning.results.model import Launch
 from tuning.results.trial_record import UNTRAINED, TrialRecord
 
 FEWEST = 3
-"""Trials with a result, of which it is worth saying that none is told from another."""
+"""Fewest trials with a result for which it is reported that none can be told from the best."""
 
 
 def in_doubt(launch: Launch) -> list[Finding]:
-    """What is to be said of `launch` before anyone takes its champion; nothing where all is sound, or where nobody looked.
+    """What to know about `launch` before using its champion; empty if all is sound, or if nothing was measured.
 
-    From what is recorded alone. Of a launch that an earlier version recorded only what its trials tell.
+    Uses only what is recorded; for a launch of an earlier version that is just its trials.
     """
     found = [] if launch.ground is None else findings(launch.ground)
     if launch.chosen is not None:
@@ -32,9 +32,9 @@ def _champion(launch: Launch, chosen: TrialRecord) -> Iterator[Finding]:
         yield Finding(
             name="champion_at_chance",
             figure=figure,
-            floor=f"one that always says the commonest class has {percent(ground.largest_class)}",
-            meaning="what it knows may be that class, or luck",
-            remedy="longer trials, a higher student.lr, other ranges; and the curves of the losses",
+            floor=f"always answering the commonest class gives {percent(ground.largest_class)}",
+            meaning="it may know nothing but that class, or be lucky",
+            remedy="longer trials, a higher student.lr or other ranges, and look at the loss curves",
         )
     untrained = next(iter(chosen.curves.get(UNTRAINED, {}).values()), None)
     if untrained is not None and not is_surely_above(agreement, untrained, ground.num_images):
@@ -42,7 +42,7 @@ def _champion(launch: Launch, chosen: TrialRecord) -> Iterator[Finding]:
             name="champion_untrained",
             figure=figure,
             floor=f"before its first step it had {percent(untrained)}",
-            meaning="its training has done nothing that can be told from luck",
+            meaning="its training has had no effect that can be told from luck",
             remedy="a higher student.lr, more epochs or schedule.student_steps",
         )
     yield from _test_accuracy(launch, chosen)
@@ -56,14 +56,14 @@ def _test_accuracy(launch: Launch, chosen: TrialRecord) -> Iterator[Finding]:
         yield Finding(
             name="test_accuracy_at_chance",
             figure=f"the chosen student's test accuracy is {percent(accuracy)}",
-            floor=f"guessing gives {percent(ground.chance)}, give or take what {ground.num_test} images can tell",
-            meaning="whatever it agrees with its teacher on, it is nothing about real images",
-            remedy="the teacher's normalisation and image_size, a probe set of more steps, longer trials",
+            floor=f"guessing gives {percent(ground.chance)}, within the precision of {ground.num_test} images",
+            meaning="its agreement with the teacher does not carry over to real images",
+            remedy="another normalisation or image_size of the teacher, a probe set of more steps, longer trials",
         )
 
 
 def _no_choice(launch: Launch) -> Iterator[Finding]:
-    """Where the search's best cannot be told from any other trial of it."""
+    """A finding if the search's best trial cannot be told from any other."""
     trials = [trial for trial in ranked(launch.searched, launch.objective) if trial.best_epoch(launch.objective) is not None]
     if len(trials) < FEWEST or len(ties_of(trials, launch.objective)) < len(trials) - 1:
         return
@@ -71,8 +71,8 @@ def _no_choice(launch: Launch) -> Iterator[Finding]:
         return  # an earlier version recorded them
     yield Finding(
         name="no_trial_apart",
-        figure=f"none of the {len(trials)} trials with a result is told from the best",
+        figure=f"none of the {len(trials)} trials with a result can be told from the best",
         floor="McNemar's test at 5 %",
-        meaning="which of them is chosen is chance: all are as good as each other, or none has learned anything",
-        remedy="a larger probe.num_images, longer trials or wider ranges; where all scores are high, the cheapest student",
+        meaning="which of them is chosen is chance: all are equally good, or none has learned anything",
+        remedy="a larger probe.num_images, longer trials or wider ranges; if all scores are high, take the cheapest student",
     )

@@ -1,4 +1,4 @@
-"""Launches at a glance: what became of each, how far it has come, and its best result so far."""
+"""Launches at a glance: the state and progress of each, and its best result so far."""
 
 import time
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ from tuning.study.yaml_loader import load_yaml
 
 DEAD, UNREADABLE = "dead", "unreadable"
 STATES = {"FINISHED": "finished", "KILLED": "interrupted", "FAILED": "failed"}
-"""By MLflow's word for how a driver has put a launch down."""
+"""States by MLflow's status of the launch's run."""
 GO_ON = ("interrupted", DEAD, "failed")
-"""States that a resume is for."""
-HEADINGS = ("launch", "study", "state", "trials", "best", "last heard of")
+"""States from which a launch can be resumed."""
+HEADINGS = ("launch", "study", "state", "trials", "best", "last update")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchOverview:
-    """A launch, in the words and numbers of a row. Times in seconds since 1970.
+    """A launch as a row of words and numbers. Times are in seconds since 1970.
 
-    `state`: `running`, where a process on this machine drives it; `finished`, `interrupted` or `failed`, as its driver has said;
-    `dead`, where the driver is gone without a word; `unreadable`, for the reason in `remark`. `num_trials`: of its budget, as it
-    was at the start, finalists left out; 0 where an earlier version did not say. `best`: the `objective` of the chosen student.
+    `state`: `running`, if a process on this machine drives it; `finished`, `interrupted` or `failed`, as its driver recorded;
+    `dead`, if the driver disappeared without a record; `unreadable`, for the reason in `remark`. `num_trials`: its budget at the
+    start, without finalists; 0 if an earlier version did not record it. `best`: the `objective` of the chosen student.
     """
 
     launch: str
@@ -52,17 +52,17 @@ class LaunchOverview:
 
 
 def overviews(storage: str) -> list[LaunchOverview]:
-    """Every launch in `storage`, a folder or a URI, the latest first.
+    """Every launch in `storage`, a folder or a URI, latest first.
 
-    From a URI it cannot be known whether a driver lives: one that has not said how it ended counts as running there. ConfigError
-    where the URI cannot be read.
+    A URI does not show whether a driver is alive, so a launch whose end is not recorded counts as running there. ConfigError if
+    the URI cannot be read.
     """
     found = _in_storage(Storage(storage)) if "://" in storage else _in_folder(folder_path(storage, "--storage"))
     return sorted(found, key=lambda overview: (-overview.last_sign, overview.launch))
 
 
 def find_overviews(storage: str, named: Path | None = None) -> list[LaunchOverview]:
-    """`overviews`; where `named` means a study, of its own launches alone, wherever it has them; where a launch, of that one."""
+    """`overviews`, limited to the launches of the study `named`, wherever its storage is, or to the launch `named`."""
     if named is None:
         return overviews(storage)
     file = study_file(named)
@@ -73,7 +73,7 @@ def find_overviews(storage: str, named: Path | None = None) -> list[LaunchOvervi
 
 
 def overview_of(name: str, events: Sequence[Event], *, is_driven: bool) -> LaunchOverview:
-    """The launch `name` by the `events` of its journal. ConfigError where they are not those of a launch."""
+    """The overview of the launch `name`, from the `events` of its journal. ConfigError if they are not those of a launch."""
     launch = launch_from_journal(events, name)
     start = next(event for event in events if isinstance(event, LaunchStart))
     chosen = launch.chosen
@@ -92,19 +92,19 @@ def overview_of(name: str, events: Sequence[Event], *, is_driven: bool) -> Launc
 
 
 def overview_table(found: Sequence[LaunchOverview]) -> str:
-    """A line a launch under a line of headings, and what to do about those that have not come to their end."""
+    """One line per launch below the headings, and how to continue launches that did not finish."""
     if not found:
-        return "no launches; begin one with: cpsc-tune sweep STUDY"
+        return "no launches; start one with: cpsc-tune sweep STUDY"
     rows = [HEADINGS, *map(_row, found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if any(overview.state in GO_ON for overview in found):
-        lines.append(f"what is {', '.join(GO_ON[:-1])} or {GO_ON[-1]} goes on with: cpsc-tune resume LAUNCH")
+        lines.append(f"continue an {', '.join(GO_ON[:-1])} or {GO_ON[-1]} launch with: cpsc-tune resume LAUNCH")
     return "\n".join(lines)
 
 
 def overview_figures(overview: LaunchOverview) -> dict[str, Any]:
-    """The same for a script."""
+    """The overview as one JSON-compatible value, for scripts."""
     return dict(vars(overview))
 
 
@@ -132,7 +132,7 @@ def _read(name: str, folder: Path, *, is_driven: bool) -> LaunchOverview:
 
 
 def _last_state(events: Sequence[Event]) -> str:
-    """What the last driver has said of its end, or that it has not."""
+    """The state that the last driver recorded at its end, or `DEAD` if it did not."""
     last = next((event for event in reversed(events) if isinstance(event, LaunchEnd | AttemptStart)), None)
     if not isinstance(last, LaunchEnd) or is_afterword(last):
         return DEAD

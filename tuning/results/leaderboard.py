@@ -1,4 +1,4 @@
-"""A launch's trials as rows of text, and the choice in a sentence: what a terminal and a notebook show alike."""
+"""A launch's trials as rows of text, and the choice in a sentence, for both terminal and notebook."""
 
 from collections.abc import Sequence
 
@@ -13,17 +13,17 @@ TIE = " ="
 
 
 def shown_trials(launch: Launch) -> Sequence[TrialRecord]:
-    """The best, the chosen one first."""
+    """The best trials, the chosen one first."""
     return launch.trials[:ROWS]
 
 
 def title(launch: Launch) -> str:
-    """What the rows are, and of how many."""
+    """The table's title: how many trials it shows, and of how many."""
     return f"{launch.name}: the best {len(shown_trials(launch))} of {len(launch.trials)} trials"
 
 
 def headings(launch: Launch) -> list[str]:
-    """Of the columns of `row`."""
+    """Headings of the columns of `row`."""
     return ["trial", "outcome", "epochs", *shown_names(launch.objective).values()]
 
 
@@ -34,17 +34,17 @@ def row(trial: TrialRecord, launch: Launch) -> list[str]:
 
 
 def trial_label(trial: TrialRecord, launch: Launch) -> str:
-    """The trial's number, of a finalist with that of the trial it repeats, and a sign where it cannot be told from the best."""
+    """The trial's number, for a finalist also that of the trial it repeats, and `TIE` if it cannot be told from the best."""
     is_tied = any(trial is tied for tied in launch.ties)
     whose = "" if trial.finalist_of is None else f" (of {trial.finalist_of})"
     return f"{trial.number}{whose}{TIE if is_tied else ''}"
 
 
 def choice_line(launch: Launch) -> str:
-    """Which student is taken, and by what it was chosen."""
+    """Which student was chosen, and by which metric."""
     chosen, objective = launch.chosen, launch.objective
     if chosen is None:
-        return "no trial has a result to choose"
+        return "no trial has a result"
     how = "by labelled images" if objective == "test_accuracy" else "without a real image"
     kl = chosen.at_best("probe_kl", objective)
     figures = f"{objective} {percent(chosen.at_best(objective, objective))}" + ("" if kl is None else f", probe KL {kl:.4f}")
@@ -52,7 +52,7 @@ def choice_line(launch: Launch) -> str:
 
 
 def progress_line(launch: Launch) -> str:
-    """How far a launch has come that may be under way."""
+    """Progress of a launch that may still be running."""
     over = sum(trial.is_over for trial in launch.trials)
     states = [f"{over} trials done", *(f"{count} {state}" for state, count in {RUNNING: 0, **launch.open_trials}.items())]
     chosen = launch.chosen

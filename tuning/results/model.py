@@ -1,4 +1,4 @@
-"""A launch as results: its trials, the blind choice, and how good that was."""
+"""Results of a launch: its trials, the blind choice, and how good that was."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,19 +27,19 @@ class Launch:
     trials: Sequence[TrialRecord]
     study: str = ""
     latencies_ms: Mapping[str, float] = field(default_factory=dict)
-    """By architecture of the students that were compared: milliseconds for an image, on one thread of the driver's machine."""
+    """Milliseconds per image by student architecture, on one thread of the driver's machine."""
     launch_id: str = ""
-    """What tells it from others of its name, wherever it is recorded; empty where an earlier version recorded it."""
+    """Identifies the launch among others of the same name, in every store; empty if an earlier version recorded it."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """What its run says of the study: budget, sampler, ranges, teacher."""
+    """The study's parameters in the launch's run: budget, sampler, ranges, teacher."""
     is_open: bool = False
-    """Whether its end is not recorded: it is under way, or its driver died and nobody has resumed it."""
+    """Whether its end is not recorded: it still runs, or its driver died and it was not resumed."""
     ground: Ground | None = None
-    """What its probe set said before the first trial; None where an earlier version recorded it."""
+    """Figures of its teacher and probe set before the first trial; None if an earlier version recorded the launch."""
 
     @property
     def chosen(self) -> TrialRecord | None:
-        """The trial whose student is taken: the first of `trials`, see `choice.ranked`."""
+        """The chosen trial: the first of `trials`, see `choice.ranked`; None if it has no result."""
         return self.trials[0] if self.trials and self.trials[0].best_epoch(self.objective) is not None else None
 
     @cached_property
@@ -49,20 +49,20 @@ class Launch:
 
     @cached_property
     def finalists(self) -> Sequence[Finalist]:
-        """Points of the search that were run again under new seeds, the chosen one first; none where the study has none."""
+        """Points of the search that were run again under new seeds, the chosen one first; empty if the study has no finalists."""
         return finalists_of(self.trials, self.objective)
 
     @property
     def searched(self) -> Sequence[TrialRecord]:
-        """The trials that the search has proposed, best first."""
+        """The trials that the search proposed, best first, without finalists' runs."""
         return [trial for trial in self.trials if trial.finalist_of is None]
 
     def length_of(self, trial: TrialRecord) -> int:
-        """Epochs that `trial` has if nothing ends it before."""
+        """Number of epochs of `trial` if nothing stops it early."""
         return length_of(trial.point, self.epochs)
 
     def lineage_of(self, trial: TrialRecord) -> Sequence[Stretch]:
-        """Which trials' epochs the state of `trial` goes back to; none where it has taken over no other's."""
+        """The trials and epochs that the state of `trial` comes from; empty if it copied no other trial."""
         if not trial.exploits:
             return []
         points = {other.number: other.first_point if other.exploits else other.point for other in self.trials}
@@ -71,13 +71,13 @@ class Launch:
 
     @property
     def accuracy_metric(self) -> str:
-        """Test accuracy, where the launch has measured it; the blind score where there are no labels."""
+        """Test accuracy if the launch measured it, else the blind score."""
         has_labels = any(trial.curves.get("test_accuracy") for trial in self.trials)
         return "test_accuracy" if has_labels else self.blind_metric
 
     @property
     def blind_metric(self) -> str:
-        """The score that needs no labels: what the search went by, or would have gone by."""
+        """The score that needs no labels: the search's objective or, if that is test accuracy, the probe agreement."""
         return "probe_agreement" if self.objective == "test_accuracy" else self.objective
 
     @property
@@ -86,11 +86,11 @@ class Launch:
 
     @property
     def epochs_unpruned(self) -> int:
-        """What running every trial to the end would have cost."""
+        """Number of epochs if every trial had run to the end."""
         return sum(map(self.length_of, self.trials))
 
     def agreements_and_accuracies(self) -> list[tuple[float, float]]:
-        """The blind score and test accuracy at every trial-epoch that has both."""
+        """The blind score and test accuracy of every trial and epoch that has both."""
         return [
             (value, trial.curves["test_accuracy"][epoch])
             for trial in self.trials
@@ -99,7 +99,7 @@ class Launch:
         ]
 
     def rank_correlation(self) -> float | None:
-        """Spearman's, of the blind score and test accuracy over all trial-epochs; None below three or without labels."""
+        """Spearman's correlation of blind score and test accuracy over all trial-epochs; None below three, or without labels."""
         pairs = self.agreements_and_accuracies()
         return None if len(pairs) < 3 else spearman(*zip(*pairs, strict=True))
 
@@ -111,18 +111,18 @@ class Launch:
 
     @property
     def trials_since_gain(self) -> int:
-        """How many of the search's trials, proposed after its best, have ended and are no better."""
+        """Number of the search's trials, proposed after its best, that have ended and are no better."""
         scores = {trial.number: trial.at_best(self.objective, self.objective) for trial in self.searched}
         ended = [trial.number for trial in self.searched if trial.is_over]
         return trials_since_gain({number: score for number, score in scores.items() if score is not None}, ended)
 
     def count(self, outcome: Outcome | None) -> int:
-        """Trials with that outcome; None: those that run."""
+        """Number of trials with that outcome; None counts running ones."""
         return sum(trial.outcome is outcome for trial in self.trials)
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended, and no trial is recorded as running."""
+        """Whether the launch has ended and no trial is recorded as running."""
         return not self.is_open and not self.count(None)
 
     def counts_in_words(self) -> str:
@@ -133,18 +133,18 @@ class Launch:
         return f"{len(self.trials)} trial{'' if len(self.trials) == 1 else 's'}{so_far}" + (f": {found}" if found else "")
 
     def __str__(self) -> str:
-        """What `print` shows."""
+        """Text for `print`."""
         from tuning.results.text import launch_text
 
         return launch_text(self)
 
     @property
     def open_trials(self) -> Mapping[str, int]:
-        """How many trials run, and how many wait for a resume, by that word; none of a launch that has ended by itself."""
+        """Number of trials that run or wait for a resume, by state; empty if the launch ended on its own."""
         return Counter(trial.state for trial in self.trials if not trial.is_over)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """HTML for a notebook."""
         from tuning.results.html import launch_html
 
         return launch_html(self)
@@ -152,44 +152,44 @@ class Launch:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepSummary:
-    """What a sweep leaves behind."""
+    """The result of a sweep."""
 
     study: "Study"
     launch: Launch
     model_uri: str | None
-    """The registered champion; None where no trial has a result or the tracking server is away."""
+    """The registered champion; None if no trial has a result or the tracking server cannot be reached."""
     num_undelivered: int
-    """Records that wait in the journal because the tracking server is away."""
+    """Number of records that wait in the journal because the tracking server cannot be reached."""
     elapsed_s: float
     tracking_share: float
     """Share of the sweep's wall time that tracking calls took, in callbacks and in the delivering thread."""
     earlier_s: float = 0.0
-    """What earlier attempts took, each up to its last sign of life; `elapsed_s` and `tracking_share` are this one's."""
+    """Seconds of earlier attempts, each up to its last record; `elapsed_s` and `tracking_share` are of this attempt."""
 
     def __str__(self) -> str:
-        """What `print` shows."""
+        """Text for `print`."""
         from tuning.results.text import launch_text
 
         return launch_text(self.launch, self._lines())
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """HTML for a notebook."""
         from tuning.results.html import launch_html
 
         return launch_html(self.launch, self._lines())
 
     def _lines(self) -> list[str]:
-        """What it took, and where the student is."""
+        """How long it took, and where the student is."""
         took = f"the sweep took {self.elapsed_s + self.earlier_s:.0f} s"
         where = f"the chosen student is registered as {self.model_uri}" if self.model_uri else "no student is registered"
-        waiting = f"{self.num_undelivered} records wait in the journal for the tracking server, a resume delivers them"
+        waiting = f"{self.num_undelivered} records wait in the journal for the tracking server; a resume delivers them"
         return [took, where, *([waiting] if self.num_undelivered else [])]
 
 
 def spearman(left: Sequence[float], right: Sequence[float]) -> float | None:
-    """Rank correlation of two rows of numbers; None where one of them says the same throughout."""
+    """Rank correlation of two sequences; None if one of them is constant."""
     if len(set(left)) == 1 or len(set(right)) == 1:
         return None
-    import pandas as pd  # not above: it takes longer than all else here
+    import pandas as pd  # not at the top: this import takes longer than all others
 
     return float(pd.Series(left).rank().corr(pd.Series(right).rank()))

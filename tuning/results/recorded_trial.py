@@ -1,4 +1,4 @@
-"""A recorded trial, found by the run id that MLflow's UI shows: its store, its study, what it was and what it measured."""
+"""A recorded trial, found by the run ID that MLflow's UI shows: its store, its study, its settings and its curves."""
 
 import ast
 import json
@@ -50,16 +50,16 @@ from tuning.trial.environment import ENVIRONMENT_TAG, from_tag
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 BY_NUMBER = re.compile(rf"(?P<launch>{NAME.pattern}):(?P<number>[0-9]{{1,9}})")
 RESUMED = "resumed."
-"""Before the name of a parameter that a resume has changed: MLflow sets a parameter once."""
+"""Prefix of the tag for a parameter that a resume changed: MLflow parameters cannot be overwritten."""
 NAMED_TRIALS = 3
 RUN_ABSENT = "RESOURCE_DOES_NOT_EXIST"
-"""What MLflow answers where there is no such run."""
+"""MLflow's error code for a run that does not exist."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedTrial:
     """One trial's run. `settings`: values of `DistillConfig` by dotted path; `facts`: the other parameters, as texts;
-    `curves`: by metric, the value at each epoch; `environment`: where it ran, None if the run does not say."""
+    `curves`: by metric, the value at each epoch; `environment`: where it ran, None if not recorded."""
 
     client: MlflowClient
     run_id: str
@@ -77,27 +77,27 @@ class RecordedTrial:
     environment: Mapping[str, str] | None
     is_finalist: bool
     lineage: Sequence[Stretch] = ()
-    """Of a trial of a population, whose epochs its state goes back to, see `tuning.results.ancestry`."""
+    """For a trial of a population, the trials and epochs that its state comes from, see `tuning.results.ancestry`."""
     schedule: Sequence[Segment] = ()
-    """The values along it; `point` and `settings` are those that the trial itself began with."""
+    """The values along the lineage; `point` and `settings` are those that the trial itself began with."""
 
     @property
     def last_epoch(self) -> int:
-        """The last that was recorded; 0 where none was. A diverged trial's is the one in which it diverged."""
+        """The last recorded epoch, 0 if there is none; for a diverged trial, the epoch in which it diverged."""
         return max((max(curve) for curve in self.curves.values() if curve), default=0)
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch whose student is the trial's result, as the trial itself said last."""
+        """The epoch whose student is the trial's result, as the trial itself last reported."""
         curve = self.curves.get("best_epoch", {})
         return int(curve[max(curve)]) if curve else None
 
     def at(self, epoch: int) -> dict[str, float]:
-        """Every metric that was recorded at `epoch`."""
+        """All metrics recorded at `epoch`."""
         return {name: curve[epoch] for name, curve in self.curves.items() if epoch in curve}
 
     def knowing(self, paths: Collection[str]) -> "RecordedTrial":
-        """The same with those of the facts as settings that `paths` has, too: parameters that its method brings along."""
+        """The trial with facts that are in `paths`, such as parameters of its method, moved to its settings."""
         brought = {path: _value(text) for path, text in self.facts.items() if path in paths}
         facts = {path: text for path, text in self.facts.items() if path not in brought}
         return replace(self, settings={**self.settings, **brought}, facts=facts)
@@ -109,9 +109,9 @@ class RecordedTrial:
 
 
 def stores_of(storage: str, tracking: str | None = None) -> list[str]:
-    """The MLflow stores to look in: `tracking` where it is named, or those that the launches under `storage` write.
+    """The MLflow stores to look in: `tracking` if given, else those that the launches under `storage` write to.
 
-    `storage`: a folder with launches' records, or the URI of studies' storage. ConfigError where it leads to none.
+    `storage`: a folder with launches' records, or the URI of studies' storage. ConfigError if it leads to no store.
     """
     if tracking is not None:
         return [_checked_uri(tracking)]
@@ -120,32 +120,32 @@ def stores_of(storage: str, tracking: str | None = None) -> list[str]:
 
 @using_mlflow()
 def find_trial(run_id: str, stores: Sequence[str]) -> RecordedTrial:
-    """The trial whose run is `run_id`, or that ``LAUNCH:NUMBER`` names, in the first of `stores` that knows it.
+    """The trial whose run is `run_id`, or that ``LAUNCH:NUMBER`` names, in the first of `stores` that has it.
 
-    ConfigError where there is no such run, where it was deleted, or where it is no trial's.
+    ConfigError if there is no such run, if it was deleted, or if it is not a trial's.
     """
     if not RUN_ID.fullmatch(run_id) and not BY_NUMBER.fullmatch(run_id):
         raise ConfigError(
-            f"run {run_id!r}: is no run's id, copy the one that MLflow's UI shows on the run's page, or give LAUNCH:NUMBER"
+            f"run {run_id!r}: is not a run ID; copy the one that MLflow's UI shows on the run's page, or give LAUNCH:NUMBER"
         )
     failures = []
     for uri in stores:
         try:
-            client = MlflowClient(tracking_uri=uri)  # which connects where that is a database
+            client = MlflowClient(tracking_uri=uri)  # connects at once if it is a database
             run = _get_run(client, run_id)
         except (*FAILURES, ImportError) as error:
             is_absent = getattr(error, "error_code", "") == RUN_ABSENT
-            failures.append(redact(uri) if is_absent else f"{redact(uri)}, which cannot be asked ({reason(error)})")
+            failures.append(redact(uri) if is_absent else f"{redact(uri)}, which cannot be read ({reason(error)})")
             continue
         with reading_store(uri):
             return read_trial(client, run)
     raise ConfigError(
-        f"run {run_id}: not in {' nor in '.join(failures)}; copy the id that MLflow's UI shows, or name another store"
+        f"run {run_id}: is not in {' nor in '.join(failures)}; copy the run ID that MLflow's UI shows, or name another store"
     )
 
 
 def _get_run(client: MlflowClient, run_id: str) -> Run:
-    """The run of that id, or of the trial of that number in the latest launch of that name; MlflowException where there is none."""
+    """The run with that ID, or of trial NUMBER in the latest launch named LAUNCH; MlflowException if there is none."""
     named = BY_NUMBER.fullmatch(run_id)
     if named is None:
         return client.get_run(run_id)
@@ -160,14 +160,14 @@ def _get_run(client: MlflowClient, run_id: str) -> Run:
 
 
 def read_trial(client: MlflowClient, run: Run) -> RecordedTrial:
-    """What MLflow holds of the trial's run. ConfigError where it is of something else, or was deleted."""
+    """Read the trial of `run` from MLflow. ConfigError if the run is not a trial's, or was deleted."""
     run_id, tags = run.info.run_id, run.data.tags
     if run.info.lifecycle_stage == "deleted":
-        raise ConfigError(f"run {run_id}: was deleted in MLflow, take it back with: mlflow runs restore --run-id {run_id}")
+        raise ConfigError(f"run {run_id}: was deleted in MLflow; restore it with: mlflow runs restore --run-id {run_id}")
     if tags.get(KIND_TAG) == "launch":
         raise ConfigError(f"run {run_id}: is the launch {tags.get(LAUNCH_TAG)}, not a trial; {_trials_of(client, run)}")
     if tags.get(KIND_TAG) != "trial":
-        raise ConfigError(f"run {run_id}: is no trial of a sweep, it has no tag {KIND_TAG}")
+        raise ConfigError(f"run {run_id}: is not a trial of a sweep, because it has no tag {KIND_TAG}; give a trial's run ID")
     try:
         outcome = tags[OUTCOME_TAG]
         params = run.data.params | {key.removeprefix(RESUMED): text for key, text in tags.items() if key.startswith(RESUMED)}
@@ -190,11 +190,11 @@ def read_trial(client: MlflowClient, run: Run) -> RecordedTrial:
             is_finalist=FINALIST_TAG in tags,
         )
     except (KeyError, ValueError) as error:
-        raise ConfigError(f"run {run_id}: its tags are not those of a trial ({error}), were they edited?") from error
+        raise ConfigError(f"run {run_id}: its tags are not those of a trial ({error}); were they edited?") from error
 
 
 def study_of(trial: RecordedTrial, storage: str, overrides: list[str]) -> Study:
-    """The study that the trial belongs to: its launch's own file under `storage`, or else the one kept with the launch's run."""
+    """The trial's study: from its launch's file under `storage`, else from the copy logged with the launch's run."""
     refuse_scale(overrides)
     if "://" not in storage:
         folder = folder_path(storage, "--storage")
@@ -209,13 +209,13 @@ def study_of(trial: RecordedTrial, storage: str, overrides: list[str]) -> Study:
         except FAILURES as error:
             raise ConfigError(
                 f"run {trial.run_id}: the study of launch {trial.launch} is neither under {redact(storage)} nor with the "
-                f"launch's run ({reason(error)}), name the folder that has it by --storage"
+                f"launch's run ({reason(error)}); name the folder that has it with --storage"
             ) from error
         return load_recorded_study(Path(file), [*location, *overrides])
 
 
 def _stores(storage: str) -> list[str]:
-    """Where the launches under `storage` are recorded: SQLite beside them, and the servers that their studies name."""
+    """The stores of the launches under `storage`: the SQLite file beside them, and the servers that their studies name."""
     if "://" in storage:
         found = Storage(storage)
         names = [name for name in found.names() if found.exists(f"{name}/{STUDY_FILE}")]
@@ -223,7 +223,7 @@ def _stores(storage: str) -> list[str]:
         for name in names:
             with found.reading(found.path(f"{name}/{STUDY_FILE}")) as file:
                 stores += _named_store(file)
-        hint = "it holds no launch that names one"
+        hint = "no launch there names one"
     else:
         folder = folder_path(storage, "--storage")
         database = folder / "mlflow.db"
@@ -232,7 +232,7 @@ def _stores(storage: str) -> list[str]:
             stores += _named_store(file)
         hint = "no mlflow.db and no launch that names one"
     if not stores:
-        raise ConfigError(f"--storage: {redact(storage)} leads to no MLflow store ({hint}), name the store by --tracking")
+        raise ConfigError(f"--storage: {redact(storage)} leads to no MLflow store ({hint}); name the store with --tracking")
     return list(dict.fromkeys(stores))
 
 
@@ -241,7 +241,7 @@ def _named_store(file: Path) -> list[str]:
     try:
         section = read_mapping(file, keys="name, config and space").get("tracking")
     except ConfigError:
-        return []  # another launch's file is no reason not to find this run
+        return []  # a broken file of another launch must not hide this run
     uri = section.get("uri") if isinstance(section, dict) else None
     return [uri] if isinstance(uri, str) and is_tracking_uri(uri) else []
 
@@ -255,7 +255,7 @@ def _checked_uri(uri: str) -> str:
 
 
 def _launch_id(folder: Path) -> str:
-    """Of the launch in `folder`: one of the same name may have taken the place of the trial's."""
+    """ID of the launch in `folder`, which may be another launch with the same name as the trial's."""
     try:
         first = next(Journal(folder).events(), None)
     except ConfigError:
@@ -267,7 +267,7 @@ def _trials_of(client: MlflowClient, run: Run) -> str:
     query = f"tags.{KIND_TAG} = 'trial' AND tags.`{PARENT_TAG}` = '{run.info.run_id}'"
     trials = client.search_runs([run.info.experiment_id], query, max_results=NAMED_TRIALS, order_by=["attributes.start_time"])
     named = ", ".join(f"{trial.data.tags.get(NUMBER_TAG)}: {trial.info.run_id}" for trial in trials)
-    return f"its trials begin with {named}" if named else "and has no trials"
+    return f"its first trials are {named}" if named else "it has no trials"
 
 
 def _curve(client: MlflowClient, run_id: str, name: str) -> dict[int, float]:
@@ -275,7 +275,7 @@ def _curve(client: MlflowClient, run_id: str, name: str) -> dict[int, float]:
 
 
 def _value(text: str) -> Any:
-    """The plain value that ``str`` made `text` of."""
+    """Parse a plain value that was written with ``str``."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -1,4 +1,4 @@
-"""Results as `print` shows them: the leaderboard, the chosen trial first, and the choice in a sentence."""
+"""Results for `print`: the leaderboard, the chosen trial first, and the choice in a sentence."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from tuning.results.model import Launch
 
 
 def launch_text(launch: Launch, lines: Sequence[str] = ()) -> str:
-    """A table, how far the launch has come, the choice, and `lines` after it."""
+    """A table, the launch's progress, the choice, and `lines`."""
     rows = [headings(launch), *(row(trial, launch) for trial in shown_trials(launch))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     table = ["  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)) for cells in rows]

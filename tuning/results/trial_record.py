@@ -1,4 +1,4 @@
-"""A trial as it was recorded: what it ran with, its curves, its result."""
+"""A recorded trial: its values, its curves, its result."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,14 +12,14 @@ from tuning.outcome import RUNNING, Outcome
 
 CURVES = ("exam_score", "held_out_agreement", "probe_overlap", "probe_agreement", "probe_kl", "test_accuracy")
 UNTRAINED = "untrained_agreement"
-"""Agreement with the teacher on the probe set before the first step; it stands at the first epoch."""
+"""Agreement with the teacher on the probe set before the first step; recorded at the first epoch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialTimeline:
-    """Where and when a trial ran, as MLflow was told; times in seconds since 1970.
+    """Where and when a trial ran, according to MLflow; times in seconds since 1970.
 
-    `reported`: by epoch, when its result came; `retried`: when the trial was begun again after a failure.
+    `reported`: by epoch, when its result arrived; `retried`: when the trial was restarted after a failure.
     """
 
     node: str = ""
@@ -33,9 +33,9 @@ class TrialTimeline:
 class TrialRecord:
     """One trial as it was recorded. `curves`: by metric, the value at each epoch; `run_id`: None if read from a journal.
 
-    `point`: the values that the search chose, by dotted path; `params`: all, and facts, as texts; where it took over others, those
-    that it has ended with. `finalist_of`: the trial whose values a finalist's run repeats under another seed; None of those that
-    the search has proposed.
+    `point`: the values that the search chose, by dotted path; `params`: all values and facts, as texts. If the trial copied others
+    of its population, both are those that it ended with. `finalist_of`: the trial whose values a finalist's run repeats under
+    another seed; None for trials that the search proposed.
     """
 
     number: int
@@ -47,27 +47,27 @@ class TrialRecord:
     point: Mapping[str, Any] = field(default_factory=dict)
     course: TrialTimeline = field(default_factory=TrialTimeline)
     marks: Marks | None = None
-    """What the student of its best epoch has right; None where that was not recorded."""
+    """Which images the student of the best epoch gets right; None if not recorded."""
     finalist_of: int | None = None
     exploits: Sequence[Exploit] = ()
-    """What it has taken over of other trials of its population, in their order. What it was before is no part of its result."""
+    """Copies of other trials of its population, in order. What it was before the last one is not part of its result."""
     first_point: Mapping[str, Any] = field(default_factory=dict)
-    """What it began with, where it has taken over others."""
+    """The point that it began with, if it copied others."""
 
     @property
     def cost(self) -> tuple[float, float]:
-        """Multiply-adds and parameters of its student; none where that is not recorded."""
+        """Multiply-adds and parameters of its student; 0 if not recorded."""
         macs, parameters = (number_in(self.params.get(f"student.{name}", "")) for name in ("macs", "parameters"))
         return macs or 0.0, parameters or 0.0
 
     @property
     def is_over(self) -> bool:
-        """Ended for good: it neither runs nor waits for a resume."""
+        """Whether it has finally ended: it neither runs nor waits for a resume."""
         return self.outcome not in (None, Outcome.INTERRUPTED)
 
     @property
     def state(self) -> str:
-        """Its outcome, or that it runs, in a word."""
+        """Its outcome, or `RUNNING`, in one word."""
         return self.outcome.value if self.outcome else RUNNING
 
     @property
@@ -75,17 +75,17 @@ class TrialRecord:
         return max((max(curve) for curve in self.curves.values() if curve), default=0)
 
     def by_epoch(self) -> Iterator[tuple[int, dict[str, float]]]:
-        """Each epoch with what was measured at it."""
+        """Each epoch with its metrics."""
         for epoch in sorted({epoch for curve in self.curves.values() for epoch in curve}):
             yield epoch, {name: curve[epoch] for name, curve in self.curves.items() if epoch in curve}
 
     @property
     def seconds(self) -> float:
-        """Time that its epochs took, as far as it was loaded."""
+        """Seconds that its epochs took, if the curve `epoch_s` was loaded."""
         return sum(self.curves.get("epoch_s", {}).values())
 
     def best_epoch(self, objective: str) -> int | None:
-        """The epoch whose student is the trial's result; None where it has none."""
+        """The epoch whose student is the trial's result; None if it has no result."""
         since = self.exploits[-1].epoch if self.exploits else 0
         curve = {epoch: value for epoch, value in self.curves.get(objective, {}).items() if epoch > since}
         if not curve or self.outcome is Outcome.DIVERGED:
@@ -93,19 +93,19 @@ class TrialRecord:
         return best_epoch(curve, self.curves.get("probe_kl", {}))
 
     def at_best(self, metric: str, objective: str) -> float | None:
-        """`metric` of the trial's result."""
+        """`metric` at the best epoch."""
         epoch = self.best_epoch(objective)
         return None if epoch is None else self.curves.get(metric, {}).get(epoch)
 
 
 def latencies_in(params: Mapping[str, str]) -> dict[str, float]:
-    """By architecture, what a launch's params tell of milliseconds for an image."""
+    """Milliseconds per image by architecture, from a launch's params."""
     found = {name.removeprefix(LATENCY): number_in(text) for name, text in params.items() if name.startswith(LATENCY)}
     return {arch: value for arch, value in found.items() if value is not None}
 
 
 def number_in(text: str) -> float | None:
-    """The number that `text` is; None where it is none."""
+    """Parse `text` as a number; None if it is none."""
     try:
         return float(text)
     except ValueError:
@@ -113,7 +113,7 @@ def number_in(text: str) -> float | None:
 
 
 def with_exploits(trial: TrialRecord, exploits: Sequence[Exploit]) -> TrialRecord:
-    """`trial` as it has gone on after `exploits`, its point and params as it began."""
+    """`trial`, read with the point and params that it began with, as it is after `exploits`."""
     if not exploits:
         return trial
     point = dict(exploits[-1].point)

@@ -73,7 +73,7 @@ def test_launches_are_listed_for_a_person_and_for_a_script(runs: Path) -> None:
     assert "interrupted" in said.stdout.splitlines()[1]
     (found,) = json.loads(call_cli("list", "tiny", "--json", cwd=runs.parent).stdout)
     assert (found["launch"], found["study"], found["state"]) == ("tiny", "tiny", "interrupted")
-    assert call_cli("list", cwd=runs).stdout == "no launches; begin one with: cpsc-tune sweep STUDY\n"
+    assert call_cli("list", cwd=runs).stdout == "no launches; start one with: cpsc-tune sweep STUDY\n"
 
 
 def test_a_plan_is_printed_for_a_script(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_a_checkpoint_is_named_by_epoch_or_as_the_last_or_the_best(study: Study,
 def test_one_that_is_not_kept_is_refused_with_those_that_are(study: Study) -> None:
     keep(study, 1)
     keep(study, 3)
-    words = r"trial 4 of launch small-2 .* has checkpoints of epoch 1, 3, got epoch 2"
+    words = r"trial 4 of launch small-2 .* has checkpoints only of epoch 1, 3, got epoch 2"
     with pytest.raises(ConfigError, match=words), kept_checkpoint(TRIAL, study, "2"):
         pass
     with pytest.raises(ConfigError, match=r"got best \(epoch 2\)"), kept_checkpoint(TRIAL, study, "best"):

@@ -36,7 +36,7 @@ def launch(tmp_path: Path) -> tuple[LaunchNotes, Append]:
 def test_a_launch_is_told_as_it_is_at_every_stage(launch: tuple[LaunchNotes, Append]) -> None:
     notes, append = launch
     assert "**Running, as of 1970-01-01 00:00 UTC: 0 trials begun, none has ended" in notes.launch()
-    assert "So far no trial has a result to choose." in notes.launch()
+    assert "So far no trial has a result." in notes.launch()
     append(TrialStart, point={"weights.l2": 1.23456})
     append(Epoch, epoch=1, metrics=METRICS)
     assert "1 trials begun, 1 under way, 1 epochs run" in notes.launch()
@@ -64,7 +64,7 @@ def test_a_study_says_what_is_searched_and_what_was_found(launch: tuple[LaunchNo
     text = notes.study()
     assert "| weights.l2 | loguniform(0.1, 10) |" in text
     assert "4 trials of up to 3 epochs, sampler `tpe`, poor ones ended early by ASHA. Chosen by how often" in text
-    assert text.startswith("No trial has a result to choose. Launch `tiny`. Finished, as of"), "the UI shows the first lines only"
+    assert text.startswith("No trial has a result. Launch `tiny`. Finished, as of"), "the UI shows the first lines only"
 
 
 @pytest.mark.parametrize(

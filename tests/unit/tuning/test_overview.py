@@ -80,7 +80,7 @@ def test_a_table_has_a_row_a_launch_the_latest_first(tmp_path: Path) -> None:
     assert headings.split()[:4] == ["launch", "study", "state", "trials"]
     assert new.split()[:7] == ["new", "tiny", "finished", "0", "of", "4", "-"]
     assert old.startswith("old ")
-    assert overview_table([]) == "no launches; begin one with: cpsc-tune sweep STUDY"
+    assert overview_table([]) == "no launches; start one with: cpsc-tune sweep STUDY"
 
 
 def test_a_damaged_launch_hides_no_other(tmp_path: Path) -> None:

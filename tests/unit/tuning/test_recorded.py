@@ -72,9 +72,9 @@ def test_a_trial_is_read_with_its_settings_and_curves(recorded: Recorded) -> Non
 @pytest.mark.parametrize(
     ("which", "words"),
     [
-        ("parent", "is the launch tiny, not a trial; its trials begin with 3: "),
-        ("deleted", "was deleted in MLflow, take it back with: mlflow runs restore --run-id"),
-        ("foreign", "is no trial of a sweep, it has no tag kind"),
+        ("parent", "is the launch tiny, not a trial; its first trials are 3: "),
+        ("deleted", "was deleted in MLflow; restore it with: mlflow runs restore --run-id"),
+        ("foreign", "is not a trial of a sweep, because it has no tag kind"),
     ],
 )
 def test_a_run_that_is_no_trial_is_refused(recorded: Recorded, which: str, words: str) -> None:
@@ -102,7 +102,7 @@ def test_a_store_that_cannot_be_asked_is_told_and_the_next_one_is(recorded: Reco
     (tmp_path / "mlflow.db").write_text("no database at all, but a text that is long enough to be taken for a damaged one" * 20)
     broken = f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert find_trial(recorded.trial, [broken, *recorded.stores]).number == 3
-    with pytest.raises(ConfigError, match=r"not in sqlite:.*, which cannot be asked \(.*not a database.*\)"):
+    with pytest.raises(ConfigError, match=r"not in sqlite:.*, which cannot be read \(.*not a database.*\)"):
         find_trial(recorded.trial, [broken])
 
 
@@ -165,7 +165,7 @@ def test_a_named_store_is_the_only_one_asked(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_store_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--storage: .* leads to no MLflow store .* name the store by --tracking"):
+    with pytest.raises(ConfigError, match=r"--storage: .* leads to no MLflow store .* name the store with --tracking"):
         stores_of(str(tmp_path))
 
 

@@ -80,14 +80,14 @@ def test_a_launch_without_a_result_says_so() -> None:
     assert summary_lines(make(diverged), SEARCHED) == [
         "1 trial: 1 diverged",
         "epochs: 0 run, out of 4 without pruning (0.00 %)",
-        "no trial has a result to choose",
+        "no trial has a result",
     ]
 
 
 def test_a_launch_without_a_trial_says_so() -> None:
     lines = summary_lines(make(), SEARCHED)
     assert lines[0].startswith("0 trials")
-    assert lines[-1] == "no trial has a result to choose"
+    assert lines[-1] == "no trial has a result"
 
 
 def printed(found: Launch, searched: list[str]) -> str:

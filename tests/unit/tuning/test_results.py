@@ -263,7 +263,7 @@ def test_the_choice_and_its_regret_come_out_of_the_store(store: Store) -> None:
 @pytest.mark.parametrize(
     ("study", "name", "message"),
     [
-        ("other", None, "study 'other': not in this MLflow store, it has "),
+        ("other", None, "study 'other': is not in this MLflow store, which has "),
         ("empty", None, "study 'empty': no launch is recorded"),
         ("small", "small-9", "study 'small': launch 'small-9' is not recorded"),
         ("small", "it's", "study 'small': launch \"it's\" is not recorded"),

@@ -68,7 +68,7 @@ def test_names_are_shown_as_text(launch: Launch) -> None:
 
 def test_a_launch_without_a_result_says_so(launch: Launch) -> None:
     shown = Cells(replace(launch, trials=[trial(0, Outcome.DIVERGED)])._repr_html_())
-    assert shown.texts[-1] == "no trial has a result to choose"
+    assert shown.texts[-1] == "no trial has a result"
     assert not any(is_marked for _, is_marked in shown.rows)
 
 

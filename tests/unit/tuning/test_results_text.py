@@ -44,5 +44,5 @@ def test_a_summary_says_what_it_took_and_where_the_student_is(tmp_path: Path) ->
     waiting = SweepSummary(study=study, launch=LAUNCH, model_uri=None, num_undelivered=7, elapsed_s=1, tracking_share=0)
     assert str(waiting).splitlines()[-2:] == [
         "no student is registered",
-        "7 records wait in the journal for the tracking server, a resume delivers them",
+        "7 records wait in the journal for the tracking server; a resume delivers them",
     ]
