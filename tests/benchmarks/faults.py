@@ -312,7 +312,7 @@ def tracking_never_there(bench: Bench, rounds: int) -> str:
 
 def _times_said(bench: Bench) -> int:
     log = bench.folder / "driver.log"
-    return log.read_text().count("tracking is away, metrics are kept") if log.exists() else 0
+    return log.read_text().count("the tracking server cannot be reached; metrics are kept") if log.exists() else 0
 
 
 def malformed(bench: Bench, rounds: int) -> str:

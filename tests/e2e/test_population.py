@@ -68,5 +68,5 @@ def test_a_run_tells_what_it_took_over_and_replay_follows_its_lineage(swept: tup
     assert figures["trials"][0]["point"] == history_of(study).trials[figures["chosen"]].schedule[-1].point
     done = call_cli("replay", f"tiny:{taken.number}", cwd=study.parent)
     assert done.returncode == 0, done.stderr
-    assert "its state goes back to trial " in done.stderr + done.stdout
+    assert "its state comes from trial " in done.stderr + done.stdout
     assert f"identical to the record in {LENGTH} epochs" in done.stdout

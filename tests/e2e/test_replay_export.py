@@ -76,7 +76,7 @@ def test_a_replay_goes_on_from_a_checkpoint_with_the_same_numbers(swept: Swept) 
 def test_a_change_is_said_and_is_no_failure(swept: Swept) -> None:
     done = swept.replay(swept.completed, "--epochs", "1", "--set", "weights.l2=7")
     assert done.returncode == 0, done.stderr
-    assert "changed: weights.l2 1.0 -> 7: the numbers will differ from the record's" in done.stderr
+    assert "changed: weights.l2 1.0 -> 7; the numbers will differ from the record" in done.stderr
     assert "differs from the record from epoch 1 on, with weights.l2 1.0 -> 7" in done.stdout
 
 

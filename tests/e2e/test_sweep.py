@@ -146,7 +146,7 @@ def test_the_champion_is_the_chosen_student_and_loads_by_its_alias(swept: Swept)
 
 def test_the_registry_says_what_a_model_takes_where_it_comes_from_and_what_it_is_worth(swept: Swept) -> None:
     model = swept.client.get_registered_model("tiny")
-    assert "float32 [N, 1, 16, 16]; answers logits [N, 10]" in model.description
+    assert "float32 [N, 1, 16, 16]. Output: logits [N, 10]" in model.description
     assert "models:/tiny@champion" in model.description
     version = swept.client.get_model_version_by_alias("tiny", "champion")
     run = swept.client.get_run(version.run_id)

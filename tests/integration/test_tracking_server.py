@@ -28,7 +28,7 @@ from tuning.tracking.champion import ALIAS
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 SECRETS = ("hidden-secret", "hidden-password")
-AWAY = "tracking is away, metrics are kept and delivered later"
+AWAY = "the tracking server cannot be reached; metrics are kept and delivered later"
 
 
 @pytest.fixture(scope="module")

@@ -914,7 +914,7 @@ ARGUMENTS: dict[str, tuple[Write, str]] = {
     ),
     "replay of nothing": (_arguments("replay", "0" * 32), "leads to no MLflow store"),
     "replay of a store that is none": (_with_store(b"not a database" * 99, "replay", "0" * 32), "which cannot be read"),
-    "replay of a run with quotes": (_with_store(b"", "replay", "x' OR '1'='1"), "is no run's id"),
+    "replay of a run with quotes": (_with_store(b"", "replay", "x' OR '1'='1"), "is not a run ID"),
     "replay from somewhere": (_arguments("replay", "0" * 32, "--from-checkpoint", "first"), "--from-checkpoint: must be last"),
     "replay with a profile of no steps": (_arguments("replay", "0" * 32, "--profile-steps", "0"), "'--profile-steps'"),
     "replay of no server": (_arguments("replay", "0" * 32, "--tracking", "ftp://x"), "--tracking: must be an MLflow server"),

@@ -1,4 +1,4 @@
-"""A study's best student as files for elsewhere."""
+"""Export of a study's best student to files for use elsewhere."""
 
 from tuning.export.export import export_student, parse_at, parse_formats
 

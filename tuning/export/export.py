@@ -1,4 +1,4 @@
-"""A study's best student for use elsewhere: files that need neither this package nor Ray, verified before they are there."""
+"""Export of a study's best student: files that need neither this package nor Ray, each verified before it is put in place."""
 
 import datetime
 import json
@@ -44,24 +44,24 @@ from tuning.trial import Assets, prepare
 
 EXPORT_VERSION = 1
 TOLERANCE = 1e-4
-"""Of the largest logit: as far as a program that computes the same sums in another order may be off."""
+"""Allowed deviation, relative to the largest logit: a program may compute the same sums in another order."""
 BATCH = 256
 FILES = (NETWORK_FILE, JSON_FILE, README_FILE, *(kind.file for kind in FORMATS.values()))
 RECORDED = ("probe_agreement", "probe_kl", "test_accuracy", "test_agreement")
 
 
 def parse_formats(text: str | None) -> list[str] | None:
-    """The formats that ``--formats`` names; None where it names none. ConfigError for others."""
+    """Parse ``--formats``: names of `FORMATS`; None if it is not given. ConfigError for an unknown format."""
     if text is None:
         return None
     names = [name.strip() for name in text.split(",")]
     if odd := [name for name in names if name not in FORMATS]:
-        raise ConfigError(f"--formats: must be of {', '.join(FORMATS)}, with commas between, got {odd[0]!r}")
+        raise ConfigError(f"--formats: must be some of {', '.join(FORMATS)}, separated by commas, got {odd[0]!r}")
     return list(dict.fromkeys(names))
 
 
 def parse_at(text: str) -> tuple[str, float]:
-    """What ``--at`` says, ``macs=2e7``: a cost and the most that the student may have of it. ConfigError for others."""
+    """Parse ``--at``, for example ``macs=2e7``: a cost and its limit. ConfigError if it is malformed."""
     name, _, value = text.partition("=")
     limit = number_in(value)
     if name not in COSTS or limit is None or not limit > 0:
@@ -81,10 +81,10 @@ def export_student(
 ) -> list[str]:
     """Write the best student of the run `run_id`, or of the study's champion, to `output` -> what was written, line by line.
 
-    `at`: a cost and its limit instead, as of `parse_at`: the best student of the study's latest launch within it.
-    `formats`: names of `FORMATS`; None is all that can be written here. Every file is compared with the checkpoint's student on
-    the whole probe set, and replaces an older one only once all are found right. ConfigError or CheckpointError where one
-    cannot be written or is not right; what lay in `output` is then as it was.
+    `at`: instead, the best student of the study's latest launch within a cost limit, see `parse_at`. `formats`: names of
+    `FORMATS`; None: all that can be written here. Every file is compared with the checkpoint's student on the whole probe
+    set, and older files are replaced only after all new ones have passed. ConfigError or CheckpointError if one cannot be
+    written or does not pass; `output` is then left as it was.
     """
     check_folder(output)
     for name in formats or ():
@@ -94,28 +94,30 @@ def export_student(
         run_id = _run_within(uri, study.name, *at)
     trial = with_lineage(find_trial(run_id or _champion_run(uri, study.name), [uri]))
     if trial.study_name != study.name:
-        raise ConfigError(f"run {trial.run_id}: is of study {trial.study_name}, not of {study.name}; name that study's file")
+        raise ConfigError(f"run {trial.run_id}: belongs to study {trial.study_name}, not {study.name}; name that study's file")
     assets = prepare(study, display, force=True)
     _check_teacher(trial, assets)
     with best_student(trial, study) as file:
         saved = checkpoint.load(file, kind="best student", needs=("arch", "student"))
     if not isinstance(saved["student"], dict):
-        raise CheckpointError(f"run {trial.run_id}: {trial} has no student, it ended before its first epoch did")
+        raise CheckpointError(
+            f"run {trial.run_id}: {trial} has no student, as it ended before its first epoch did; name another trial with --run"
+        )
     return StudentExport(trial, saved["arch"], saved["student"], assets, output, display).write(formats)
 
 
 def check_folder(output: Path) -> None:
-    """Raise ConfigError where files of an export would replace files that no export has written."""
+    """Raise ConfigError if the export would replace files that no export wrote."""
     if output.exists() and not output.is_dir():
-        raise ConfigError(f"--output: {output} is a file, name a folder")
-    is_ours = (output / JSON_FILE).exists() or any(output.glob(f".{JSON_FILE}.*"))  # the second where an export was killed
+        raise ConfigError(f"--output: {output} is a file; name a folder")
+    is_ours = (output / JSON_FILE).exists() or any(output.glob(f".{JSON_FILE}.*"))  # the second if an export was killed
     foreign = [] if is_ours else [file for file in FILES if (output / file).exists()]
     if foreign:
-        raise ConfigError(f"--output: {output} holds a {foreign[0]} that no export wrote, name another folder")
+        raise ConfigError(f"--output: {output} has a {foreign[0]} that no export wrote; name another folder")
 
 
 def _run_within(uri: str, name: str, cost: str, limit: float) -> str:
-    """The run of the best student of the latest launch of the study that costs at most so much."""
+    """The run of the best student within the limit in the study's latest launch."""
     with reading_store(uri):
         launch = load_launch(MlflowClient(tracking_uri=uri), name)
     return str(best_within(launch, cost, limit).run_id)
@@ -130,22 +132,22 @@ def _champion_run(uri: str, name: str) -> str:
             if error.error_code not in MODEL_ABSENT:
                 raise
             raise ConfigError(
-                f"study {name!r}: no student carries the alias {ALIAS}; run its sweep to the end, or name a trial by --run"
+                f"study {name!r}: no student has the alias {ALIAS}; run its sweep to the end, or name a trial with --run"
             ) from error
 
 
 def _check_teacher(trial: RecordedTrial, assets: Assets) -> None:
-    """Raise ConfigError where the study's teacher is not the one the student learned from: its normalisation would be wrong."""
+    """Raise ConfigError if the study's teacher is not the one the student learned from: its normalisation would be wrong."""
     recorded, found = trial.facts.get("teacher.digest"), assets.teacher.digest[:12]
     if recorded is not None and recorded != found:
         raise ConfigError(
-            f"run {trial.run_id}: its teacher was {recorded}, this study's is {found}; "
+            f"run {trial.run_id}: its teacher was {recorded}, but this study's is {found}; "
             f"name the study file of its launch, {trial.launch}/study.yaml in the sweep's storage"
         )
 
 
 class StudentExport:
-    """One student, and the folder that its files go to."""
+    """Writes the files of one student to a folder."""
 
     def __init__(
         self, trial: RecordedTrial, arch: str, weights: dict[str, Tensor], assets: Assets, output: Path, display: Display
@@ -162,7 +164,7 @@ class StudentExport:
             self._agreement = agreement(self._expected, torch.cat([answers(batch).logits for batch in _batches(normalised)]))
 
     def write(self, formats: Sequence[str] | None) -> list[str]:
-        """Write, verify, and only then put in place: what names the files goes first and comes last, so that all fit."""
+        """Write and verify all files, then put them in place. `JSON_FILE` is removed first and added last, so it always fits."""
         written: dict[str, str] = {}
         with ExitStack() as stack:
             facts_file = stack.enter_context(atomic_path(self._output / JSON_FILE))
@@ -180,18 +182,18 @@ class StudentExport:
             stack.enter_context(atomic_path(self._output / README_FILE)).write_text(text, encoding="utf-8")
             (self._output / JSON_FILE).unlink(missing_ok=True)
         for file in set(FILES) - written.keys() - {JSON_FILE, README_FILE}:
-            (self._output / file).unlink(missing_ok=True)  # of an earlier export: another student's
+            (self._output / file).unlink(missing_ok=True)  # from an earlier export of another student
         return [*(f"{file}: {verdict}" for file, verdict in written.items()), self._summary()]
 
     def _write_format(self, stack: ExitStack, kind: Format, written: dict[str, str], *, is_wanted: bool) -> None:
-        """Add a file that answers as the checkpoint's student does; where it was not asked for, it may be impossible."""
+        """Add a verified file in one format. If the format was not asked for and cannot be written, it is left out."""
         try:
             kind.check()
             with ExitStack() as attempt:
                 path = attempt.enter_context(atomic_path(self._output / kind.file))
                 kind.write(self._model, self._pixels[:2], path)
                 verdict = self._verified(kind, path)
-                stack.push(attempt.pop_all())  # in place only when all the others are
+                stack.push(attempt.pop_all())  # put in place together with all others
         except ConfigError as error:
             if is_wanted:
                 raise
@@ -200,7 +202,7 @@ class StudentExport:
             written[kind.file] = verdict
 
     def _verified(self, kind: Format, path: Path) -> str:
-        """How well the file at `path` answers, in words. CheckpointError where that is not as the checkpoint's student does."""
+        """Compare the file at `path` with the checkpoint's student -> the result in words. CheckpointError if they differ."""
         answer = kind.open(path, self._network, self._teacher.normalisation)
         with torch.no_grad():
             found = torch.cat([answer(batch) for batch in _batches(self._pixels)])
@@ -236,7 +238,7 @@ class StudentExport:
         }
 
     def _values(self) -> dict[str, Any]:
-        """What the student was trained with; of a trial of a population also what it was trained with behind which epoch."""
+        """What the student was trained with; for a trial of a population, also which values were used after which epoch."""
         settings, schedule = dict(self._trial.settings), self._trial.schedule
         if not schedule:
             return {"config": to_plain(settings)}
@@ -254,13 +256,14 @@ class StudentExport:
 
 
 def compare(found: Tensor, expected: Tensor, *, file: str, is_exact: bool) -> str:
-    """How far logits [N, C] that `file` computes are from the checkpoint's, in words.
+    """How far the logits [N, C] of `file` are from the checkpoint's, in words.
 
-    CheckpointError where they are not bit-equal (`is_exact`), or off by more than `TOLERANCE` of the largest, or of another class.
+    CheckpointError if they are not bit-equal (for `is_exact`), differ by more than `TOLERANCE` of the largest logit, or predict
+    another class.
     """
     images = f"{len(expected)} probe images"
     if found.shape != expected.shape:
-        raise CheckpointError(f"{file}: answers {tuple(found.shape)} where {tuple(expected.shape)} is right; it is not kept")
+        raise CheckpointError(f"{file}: gives logits of shape {tuple(found.shape)}, not {tuple(expected.shape)}; it is not kept")
     if is_exact:
         if not torch.equal(found, expected):
             raise CheckpointError(f"{file}: does not give the checkpoint's logits bit by bit; it is not kept")
@@ -268,13 +271,13 @@ def compare(found: Tensor, expected: Tensor, *, file: str, is_exact: bool) -> st
     largest = max(1.0, expected.abs().max().item())
     off = (found - expected).abs().max().item()
     if not off <= TOLERANCE * largest:  # false for NaN, too
-        raise CheckpointError(f"{file}: a logit is off by {off:.3g}, allowed {TOLERANCE * largest:.3g}; it is not kept")
+        raise CheckpointError(f"{file}: a logit is off by {off:.3g}, allowed is {TOLERANCE * largest:.3g}; it is not kept")
     others = int((found.argmax(dim=1) != expected.argmax(dim=1)).sum())
     if others:
-        raise CheckpointError(f"{file}: gives {others} of {images} another class than the checkpoint does; it is not kept")
+        raise CheckpointError(f"{file}: predicts another class than the checkpoint for {others} of {images}; it is not kept")
     return f"logits within {off:.1e} of the checkpoint's (allowed {TOLERANCE * largest:.1e}), same class on {images}"
 
 
 def _batches(images: Tensor) -> list[Tensor]:
-    """One image alone, for the number of images must be free, and the rest by `BATCH`."""
+    """First one image alone, to test that the batch size is free, then the rest in batches of `BATCH`."""
     return [batch for batch in (images[:1], *images[1:].split(BATCH)) if len(batch)]

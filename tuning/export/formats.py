@@ -1,4 +1,4 @@
-"""The formats of an export: how each is written, and how a user without this package opens it again."""
+"""Formats of an export: how each is written, and how a user without this package opens it."""
 
 import importlib.util
 import inspect
@@ -28,8 +28,9 @@ Answer = Callable[[Tensor], Tensor]
 class Format(NamedTuple):
     """One file of an export. `is_exact`: whether it must give the checkpoint's logits bit by bit.
 
-    `check` raises ConfigError where what it takes is not installed. `write` has the student, two images and the path; it raises
-    ConfigError where the student has what the format does not. `open` has the path, the text of `NETWORK_FILE` and the constants.
+    `check` raises ConfigError if a required package is not installed. `write` takes the student, two images and the path; it
+    raises ConfigError if the format does not support the student. `open` takes the path, the text of `NETWORK_FILE` and the
+    normalisation constants.
     """
 
     file: str
@@ -51,7 +52,7 @@ def _write_safetensors(model: DeployedStudent, images: Tensor, path: Path) -> No
     from safetensors.torch import save_file
 
     state = {name: tensor.contiguous() for name, tensor in model.network.state_dict().items()}
-    save_file(state, path, metadata={"format": "pt"})  # as the Hub's readers want to be told
+    save_file(state, path, metadata={"format": "pt"})  # readers of the Hub expect this
 
 
 def _open_safetensors(path: Path, network: str, normalisation: Normalisation) -> Answer:
@@ -61,9 +62,9 @@ def _open_safetensors(path: Path, network: str, normalisation: Normalisation) ->
 
 
 def _answer(state: dict[str, Tensor], network: str, normalisation: Normalisation) -> Answer:
-    """Of the network whose source is `network`, with weights `state`."""
+    """The answer of the network with the source `network` and the weights `state`."""
     names: dict[str, Any] = {"__name__": "network"}
-    exec(compile(network, NETWORK_FILE, "exec"), names)  # our own text: what a user imports must be what is verified
+    exec(compile(network, NETWORK_FILE, "exec"), names)  # our own source: verify exactly what a user will import
     student = names["build_network"]()
     student.load_state_dict(state)
     mean, std = (torch.tensor(values)[:, None, None] for values in (normalisation.mean, normalisation.std))
@@ -72,7 +73,7 @@ def _answer(state: dict[str, Tensor], network: str, normalisation: Normalisation
 
 def _write_program(model: DeployedStudent, images: Tensor, path: Path) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch about its own deprecations
+        warnings.simplefilter("ignore")  # torch warns about its own deprecations
         torch.export.save(_program(model, images), path)
 
 
@@ -87,24 +88,24 @@ def _open_program(path: Path, network: str, normalisation: Normalisation) -> Ans
 
 def _check_onnx() -> None:
     if missing := [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]:
-        raise ConfigError(f"--formats onnx: needs {', '.join(missing)} beside this package: pip install 'cpsc-tune[onnx]'")
+        raise ConfigError(f"--formats onnx: needs {', '.join(missing)}, install with: pip install 'cpsc-tune[onnx]'")
 
 
 def _write_onnx(model: DeployedStudent, images: Tensor, path: Path) -> None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, onnx and onnxscript about each other
+            warnings.simplefilter("ignore")  # torch, onnx and onnxscript warn about each other
             torch.onnx.export(
                 _program(model, images),
                 f=path,
                 input_names=[INPUT],
                 output_names=[OUTPUT],
-                external_data=False,  # one file, so that it is whole or absent
+                external_data=False,  # a single file, which is complete or absent
                 verbose=False,
             )
     except torch.onnx.OnnxExporterError as error:
         reason = str(error).strip().splitlines()[0][:200]
-        raise ConfigError(f"--formats onnx: the student has an operator that ONNX does not ({reason}), use program") from error
+        raise ConfigError(f"--formats onnx: the student has an operator that ONNX lacks ({reason}); use program") from error
 
 
 def _open_onnx(path: Path, network: str, normalisation: Normalisation) -> Answer:
@@ -112,8 +113,8 @@ def _open_onnx(path: Path, network: str, normalisation: Normalisation) -> Answer
 
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's errors share no base of their own
-        raise CheckpointError(f"student.onnx: onnxruntime does not take it ({str(error).splitlines()[0][:200]})") from error
+    except Exception as error:  # the runtime's errors have no common base class
+        raise CheckpointError(f"student.onnx: onnxruntime cannot load it ({str(error).splitlines()[0][:200]})") from error
     return lambda pixels: torch.from_numpy(session.run([OUTPUT], {INPUT: pixels.numpy()})[0])
 
 
@@ -126,7 +127,7 @@ FORMATS: Mapping[str, Format] = {
 
 
 def network_source(arch: str, *, num_classes: int, channels: int) -> str:
-    """A module that builds the network `arch` with torch alone: this package's sources of it, and ``build_network()``."""
+    """Source of a module that builds the network `arch` with torch alone: this package's source and ``build_network()``."""
     kind = recipe_of(arch).kind
     parts = [inspect.getsource(module) for module in (output, sys.modules[kind.__module__])]
     lines = [line for part in parts for line in part.splitlines() if not line.startswith("from cpsc.")]
@@ -145,7 +146,7 @@ def network_source(arch: str, *, num_classes: int, channels: int) -> str:
 
 
 def _own_arguments(arch: str) -> str:
-    """What the class of `arch` takes beside classes and channels, as source."""
+    """Arguments of the class of `arch` other than classes and channels, as source."""
     _, arguments, options = recipe_of(arch)
     return "".join([*(f"{value!r}, " for value in arguments), *(f"{name}={value!r}, " for name, value in options.items())])
 
@@ -179,8 +180,8 @@ def _state_dict(imports: str, load: str) -> str:
 
 SNIPPETS = {
     "student.pt2": """\
-`student.pt2` is a `torch.export` program: it needs torch and no source code, and normalises by itself. torch promises to
-read it in the version that wrote it ({torch}).
+`student.pt2` is a `torch.export` program: it needs torch but no source code, and normalises the images itself. torch only
+promises to read it in the version that wrote it ({torch}).
 
 ```python
 import torch
@@ -193,7 +194,7 @@ print(logits.argmax(dim=1).tolist())
 ```
 """,
     "student.onnx": """\
-`student.onnx` needs onnxruntime, or any other ONNX runtime, and no torch. It normalises by itself.
+`student.onnx` needs onnxruntime, or any other ONNX runtime, but not torch. It normalises the images itself.
 
 ```python
 import numpy
@@ -206,16 +207,16 @@ print(logits.argmax(axis=1).tolist())
 ```
 """,
     "student.pt": f"""\
-`student.pt` is a plain state dict, `network.py` the network it belongs to, with torch as its only import: what to take for
-further training, and what every torch reads. {_state_dict("import torch", 'torch.load("student.pt", weights_only=True)')}""",
+`student.pt` is a plain state dict, and `network.py` the network it belongs to, which imports only torch. Use these
+for further training; every torch can read them. {_state_dict("import torch", 'torch.load("student.pt", weights_only=True)')}""",
     "student.safetensors": f"""\
-`student.safetensors` holds the same weights in the form of the Hugging Face Hub, which takes the package safetensors to read.
+`student.safetensors` holds the same weights in the format of the Hugging Face Hub; the package safetensors reads it.
 {_state_dict(SAFETENSORS_IMPORTS, 'load_file("student.safetensors")')}""",
 }
 
 
 def readme(facts: Mapping[str, Any], files: Sequence[str]) -> str:
-    """What lies in the folder and how it is loaded, for a person who has nothing else. `facts`: the content of `JSON_FILE`."""
+    """The exported folder's README: what is in it and how to load it. `facts`: the content of `JSON_FILE`."""
     made, image = facts["provenance"], facts["input"]
     values = {"channels": image["channels"], "size": image["image_size"], "torch": made["torch"]}
     measured = ", ".join(f"{name} {value:.4f}" for name, value in made["metrics"].items()) or "nothing"
@@ -225,7 +226,7 @@ def readme(facts: Mapping[str, Any], files: Sequence[str]) -> str:
         f"{image['image_size']} pixels, distilled without data from the teacher {made['teacher']['arch']} "
         f"({made['teacher']['digest'][:12]}): trial {made['trial']} of launch {made['launch']}, epoch {made['epoch']}, "
         f"MLflow run {made['run_id']}. Measured there: {measured}.\n\n"
-        f"`{JSON_FILE}` holds the names of the classes, in the order of the logits, the constants of the normalisation and the "
-        "whole configuration of the trial.\n"
+        f"`{JSON_FILE}` holds the class names in the order of the logits, the normalisation constants, and the "
+        "full configuration of the trial.\n"
     )
     return "\n".join([head, *(text.format(**values) for file, text in SNIPPETS.items() if file in files)])

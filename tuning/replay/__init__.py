@@ -1,4 +1,4 @@
-"""A recorded trial again: compared with its record, under a debugger, or profiled."""
+"""Replay of a recorded trial: compared with its record, under a debugger, or profiled."""
 
 from tuning.replay.replay import ReplayOptions, replay_trial
 

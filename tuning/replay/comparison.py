@@ -1,4 +1,4 @@
-"""A trial's results beside its record: which numbers are the same, to the last bit, and which is the first that is not."""
+"""Comparison of a replay with the trial's record: which numbers are equal to the last bit, and which is the first that is not."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,12 +15,12 @@ _OF_THE_MOMENT = frozenset(
 
 
 def is_of_the_moment(metric: str) -> bool:
-    """Whether it tells of the machine and the hour: no two runs have the same."""
+    """Whether `metric` depends on the machine and the moment, so that it differs between any two runs."""
     return metric in _OF_THE_MOMENT or metric.startswith(SYSTEM)
 
 
 class Difference(NamedTuple):
-    """One number that is another here than in the record."""
+    """One number that differs from the record."""
 
     epoch: int
     metric: str
@@ -32,7 +32,7 @@ class Difference(NamedTuple):
 
 
 class Comparison:
-    """Takes a replay's results one by one; `changed`: what was made different on purpose, in words."""
+    """Compares a replay's results with the record, one by one; `changed`: what was changed on purpose, in words."""
 
     def __init__(self, trial: RecordedTrial, changed: Sequence[str] = ()) -> None:
         self._trial = trial
@@ -50,11 +50,11 @@ class Comparison:
 
     @property
     def is_as_recorded(self) -> bool:
-        """Whether nothing so far was another than recorded."""
+        """Whether everything so far was as recorded."""
         return self._first is None and not self._end
 
     def add(self, result: Mapping[str, Any]) -> str:
-        """Compare one epoch's result -> what came of it, in words."""
+        """Compare one epoch's result -> the finding, in words."""
         epoch, recorded = int(result["epoch"]), self._trial.at(int(result["epoch"]))
         recorded = {name: value for name, value in recorded.items() if not is_of_the_moment(name)}
         if not recorded:
@@ -73,14 +73,14 @@ class Comparison:
         return f"{len(found)} of {len(shared)} metrics differ, {told}"
 
     def verdict(self) -> str:
-        """What came of all epochs, in a line or a few."""
+        """The finding on all epochs, in one or a few lines."""
         lines = [self._about_numbers()]
         if self._end:
             lines.append(self._end)
         if self._beyond and self._trial.outcome is Outcome.FAILED:
-            lines.append(f"did not fail here, recorded: {self._trial.reason}")
+            lines.append(f"did not fail here; recorded: {self._trial.reason}")
         if self._unmatched:
-            lines.append(f"recorded and not measured here: {', '.join(sorted(self._unmatched))}")
+            lines.append(f"recorded but not measured here: {', '.join(sorted(self._unmatched))}")
         if self._beyond and self._num_metrics:
             lines.append(f"epochs {self._beyond[0]} to {self._beyond[-1]} are not in the record")
         return "\n".join(lines)
@@ -96,11 +96,11 @@ class Comparison:
         return f"differs from the record from epoch {self._first.epoch} on{cause}: {self._first}"
 
     def _check_end(self, result: Mapping[str, Any]) -> None:
-        """Note where the trial's end is another than the recorded one."""
+        """Note if the trial ended differently than recorded."""
         trial, epoch = self._trial, int(result["epoch"])
         if epoch != trial.last_epoch or not self.expects_divergence:
             return
         if not result["diverged"]:
-            self._end = f"did not diverge in epoch {epoch}, recorded: {trial.reason}"
+            self._end = f"did not diverge in epoch {epoch}; recorded: {trial.reason}"
         elif result["reason"][:MAX_TAG] != trial.reason:
-            self._end = f"diverged for another reason: {result['reason']}, recorded: {trial.reason}"
+            self._end = f"diverged for another reason: {result['reason']}; recorded: {trial.reason}"

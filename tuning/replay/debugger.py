@@ -1,4 +1,4 @@
-"""A trial under Python's debugger: at its first step, and where an epoch raises."""
+"""A trial under Python's debugger: it stops at the first step, and where an epoch raises."""
 
 import bdb
 import pdb
@@ -14,9 +14,9 @@ TURNS = ("generator_terms", "student_terms")
 
 
 def attach_debugger(distiller: Distiller) -> None:
-    """From now on `distiller` stops before its first terms are computed, and opens a post-mortem where an epoch raises.
+    """Make `distiller` stop before its first terms are computed, and open a post-mortem if an epoch raises.
 
-    The stop is Python's ``breakpoint()``, so PYTHONBREAKPOINT names the debugger.
+    The stop is Python's ``breakpoint()``, so PYTHONBREAKPOINT selects the debugger.
     """
     _stop_at_first_step(distiller.method)
     _open_post_mortem(distiller)
@@ -26,9 +26,9 @@ def _stop_at_first_step(method: Any) -> None:
     def stopping(terms: Callable[[BatchOutputs], Terms]) -> Callable[[BatchOutputs], Terms]:
         def first_step(view: BatchOutputs) -> Terms:
             for name in TURNS:
-                delattr(method, name)  # its own again: once is enough
+                delattr(method, name)  # restore the method's own: stop only once
             breakpoint()
-            return terms(view)  # step into this: `view` is what teacher and student say of the first batch
+            return terms(view)  # step into this: `view` has the outputs of teacher and student for the first batch
 
         return first_step
 

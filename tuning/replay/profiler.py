@@ -14,18 +14,18 @@ from cpsc.errors import ConfigError
 from tuning.process_settings import unless_set, variables
 
 WARMUP_STEPS = 3
-"""Left out: first steps choose kernels and take memory that later ones find ready."""
+"""Steps that are not profiled: the first ones select kernels and allocate memory that later ones reuse."""
 TABLE_ROWS, NAME_WIDTH = 12, 44
 SUFFIXES = (".json", ".json.gz")
 SILENT = "7"
-"""Beyond all levels of the profiler's library, which tells on stderr whenever it starts and stops."""
+"""A log level above all of the profiler's library, which would report on stderr whenever it starts and stops."""
 
 
 class StepProfiler:
-    """Profiles `steps` optimizer steps, of whichever network, after the first `WARMUP_STEPS`.
+    """Profiles `steps` optimizer steps, of any network, after the first `WARMUP_STEPS`.
 
-    A whole epoch would be gigabytes of events. It counts by a hook that torch calls after every optimizer's step, so the
-    training code knows nothing of it.
+    A whole epoch would be gigabytes of events. Steps are counted by a hook that torch calls after every optimizer step, so the
+    training code needs no changes.
     """
 
     def __init__(self, steps: int) -> None:
@@ -36,12 +36,12 @@ class StepProfiler:
 
     @property
     def num_profiled(self) -> int:
-        """Steps so far that are in the trace."""
+        """Number of steps in the trace so far."""
         return min(max(0, self._seen - WARMUP_STEPS), self._steps)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Profiles the optimizer steps inside the block."""
+        """Profile the optimizer steps inside the block."""
         handle = register_optimizer_step_post_hook(self._after_step)
         with variables(unless_set({"KINETO_LOG_LEVEL": SILENT})):
             try:
@@ -51,9 +51,11 @@ class StepProfiler:
                 self._stop()
 
     def write(self, file: Path) -> str:
-        """Write the trace, atomically -> the table of the costliest operations. ConfigError where no step was profiled."""
+        """Write the trace atomically -> the table of the costliest operations. ConfigError if no step was profiled."""
         if not self.num_profiled:
-            raise ConfigError(f"--profile: needs more than {WARMUP_STEPS} training steps, there were {self._seen}; run more epochs")
+            raise ConfigError(
+                f"--profile: needs more than {WARMUP_STEPS} training steps, but there were {self._seen}; run more epochs"
+            )
         with atomic_path(file) as temporary:
             self._profile.export_chrome_trace(str(temporary))
         order = "self_device_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
@@ -77,7 +79,7 @@ class StepProfiler:
 def check_trace_file(file: Path) -> None:
     """Raise ConfigError unless `file` is a name that trace viewers open."""
     if not file.name.endswith(SUFFIXES) or file.is_dir():
-        raise ConfigError(f"--profile: must be a file that ends in {' or '.join(SUFFIXES)}, got {file}")
+        raise ConfigError(f"--profile: must be a file whose name ends in {' or '.join(SUFFIXES)}, got {file}")
 
 
 def _activities() -> list[ProfilerActivity]:

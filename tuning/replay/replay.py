@@ -1,4 +1,4 @@
-"""A recorded trial again, in this process: from its start or a checkpoint, compared with its record epoch by epoch."""
+"""Replay of a recorded trial in this process, from its start or a checkpoint, compared with its record epoch by epoch."""
 
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack, nullcontext
@@ -36,7 +36,7 @@ WITHOUT_EFFECT = ("checkpoint", "local", "name", "prune", "search", "space", "st
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayOptions:
-    """What a replay does beside repeating. `epochs`: the last to run; `from_checkpoint`: last, best or an epoch."""
+    """Options of a replay. `epochs`: the last epoch to run; `from_checkpoint`: last, best or an epoch."""
 
     epochs: int | None = None
     from_checkpoint: str | None = None
@@ -48,7 +48,7 @@ class ReplayOptions:
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """How a replay ended. `is_as_recorded`: False where numbers differ although nothing was changed on purpose."""
+    """How a replay ended. `is_as_recorded`: False if numbers differ although nothing was changed on purpose."""
 
     verdict: str
     table: str | None
@@ -57,16 +57,16 @@ class ReplayResult:
 
 @dataclass(frozen=True)
 class Changes:
-    """What ``--set`` asks for: values of the trial's own parameters, and assignments to the rest of the study."""
+    """What ``--set`` changes: values of the trial's own parameters, and assignments to the rest of the study."""
 
     point: Mapping[str, Any]
     study: list[str]
 
     @classmethod
     def parse(cls, assignments: list[str], searched: Collection[str] = ()) -> "Changes":
-        """Parameters of the trial are told from the study's other settings by their paths. ConfigError where one is malformed.
+        """Sort `assignments` into parameters of the trial and other settings of the study. ConfigError if one is malformed.
 
-        `searched`: parameters of its study, also those that a method of the user's brings along.
+        `searched`: parameters of the study, including those of a user's own method.
         """
         known, point, study = {*parameter_paths(), *searched}, {}, []
         for assignment in assignments:
@@ -78,7 +78,7 @@ class Changes:
         return cls(point, study)
 
     def effective(self, settings: Mapping[str, Any]) -> list[str]:
-        """In words, those that change what the trial computes, where `settings` are the recorded ones by path."""
+        """In words, the changes that affect what the trial computes, given the recorded `settings` by path."""
         changed = [
             f"{path} {settings.get(path, 'not recorded')} -> {value}"
             for path, value in self.point.items()
@@ -91,9 +91,9 @@ class Changes:
 def replay_trial(
     run_id: str, options: ReplayOptions, display: Display, *, storage: str, tracking: str | None = None
 ) -> ReplayResult:
-    """Run the trial of the MLflow run `run_id` again and compare. ConfigError before anything runs where it cannot be.
+    """Run the trial of the MLflow run `run_id` again and compare. ConfigError, before anything runs, if that is not possible.
 
-    DivergedError where it diverges and its record does not.
+    DivergedError if it diverges although its record did not.
     """
     if options.profile is not None:
         check_trace_file(options.profile)
@@ -108,7 +108,7 @@ def replay_trial(
     point = recorded_point(trial, study, display) | dict(changes.point)
     num_epochs = build_config(study.base, point).epochs
     if trial.schedule:
-        display.say(f"{trial}: its state goes back to {lineage_words(trial.lineage)}, with the values of each")
+        display.say(f"{trial}: its state comes from {lineage_words(trial.lineage)}, with the values of each")
     began = "began with " if trial.schedule else ""
     display.say(f"{trial}: {began}{', '.join(f'{path} {format_value(value)}' for path, value in trial.point.items())}")
     with ExitStack() as stack:
@@ -126,20 +126,20 @@ def replay_trial(
         _report_surroundings(trial, trainable, assets, display)
         changed = changes.effective(trial.settings)
         if changed:
-            display.say(f"changed: {'; '.join(changed)}: the numbers will differ from the record's")
+            display.say(f"changed: {'; '.join(changed)}; the numbers will differ from the record")
         return _run(trainable, trial, start, options, display, first=first, last=last, changed=changed)
 
 
 def recorded_point(trial: RecordedTrial, study: Study, display: Display) -> dict[str, Any]:
-    """The trial's point, with every setting laid over it that the record has otherwise than the study gives now.
+    """The trial's point, plus every setting whose recorded value differs from what the study gives now.
 
-    Such are settings that a resume changed, and defaults or presets that are others in this version.
+    These are settings that a resume changed, and defaults or presets that changed in this version.
     """
     point = dict(trial.point)
     given = dict(flatten(to_plain(effective_settings(build_config(study.base, point)))))
     for path, value in trial.settings.items():
         if path in given and str(given[path]) != str(value):
-            display.say(f"{path}: recorded {value}, the study's file gives {given[path]} here; the recorded value is used")
+            display.say(f"{path}: recorded {value}, but the study file gives {given[path]}; the recorded value is used")
             point[path] = value
     if unsaid := given.keys() - trial.settings.keys():
         values = ", ".join(f"{path} {given[path]}" for path in sorted(unsaid))
@@ -148,15 +148,15 @@ def recorded_point(trial: RecordedTrial, study: Study, display: Display) -> dict
 
 
 def scheduled(trial: RecordedTrial, point: Mapping[str, Any]) -> list[Segment]:
-    """The values along the trial's lineage, with what `point` has otherwise than the trial began with laid over each."""
+    """The values along the trial's lineage, each overridden by the values of `point` that differ from the trial's first ones."""
     changed = {path: value for path, value in point.items() if path not in trial.point or value != trial.point[path]}
     return [Segment(segment.after, {**segment.point, **changed}) for segment in trial.schedule]
 
 
 def last_epoch(trial: RecordedTrial, *, first: int, num_epochs: int, wanted: int | None, is_extended: bool = False) -> int:
-    """The epoch to stop after: as `wanted`, else where the record ends, else, with nothing of it left, the trial's end.
+    """The epoch to stop after: `wanted`, else where the record ends or, if nothing of the record is left, the trial's end.
 
-    A failed trial is run one further, into what failed. `is_extended`: its number of epochs was changed, and is the answer.
+    A failed trial runs one epoch further, into the failure. `is_extended`: its number of epochs was changed, so run them all.
     """
     if wanted is not None and wanted > num_epochs:
         raise ConfigError(f"--epochs: the trial has {num_epochs} epochs, got {wanted}; for more: --set epochs={wanted}")
@@ -165,26 +165,26 @@ def last_epoch(trial: RecordedTrial, *, first: int, num_epochs: int, wanted: int
     if last < first:
         raise ConfigError(
             f"--from-checkpoint: the checkpoint is of epoch {first - 1}, so nothing is left to run up to epoch {last}; "
-            f"take an earlier one, or more epochs"
+            f"choose an earlier one, or more epochs"
         )
     return last
 
 
 def format_value(value: Any) -> str:
-    """A parameter's value as a person reads it."""
+    """A parameter's value in a readable form."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _report_surroundings(trial: RecordedTrial, trainable: DistillTrainable, assets: Assets, display: Display) -> None:
-    """Say what else the numbers depend on and is another here than it was: teacher, versions, hardware."""
+    """Report what else the numbers depend on if it differs from the record: teacher, versions, hardware."""
     recorded = trial.facts.get("teacher.digest")
     if recorded is not None and recorded != assets.teacher.digest[:12]:
-        display.say(f"the teacher is another: {assets.teacher.digest[:12]}, recorded {recorded}: the numbers will differ")
+        display.say(f"the teacher is {assets.teacher.digest[:12]}, but {recorded} was recorded; the numbers will differ")
     if trial.environment is None:
-        display.say("the record does not say on which torch and processor it was made, so a difference may be theirs")
+        display.say("the record does not name the torch version and processor it was made on, which may cause differences")
         return
     for difference in differences(trial.environment, environment(trainable.distiller.device)):
-        display.say(f"another {difference}: the numbers may differ in their last digits, and from there on grow apart")
+        display.say(f"different {difference}; the numbers may differ in their last digits, and more and more from there on")
 
 
 def _run(

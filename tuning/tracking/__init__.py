@@ -1,4 +1,4 @@
-"""MLflow: where the store is, the journal on its way there, runs and how they are found again, and what its UI shows first."""
+"""MLflow: the store, delivery of the journal to it, lookup of runs, and the view that its UI opens with."""
 
 from tuning.tracking.client import check_tracking, store_uri
 from tuning.tracking.delivery import MlflowWriter, delivering

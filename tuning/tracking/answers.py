@@ -1,5 +1,5 @@
-"""Answers of an MLflow server that are believed. Its client takes an empty 200 for an empty object, and so a lost list of runs
-for a list of none; a page of HTML for a file that was stored; and an error in the words of a proxy for the server's own.
+"""Check of the answers of an MLflow server. MLflow's client takes an empty 200 for an empty object, so a lost list of runs looks
+like an empty list; it takes an HTML page for a stored file, and an error of a proxy for the server's own.
 """
 
 import functools
@@ -13,11 +13,11 @@ import requests
 from mlflow.utils import rest_utils
 
 BUSY = (429, 503)
-"""What may say in its header ``Retry-After`` when to ask again."""
+"""Status codes whose header ``Retry-After`` may say when to ask again."""
 _OWN = re.compile(r"/api/\d\.\d/mlflow/|/api/2\.0/mlflow-artifacts/artifacts/?$")
-"""Addresses that answer in JSON, whatever the method."""
+"""Addresses that answer in JSON for every method."""
 _ARTIFACT = re.compile(r"/api/2\.0/mlflow-artifacts/")
-"""Addresses that answer a GET with a file, and whatever else with nothing, or, from 2.x servers, in JSON."""
+"""Addresses that answer a GET with a file, and other methods with nothing or, on 2.x servers, in JSON."""
 _FIELDS = {
     ("POST", "mlflow/experiments/create"): "experiment_id",
     ("GET", "mlflow/experiments/get-by-name"): "experiment",
@@ -31,13 +31,13 @@ _FIELDS = {
     ("POST", "mlflow/model-versions/create"): "model_version",
     ("GET", "mlflow/model-versions/get"): "model_version",
 }
-"""What an answer must hold that is not allowed to be empty."""
+"""The field that an answer must contain, not empty."""
 
 
 class NoAnswerError(Exception):
-    """What came back says nothing of what was asked: it may have been done, and must be asked again.
+    """The response is not an answer to the request, which may or may not have been carried out and must be repeated.
 
-    `retry_after_s`: when the server wants to be asked again; 0 where it does not say.
+    `retry_after_s`: seconds after which the server wants to be asked again; 0 if it does not say.
     """
 
     def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
@@ -46,15 +46,15 @@ class NoAnswerError(Exception):
 
 
 def retry_after_s(error: BaseException) -> float:
-    """When the server that caused `error` wants to be asked again; 0 where it does not say."""
+    """Seconds after which the server that caused `error` wants to be asked again; 0 if it does not say."""
     cause = error.__cause__ or error.__context__
     return cause.retry_after_s if isinstance(cause, NoAnswerError) else 0.0
 
 
 @contextmanager
 def checking_answers() -> Iterator[None]:
-    """Within the block every answer to MLflow's client is checked: one that is none fails as no answer does."""
-    send = rest_utils._get_http_response_with_retries  # all its requests pass here, and its plugins see none of the answers
+    """Check every answer to MLflow's client inside the block: an invalid one fails like a missing one."""
+    send = rest_utils._get_http_response_with_retries  # all requests pass here; plugins do not see answers
     is_checked = isinstance(send, functools.partial) and send.func is _send_checked
     rest_utils._get_http_response_with_retries = send if is_checked else functools.partial(_send_checked, send)
     try:
@@ -82,7 +82,7 @@ def _send_checked(
 
 
 def check_answer(method: str, url: str, response: requests.Response) -> None:
-    """Raise NoAnswerError where `response` is not what an MLflow server says to such a request."""
+    """Raise NoAnswerError if `response` is not what an MLflow server answers to such a request."""
     path = url.partition("?")[0]
     is_own = bool(_OWN.search(path))
     if response.status_code == 404 and is_own and "error_code" not in (_json_object(response) or {}):
@@ -107,6 +107,6 @@ def _json_object(response: requests.Response) -> dict[str, Any] | None:
 
 
 def _wanted_pause(response: requests.Response) -> float:
-    """The seconds in ``Retry-After``; RFC 9110 allows a date there, which a clock other than ours would have to say."""
+    """The seconds in ``Retry-After``; a date, which RFC 9110 also allows, is ignored because the clocks may differ."""
     said = response.headers.get("Retry-After", "") if response.status_code in BUSY else ""
     return float(said) if said.isascii() and said.isdecimal() else 0.0

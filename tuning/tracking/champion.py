@@ -1,4 +1,4 @@
-"""The study's result as MLflow keeps models: a network with a signature, and what a person reads beside it."""
+"""The study's result as an MLflow model: a network with a signature, and descriptions for people."""
 
 import hashlib
 import logging
@@ -28,22 +28,22 @@ from tuning.trial.files import BEST_STUDENT_FILE, SCHEDULE_FILE
 ALIAS = "champion"
 EXAMPLE_IMAGES = 2
 SHOWN = ("exam_score", "held_out_agreement", "probe_overlap", "probe_agreement", "probe_kl", "test_accuracy")
-"""What the registry says in a version's description; all that was measured stands in its tags."""
+"""Metrics in a version's description; its tags have all that was measured."""
 MODEL_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-"""What MLflow answers where there is no such model, and where the model has no such alias."""
+"""MLflow's error codes for a model that does not exist, and for a model without the alias."""
 
 
 def champion_uri(name: str) -> str:
-    """Where the champion of the study `name` is loaded from."""
+    """The URI to load the champion of the study `name` from."""
     return f"models:/{name}@{ALIAS}"
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The best student of the study `name`, in the run of the trial that made it.
+    """The best student of the study `name`, in the run of the trial that trained it.
 
-    `saved`: what the trial's checkpoint holds of it; `example`: pixels in 0 to 1, float32 [N, C, H, W], for its signature;
-    `doubts`: what whoever takes it must know.
+    `saved`: the student's part of the trial's checkpoint; `example`: pixels in 0 to 1, float32 [N, C, H, W], for its signature;
+    `doubts`: findings that put it in doubt.
     """
 
     name: str
@@ -56,9 +56,9 @@ class Champion:
 
     @classmethod
     def load(cls, name: str, run: Run, checkpoint_folder: Path, assets: Assets, *, doubts: Sequence[Finding] = ()) -> "Champion":
-        """The best student in `checkpoint_folder`; CheckpointError where it cannot be read.
+        """Load the best student in `checkpoint_folder`; CheckpointError if it cannot be read.
 
-        Its example comes from the probe set: there is no real image to take.
+        Its example comes from the probe set, because there may be no real image.
         """
         saved = checkpoint.load(checkpoint_folder / BEST_STUDENT_FILE, kind="best student", needs=("arch", "student"))
         model = build_deployed(saved["arch"], saved["student"], assets.teacher)
@@ -67,7 +67,7 @@ class Champion:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of architecture and weights: what tells this student from the same trial's at another epoch."""
+        """SHA-256 of architecture and weights, to tell this student from the same trial's student at another epoch."""
         digest = hashlib.sha256(self.saved["arch"].encode())
         for name, tensor in self.saved["student"].items():
             digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
@@ -76,7 +76,7 @@ class Champion:
 
     def save(self, entry: LoggedModel, folder: Path) -> None:
         """Write the files of the logged model `entry` to `folder`, which must not exist."""
-        with log_levels({"": logging.getLogger().level}):  # importing it silences the warnings of the whole program
+        with log_levels({"": logging.getLogger().level}):  # importing it silences warnings of the whole program
             import mlflow.pytorch
 
         pixels = self.example.numpy()
@@ -98,23 +98,23 @@ class Champion:
 
     @property
     def params(self) -> dict[str, str]:
-        """Those of its trial; where that has taken over others of its population, with the values that it ended with."""
+        """The trial's parameters; if it copied others of its population, with the values that it ended with."""
         exploits = exploits_in(self.run.data.tags)
         last = {path: str(value) for path, value in exploits[-1].point.items()} if exploits else {}
         return {**self.run.data.params, **last}
 
     def how_to_use(self) -> str:
-        """What the registry says of all of the study's students."""
+        """Description of the registered model: all of the study's students."""
         teacher, side = self.teacher, self.teacher.image_size
         return (
-            f"Students that the study *{self.name}* has distilled without data; `{ALIAS}` is the one that its last sweep has "
-            f"chosen.\n\nTakes pixels in 0 to 1, float32 [N, {teacher.channels}, {side}, {side}]; answers logits "
-            f"[N, {teacher.num_classes}] of the teacher's classes. It is loaded by "
+            f"Students that the study *{self.name}* distilled without data; `{ALIAS}` is the one that its last sweep chose."
+            f"\n\nInput: pixels in 0 to 1, float32 [N, {teacher.channels}, {side}, {side}]. Output: logits "
+            f"[N, {teacher.num_classes}] of the teacher's classes. Load it with "
             f'`mlflow.pytorch.load_model("{champion_uri(self.name)}")`.'
         )
 
     def origin(self) -> str:
-        """What the registry says of this one, and why it is in doubt, where it is."""
+        """Description of this version: where it comes from, and what puts it in doubt, if anything."""
         of_epoch = f" after epoch {self.saved['epoch']}" if "epoch" in self.saved else ""  # earlier versions did not save it
         changed = (
             f" Its values changed while it trained, see {SCHEDULE_FILE} of that run." if exploits_in(self.run.data.tags) else ""
@@ -132,7 +132,7 @@ class Champion:
         return "\n\n".join(paragraphs)
 
     def labels(self) -> dict[str, str]:
-        """What a person tells versions apart by: `launch`, `trial`, `arch`, and what was measured of this student."""
+        """Tags that tell versions apart: `launch`, `trial`, `arch`, and the student's metrics."""
         tags = self.run.data.tags
         measured = {metric: f"{value:.4f}" for metric, value in self.saved.get("measured", {}).items()}
         named = {"launch": tags[LAUNCH_TAG], "trial": tags[NUMBER_TAG], "arch": self.saved["arch"]}

@@ -1,4 +1,4 @@
-"""MLflow client: where a study's store is, limits on requests, and what may go wrong."""
+"""MLflow client: where a study's store is, timeouts of requests, and error handling."""
 
 import contextlib
 import logging
@@ -25,30 +25,30 @@ from tuning.tracking.store_file import ensure_store_file, holds_anything
 
 HTTP_TIMEOUT, HTTP_TIMEOUT_S = "MLFLOW_HTTP_REQUEST_TIMEOUT", "10"
 SILENCE = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true"}
-"""At each run's end MLflow would print the server's address, password and all."""
+"""At each run's end MLflow would print the server's address, including its password."""
 LOG_LEVELS = {
-    "mlflow": logging.WARNING,  # it narrates the making of its tables
-    "mlflow.store.db.utils": logging.CRITICAL,  # tracebacks of what is said in a line
+    "mlflow": logging.WARNING,  # it logs every step of making its tables
+    "mlflow.store.db.utils": logging.CRITICAL,  # tracebacks of errors that are reported in one line
 }
 ARTIFACT_TIMEOUT_S = 120
 FAILURES = (MlflowException, SQLAlchemyError, CheckpointError, OSError)
-"""What a server, a database, or the storage of artifacts and checkpoints may answer with."""
+"""Exceptions of a server, a database, or the storage of artifacts and checkpoints."""
 DATABASES = ("postgresql", "mysql", "mssql")
-"""What MLflow writes to without a server in between, beside SQLite."""
+"""Databases, besides SQLite, that MLflow writes to without a server in between."""
 
 
 def store_uri(study: Study) -> str:
-    """The study's MLflow store: the server it names, or SQLite on the driver's disk, by absolute path.
+    """The study's MLflow store: the server it names, or SQLite on the driver's disk, with an absolute path.
 
-    Trials run in folders of their own, where a relative address would make a store of its own.
+    Trials run in folders of their own, where a relative path would create another store.
     """
     return study.tracking.uri or sqlite_uri(study.local / STORE_FILE)
 
 
 def ensure_store(study: Study) -> None:
-    """Make the study's store where that is a file and there is none, or one that was left half-made.
+    """Make the study's store if it is a file that does not exist, or that was left half-made.
 
-    OSError or ConfigError where it cannot be written.
+    OSError or ConfigError if it cannot be written.
     """
     uri = store_uri(study)
     if not uri.startswith("sqlite"):
@@ -63,22 +63,22 @@ def ensure_store(study: Study) -> None:
 
 
 def existing_store_uri(study: Study) -> str:
-    """The same, for reading: ConfigError where no sweep has written a store yet, instead of making an empty one."""
-    if study.tracking.uri is None and not holds_anything(study.local / STORE_FILE):  # where it was left half-made, too
-        raise ConfigError(f"storage: {study.local} holds no MLflow store yet, run the study's sweep first")
+    """The study's MLflow store, for reading: ConfigError if no sweep has written to it yet, rather than making an empty one."""
+    if study.tracking.uri is None and not holds_anything(study.local / STORE_FILE):  # also if it was left half-made
+        raise ConfigError(f"storage: {study.local} holds no MLflow store yet; run the study's sweep first")
     return store_uri(study)
 
 
 def artifact_location(study: Study) -> str | None:
-    """Where artifacts go beside a database, for MLflow would take the current folder; a server decides for itself."""
+    """Where artifacts go if the store is a database, because MLflow would use the current folder; None: a server decides itself."""
     is_server = (study.tracking.uri or "").startswith(("http://", "https://", "databricks"))
     return None if is_server else (study.local / "mlflow-artifacts" / study.name).as_uri()
 
 
 def check_tracking(study: Study) -> None:
-    """ConfigError where the study's store could never be used: no such kind, no driver for it here, its experiment is deleted.
+    """Raise ConfigError if the study's store can never be used: unknown kind, missing driver, or deleted experiment.
 
-    One that is away is no reason to refuse: what it misses is delivered later.
+    A store that cannot be reached now is accepted: what it misses is delivered later.
     """
     if study.tracking.uri is None and not (study.local / STORE_FILE).exists():
         return
@@ -88,13 +88,13 @@ def check_tracking(study: Study) -> None:
             ensure_store(study)
             experiment = _experiment_at_hand(uri, study.name)
     except (MlflowException, SQLAlchemyError, ImportError, ValueError, OSError) as error:
-        raise ConfigError(f"tracking.uri: {redact(uri)} is nothing that MLflow can write to ({reason(error)})") from error
+        raise ConfigError(f"tracking.uri: MLflow cannot write to {redact(uri)} ({reason(error)})") from error
     if experiment is not None and experiment.lifecycle_stage == "deleted":
         raise ConfigError(deleted_experiment_message(experiment))
 
 
 def _experiment_at_hand(uri: str, name: str) -> Experiment | None:
-    """The experiment, if there is one and it can be seen now."""
+    """The experiment, if it exists and the store can be reached now."""
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme in DATABASES:  # MLflow would try to connect for minutes
         make_url(uri).get_dialect().import_dbapi()
@@ -110,9 +110,9 @@ def _experiment_at_hand(uri: str, name: str) -> Experiment | None:
 
 @contextlib.contextmanager
 def using_mlflow() -> Iterator[None]:
-    """Within the block MLflow's client asks once, waits ten seconds, believes no answer that is none, and tells nothing by itself.
+    """Inside the block, MLflow's client sends each request once, waits ten seconds, checks the answer, and prints nothing.
 
-    Once: whoever asks has a patience of its own, and a request that is sent twice makes two runs.
+    Once, because callers have their own retries (`Patience`), and a request that is sent twice makes two runs.
     """
     limits = {
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -125,7 +125,7 @@ def using_mlflow() -> Iterator[None]:
 
 @contextlib.contextmanager
 def tracking_at(uri: str) -> Iterator[None]:
-    """Within the block `uri` is MLflow's current store, which a database's registry takes for that of a logged model."""
+    """Make `uri` MLflow's current store inside the block; a database's registry looks for logged models there."""
     before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     mlflow.set_tracking_uri(uri)
     try:
@@ -136,16 +136,16 @@ def tracking_at(uri: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading_store(uri: str) -> Iterator[None]:
-    """ConfigError, in a line, where the MLflow store at `uri` fails inside the block."""
+    """Raise a one-line ConfigError if the MLflow store at `uri` fails inside the block."""
     try:
         yield
-    except (*FAILURES, ImportError, KeyError, ValueError) as error:  # it may be any database, and any server
+    except (*FAILURES, ImportError, KeyError, ValueError) as error:  # the URI may be any database or server
         raise ConfigError(f"tracking: {redact(uri)} cannot be read as an MLflow store ({reason(error)})") from error
 
 
 @contextlib.contextmanager
 def checking_answer() -> Iterator[None]:
-    """An answer that MLflow's client stumbles over is a failure like one that did not come."""
+    """Turn an answer that MLflow's client cannot parse into the same kind of failure as a missing answer."""
     try:
         yield
     except FAILURES:
@@ -156,19 +156,19 @@ def checking_answer() -> Iterator[None]:
 
 @contextlib.contextmanager
 def storing_artifacts() -> Iterator[None]:
-    """The server answers once it has passed a whole file on to its own storage: that may take longer than a metric does."""
+    """Allow a longer timeout inside the block: a server answers only after it has passed the whole file on to its storage."""
     limit = max(int(os.environ.get(HTTP_TIMEOUT, HTTP_TIMEOUT_S)), ARTIFACT_TIMEOUT_S)
     try:
         with variables({HTTP_TIMEOUT: str(limit)}):
             yield
     except FAILURES:
         raise
-    except Exception as error:  # each kind of artifact storage brings a library with exceptions of its own
+    except Exception as error:  # each kind of artifact storage has a library with its own exceptions
         raise MlflowException(f"artifacts cannot be stored: {error}") from error
 
 
 def deleted_experiment_message(experiment: Experiment) -> str:
     return (
-        f"experiment {experiment.name!r} is deleted on the tracking server: give the study another name, or take it back with: "
+        f"experiment {experiment.name!r} is deleted on the tracking server: give the study another name, or restore it with: "
         f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
     )

@@ -1,4 +1,4 @@
-"""Every trial in MLflow: a thread that delivers a launch's journal, while the sweep runs and however long it takes."""
+"""Delivery of a launch's journal to MLflow, by a thread, while the sweep runs."""
 
 import contextlib
 import itertools
@@ -24,16 +24,16 @@ logger = logging.getLogger(__name__)
 
 REFUSED_FILE = "refused.jsonl"
 EVENTS_AT_ONCE = 1000
-"""Delivered before they are acknowledged: of a long backlog a death must not take back all."""
+"""Number of events per acknowledgement, so that a crash does not undo all of a long backlog."""
 
 
 class MlflowWriter(threading.Thread):
-    """Delivers a launch's journal to MLflow, in order, until it is closed; keeps trying while the server is away.
+    """Delivers a launch's journal to MLflow, in order, until it is closed; keeps trying while the server cannot be reached.
 
-    Meeting an event twice changes nothing: runs are found by their tags, a metric with the same step, time and
-    value is stored once, artifacts are overwritten with themselves. What a server that is there refuses for good is
-    passed over and named in `REFUSED_FILE`, for what comes after it must not wait forever. What it does not answer is
-    asked again by itself, so that one failure in ten costs a tenth more and not all that was told since the last one.
+    Delivering an event twice changes nothing: runs are found by their tags, a metric with the same step, time and
+    value is stored once, artifacts are overwritten with themselves. A record that a reachable server refuses for good is
+    skipped and listed in `REFUSED_FILE`, so that later ones do not wait forever. Each unanswered request is repeated on its own,
+    so that one failure in ten costs a tenth more time and not a repetition of everything since the last failure.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class MlflowWriter(threading.Thread):
         super().__init__(name="mlflow-writer", daemon=True)
         self._journal = journal
         self._copy = copy or JournalBackup(journal, None, launch)
-        self._patience = Patience(about="tracking is away, metrics are kept and delivered later")
+        self._patience = Patience(about="the tracking server cannot be reached; metrics are kept and delivered later")
         self._runs = LaunchRuns(study, launch, launch_id, self._patience)
         self._translator = Translator(study, self._runs, self._patience, self._record_refusal, notes)
         self._closing = threading.Event()
@@ -56,14 +56,14 @@ class MlflowWriter(threading.Thread):
         self._failure: Exception | None = None
         self._pause_s = 0.0
         self.busy_s = 0.0
-        """Time spent in deliveries. Opening the store, which makes a new one's tables, is none: it is done while Ray starts."""
+        """Time spent in deliveries, without opening the store (which may make its tables): that happens while Ray starts."""
         self.undelivered = 0
         self.num_refused = 0
 
     def run(self) -> None:
         try:
             self._run()
-        except Exception as error:  # a bug of ours must surface where the sweep ends, not die with the thread
+        except Exception as error:  # a bug must surface when the sweep ends, not vanish with the thread
             self._failure = error
 
     def _run(self) -> None:
@@ -82,7 +82,7 @@ class MlflowWriter(threading.Thread):
     def close(self, *, deadline_s: float = PATIENCE_S) -> None:
         """Deliver what is left, however long it takes, and stop.
 
-        A server that does not answer and has not done so for `deadline_s` is given up; the journal keeps the rest.
+        Gives up if the server has not answered for `deadline_s`; the journal keeps the rest.
         """
         self._patience.limit_s = deadline_s
         self._closing.set()
@@ -95,7 +95,7 @@ class MlflowWriter(threading.Thread):
         return self._runs.run_id(number)
 
     def _deliver_pending(self) -> bool:
-        """Whether everything that was recorded has been dealt with, as far as no loss of this machine takes it back."""
+        """Deliver what is pending and has been backed up -> whether all of that was dealt with."""
         before = self.busy_s
         try:
             safe = self._patience.ask(lambda: self._copy.sync(at_once=self._closing.is_set()))
@@ -114,7 +114,7 @@ class MlflowWriter(threading.Thread):
         return True
 
     def _deliver_portion(self, events: Sequence[Event]) -> None:
-        """Deliver `events`, those of each trial in their order and together."""
+        """Deliver `events`, those of each trial together and in order."""
         started, waited_s = time.perf_counter(), self._patience.waited_s
         try:
             for group in _by_run(events):
@@ -124,7 +124,7 @@ class MlflowWriter(threading.Thread):
             self.busy_s += time.perf_counter() - started - (self._patience.waited_s - waited_s)
 
     def _deliver_group(self, events: Sequence[Event]) -> None:
-        """Deliver events of one run; where MLflow refuses them, one by one, so that what it takes arrives."""
+        """Deliver events of one run; if MLflow refuses them, one by one, so that those it accepts arrive."""
         try:
             self._translator.tell(events)
         except FAILURES as error:
@@ -139,27 +139,27 @@ class MlflowWriter(threading.Thread):
         with (self._journal.path.parent / REFUSED_FILE).open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(known | {"time": time.time(), "reason": reason}) + "\n")
         topic = (event.kind, event.number)
-        if topic not in self._warned:  # a run that was deleted refuses every epoch to come
+        if topic not in self._warned:  # a deleted run refuses every later epoch
             what = event.kind + "".join(f", {key} {known[key]}" for key in ("number", "epoch") if key in known)
-            logger.warning("MLflow refuses a record (%s), it is passed over and named in %s: %s", what, REFUSED_FILE, reason)
+            logger.warning("MLflow refuses a record (%s), which is skipped and listed in %s: %s", what, REFUSED_FILE, reason)
         self._warned.add(topic)
 
     def _redeliver_all(self) -> None:
-        """Deliver the whole journal to a server that knows nothing of the launch."""
-        logger.warning("the tracking server does not know launch %s (any more): it is told everything again", self._runs.launch)
+        """Deliver the whole journal again, to a server that does not know the launch."""
+        logger.warning("the tracking server does not know launch %s (any more): all is delivered again", self._runs.launch)
         self._journal.acknowledge(0)
         self._runs.start_over()
 
 
 def _portions(pending: Iterable[tuple[Event, int]], safe: int) -> Iterator[tuple[list[Event], int]]:
-    """The `pending` events up to the position `safe`, some at a time, each portion with its last position."""
+    """The `pending` events up to the position `safe`, in portions, each with its last position."""
     ready = itertools.takewhile(lambda item: item[1] <= safe, pending)
     while portion := list(itertools.islice(ready, EVENTS_AT_ONCE)):
         yield [event for event, _ in portion], portion[-1][1]
 
 
 def _by_run(events: Iterable[Event]) -> Iterator[list[Event]]:
-    """`events` of one run together: those of a trial pass other trials', not the launch's own."""
+    """Group `events` by run: those of a trial may overtake those of other trials, but not those of the launch itself."""
     for _, between in itertools.groupby(events, key=lambda event: event.number is None):
         groups: dict[int | None, list[Event]] = {}
         for event in between:
@@ -169,7 +169,7 @@ def _by_run(events: Iterable[Event]) -> Iterator[list[Event]]:
 
 @contextlib.contextmanager
 def delivering(writer: MlflowWriter, *, deadline_s: float = PATIENCE_S) -> Iterator[MlflowWriter]:
-    """Runs the writer for the length of the block."""
+    """Run the writer for the duration of the block."""
     with using_mlflow():
         writer.start()
         try:

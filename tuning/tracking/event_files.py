@@ -1,6 +1,6 @@
-"""TensorBoard's event files of a launch: a folder a trial with its curves, and what the HPARAMS tab makes its table of.
+"""TensorBoard event files of a launch: one folder per trial with its curves, and the data of the HPARAMS tab's table.
 
-They are written by tensorboardX, which knows TensorBoard's records and needs neither TensorFlow nor TensorBoard.
+They are written by tensorboardX, which writes TensorBoard's format without TensorFlow or TensorBoard.
 """
 
 import contextlib
@@ -19,24 +19,24 @@ from tuning.study.distributions import Distribution
 
 FOLDER = "tensorboard"
 LENGTH, CHECKSUM_BYTES = struct.Struct("<Q"), 4
-"""A record is its length, that one's checksum, the content, and its checksum."""
+"""A record consists of its length, the length's checksum, the content, and the content's checksum."""
 PLUGIN, PLUGIN_VERSION = "hparams", 0
 EXPERIMENT_TAG, START_TAG, END_TAG = (f"_hparams_/{name}" for name in ("experiment", "session_start_info", "session_end_info"))
-"""By which TensorBoard's HPARAMS tab knows the study, a trial's values, and how the trial ended."""
+"""Tags under which TensorBoard's HPARAMS tab finds the study, a trial's values, and how the trial ended."""
 STATUS = {
     Outcome.COMPLETED: "STATUS_SUCCESS",
     Outcome.PRUNED: "STATUS_SUCCESS",
     Outcome.DIVERGED: "STATUS_FAILURE",
     Outcome.FAILED: "STATUS_FAILURE",
 }
-"""Of trials that have ended for good; an interrupted one goes on."""
+"""Status of trials that have finally ended; an interrupted one may continue."""
 
 
 class EventFiles:
     """The event files of a launch in `folder`.
 
-    Whoever tells it of a launch tells all of it, from the start, and may do so again: what whole records of files that are there
-    say is not written twice, and the rest goes into new files beside them, as TensorBoard, which may be reading, expects it.
+    It must be told all events of a launch from the start, and may be told them again: what complete records of existing files
+    say is not written twice, and the rest goes into new files beside them, as a TensorBoard that is reading them expects.
     """
 
     def __init__(self, folder: Path, study: Study) -> None:
@@ -46,7 +46,7 @@ class EventFiles:
         self._writers: dict[str, Any] = {}
 
     def tell(self, event: Event) -> None:
-        """Write what there is to show of `event`. OSError where that fails."""
+        """Write what `event` has to show. OSError if that fails."""
         match event:
             case LaunchStart(time=time):
                 self._once("", EXPERIMENT_TAG, time, experiment=_experiment(self._study, time))
@@ -60,12 +60,12 @@ class EventFiles:
                 self._close(_run(number))
 
     def flush(self) -> None:
-        """Let whoever looks see what has been written."""
+        """Make what has been written visible to readers."""
         for writer in self._writers.values():
             writer.flush()
 
     def close(self) -> None:
-        """The same, and let go of the files."""
+        """Flush and close the files."""
         for run in list(self._writers):
             self._close(run)
 
@@ -75,13 +75,13 @@ class EventFiles:
         return self._told[run]
 
     def _once(self, run: str, tag: str, time: float, **content: Any) -> None:
-        """What the HPARAMS tab reads under `tag`, unless it stands there."""
+        """Write what the HPARAMS tab reads under `tag`, unless it is already there."""
         if tag not in self._known(run).tags:
             self._known(run).tags.add(tag)
             self._write(run, time, _hparams_value(tag, **content))
 
     def _write(self, run: str, time: float, *values: Any, step: int = 0) -> None:
-        """One record of `run`, whose file is made with its first."""
+        """Write one record of `run`; its file is created with the first."""
         from tensorboardX.proto.event_pb2 import Event as Record
         from tensorboardX.proto.summary_pb2 import Summary
 
@@ -96,7 +96,7 @@ class EventFiles:
 
 @dataclass
 class _Told:
-    """What the files of a run say: its last epoch, and the tags of what they say of its hyperparameters."""
+    """What the files of a run already contain: its last epoch, and the tags of its hyperparameters."""
 
     epoch: int = 0
     tags: set[str] = field(default_factory=set)
@@ -126,7 +126,7 @@ class EventFileWriter(JournalFollower[EventFiles]):
 
 @contextlib.contextmanager
 def writing_event_files(journal: Journal, study: Study) -> Iterator[Sequence[EventFileWriter]]:
-    """Yields who writes them for the length of the block: nobody, unless the study asks for them."""
+    """Write event files during the block, if the study asks for them. Yields the writers: one or none."""
     if not study.tracking.tensorboard:
         yield []
         return
@@ -135,12 +135,12 @@ def writing_event_files(journal: Journal, study: Study) -> Iterator[Sequence[Eve
 
 
 def _run(number: int) -> str:
-    """What TensorBoard calls a trial: its folder's name."""
+    """A trial's name in TensorBoard: that of its folder."""
     return f"trial-{number:03d}"
 
 
 def _new_file(folder: Path) -> Any:
-    """A file that comes after those that `folder` has, also where they were made within the same second."""
+    """A file that sorts after those in `folder`, even if they were made within the same second."""
     from tensorboardX.event_file_writer import EventsWriter
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,7 +161,7 @@ def _read_told(folder: Path) -> _Told:
 
 
 def _records(content: bytes) -> Iterator[Any]:
-    """The whole records of an event file; what a killed writer has left of its last one is none."""
+    """The complete records of an event file; the partial last record of a killed writer is skipped."""
     from tensorboardX.proto.event_pb2 import Event as Record
 
     position = 0
@@ -180,7 +180,7 @@ def _scalars(metrics: Mapping[str, float]) -> list[Any]:
 
 
 def _hparams_value(tag: str, **content: Any) -> Any:
-    """A summary's value that the HPARAMS tab reads; all of it stands in its metadata."""
+    """A summary value for the HPARAMS tab, with all its content in the metadata."""
     from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
     from tensorboardX.proto.summary_pb2 import Summary, SummaryMetadata
 
@@ -217,13 +217,13 @@ def _hparam_info(path: str, domain: Distribution) -> Any:
 
 
 def _session(event: TrialStart, space: Mapping[str, Distribution]) -> Any:
-    """A trial's values; a finalist's runs are one group of sessions, of which the tab shows the mean."""
+    """A trial's values. The runs of a finalist form one group of sessions, whose mean the tab shows."""
     from tensorboardX.proto.plugin_hparams_pb2 import SessionStartInfo
 
     group = _run(event.number) if event.finalist_of is None else f"finalist-of-{_run(event.finalist_of)}"
     info = SessionStartInfo(group_name=group, start_time_secs=event.time)
     for path, value in event.point.items():
-        if path in space:  # a finalist's seed is not
+        if path in space:  # a finalist's seed is not in it
             for field, plain in _value(value, _kind(space[path])).items():
                 setattr(info.hparams[path], field, plain)
     return info
@@ -236,13 +236,13 @@ def _session_end(event: TrialEnd) -> Any:
 
 
 def _kind(domain: Distribution) -> str:
-    """What TensorBoard takes all of a parameter's values for."""
+    """TensorBoard's data type for a parameter's values."""
     kinds = {type(option) for option in domain.arguments}
     return "BOOL" if kinds == {bool} else "FLOAT64" if kinds <= {int, float} else "STRING"
 
 
 def _value(value: Any, kind: str) -> dict[str, Any]:
-    """The field that is set of protobuf's value."""
+    """The field of protobuf's value to set."""
     if kind == "STRING":
         return {"string_value": str(value)}
     return {"bool_value" if kind == "BOOL" else "number_value": value}

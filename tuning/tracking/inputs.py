@@ -1,4 +1,4 @@
-"""Inputs of a study's trials, as MLflow lists datasets: probe set, examiners' images, labelled ones where there are some."""
+"""Inputs of a study's trials, which MLflow lists as datasets: probe set, examiners' images, and labelled images if any."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ from tuning.trial.assets import probe_name
 from tuning.trial.examiners import images_name
 
 CONTEXT = "mlflow.data.context"
-"""The tag by which MLflow's UI tells inputs apart."""
+"""The tag that says in MLflow's UI what an input is for."""
 
 
 def inputs_of(study: Study, assets: Assets) -> list[dict[str, str]]:
-    """The fields of each input, as a journal holds them."""
+    """The fields of each input, as the journal stores them."""
     file = probe_name(assets.teacher, study.probe, Storage(study.storage))
     images = {"num_images": len(assets.probe.labels), "num_classes": assets.teacher.num_classes}
     inputs = [_input("probe-set", file.rpartition("/")[2].removesuffix(".pt"), f"{redact(study.storage)}/{file}", images, "probe")]
@@ -43,7 +43,7 @@ def _input(name: str, digest: str, uri: str, profile: dict[str, Any], context: s
 
 
 def dataset_inputs(fields: Sequence[Mapping[str, str]]) -> list[DatasetInput]:
-    """The same as MLflow's entities."""
+    """Convert the inputs to MLflow entities."""
     return [
         DatasetInput(
             Dataset(

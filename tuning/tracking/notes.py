@@ -1,19 +1,19 @@
-"""Descriptions of what stands in MLflow, in Markdown: where its UI shows them, and who writes them."""
+"""Descriptions of a study, a launch and its trials in Markdown, for MLflow's UI."""
 
 from typing import Protocol
 
 NOTE_TAG = "mlflow.note.content"
-"""Of an experiment and of a run."""
+"""Tag of the description of an experiment or a run."""
 
 
 class Notes(Protocol):
-    """Says of a launch what is so at the moment: of the study, of the launch, and of each of its trials that has started."""
+    """Describes the current state of a launch: its study, itself, and each of its trials that has started."""
 
     def study(self) -> str:
-        """What is searched, what the launch has found of it, and how to go on."""
+        """What is searched, what the launch has found so far, and how to continue."""
 
     def launch(self) -> str:
-        """How far the launch has come, its best trials, and how to go on."""
+        """The launch's progress, its best trials, and how to continue."""
 
     def trial(self, number: int) -> str:
-        """What the trial tries, how it ended, and how to run it again; empty where it has not started."""
+        """What the trial tries, how it ended, and how to run it again; empty if it has not started."""

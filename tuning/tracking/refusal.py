@@ -1,17 +1,17 @@
-"""Is a tracking server away, or does it refuse one record for good? The first is waited for, the second passed over."""
+"""Tells a tracking server that cannot be reached, which is waited for, from one that refuses a record, which is skipped."""
 
 import requests
 from mlflow.exceptions import MlflowException
 
 MINE = (401, 403, 407, 408, 425, 429, 499)
-"""4xx that speak of the caller or of the moment, not of what was sent: a new token, or patience, cures them."""
+"""4xx that concern the caller or the moment, not what was sent: a new token or waiting may help."""
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether `error` is an answer that the same request would get again and again.
+    """Whether `error` is an answer that the same request would always get.
 
-    No answer, 5xx, and answers that are not MLflow's own (a proxy before it knows no such path) are none; nor is what MLflow's
-    client makes of one of them, as where it calls a model absent that it could not ask for.
+    That is not so for a missing answer, 5xx, or an answer that is not from MLflow (a proxy may not know the path), nor for errors
+    that MLflow's client derives from these, for example when it reports a model as absent that it could not ask for.
     """
     if isinstance(error.__cause__, (MlflowException, OSError)) and not is_refusal(error.__cause__):
         return False

@@ -1,4 +1,4 @@
-"""Retries of a request that a tracking server gives no answer to, or one that is none."""
+"""Retries of requests that a tracking server does not answer, or answers with something invalid."""
 
 import logging
 import math
@@ -17,34 +17,34 @@ Answer = TypeVar("Answer")
 logger = logging.getLogger(__name__)
 
 PATIENCE_S = 20.0
-"""A server that has been away for longer than this at a sweep's end is not waited for; one that restarts then is back by it."""
+"""A server that has not answered for longer than this at a sweep's end is not waited for; enough for one that restarts."""
 FIRST_PAUSE_S = 0.1
 RETRY_S = 2.0
 """The longest pause between two attempts, unless the server asks for a longer one."""
 MAX_WISH_S = 10.0
-"""Of a server that asks for a pause of minutes, so much is granted: what it is told late must not be late for hours."""
+"""Longest pause that is granted to a server that asks for one, so that records do not arrive hours late."""
 SAID_AFTER = 3
-"""Failures in a row: one is a connection closed for being idle, two are chance where a server fails once in ten times."""
+"""Failures in a row before a warning: one may be a closed idle connection, two are chance if a server fails one time in ten."""
 
 
 class Patience:
-    """Repeats a call until it is answered; `limit_s` after the first failure in a row it gives up, and counts from the next answer.
+    """Repeats a call until it is answered. Gives up `limit_s` after the first of several failures in a row.
 
-    Whatever it repeats may have been done already: only calls that are safe to repeat may be given to it.
+    A repeated call may already have been carried out, so only pass calls that are safe to repeat.
     """
 
     def __init__(self, limit_s: float = math.inf, *, about: str = "") -> None:
         self.limit_s = limit_s
-        """Another thread may lower it at any time."""
+        """Seconds before giving up; another thread may lower it at any time."""
         self.waited_s = 0.0
         self.is_spent = False
-        """Whether a call was given up."""
+        """Whether a call was given up on."""
         self._about = about
         self._num_failures = 0
         self._failing_since = 0.0
 
     def ask(self, call: Callable[Arguments, Answer], *arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:
-        """What `call` returns. Raises what it is refused for good, and, once the patience is spent, its last failure."""
+        """Call until answered -> what `call` returns. Raises a final refusal, or the last failure once the patience is spent."""
         while True:
             try:
                 with checking_answer():
@@ -63,12 +63,12 @@ class Patience:
                 return answer
 
     def wait(self, seconds: float) -> None:
-        """Sleep: not work, and not counted as such."""
+        """Sleep, and count the time as waiting instead of work."""
         time.sleep(seconds)
         self.waited_s += seconds
 
     def pause(self) -> None:
-        """Let a server come to an end with what it may still be at work on."""
+        """Give a server time to finish what it may still be working on."""
         self.wait(RETRY_S)
 
     def _note(self, error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""The MLflow runs of one launch: found by their tags, made once, and one of two kept where an answer was lost."""
+"""The MLflow runs of one launch: found by their tags, created once, and deduplicated if a lost answer led to two."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,13 +21,13 @@ EXISTS = "RESOURCE_ALREADY_EXISTS"
 
 
 class ForgottenError(Exception):
-    """The server knows the launch no longer, or never did: its database was lost, or the study names another server."""
+    """The server does not know the launch, or not any more: its database was lost, or the study names another server."""
 
 
 class LaunchRuns:
-    """Finds and makes the runs of `launch`: one for itself, and one for each of its trials.
+    """Finds and creates the runs of `launch`: one for itself, and one for each of its trials.
 
-    `patience` repeats what is not answered; the methods that it repeats for its caller say so.
+    `patience` repeats requests that are not answered, in the methods that say so.
     """
 
     def __init__(self, study: Study, launch: str, launch_id: str, patience: Patience) -> None:
@@ -40,45 +40,45 @@ class LaunchRuns:
         self._experiment = ""
         self._is_new = False
         self.told_again = False
-        """Whether the launch's run, of which all is told once more, has not been made anew yet."""
+        """Whether everything is delivered again, and the launch's run has not been created again yet."""
 
     @functools.cached_property
     def client(self) -> MlflowClient:
         ensure_store(self._study)
-        return MlflowClient(tracking_uri=store_uri(self._study))  # which connects where that is a database: not before the thread
+        return MlflowClient(tracking_uri=store_uri(self._study))  # connects if it is a database: only in the thread
 
     def start_over(self) -> None:
-        """Look everything up anew: the server knows nothing of the launch, and is told all of it again."""
+        """Forget what was looked up: the server does not know the launch, and everything is delivered again."""
         self._known, self._doubtful, self._experiment, self._is_new, self.told_again = {}, set(), "", False, True
 
     def open_experiment(self) -> str:
-        """The study's experiment, which is made where there is none. Safe to repeat."""
+        """The ID of the study's experiment, which is created if there is none. Safe to repeat."""
         if not self.experiment_id():
             try:
                 self.client.create_experiment(self._study.name, artifact_location(self._study), tags=EXPERIMENT_TAGS)
             except MlflowException as error:
-                if error.error_code != EXISTS:  # by a request that was not answered, or by another launch
+                if error.error_code != EXISTS:  # made by an unanswered request, or by another launch
                     raise
         return self.experiment_id()
 
     def experiment_id(self, *, anew: bool = False) -> str:
-        """Empty where the server has none of the study's name. Safe to repeat."""
+        """The ID of the study's experiment; empty if the server has none of that name. Safe to repeat."""
         if not self._experiment or anew:
             experiment = self.client.get_experiment_by_name(self._study.name)
             if experiment is not None and experiment.lifecycle_stage == "deleted":
-                # somebody can take it out: wait for that
+                # a person can restore it: wait for that
                 raise MlflowException(deleted_experiment_message(experiment), INVALID_STATE)
             self._experiment = str(experiment.experiment_id) if experiment is not None else ""
         return self._experiment
 
     def find(self, number: int | None) -> str | None:
-        """The run of a trial, or of the launch itself; None where there is none. Safe to repeat."""
+        """The run of a trial, or of the launch itself; None if there is none. Safe to repeat."""
         if number not in self._known:
             if self._is_new and number not in self._doubtful:
-                return None  # the launch's own run was made here: so are all its trials'
+                return None  # the launch's own run was made here, so its trials' are, too
             found = self._search(number)
             if found is None and number in self._doubtful:
-                self._patience.pause()  # a server that hung may still be at work on a request that was given up
+                self._patience.pause()  # a server that hung may still be working on an abandoned request
                 found = self._search(number)
             if found is None:
                 return None
@@ -86,7 +86,7 @@ class LaunchRuns:
         return self._known[number]
 
     def run_id(self, number: int | None = None) -> str:
-        """The same, repeated until it is answered. ForgottenError where the launch has none, MlflowException where a trial has."""
+        """`find`, repeated until answered. ForgottenError if the launch has no run, MlflowException if a trial has none."""
         found = self._patience.ask(self.find, number)
         if found is not None:
             return found
@@ -96,13 +96,13 @@ class LaunchRuns:
         raise MlflowException(f"{whose} has no run in {redact(store_uri(self._study))}", RESOURCE_DOES_NOT_EXIST)
 
     def make(self, number: int | None, name: str, tags: Mapping[str, str], *, start_ms: int) -> bool:
-        """See to it that the run is there -> whether it was made now. Repeated until it is answered."""
+        """Make sure that the run exists -> whether it was created now. Repeated until answered."""
         return self._patience.ask(self._make_once, number, name, tags, start_ms)
 
     def _make_once(self, number: int | None, name: str, tags: Mapping[str, str], start_ms: int) -> bool:
         if self.find(number) is not None:
             return False
-        self._doubtful.add(number)  # until its answer is here, the run may have been made
+        self._doubtful.add(number)  # until the answer arrives, the run may or may not exist
         own = {LAUNCH_TAG: self.launch, LAUNCH_ID_TAG: self._launch_id}
         run = self.client.create_run(self.experiment_id(), start_ms, {**tags, **own, **SOURCE_TAGS}, run_name=name)
         self._doubtful.discard(number)
@@ -112,9 +112,9 @@ class LaunchRuns:
         return True
 
     def settle(self, close: Callable[[Run], None]) -> None:
-        """Delete what was made twice, and pass every run that stays to `close`. Safe to repeat.
+        """Delete duplicate runs, and pass every other run to `close`. Safe to repeat.
 
-        A server may do late what it was asked for and had not answered: after all else.
+        To be called last, because a server may carry out an unanswered request late.
         """
         runs = list(self._all(f"tags.{LAUNCH_ID_TAG} = '{self._launch_id}'"))
         kept = {run.info.run_id for run in one_each(runs, known=self._known.values())}
@@ -137,14 +137,14 @@ class LaunchRuns:
 
 
 def all_runs(client: MlflowClient, experiment_ids: list[str], query: str, *, order_by: list[str] | None = None) -> list[Run]:
-    """Every run that `query` finds, over as many pages as it takes."""
+    """Every run that `query` finds, on all pages."""
     return list(
         on_all_pages(lambda token: client.search_runs(experiment_ids, query, max_results=PAGE, order_by=order_by, page_token=token))
     )
 
 
 def on_all_pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:
-    """Every item that `ask`, which is given the token of a page, answers with."""
+    """All items that `ask` returns, page by page; it is given the token of a page."""
     token: str | None = None
     while True:
         page = ask(token)
@@ -155,10 +155,10 @@ def on_all_pages(ask: Callable[[str | None], Any]) -> Iterator[Any]:
 
 
 def one_each(runs: Iterable[Run], known: Iterable[str] = ()) -> list[Run]:
-    """Of the runs of one trial, or of one launch, that of which more is told; in the order in which they come.
+    """Keep one run per trial, or per launch: the one with more records; in the order in which they come.
 
-    A run that was made twice is told about under one id, the one in `known` where that says; the other stays bare. One that
-    names no launch's id, as those of earlier versions, is nobody's twin.
+    Of a run that was created twice, only one gets records: the one whose ID is in `known`, if either is. Runs without a launch's
+    ID, as those of earlier versions, are never duplicates.
     """
     chosen: dict[tuple[str, str | None], Run] = {}
     mine = set(known)

@@ -1,6 +1,6 @@
-"""MLflow's database where it is a file beside the launches: whole from the moment it is there, however often its making is killed.
+"""MLflow's database as a file beside the launches: complete from the moment it exists, even if its creation is killed.
 
-MLflow makes its tables in place, in many transactions that take seconds, and cannot go on where it was killed in between.
+MLflow creates its tables in place, in many transactions that take seconds, and cannot continue if it is killed in between.
 """
 
 import contextlib
@@ -21,19 +21,19 @@ logger = logging.getLogger(__name__)
 
 DATABASE_FILE = "mlflow.db"
 COMPANIONS = ("-journal", "-wal", "-shm")
-"""Files of SQLite's beside a database: what they hold is replayed into whatever is opened under its name."""
+"""SQLite's files beside a database, which are replayed into any database opened under that name."""
 HALF_MADE = "half-made"
 SETTLED_S = 5.0
-"""So long a file without content must not have changed: somebody else's MLflow may be making its tables in it."""
+"""Seconds for which an empty store must not have changed before it is replaced: another MLflow may be creating its tables."""
 LOCK_WAIT_S = 120.0
 BUSY_S = 20.0
 
 
 def ensure_store_file(path: Path, uri_of: Callable[[Path], str], *, artifacts: Path) -> None:
-    """Make the store at `path` where there is none; put aside one that was left half-made, and make it anew.
+    """Create the store at `path` if there is none; move aside one that was left half-made, and create it again.
 
-    One that holds anything at all is left as it is. `uri_of`: how a store at a path is addressed; `artifacts`: where runs
-    without an experiment of their own keep files. OSError or ConfigError where it cannot be written or locked.
+    A store with any content is left as it is. `uri_of`: the URI of a store at a path; `artifacts`: where runs
+    of the default experiment keep files. OSError or ConfigError if it cannot be written or locked.
     """
     if holds_anything(path):
         return
@@ -50,17 +50,17 @@ def ensure_store_file(path: Path, uri_of: Callable[[Path], str], *, artifacts: P
                 if holds_anything(path) or is_whole(path):
                     return
                 aside = _put_aside(path)
-                logger.warning("%s was left half-made and holds nothing, it is put aside as %s and made anew", path, aside.name)
+                logger.warning("%s was left half-made and is empty; it is moved to %s and made again", path, aside.name)
             _put_in_place(new, path)
 
 
 def prefix(path: Path) -> str:
-    """How names of what serves the making of the store at `path` begin, beside it."""
+    """Prefix of the temporary files and the lock, beside `path`, for making the store."""
     return f".{path.name}-"
 
 
 def holds_anything(path: Path) -> bool:
-    """Whether the database at `path` has content beside what MLflow puts into a new one; true of one that cannot be read."""
+    """Whether the database at `path` has more content than a new one of MLflow's; also true if it cannot be read."""
     if not path.exists():
         return False
     try:
@@ -71,7 +71,7 @@ def holds_anything(path: Path) -> bool:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether MLflow has brought the database at `path` to the tables of this version: it says so last."""
+    """Whether MLflow has finished creating this version's tables in the database at `path`; its version mark is written last."""
     if not path.exists():
         return False
     with _opened(path) as connection:
@@ -85,7 +85,7 @@ def is_whole(path: Path) -> bool:
 
 
 def _opened(path: Path) -> contextlib.closing[sqlite3.Connection]:
-    """A connection that makes no file where there is none."""
+    """A connection that does not create a missing file."""
     return contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", timeout=BUSY_S, uri=True))
 
 
@@ -95,7 +95,7 @@ def _tables(connection: sqlite3.Connection) -> list[str]:
 
 
 def _has_rows(connection: sqlite3.Connection, table: str) -> bool:
-    """Whether `table` holds what somebody has recorded: not the mark of its version, nor what a new store begins with."""
+    """Whether `table` holds recorded data, other than the version mark and what every new store contains."""
     if table in ("alembic_version", "workspaces"):
         return False
     rest = " WHERE name != 'Default'" if table == "experiments" else ""
@@ -104,19 +104,19 @@ def _has_rows(connection: sqlite3.Connection, table: str) -> bool:
 
 
 def _make(uri: str, artifacts: Path) -> None:
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # seconds, which a study on a server need not wait
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # takes seconds, which only a local store needs
 
     store = SqlAlchemyStore(uri, artifacts.as_uri())
     store.engine.dispose()  # the file moves: no connection may stay open
 
 
 def _wait_until_settled(path: Path) -> None:
-    while 0 <= (age := time.time() - path.stat().st_mtime) < SETTLED_S:  # below zero: of a clock that was set back
+    while 0 <= (age := time.time() - path.stat().st_mtime) < SETTLED_S:  # below zero if the clock was set back
         time.sleep(SETTLED_S - age)
 
 
 def _put_aside(path: Path) -> Path:
-    """Rename the database, first itself, then its companions -> its new name."""
+    """Rename the database, then its companions -> its new name."""
     names = (path.with_name(f"{path.name}.{HALF_MADE}{f'-{number}' if number > 1 else ''}") for number in range(1, 10_000))
     aside = next(name for name in names if not name.exists())
     path.rename(aside)
@@ -128,9 +128,9 @@ def _put_aside(path: Path) -> Path:
 
 
 def _put_in_place(new: Path, path: Path) -> None:
-    """The one moment at which the store begins to be: whole, on the disk, and nothing of another's beside it."""
+    """Put the complete store in place atomically, synced to disk, without companions of an earlier file."""
     for suffix in COMPANIONS:
-        path.with_name(path.name + suffix).unlink(missing_ok=True)  # of a file that is no more
+        path.with_name(path.name + suffix).unlink(missing_ok=True)  # left from a file that is gone
     _sync(new)
     new.rename(path)
     _sync(path.parent)
@@ -145,7 +145,7 @@ def _sync(path: Path) -> None:
 
 
 def _remove_remains(path: Path) -> None:
-    """What a maker that was killed has left; under the lock nobody else is making one."""
+    """Remove what a killed process left; the lock ensures that no other one is at work."""
     for remains in path.parent.glob(f"{glob.escape(prefix(path))}*"):
         if remains.is_dir():
             for file in remains.iterdir():

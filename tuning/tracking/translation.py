@@ -66,9 +66,9 @@ from tuning.trial.files import (
 
 WORDS_IN_NAME, MAX_WORD = 2, 12
 METRICS_AT_ONCE = 1000
-"""MLflow's limit for one request; a client that sends more makes several, and repeats them all where one fails."""
+"""MLflow's limit per request; a client that sends more splits it, and would repeat all parts if one fails."""
 NO_REASON = ""
-"""What takes the place of one that is no longer true: to delete a tag a second time would be an error."""
+"""Replaces a reason that is no longer true, because deleting a tag twice would be an error."""
 ALWAYS = (SAMPLES_FILE, GALLERY_FILE, CONFIG_FILE, SCHEDULE_FILE, ANSWERS_FILE)
 ARTIFACTS = {"last_and_best": (STATE_FILE, BEST_STUDENT_FILE, *ALWAYS), "best": (BEST_STUDENT_FILE, *ALWAYS), "none": ALWAYS}
 ARTIFACT_FOLDERS = {STATE_FILE: "checkpoint", BEST_STUDENT_FILE: "checkpoint"}
@@ -76,7 +76,7 @@ ARTIFACT_FOLDERS = {STATE_FILE: "checkpoint", BEST_STUDENT_FILE: "checkpoint"}
 
 @dataclass
 class _Batch:
-    """What a run is told in one request."""
+    """What is sent to a run in one request."""
 
     params: dict[str, str] = field(default_factory=dict)
     metrics: list[Metric] = field(default_factory=list)
@@ -84,10 +84,10 @@ class _Batch:
 
 
 class Translator:
-    """Tells MLflow of events, in their order; telling one again changes nothing.
+    """Sends events to MLflow, in order; sending one again changes nothing.
 
-    `patience` repeats every request until it is answered. What is refused for good is raised, or passed to `on_refusal` with
-    the event and the reason where the rest of the event can do without it. `notes` describes what MLflow is told of.
+    `patience` repeats every request until it is answered. A final refusal is raised, or passed to `on_refusal` with
+    the event and the reason if the rest of the event can do without it. `notes` writes the descriptions.
     """
 
     def __init__(
@@ -109,24 +109,24 @@ class Translator:
         self._begun: set[int] = set()
 
     def tell(self, events: Sequence[Event]) -> None:
-        """Tell MLflow of `events`, all of one run. MlflowException where one is refused: the rest may have arrived or not."""
+        """Send `events`, all of one run. MlflowException if one is refused; the others may or may not have arrived."""
         batch = _Batch()
         try:
             for event in events:
                 self._translate(event, batch)
             self._send(events[-1], batch)
         except FAILURES:
-            self._tags.clear()  # some may have been set
+            self._tags.clear()  # some of them may have been set
             raise
 
     def describe(self, events: Sequence[Event]) -> None:
-        """Bring the descriptions of study and launch in line with the journal, where `events`, just told, have changed them."""
+        """Update the descriptions of study and launch, if `events`, which were just sent, have changed them."""
         kinds = set(map(type, events))
         if self._notes is None or not kinds & {AttemptStart, TrialEnd, LaunchEnd}:
             return
         launch, client = self._runs.run_id(), self._runs.client
         self.attempt(events[-1], self._ask, client.set_tag, launch, NOTE_TAG, self._notes.launch())
-        if kinds & {AttemptStart, LaunchEnd}:  # the study's is of what does not change with every trial
+        if kinds & {AttemptStart, LaunchEnd}:  # the study's does not change with every trial
             experiment_id = self._ask(self._runs.experiment_id)
             self.attempt(events[-1], self._ask, client.set_experiment_tag, experiment_id, NOTE_TAG, self._notes.study())
 
@@ -153,10 +153,10 @@ class Translator:
             case LaunchEnd():
                 self._launch_end(event, batch)
             case Proposed() | Rejected() | Transferred() | Compared() | FinishAsked() | CheckpointSaved():
-                pass  # a trial is shown once it starts, its files go with its end
+                pass  # a trial is shown once it starts; its files are logged at its end
 
     def attempt(self, event: Event, call: Callable[..., Any], *arguments: Any) -> None:
-        """Make a `call` that repeats what is not answered. What it is refused twice, the server being there, is passed over."""
+        """Make a `call` that is repeated until answered; skip it if a reachable server refuses it twice."""
         try:
             call(*arguments)
             return
@@ -176,7 +176,7 @@ class Translator:
         return self._patience.ask(call, *arguments, **named)
 
     def _send(self, event: Event, batch: _Batch) -> None:
-        """Log what `batch` holds to the run of `event`, and empty it. A tag that the run has is not sent again."""
+        """Log `batch` to the run of `event`, and empty it. Tags that the run already has are not sent again."""
         if not (batch.params or batch.metrics or batch.tags):
             return
         run_id = self._runs.run_id(event.number)
@@ -215,14 +215,14 @@ class Translator:
         if is_new:
             batch.params |= event.params
             return
-        # It goes on after an interruption or a failure, or the answer to its making was lost.
+        # It continues after an interruption or a failure, or the answer to its creation was lost.
         run_id = self._runs.run_id(number)
         self._reopen(run_id)
         known = self._ask(self._runs.client.get_run, run_id).data
         logged = known.params | batch.params
         if known.tags.get(REASON_TAG):
             batch.tags[REASON_TAG] = NO_REASON
-        # A param can be set once; a resume may have raised the number of epochs.
+        # A param can only be set once; a resume may have raised the number of epochs.
         changed = {key: value for key, value in event.params.items() if logged.get(key, value) != value}
         batch.tags |= {OUTCOME_TAG: RUNNING} | note | {f"resumed.{key}": value for key, value in changed.items()}
         batch.params |= {key: value for key, value in event.params.items() if key not in logged}
@@ -250,7 +250,7 @@ class Translator:
         self._close_run(event, batch, MLFLOW_STATUS[event.outcome], alone=alone)
 
     def _has_reason(self, number: int) -> bool:
-        """Whether the trial has one, of an interruption after which it was not begun again: it had come to its end before."""
+        """Whether the trial has a reason from an interruption after which it was not restarted, because it had already ended."""
         if number in self._begun:
             return False
         return bool(self._ask(self._runs.client.get_run, self._runs.run_id(number)).data.tags.get(REASON_TAG))
@@ -266,7 +266,7 @@ class Translator:
         self._ask(self._runs.client.update_run, run_id, status="RUNNING")
 
     def _close_run(self, event: TrialEnd | LaunchEnd, batch: _Batch, status: str, *, alone: bool) -> None:
-        """Send `batch` and end its run. Where `event` is `alone` in it and is refused, the run is ended all the same."""
+        """Send `batch` and end its run. If `event` is `alone` in it and is refused, the run is ended anyway."""
         if alone:
             self.attempt(event, self._send, event, batch)
         else:
@@ -276,7 +276,7 @@ class Translator:
         self._ends[run_id] = (status, end_ms)
 
     def _close_anew(self, run: Run) -> None:
-        """End `run` as it was told before, where a request that the server did late has taken that back."""
+        """End `run` again as before, if a request that the server carried out late has undone that."""
         status, end_ms = self._ends.get(run.info.run_id, (run.info.status, 0))
         if run.info.status != status:
             self._runs.client.set_terminated(run.info.run_id, status, end_ms)
@@ -284,7 +284,7 @@ class Translator:
     def _log_checkpoint(self, event: TrialEnd, checkpoint: str) -> None:
         run_id = self._runs.run_id(event.number)
         if not self._ask(self._storage.listing, checkpoint):
-            return  # it was lost, which must not hold back the rest
+            return  # a lost checkpoint must not hold back the rest
         with ExitStack() as stack:
             folder = self._ask(lambda: stack.enter_context(self._storage.reading(checkpoint)))
             for name in ARTIFACTS[self._study.checkpoint.artifacts]:
@@ -300,15 +300,15 @@ class Translator:
             self._runs.client.log_text(run_id, text, name)
 
     def _log_inputs(self, event: LaunchStart | TrialStart) -> None:
-        """One that the run has already is not listed again: the server looks for its name and digest."""
+        """Log the inputs of `event`; the server skips one with the same name and digest."""
         if event.inputs:
             self._ask(self._runs.client.log_inputs, self._runs.run_id(event.number), dataset_inputs(event.inputs))
 
 
 def run_name(number: int, point: Mapping[str, Any], finalist_of: int | None = None) -> str:
-    """What tables and legends call a trial: its number, and what of its searched values is a word; of a finalist, whose they are.
+    """A trial's name in tables and legends: its number and those of its searched values that are short words.
 
-    Its numbers have columns of their own; of a longer name a table shows the beginning.
+    Numeric values have columns of their own; tables cut off longer names. A finalist is named after the trial it repeats.
     """
     if finalist_of is not None:
         return f"trial-{number:03d} of {finalist_of}, seed {point[REPEATED_PATH]}"

@@ -1,6 +1,6 @@
-"""Saved view of a study in MLflow's UI: the columns and charts that answer a person's questions.
+"""Saved view of a study in MLflow's UI: the most useful columns and charts.
 
-The UI keeps its saved views as tags of the experiment: JSON around a deflated JSON state. A version that does not know them
+The UI keeps saved views as tags of the experiment: JSON around a deflated JSON state. A version that does not know them
 shows its own defaults.
 """
 
@@ -18,17 +18,17 @@ from tuning.tracking.client import reading_store, using_mlflow
 from tuning.tracking.tags import LAUNCH_TAG, OUTCOME_TAG
 
 LOCAL_UI = "http://127.0.0.1:5000"
-"""Where `cpsc-tune ui` shows a store on this machine, unless it is told another port."""
+"""Where `cpsc-tune ui` shows a store on this machine by default."""
 VIEW_KEY = "cpsc-trials"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
 WORKFLOW = "machine_learning"
-"""Of the two in which MLflow's UI shows an experiment: the other is for chats with language models, and the first to be shown."""
+"""One of the two ways in which MLflow's UI shows an experiment; the default is the other, for chats with language models."""
 NAME_COLUMN, CREATED_COLUMN, DURATION_COLUMN = "attributes.`Run Name`", "runDateAndNestInfo", "duration"
-"""As the UI calls those that are always there."""
+"""The UI's names of columns that are always shown."""
 PIXELS_A_LETTER, PADDING, MIN_WIDTH, MAX_WIDTH = 7, 26, 84, 150
 WIDTHS = {NAME_COLUMN: 170, CREATED_COLUMN: 130, DURATION_COLUMN: 84}
 MAX_PARAMETERS = 8
-"""Columns of searched parameters: the first of the study's."""
+"""Most columns of searched parameters; the first ones are shown."""
 RUNS_SHOWN = 20
 QUALITY, LOSSES, COST = "quality", "losses", "cost"
 SECTIONS = {QUALITY: "How good the students are", LOSSES: "What they were taught with", COST: "What it took"}
@@ -48,8 +48,9 @@ def view_tag(study: Study) -> str:
 
 @using_mlflow()
 def first_page(uri: str, study: str) -> str:
-    """Where the UI of the store at `uri` shows the view, after the server's address; its list of experiments where it has no such
-    study.
+    """Path of the view in the UI of the store at `uri`, to be appended to the server's address.
+
+    If the store has no such study, it is the path of the list of experiments.
     """
     with reading_store(uri):
         experiment = MlflowClient(tracking_uri=uri).get_experiment_by_name(study)
@@ -58,14 +59,14 @@ def first_page(uri: str, study: str) -> str:
 
 
 def _columns(study: Study, parameters: Sequence[str]) -> list[str]:
-    """Outcome and result, as people write them, the searched values, the launch, and what the rows are ordered by."""
+    """Outcome and result as formatted texts, the searched values, the launch, and the metric that orders the rows."""
     figures = [OUTCOME_TAG, EPOCHS_TAG, *shown_names(study.objective).values()]
     shown = [*(f"tags.`{name}`" for name in figures), *(f"params.`{path}`" for path in parameters)]
     return [*shown, f"tags.`{LAUNCH_TAG}`", f"metrics.`{study.metric}`"]
 
 
 def _width(column: str) -> int:
-    """In pixels: its whole heading, where that is not too long."""
+    """Width of a column in pixels: its whole heading, if that is not too long."""
     heading = column.partition("`")[2].rstrip("`")
     return min(max(MIN_WIDTH, PIXELS_A_LETTER * len(heading) + PADDING), MAX_WIDTH)
 

@@ -263,8 +263,7 @@ def test_a_half_made_store_is_put_aside_in_a_line_with_what_sqlite_has_left_besi
         ensure(path)
         assert is_whole(path)
         assert (
-            caplog.messages[-1]
-            == f"{path} was left half-made and holds nothing, it is put aside as {DATABASE_FILE}.{name} and made anew"
+            caplog.messages[-1] == f"{path} was left half-made and is empty; it is moved to {DATABASE_FILE}.{name} and made again"
         )
         path.unlink()
     path.with_name(f"{DATABASE_FILE}-journal").write_bytes(b"of a database that is no more")

@@ -68,7 +68,7 @@ def test_a_metric_that_is_not_measured_here_is_named() -> None:
     here = result(trial, 1)
     del here["probe_kl"]
     comparison.add(here)
-    assert "recorded and not measured here: probe_kl" in comparison.verdict()
+    assert "recorded but not measured here: probe_kl" in comparison.verdict()
 
 
 def test_a_change_on_purpose_is_given_as_the_cause() -> None:
@@ -99,5 +99,5 @@ def test_a_failure_that_does_not_come_again_is_told_and_is_no_difference() -> No
         comparison.add(result(trial, epoch))
     assert "did not fail here" not in comparison.verdict()
     comparison.add({"epoch": 4, "probe_kl": 0.1, "diverged": False})
-    assert "did not fail here, recorded: the worker died" in comparison.verdict()
+    assert "did not fail here; recorded: the worker died" in comparison.verdict()
     assert comparison.is_as_recorded

@@ -186,11 +186,11 @@ def test_a_users_own_file_is_not_replaced(tmp_path: Path) -> None:
     check_folder(tmp_path)
     check_folder(tmp_path / "new")
     (tmp_path / "README.md").write_text("a user's own")
-    with pytest.raises(ConfigError, match=r"--output: .* holds a README\.md that no export wrote, name another folder"):
+    with pytest.raises(ConfigError, match=r"--output: .* has a README\.md that no export wrote; name another folder"):
         check_folder(tmp_path)
     (tmp_path / "student.json").write_text("{}")
     check_folder(tmp_path)
-    with pytest.raises(ConfigError, match="is a file, name a folder"):
+    with pytest.raises(ConfigError, match="is a file; name a folder"):
         check_folder(tmp_path / "README.md")
 
 
@@ -198,14 +198,14 @@ def test_a_format_that_cannot_be_written_is_left_out_only_where_nobody_asked_for
     assets: Assets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*arguments: Any) -> None:
-        raise ConfigError("--formats onnx: the student has an operator that ONNX does not (aten::odd), use program")
+        raise ConfigError("--formats onnx: the student has an operator that ONNX lacks (aten::odd); use program")
 
     impossible = FORMATS[ONNX]._replace(check=lambda: None, write=refuse)
     monkeypatch.setattr("tuning.export.export.FORMATS", FORMATS | {ONNX: impossible})
     lines = export(assets, tmp_path)
     assert [line.partition(":")[0] for line in lines[:2]] == ["student.pt", "student.pt2"]
     assert not (tmp_path / "student.onnx").exists()
-    with pytest.raises(ConfigError, match="has an operator that ONNX does not"):
+    with pytest.raises(ConfigError, match="has an operator that ONNX lacks"):
         export(assets, tmp_path, formats=[ONNX])
 
 
@@ -253,7 +253,7 @@ def test_weights_that_do_not_fit_their_network_are_refused(assets: Assets, tmp_p
 def test_formats_are_named_with_commas() -> None:
     assert parse_formats(None) is None
     assert parse_formats("weights, onnx,weights") == ["weights", "onnx"]
-    with pytest.raises(ConfigError, match=r"--formats: must be of weights, program, safetensors, onnx, with commas .*, got 'pt'"):
+    with pytest.raises(ConfigError, match=r"--formats: must be some of weights, program, safetensors, onnx, .*, got 'pt'"):
         parse_formats("weights,pt")
 
 

@@ -53,6 +53,6 @@ def test_too_few_steps_are_told_and_leave_no_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["trace", "trace.txt", "trace.gz"])
 def test_a_trace_is_called_as_viewers_expect(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"must be a file that ends in \.json or \.json\.gz"):
+    with pytest.raises(ConfigError, match=r"must be a file whose name ends in \.json or \.json\.gz"):
         check_trace_file(tmp_path / name)
     check_trace_file(tmp_path / "trace.json")

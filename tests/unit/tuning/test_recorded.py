@@ -108,7 +108,7 @@ def test_a_store_that_cannot_be_asked_is_told_and_the_next_one_is(recorded: Reco
 
 @pytest.mark.parametrize("run_id", ["", "../x", "a b", "x" * 101, "run'--", "tiny:", "tiny:-1", ":3", "ti' OR 'ny:3"])
 def test_what_is_no_id_never_reaches_a_store(run_id: str) -> None:
-    with pytest.raises(ConfigError, match="is no run's id"):
+    with pytest.raises(ConfigError, match="is not a run ID"):
         find_trial(run_id, ["sqlite:////nowhere/at/all.db"])
 
 

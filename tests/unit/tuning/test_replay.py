@@ -104,7 +104,7 @@ def test_the_recorded_value_is_used_where_the_study_now_gives_another(study: Stu
     point = recorded_point(trial, study, display)
     config = build_config(study.base, point)
     assert (config.epochs, config.weights.l2, config.weights.contrast) == (12, 3.0, 0.5)
-    assert "epochs: recorded 12, the study's file gives 9 here; the recorded value is used" in text.getvalue()
+    assert "epochs: recorded 12, but the study file gives 9; the recorded value is used" in text.getvalue()
 
 
 def test_a_setting_that_the_record_does_not_know_is_told(study: Study) -> None:

@@ -259,7 +259,9 @@ def test_an_outage_is_said_once_and_loses_nothing(
     fail(monkeypatch, "log_batch", no_answer(), times=5)
     deliver(journal, study, deadline_s=20)
     check_all_there(study)
-    assert [record.message.split(":")[0] for record in caplog.records] == ["tracking is away, metrics are kept and delivered later"]
+    assert [record.message.split(":")[0] for record in caplog.records] == [
+        "the tracking server cannot be reached; metrics are kept and delivered later"
+    ]
 
 
 def test_one_lost_connection_is_not_worth_a_word(
@@ -424,7 +426,7 @@ def test_an_artifact_that_is_too_large_for_the_server_costs_itself_only(
     check_all_there(study)
     (record,) = caplog.records
     assert record.message.startswith(
-        "MLflow refuses a record (trial_end, number 0, epoch 2), it is passed over and named in refused.jsonl: 413"
+        "MLflow refuses a record (trial_end, number 0, epoch 2), which is skipped and listed in refused.jsonl: 413"
     )
     (refused,) = refusals(study)
     assert (refused["kind"], refused["number"], refused["reason"]) == ("trial_end", 0, "413 Request Entity Too Large")
@@ -560,7 +562,7 @@ def test_a_deleted_experiment_is_named_before_the_sweep_and_waited_for_in_it(
     ],
 )
 def test_a_store_that_can_never_be_used_is_named_before_the_sweep(study: Study, uri: str, reason: str) -> None:
-    with pytest.raises(ConfigError, match="is nothing that MLflow can write to") as refused:
+    with pytest.raises(ConfigError, match="MLflow cannot write to") as refused:
         check_tracking(replace(study, tracking=TrackingConfig(uri=uri)))
     assert reason in str(refused.value)
     assert SECRET not in str(refused.value)

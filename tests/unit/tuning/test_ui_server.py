@@ -14,7 +14,7 @@ def test_a_port_where_another_program_listens_is_refused() -> None:
         other.bind((HOST, 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"--port {port}: cannot be listened at .*, name another one"):
+        with pytest.raises(ConfigError, match=f"--port {port}: cannot be opened .*; choose another port"):
             check_free(port)
 
 
