@@ -1,4 +1,4 @@
-"""``python -m tuning.simulate``: sweeps on recorded curves, a second or so each; see docs/simulator.md."""
+"""``python -m tuning.simulate``: sweeps on recorded curves, about a second each; see docs/simulator.md."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,42 +10,42 @@ from tuning.display import Display, to_json
 
 app = typer.Typer(
     name="python -m tuning.simulate",
-    help="Sweeps simulated on recorded curves: the search and the scheduler are real, nothing is trained.",
+    help="Simulate sweeps on recorded curves: the search and the scheduler are real, but nothing is trained.",
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-RecordPath = Annotated[Path, typer.Option("--record", help="The curves: a file that `record` has written.")]
+RecordPath = Annotated[Path, typer.Option("--record", help="File with the recorded curves, written by `record`.")]
 ARMS = ["random", "random+asha", "random+1-epoch", "tpe", "tpe+asha", "tpe+1-epoch"]
 NEIGHBOURS = (1, 2, 3, 5, 10)
 MARKDOWN_WIDTH = 400
-"""A row cut into lines would be no Markdown."""
+"""Wide enough for all rows: a wrapped row would not be valid Markdown."""
 
 
 @app.callback()
 def options(debug: Debug = False) -> None:
-    """Options of every verb."""
+    """Options of all verbs."""
 
 
 @app.command()
 def record(
     launch: LaunchName,
-    output: Annotated[Path, typer.Option(help="The file to write (Parquet).")],
+    output: Annotated[Path, typer.Option(help="Parquet file to write.")],
     storage: StorageOption = "runs",
     quiet: Quiet = False,
 ) -> None:
-    """Write the curves of a launch's trials, none of which was pruned, as a record to simulate on."""
+    """Record the curves of a launch without pruned trials, to simulate on them."""
     from tuning.launch.reference import find_launch
     from tuning.simulation.recording import record_launch
 
     found, left_out = record_launch(*find_launch(launch, storage))
     found.save(output)
-    rest = f", {left_out} without a whole curve left out" if left_out else ""
+    rest = f", {left_out} without a complete curve left out" if left_out else ""
     Display(quiet=quiet).say(f"{output}: {len(found.trials)} trials of {found.epochs} epochs{rest}")
 
 
 @app.command()
 def check(study: StudyPath, file: RecordPath, set_: Overrides = None, json: AsJson = False) -> None:
-    """How well the nearest recorded trials foretell a trial: each is looked up as if it were not there."""
+    """Check how well the nearest recorded trials predict a trial, by leaving out one trial at a time."""
     from dataclasses import asdict
 
     from rich.console import Console
@@ -62,7 +62,7 @@ def check(study: StudyPath, file: RecordPath, set_: Overrides = None, json: AsJs
     if json:
         typer.echo(to_json({"trials": len(curves.trials), "lookups": [asdict(quality) for quality in found]}))
     else:
-        title = f"{len(curves.trials)} trials of {curves.launch}, each foretold by others"
+        title = f"{len(curves.trials)} trials of {curves.launch}, each predicted by others"
         Console(width=MARKDOWN_WIDTH).print(quality_table(found, title))
 
 
@@ -74,29 +74,29 @@ def compare(
     arm: Annotated[
         list[str] | None,
         typer.Option(
-            help="SAMPLER, SAMPLER+asha or SAMPLER+N-epoch, then +transfer or +misled, +stop-N; the first sets the target."
+            help="SAMPLER, SAMPLER+asha or SAMPLER+N-epoch, then +transfer or +misled, +stop-N. The first arm sets the target."
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Sweeps of each arm, with the seeds 1, 2, ...")] = 20,
-    workers: Annotated[int, typer.Option(min=1, max=10_000, help="Trials at a time.")] = 2,
+    seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Number of sweeps per arm, with the seeds 1, 2, ...")] = 20,
+    workers: Annotated[int, typer.Option(min=1, max=10_000, help="Number of trials that run at a time.")] = 2,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Budget of each sweep; default: what the study's trials take to the end.")
+        int | None, typer.Option(min=1, help="Budget of epochs per sweep. Default: that of the study's trials without pruning.")
     ] = None,
     target: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="A quantile of the record's test accuracies, instead of what the first arm holds at its end."
+            min=0, max=1, help="Target as a quantile of the recorded test accuracies, instead of the first arm's final one."
         ),
     ] = None,
     source: Annotated[
         Path | None,
-        typer.Option(help="Curves of another teacher or student, which arms with +transfer or +misled have searched before."),
+        typer.Option(help="Curves of another teacher or student, on which arms with +transfer or +misled have searched before."),
     ] = None,
-    neighbours: Annotated[int, typer.Option(min=1, help="Recorded trials that answer a point together.")] = 5,
+    neighbours: Annotated[int, typer.Option(min=1, help="Number of recorded trials that are averaged to answer a point.")] = 5,
     json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Simulate a study's sweep with several samplers and ways to prune, over seeds, with the same budget of epochs."""
+    """Simulate a study's sweep with several samplers and pruning methods, over seeds, all with the same budget of epochs."""
     from rich.console import Console
 
     from tuning.launch.reference import load_study
@@ -111,7 +111,7 @@ def compare(
     loaded, curves, display = load_study(study, set_), Record.load(file), Display(quiet=quiet)
     check_fit(loaded, curves)
     if odd := differences(loaded, curves):
-        display.say(f"the record is of other settings, and so are its curves: {', '.join(odd)}")
+        display.say(f"the record was made with other settings, which its curves reflect: {', '.join(odd)}")
     budget = epochs or loaded.search.num_trials * loaded.config.epochs
     studies = {one: one.load(study, set_ or []) for one in map(Arm.parse, arm or ARMS)}
     lookup = CurveLookup(curves, loaded.space, neighbours=neighbours)

@@ -1,4 +1,4 @@
-"""The baseline that multi-fidelity methods must beat: every trial runs a few epochs, and the best of all run to their end."""
+"""The baseline that multi-fidelity methods must beat: every trial runs a few epochs, and the best ones run to the end."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,10 +7,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 
 class BestAfter(FIFOScheduler):
-    """Pauses each trial after `epochs`; the `top` best by `metric` then go on: i-epoch, Egele et al. 2023 (arXiv:2307.15422).
+    """Pauses each trial after `epochs`; then the `top` best by `metric` continue: i-epoch, Egele et al. 2023 (arXiv:2307.15422).
 
-    Of equal ones the earlier. Ray has no word for the moment when the search has proposed its last trial, so this is for simulated
-    sweeps alone.
+    Ties go to the earlier trial. Only for simulated sweeps, because Ray does not signal that the search has proposed its last
+    trial.
     """
 
     def __init__(self, epochs: int, *, metric: str, top: int = 3) -> None:
@@ -27,5 +27,5 @@ class BestAfter(FIFOScheduler):
         return str(TrialScheduler.PAUSE)
 
     def best(self, paused: Iterable[Any]) -> list[Any]:
-        """Those of the `paused` trials, in the order of their pauses, that go on; the best first."""
+        """The trials among `paused`, given in the order of their pauses, that continue; best first."""
         return sorted(paused, key=lambda trial: -self._values[trial.trial_id])[: self._top]

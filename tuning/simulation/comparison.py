@@ -1,4 +1,4 @@
-"""Arms compared on a record, over seeds: when each first held a student as good as the target, and how good its choice is."""
+"""Comparison of arms on a record, over seeds: when each first held a student as good as the target, and its final choice."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,7 @@ EARLIER_SEEDS = 100_000
 class ArmRun:
     """A simulated sweep of an arm. `epochs`, `seconds`: until it first held a student as good as `target`; `NEVER` if it did not.
 
-    `test_accuracy`: of the student that it held when the budget was used up; `regret`: how far below the record's best that is.
+    `test_accuracy`: of the student that it held at the end of its budget; `regret`: how far that is below the record's best.
     """
 
     seed: int
@@ -45,16 +45,16 @@ class _Sweep:
 
 
 Track = Callable[[Iterable[tuple[Arm, int]], int], Iterable[tuple[Arm, int]]]
-"""Passes on the arms and seeds that are to be run, of which there are so many, and may show how far that has come."""
+"""Passes on the arms and seeds to run, given their total number, and may show progress."""
 
 
 class Comparison:
-    """Arms on one record with the same budget of epochs: what `run` found, by arm, a run a seed."""
+    """Compares arms on one record with the same budget of epochs."""
 
     def __init__(
         self, record: Record, answer: Answer, *, epochs: int, workers: int, objective: str, earlier: Answer | None = None
     ) -> None:
-        """`earlier`: what the task answers on which the arms that know of an earlier search have searched before."""
+        """`earlier`: answers of the earlier task, for arms that know the results of a search on it."""
         self._answer = answer
         self._earlier = earlier
         self._workers = workers
@@ -71,9 +71,9 @@ class Comparison:
         quantile: float | None = None,
         track: Track = lambda runs, total: runs,
     ) -> dict[Arm, list[ArmRun]]:
-        """Every arm with each of `seeds`. The target is what the first arm held at its end with the same seed.
+        """Run every arm with each of `seeds` -> by arm, one run per seed. The target is the first arm's final test accuracy.
 
-        `quantile`: instead that quantile of the test accuracies of the record's trials.
+        It is taken for each seed. `quantile`: use this quantile of the recorded test accuracies as the target instead.
         """
         wanted = [(arm, seed) for arm in studies for seed in seeds]
         sweeps = {(arm, seed): self._sweep(arm, studies[arm], seed) for arm, seed in track(wanted, len(wanted))}
@@ -90,8 +90,8 @@ class Comparison:
         return _Sweep(seed, trials, epochs, held_students(within, self._objective))
 
     def _told(self, arm: Arm, study: Study, seed: int) -> Transferred | None:
-        """What the same search has found on the earlier task, with a seed that no comparison uses."""
-        assert self._earlier is not None  # or the arm would have been refused
+        """What the same search finds on the earlier task, with a seed that no comparison uses."""
+        assert self._earlier is not None  # otherwise the arm was refused
         before = arm.without_earlier().within(study, self._epochs, EARLIER_SEEDS + seed)
         events = simulate_sweep(before, self._earlier, workers=self._workers, scheduler=arm.scheduler(before))
         told = transferred([fitted(launch_from_journal(_first_epochs(events, self._epochs), "earlier"), study)])
@@ -118,7 +118,7 @@ class Comparison:
 
 
 def _first_epochs(events: Iterable[Event], count: int) -> list[Event]:
-    """Those up to the end of the `count`-th epoch of all trials."""
+    """The events up to the end of the `count`-th epoch over all trials."""
     kept: list[Event] = []
     for event in events:
         kept.append(event)

@@ -1,4 +1,4 @@
-"""How far points of a search space lie apart, on the space's own scale."""
+"""Distances between points of a search space, on the space's own scale."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,8 @@ Floats = NDArray[np.float64]
 class SpaceDistances:
     """Euclidean distances from fixed points of a `space`.
 
-    A number counts by its place in its range, on a logarithmic scale where it is drawn on one, so that its ends are 1 apart; two
-    values of a choice are 0 or 1 apart, and so are a parameter that exists and one that does not.
+    A number is scaled to its range, logarithmically if it is drawn so, so that the ends are 1 apart. Two values of a choice are
+    0 or 1 apart, and a parameter that only one of two points has counts 1.
     """
 
     def __init__(self, space: Mapping[str, Distribution], points: Sequence[Point]) -> None:
@@ -37,7 +37,7 @@ class SpaceDistances:
 
 
 def _place(domain: Distribution, point: Point, path: str) -> Any:
-    """Where the value lies in its range, from 0 to 1; an option with its kind, for True is not 1; None where it is absent."""
+    """Where the value lies in its range, from 0 to 1; an option with its type, because True is not 1; None if it is absent."""
     if path not in point:
         return None
     value = point[path]

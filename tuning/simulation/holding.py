@@ -1,4 +1,4 @@
-"""The student that a sweep holds, moment by moment, chosen blind: what a search is worth is when it first held a good one."""
+"""The student that a sweep holds at each moment, chosen blind: a search is as good as the time when it first held a good one."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from tuning.outcome import Outcome
 
 @dataclass(frozen=True)
 class Held:
-    """From here on the sweep holds a student of that test accuracy: after so many `epochs` of all trials, and `seconds`."""
+    """A student that the sweep holds from a moment on: after `epochs` over all trials, and `seconds`."""
 
     epochs: int
     seconds: float
@@ -18,17 +18,17 @@ class Held:
 
 @dataclass(frozen=True)
 class _Student:
-    """The best of a trial so far, by what is seen without labels."""
+    """The best student of a trial so far, judged without labels."""
 
     score: tuple[float, float]
-    """The objective, and of equal ones the lower probe KL."""
+    """The objective, then the negative probe KL to break ties."""
     test_accuracy: float
 
 
 def held_students(events: Iterable[Event], objective: str) -> list[Held]:
     """Each change of the held student, oldest first.
 
-    Held is the highest `objective` of all trials so far; a trial that diverges has no student, as in a launch's choice.
+    The sweep holds the student with the highest `objective` so far; a trial that diverges has none, as in a launch's choice.
     """
     best: dict[int, _Student] = {}
     found: list[Held] = []
@@ -51,12 +51,12 @@ def held_students(events: Iterable[Event], objective: str) -> list[Held]:
 
 
 def _student(metrics: Mapping[str, float], objective: str) -> _Student | None:
-    """None of an epoch that measured nothing, as where it diverged."""
+    """The student of an epoch; None if nothing was measured, as when it diverged."""
     if objective not in metrics or "test_accuracy" not in metrics:
         return None
     return _Student((metrics[objective], -metrics.get("probe_kl", 0.0)), metrics["test_accuracy"])
 
 
 def first_as_good(held: Iterable[Held], test_accuracy: float) -> Held | None:
-    """When a student of that accuracy, or a better one, was first held; None where never."""
+    """The first moment at which a student of at least that accuracy was held; None if never."""
     return next((moment for moment in held if moment.test_accuracy >= test_accuracy), None)

@@ -1,4 +1,4 @@
-"""How well neighbours foretell a trial: each trial of a record looked up as if it were not there."""
+"""How well neighbours predict a trial: leave-one-out over the trials of a record."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from tuning.study.distributions import Distribution
 class LookupQuality:
     """How curves looked up without the trial itself compare with its own, over all trials.
 
-    `first`, `result`: Spearman's rank correlation of the objective after one epoch, and at each trial's result; `test_accuracy`: of
-    the results' test accuracies; None where one side says the same throughout. `error`: median difference of these.
+    `first`, `result`: Spearman's rank correlation of the objective after one epoch, and at each trial's result; `test_accuracy`:
+    that of the results' test accuracies; None if one side is constant. `error`: median absolute difference of test accuracies.
     """
 
     neighbours: int
@@ -26,7 +26,7 @@ class LookupQuality:
 
 
 def lookup_quality(record: Record, space: Mapping[str, Distribution], *, neighbours: int) -> LookupQuality:
-    """Leave one out; ConfigError where the record has no labels, or fewer than `neighbours` trials beside each."""
+    """Leave out one trial at a time. ConfigError if the record has no labels, or too few trials for `neighbours`."""
     record.accuracies(record.objective)
     lookup = CurveLookup(record, space, neighbours=neighbours)
     pairs = [(trial, lookup(trial.point, without=index)) for index, trial in enumerate(record.trials)]
@@ -45,7 +45,7 @@ def _first(curves: RecordedCurves, record: Record) -> float:
 
 
 def _result(curves: RecordedCurves, metric: str, record: Record) -> float:
-    """0 of a trial that diverged: the worst."""
+    """`metric` of the trial's result; 0, the worst, if it diverged."""
     return curves.at_best(metric, record.objective) or 0.0
 
 

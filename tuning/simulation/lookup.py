@@ -1,4 +1,4 @@
-"""What a trial at any point would have reported: the curves of the recorded trial nearest to it."""
+"""What a trial at any point would have reported: the curves of the nearest recorded trials."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,15 +12,15 @@ from tuning.study.nested_keys import Point
 
 
 class CurveLookup:
-    """Answers points of `space` with recorded curves: of the nearest trial, of equally near ones the first.
+    """Answers points of `space` with the curves of the nearest recorded trials; among equally near ones, the first counts.
 
-    `neighbours`: how many trials are averaged, epoch by epoch, each weighted by one over its distance (Shepard 1968). Where the
-    nearest has diverged, or lies at the point itself, it answers alone; others that have diverged are left out.
+    `neighbours`: number of trials that are averaged, epoch by epoch, weighted by inverse distance (Shepard 1968). If the
+    nearest diverged, or lies at the point itself, it answers alone; other diverged trials are left out.
     """
 
     def __init__(self, record: Record, space: Mapping[str, Distribution], *, neighbours: int = 1) -> None:
         if not 1 <= neighbours <= len(record.trials):
-            raise ConfigError(f"--neighbours: must be in 1..{len(record.trials)}, the trials of the record, got {neighbours}")
+            raise ConfigError(f"--neighbours: must be in 1..{len(record.trials)}, the number of recorded trials, got {neighbours}")
         self._trials = record.trials
         self._distances = SpaceDistances(space, [trial.point for trial in record.trials])
         self._neighbours = neighbours
@@ -39,7 +39,7 @@ class CurveLookup:
 
 
 def _mean(trials: Sequence[RecordedCurves], weights: Floats) -> RecordedCurves:
-    """Their curves averaged; None where one of them has none. Known by the first of them."""
+    """The weighted mean of the trials' curves, None where one of them has no value; with the number and point of the first."""
     values = {
         metric: [_weighted(column, weights) for column in zip(*(trial.values[metric] for trial in trials), strict=True)]
         for metric in METRICS

@@ -1,7 +1,7 @@
-"""The event loop of a simulated sweep: trials end their epochs on a virtual clock, and the real search and scheduler are told.
+"""The event loop of a simulated sweep: trials end their epochs on a virtual clock, and the real search and scheduler react.
 
-Who is told what, and in which order, is as Ray 2.60's TuneController does it (`_process_trial_result`, `stop_trial`), with one
-difference: a checkpoint takes no time.
+The order of their callbacks is that of Ray 2.60's TuneController (`_process_trial_result`, `stop_trial`), with one difference:
+a checkpoint takes no time.
 """
 
 import heapq
@@ -23,7 +23,7 @@ from tuning.study.nested_keys import Point
 
 Answer = Callable[[Point], RecordedCurves]
 """What a trial at a point reports."""
-Scheduler: TypeAlias = ResumableAsha | FIFOScheduler  # of which BestAfter is one
+Scheduler: TypeAlias = ResumableAsha | FIFOScheduler  # BestAfter is a FIFOScheduler
 
 
 class VirtualClock:
@@ -34,7 +34,7 @@ class VirtualClock:
 
 
 class VirtualLog:
-    """Keeps events in `log`, with the time that `clock` shows."""
+    """Appends events to `log` with the time of `clock`."""
 
     def __init__(self, log: EventLog, clock: VirtualClock) -> None:
         self._log = log
@@ -49,14 +49,14 @@ class VirtualLog:
 
 @dataclass(eq=False)
 class SimulatedTrial:
-    """A trial as searcher and scheduler know it: by Ray's id, which no restart keeps, and a Tune config."""
+    """A trial as searcher and scheduler see it: with Ray's ID, which changes with a restart, and a Tune config."""
 
     trial_id: str
     config: dict[str, Any]
     curves: RecordedCurves
     epoch: int = 0
     is_told: bool = False
-    """Whether the search knows that it has ended, or holds a pause for the end."""
+    """Whether the search was told that the trial has ended; a pause counts as an end."""
 
     @property
     def number(self) -> int:
@@ -64,7 +64,7 @@ class SimulatedTrial:
 
 
 def reported(curves: RecordedCurves, epoch: int, objective: str) -> dict[str, Any]:
-    """The result of that epoch as `DistillTrainable.step` gives it: the metrics, their running best, whether the trial is done."""
+    """The result of `epoch` as `DistillTrainable.step` returns it: metrics, best objective so far, whether the trial is done."""
     last = epoch == curves.num_epochs
     if last and curves.diverged:
         return {objective: 0.0, f"best_{objective}": 0.0, "epoch": epoch, "diverged": True, "done": True}
@@ -74,7 +74,7 @@ def reported(curves: RecordedCurves, epoch: int, objective: str) -> dict[str, An
 
 
 class SweepLoop:
-    """Runs the trials that `search` proposes, `workers` at a time, as `scheduler` lets them; what happens goes into `log`."""
+    """Runs the trials that `search` proposes, `workers` at a time, as `scheduler` decides, and logs the events to `log`."""
 
     def __init__(
         self,
@@ -101,12 +101,12 @@ class SweepLoop:
         self._ids = (f"simulated-{index}" for index in itertools.count())
         self._order = itertools.count()
         self._due: list[tuple[float, int, SimulatedTrial]] = []
-        """When the epochs that run end; of equal moments the one that began first."""
+        """End times of the running epochs; ties go to the one that began first."""
         self._paused: list[SimulatedTrial] = []
         self._going_on: list[SimulatedTrial] = []
 
     def run(self) -> None:
-        """Until nothing runs and nothing more is proposed."""
+        """Run until no trial runs and none is proposed."""
         self._fill()
         while self._due:
             self._clock.now, _, trial = heapq.heappop(self._due)
@@ -137,7 +137,7 @@ class SweepLoop:
     def _run_epoch(self, trial: SimulatedTrial) -> None:
         trial.epoch += 1
         seconds = trial.curves.values[SECONDS][trial.epoch - 1]
-        assert seconds is not None  # a record is refused where one is missing
+        assert seconds is not None  # a record without it is refused
         heapq.heappush(self._due, (self._clock.now + seconds, next(self._order), trial))
 
     def _end_epoch(self, trial: SimulatedTrial) -> None:
@@ -158,7 +158,7 @@ class SweepLoop:
             self._end(trial, outcome_of(result, epochs=self._epochs))
 
     def _decide(self, trial: SimulatedTrial, result: dict[str, Any]) -> str:
-        """The search hears of a result unless it is the last: of that it hears with the trial's end."""
+        """Ask the scheduler, and report the result to the search unless it is the last, which is reported with the trial's end."""
         if result["done"]:
             return str(TrialScheduler.STOP)
         decision = str(self._scheduler.on_trial_result(None, trial, result))
@@ -167,7 +167,7 @@ class SweepLoop:
         return decision
 
     def _choose_among_paused(self) -> None:
-        assert isinstance(self._scheduler, BestAfter)  # nobody else pauses
+        assert isinstance(self._scheduler, BestAfter)  # no other scheduler pauses
         self._going_on = self._scheduler.best(self._paused)
         for trial in self._paused:
             if trial not in self._going_on:
@@ -179,7 +179,7 @@ class SweepLoop:
 
 
 def _when(trial: SimulatedTrial) -> dict[str, Any]:
-    """What every event of `trial` says; its time is the log's to tell."""
+    """Fields of every event of `trial`; the log sets the time."""
     return {"time": 0.0, "number": trial.number}
 
 

@@ -1,4 +1,4 @@
-"""Recorded curves: the trials of a search that pruned nothing, epoch by epoch, in one Parquet file."""
+"""Recorded curves: the trials of a search without pruning, epoch by epoch, in one Parquet file."""
 
 import io
 import json
@@ -20,7 +20,7 @@ from tuning.study.nested_keys import Point
 SECONDS = "epoch_s"
 METRICS = (*CURVES, SECONDS)
 ABOUT = b"cpsc-tune.record"
-"""Key of the file's metadata under which it says what it is a record of."""
+"""Metadata key of the description of the record."""
 WAY_OUT = "make it with: python -m tuning.simulate record"
 SCHEMA = pa.schema(
     [
@@ -34,9 +34,9 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedCurves:
-    """A trial's `values` by metric, one an epoch from the first on; None where the epoch has none, as where it diverged.
+    """A trial's `values` by metric, one per epoch; None if the epoch has none, for example because it diverged.
 
-    `point`: what it was searched at, by dotted path. `diverged`: its last epoch did.
+    `point`: the searched values, by dotted path. `diverged`: whether its last epoch diverged.
     """
 
     number: int
@@ -49,12 +49,12 @@ class RecordedCurves:
         return len(self.values[SECONDS])
 
     def best_epoch(self, objective: str) -> int | None:
-        """The epoch whose student is the trial's result, as in a launch; None of one that diverged."""
+        """The epoch whose student is the trial's result, as in a launch; None if the trial diverged."""
         curve = self._curve(objective)
         return None if self.diverged or not curve else best_epoch(curve, self._curve("probe_kl"))
 
     def at_best(self, metric: str, objective: str) -> float | None:
-        """`metric` of the trial's result."""
+        """`metric` at the best epoch; None if the trial diverged."""
         epoch = self.best_epoch(objective)
         return None if epoch is None else self.values[metric][epoch - 1]
 
@@ -64,7 +64,7 @@ class RecordedCurves:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """The trials of `launch`. `space`, `config`: what its study file says under these keys; `epochs`: of a whole trial."""
+    """The trials of `launch`. `space`, `config`: these sections of its study file; `epochs`: length of a complete trial."""
 
     launch: str
     objective: str
@@ -74,7 +74,7 @@ class Record:
     trials: Sequence[RecordedCurves]
 
     def accuracies(self, objective: str) -> list[float]:
-        """Test accuracies of the trials' results, chosen by `objective`. ConfigError where none has both."""
+        """Test accuracies of the trials' results, chosen by `objective`. ConfigError if no trial has both."""
         found = [value for trial in self.trials if (value := trial.at_best("test_accuracy", objective)) is not None]
         if not found:
             raise ConfigError(
@@ -83,7 +83,7 @@ class Record:
         return found
 
     def save(self, path: Path) -> None:
-        """Write to `path`, whole or not at all."""
+        """Write to `path` atomically."""
         rows = [
             {"trial": trial.number, "point": json.dumps(dict(trial.point)), "diverged": trial.diverged, **trial.values}
             for trial in self.trials
@@ -95,18 +95,18 @@ class Record:
 
     @classmethod
     def load(cls, path: Path) -> "Record":
-        """Read what `save` wrote. ConfigError, in a line, where `path` is not to be had, or is something else."""
+        """Read what `save` wrote. A one-line ConfigError if `path` cannot be read, or is something else."""
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise ConfigError(f"{path}: cannot be read ({error.strerror}), name a record; {WAY_OUT}") from error
+            raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a record, or {WAY_OUT}") from error
         try:
             table = parquet.read_table(io.BytesIO(content))
             about = json.loads(table.schema.metadata[ABOUT])
             record = cls(**about, trials=[_trial_of(row) for row in table.select(SCHEMA.names).cast(SCHEMA).to_pylist()])
             fault = _fault(record)
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{path}: is no record of curves; {WAY_OUT}") from error
+            raise ConfigError(f"{path}: is not a record of curves; {WAY_OUT}") from error
         if fault:
             raise ConfigError(f"{path}: {fault}; {WAY_OUT}")
         return record
@@ -122,10 +122,10 @@ def _trial_of(row: Mapping[str, Any]) -> RecordedCurves:
 
 
 def _fault(record: Record) -> str | None:
-    """What a sweep could not be simulated on, in words."""
+    """Why a sweep cannot be simulated on the record, in words; None if it can."""
     kinds = (record.launch, str), (record.epochs, int), (record.space, dict), (record.config, dict)
     if not all(isinstance(value, kind) for value, kind in kinds) or record.objective not in CURVES:
-        return "does not say what it is a record of"
+        return "lacks the description of its launch"
     return next((fault for trial in record.trials if (fault := _trial_fault(trial, record))), None if record.trials else "is empty")
 
 
@@ -138,9 +138,9 @@ def _trial_fault(trial: RecordedCurves, record: Record) -> str | None:
     if not trial.diverged and epochs < record.epochs:
         return f"trial {number} ends at epoch {epochs} of {record.epochs}"
     if not all(_is_sound(value) for values in trial.values.values() for value in values):
-        return f"trial {number} has a value that is no number of 0 or above"
+        return f"trial {number} has a value that is not a number of 0 or above"
     if any(value is None for metric in (record.objective, SECONDS) for value in trial.values[metric]):
-        return f"trial {number} lacks {record.objective} or {SECONDS} of an epoch"
+        return f"trial {number} lacks {record.objective} or {SECONDS} in an epoch"
     return None
 
 

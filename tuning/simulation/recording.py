@@ -1,4 +1,4 @@
-"""A record of curves from a launch whose trials all ran to their end."""
+"""Making a record of curves from a launch whose trials ran to their end."""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -14,10 +14,10 @@ from tuning.study.yaml_loader import to_plain
 
 
 def record_launch(storage: str, name: str) -> tuple[Record, int]:
-    """The record of the launch `name` under `storage`, a folder or a URI -> it, and how many of its trials have no whole curve.
+    """Record the launch `name` under `storage`, a folder or a URI -> the record, and how many trials were left out.
 
-    Those are left out: a machine failed under them, or they have not ended. ConfigError where one was pruned, for those that are
-    left then are the good ones alone.
+    Trials without a complete curve are left out: their machine failed, or they have not ended. ConfigError if a trial was pruned,
+    because then only the good ones would be left.
     """
     study = open_launch(storage, name, [])
     launch = launch_from_journal(Journal(study.local / name).events(), name, curves=METRICS)
@@ -31,16 +31,16 @@ def _check(launch: Launch, searched: Sequence[TrialRecord], whole: Sequence[Tria
     pruned = [trial.number for trial in searched if trial.outcome is Outcome.PRUNED]
     if pruned:
         raise ConfigError(
-            f"launch {launch.name}: trial {pruned[0]} was pruned, and a record needs whole curves; "
-            "run the study anew with: --set prune.scheduler=none"
+            f"launch {launch.name}: trial {pruned[0]} was pruned, but a record needs complete curves; "
+            "run the study again with: --set prune.scheduler=none"
         )
     if any(trial.exploits for trial in searched):
         raise ConfigError(
-            f"launch {launch.name}: its trials took over each other's state, so no curve is of one point; "
-            "run the study anew with: --set prune.scheduler=none"
+            f"launch {launch.name}: its trials copied each other's state, so no curve belongs to a single point; "
+            "run the study again with: --set prune.scheduler=none"
         )
     if not whole:
-        raise ConfigError(f"launch {launch.name}: no trial has ended yet, let its sweep run on")
+        raise ConfigError(f"launch {launch.name}: no trial has ended yet; let its sweep continue")
 
 
 def _record_of(study: Study, launch: Launch, trials: Sequence[TrialRecord]) -> Record:
@@ -60,7 +60,7 @@ def _known_seconds(trials: Iterable[TrialRecord]) -> list[float]:
 
 
 def _curves_of(trial: TrialRecord, usual_s: float) -> RecordedCurves:
-    """An epoch that diverged does not say how long it took: as long as epochs take in the mean, `usual_s`."""
+    """The trial's curves. An epoch that diverged has no recorded duration and gets the mean duration `usual_s`."""
     epochs = range(1, trial.num_epochs + 1)
     values = {metric: [trial.curves[metric].get(epoch) for epoch in epochs] for metric in METRICS}
     values[SECONDS] = [usual_s if seconds is None else seconds for seconds in values[SECONDS]]

@@ -1,4 +1,4 @@
-"""A study's sweep simulated: the searcher and scheduler that the study asks for, on recorded curves instead of training."""
+"""Simulation of a study's sweep: its own searcher and scheduler, on recorded curves instead of training."""
 
 import logging
 from collections.abc import Iterator
@@ -37,11 +37,11 @@ def simulate_sweep(
     told: Transferred | None = None,
     log: EventLog | None = None,
 ) -> list[Event]:
-    """What the journal of such a sweep would hold, `workers` trials at a time; times in seconds since its beginning.
+    """Simulate the sweep with `workers` trials at a time -> the events of its journal, with times in seconds since its start.
 
-    `answer`: what a trial at a point reports. `scheduler`: another than the study's. `told`: what earlier launches have found.
-    `log`: a journal to write it into as well.
-    Finalists, whose seeds no record has, and time budgets, which are on the clock of this machine, are left out.
+    `answer`: what a trial at a point reports. `scheduler`: replaces the study's. `told`: results of earlier launches.
+    `log`: a journal to write to as well.
+    Finalists are left out because a record has no other seeds, and time budgets because they use this machine's clock.
     """
     search = study.search.model_copy(update={"finalists": None, "time_budget_s": None})
     study, clock = replace(study, search=search), VirtualClock()
@@ -51,7 +51,7 @@ def simulate_sweep(
     virtual.append(AttemptStart(time=0.0, attempt=0))
     if told is not None:
         virtual.append(told)
-    with log_levels({"optuna": logging.WARNING}):  # it narrates the making of a study
+    with log_levels({"optuna": logging.WARNING}):  # it logs that a study is created
         loop = SweepLoop(
             build_search(study, LaunchHistory(transferred=told), virtual, begins_with(beginning_with(study, told))),
             build_scheduler(study) if scheduler is None else scheduler,

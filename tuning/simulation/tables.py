@@ -1,4 +1,4 @@
-"""What simulations found, as Markdown tables for people and as numbers for scripts."""
+"""Results of simulations as Markdown tables for people and as numbers for scripts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -33,7 +33,7 @@ QUALITY = (
 
 
 def quality_table(found: Sequence[LookupQuality], title: str) -> Table:
-    """A row a number of neighbours."""
+    """One row per number of neighbours."""
     table = _table(QUALITY, title)
     for quality in found:
         orders = (quality.first, quality.result, quality.test_accuracy)
@@ -43,7 +43,7 @@ def quality_table(found: Sequence[LookupQuality], title: str) -> Table:
 
 
 def comparison_table(found: Mapping[Arm, Sequence[ArmRun]], title: str) -> Table:
-    """A row an arm: medians over seeds, and quartiles."""
+    """One row per arm: medians over seeds, and quartiles."""
     table = _table(COMPARISON, title)
     for arm, runs in found.items():
         table.add_row(*_row(arm, runs))
@@ -77,13 +77,13 @@ def _spread(values: Sequence[float], form: str) -> str:
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """Median, and lower and upper quartile: values that occur, for between a number and `NEVER` lies nothing."""
+    """Median, lower and upper quartile, without interpolation, because there is nothing between a number and `NEVER`."""
     median, lower, upper = np.quantile(values, QUARTILES, method="inverted_cdf").tolist()
     return median, lower, upper
 
 
 def comparison_figures(found: Mapping[Arm, Sequence[ArmRun]]) -> list[dict[str, Any]]:
-    """The runs of each arm for a script, and their medians and quartiles; null for `NEVER`."""
+    """The runs of each arm with their medians and quartiles, for a script; null for `NEVER`."""
     names = ("num_trials", "epochs_run", "epochs", "seconds", "test_accuracy", "regret")
     return [
         {

@@ -83,7 +83,7 @@ def test_a_run_that_is_no_trial_is_refused(recorded: Recorded, which: str, words
 
 
 def test_an_unknown_run_is_told_with_the_stores_that_were_asked(recorded: Recorded) -> None:
-    with pytest.raises(ConfigError, match=r"run f{32}: not in sqlite:.*mlflow\.db; copy the id"):
+    with pytest.raises(ConfigError, match=r"run f{32}: is not in sqlite:.*mlflow\.db; copy the run ID"):
         find_trial("f" * 32, recorded.stores)
 
 
@@ -94,7 +94,7 @@ def test_a_trial_is_found_by_its_launch_and_number(recorded: Recorded) -> None:
 
 @pytest.mark.parametrize("name", ["tiny:4", "other:3"])
 def test_a_number_that_no_trial_has_is_told_as_an_unknown_run(recorded: Recorded, name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"run {name}: not in sqlite:"):
+    with pytest.raises(ConfigError, match=rf"run {name}: is not in sqlite:"):
         find_trial(name, recorded.stores)
 
 

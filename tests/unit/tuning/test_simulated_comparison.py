@@ -194,7 +194,7 @@ def test_a_record_of_other_settings_is_told(folder: Path) -> None:
     words = ("--seeds", "1", "--arm", "random", "--set", "config.examiners.epochs=2")
     done = call_cli("compare", *BESIDE, *words, cwd=folder, main=simulate.main)
     assert done.returncode == 0
-    assert "other settings, and so are its curves: examiners.epochs" in done.stderr
+    assert "other settings, which its curves reflect: examiners.epochs" in done.stderr
 
 
 def test_the_command_line_says_how_well_neighbours_foretell(folder: Path) -> None:
