@@ -1,7 +1,7 @@
-"""CPSC-DFKD's Algorithm 1 as it reads, for comparison: float32, contiguous, nothing frozen, every loss written out.
+"""A literal CPSC-DFKD Algorithm 1, for comparison: float32, contiguous, nothing frozen, every loss written out.
 
-What a first reading of Shao et al. 2023 (arXiv:2510.03375) gives, in plain PyTorch. Teacher and student are this project's
-networks, as PyTorch makes them.
+Plain PyTorch, as a first reading of Shao et al. 2023 (arXiv:2510.03375) suggests. Teacher and student are this project's
+networks without further optimisation.
 """
 
 import math
@@ -82,7 +82,7 @@ class PlainLoop:
             norm.register_forward_pre_hook(lambda _norm, inputs: self._seen.append(inputs[0]))
 
     def run(self, iterations: int) -> None:
-        """`iterations` times the generator's steps, then the student's."""
+        """Run `iterations` of the generator's steps followed by the student's."""
         for _ in range(iterations):
             for _ in range(self.config.schedule.generator_steps):
                 self.generator_step()

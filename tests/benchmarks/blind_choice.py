@@ -1,14 +1,14 @@
-"""How well can students be chosen without an image: every criterion against test accuracy, over searches of several seeds.
+"""How well students can be chosen without images: every criterion against test accuracy, over searches with several seeds.
 
-``python -m tests.benchmarks.blind_choice digits`` runs the study with each seed, all trials to the end, its objective the
-agreement on the probe set and on examiners' images. It prints
+``python -m tests.benchmarks.blind_choice digits`` runs the study with each seed, all trials to the end, with the exam score as
+its objective. It prints
 
-- by criterion, over the searches: Spearman's rank correlation with test accuracy over all students, the wrong pairs among those
-  more than 3 points apart, and the regret of the choice;
-- what ASHA would have done by each score: of the three trials whose results are the best in test accuracy, how many it prunes.
+- for each criterion, over the searches: Spearman's rank correlation with test accuracy over all students, the share of wrong pairs
+  among those more than 3 points apart, and the regret of the choice;
+- for each score, how many of the three trials with the best test accuracy ASHA would have pruned by it.
 
-``--folder`` keeps the searches, so that one that was interrupted goes on and one that is there is only read; ``--set`` changes
-the study, as in ``cpsc-tune sweep``.
+``--folder`` keeps the searches, so that an interrupted one continues and a finished one is only read; ``--set`` changes the study,
+as in ``cpsc-tune sweep``.
 """
 
 import argparse
@@ -31,7 +31,7 @@ BEST = 3
 
 
 def searched(study: str, seed: int, folder: Path, assignments: Sequence[str]) -> tuple[Study, Launch]:
-    """The search with that seed, run to its end unless it is there."""
+    """The search with that seed; run to its end unless it is already there."""
     settings = [f"storage={folder / f'seed-{seed}'}", f"search.seed={seed}", "objective=exam_score", "prune.scheduler=none"]
     settings += assignments
     loaded = load_study(study, settings)
@@ -48,14 +48,14 @@ def searched(study: str, seed: int, folder: Path, assignments: Sequence[str]) ->
 
 
 def lost_by(launch: Launch, study: Study, score: str) -> int:
-    """How many of the best `BEST` trials ASHA, by the running best of `score`, prunes."""
+    """How many of the best `BEST` trials ASHA prunes by the running best of `score`."""
     last = {trial.number: max(trial.curves["test_accuracy"].values()) for trial in launch.trials if trial.curves["test_accuracy"]}
     best = sorted(last, key=lambda number: -last[number])[:BEST]
     return len(set(best) & pruned_by(launch, study, score))
 
 
 def pruned_by(launch: Launch, study: Study, score: str) -> set[int]:
-    """The trials that ASHA stops where it sees all results in the order in which they came."""
+    """The trials that ASHA stops if it sees all results in the order in which they arrived."""
     prune = study.prune.model_copy(update={"scheduler": "asha"})
     asha = ResumableAsha(prune, epochs=launch.epochs, metric=f"best_{score}")
     history = LaunchHistory()
@@ -65,14 +65,14 @@ def pruned_by(launch: Launch, study: Study, score: str) -> set[int]:
         highest = 0.0
         for epoch, value in sorted(trial.curves[score].items()):
             highest = max(highest, value)
-            if epoch < launch.epochs:  # at the last one ASHA says stop to whoever has come so far
+            if epoch < launch.epochs:  # at the last one ASHA stops every trial
                 results.append((trial.course.reported[epoch], trial.number, epoch, highest))
     history.results = [(number, epoch, value) for _, number, epoch, value in sorted(results)]
     return asha.restore_rungs(history)
 
 
 def print_criteria(frames: Sequence[pd.DataFrame]) -> None:
-    """Medians and extremes over the searches, the best criterion first."""
+    """Print medians and extremes over the searches, best criterion first."""
     found = pd.concat(frames)
     rows = []
     for criterion, group in found.groupby("criterion"):
@@ -92,7 +92,7 @@ def print_criteria(frames: Sequence[pd.DataFrame]) -> None:
 
 
 def print_pruning(lost: Mapping[str, Sequence[int]]) -> None:
-    """What ASHA loses by each score."""
+    """Print what ASHA loses by each score."""
     print(f"\n| ASHA by | of the best {BEST} trials pruned, by search | mean |")
     print("|---|---|---|")
     for score, counts in lost.items():

@@ -1,9 +1,9 @@
-"""Training beside other work: how the threads that PyTorch computes with had best wait for each other.
+"""Training on a busy machine: how PyTorch's threads should wait for each other.
 
-``python -m tests.benchmarks.busy_machine`` trains the digits study's teacher network for some seconds, in a process of its own
-each time, under several settings of OpenMP in turn, alone and beside processes that hold the cores. It prints medians over rounds
-with their quartiles: steps a second against OpenMP's own way on as many threads, processor time a step, and whether the weights
-are the same.
+``python -m tests.benchmarks.busy_machine`` trains the digits study's teacher network for some seconds, each time in its own
+process, with several settings of OpenMP in turn, alone and beside processes that occupy the cores. It prints medians over rounds
+with quartiles: steps per second relative to OpenMP's default on the same number of threads, processor time per step, and whether
+the weights are the same.
 """
 
 import argparse
@@ -30,7 +30,7 @@ MIN_STEPS = 5
 
 
 def ways(threads: int) -> dict[str, dict[str, str]]:
-    """The settings that are compared, by name, as variables of the environment."""
+    """The settings to compare, by name, as environment variables."""
     return {
         DEFAULT: {"OMP_NUM_THREADS": str(threads)},
         "passive": {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"},
@@ -40,7 +40,7 @@ def ways(threads: int) -> dict[str, dict[str, str]]:
 
 
 def train(seconds: float) -> dict[str, Any]:
-    """Steps of the network until so many seconds are over -> what they took."""
+    """Train the network for `seconds` -> steps per second, processor time per step, and a digest of the weights."""
     import torch
     from torch.nn import functional as F
 
@@ -74,7 +74,7 @@ def train(seconds: float) -> dict[str, Any]:
 
 @contextmanager
 def busy_loops(count: int) -> Iterator[None]:
-    """So many processes that compute nothing, and end with the block."""
+    """Run `count` processes that only keep a core busy, until the block ends."""
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
@@ -85,7 +85,7 @@ def busy_loops(count: int) -> Iterator[None]:
 
 
 def measure(rounds: int, seconds: float, threads: int, beside: int) -> dict[str, list[dict[str, Any]]]:
-    """By way, its runs: each round has one of each, one after another."""
+    """The runs of each setting; every round runs each setting once, one after another."""
     runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for _ in range(rounds):
         for name, environment in ways(threads).items():
@@ -95,7 +95,7 @@ def measure(rounds: int, seconds: float, threads: int, beside: int) -> dict[str,
 
 
 def table(runs: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """A line a way."""
+    """One line per setting."""
     lines = []
     for name, found in runs.items():
         ratios = [run["steps_per_s"] / own["steps_per_s"] for run, own in zip(found, runs[DEFAULT], strict=True)]
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--threads", type=int, default=num_processors())
-    parser.add_argument("--beside", type=int, default=num_processors(), help="processes that hold the cores")
+    parser.add_argument("--beside", type=int, default=num_processors(), help="number of processes that occupy the cores")
     parser.add_argument("--train", type=float, metavar="SECONDS", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.train is not None:

@@ -1,10 +1,10 @@
-"""What the driver of a sweep costs per trial, and whether it stays so: the same study with more and more trials.
+"""What the driver of a sweep costs per trial, and whether that grows with the number of trials.
 
-``python -m tests.benchmarks.driver`` runs real sweeps, with Ray, Optuna, ASHA, MLflow's SQLite and the journal, of trials that
-train nothing: each reports at once what a trained one reports, along a curve that is known from its point, and saves files
-like a trained one's. What is left is the driver's own work, counted in CPU time of its process, so that what else the machine
-does does not matter. Each size runs in a process of its own; starting and ending Ray, making MLflow's tables and registering
-the champion, once a sweep, are left out.
+``python -m tests.benchmarks.driver`` runs real sweeps, with Ray, Optuna, ASHA, MLflow on SQLite and the journal, whose trials
+train nothing: each immediately reports what a trained one would, along a curve that follows from its point, and saves similar
+files. What is left is the driver's own work, measured as CPU time of its process, so that other load on the machine does not
+matter. Each size runs in its own process. One-off work per sweep is left out: starting and stopping Ray, making MLflow's tables
+and registering the champion.
 """
 
 import argparse
@@ -57,7 +57,7 @@ SPACE = {
     "student.lr": {"loguniform": [0.05, 0.3]},
     "generator.lr": {"loguniform": [0.0005, 0.005]},
 }
-"""That of search_spaces/digits.yaml."""
+"""The space of search_spaces/digits.yaml."""
 WATCHED = Watched(
     on_the_loop={
         "search": (StudySearch, ("suggest", "on_trial_result", "on_trial_complete")),
@@ -76,25 +76,25 @@ WATCHED = Watched(
 
 @dataclass(frozen=True)
 class Size:
-    """Of a sweep."""
+    """The size of a sweep."""
 
     trials: int
     epochs: int = 9
     at_a_time: int = 8
 
     def words(self) -> tuple[object, ...]:
-        """It as arguments of a command, but for `trials`."""
+        """The size as command-line arguments, without `trials`."""
         return "--epochs", self.epochs, "--at-a-time", self.at_a_time
 
 
 def add_size(parser: argparse.ArgumentParser) -> None:
-    """The arguments that `Size.words` makes."""
-    parser.add_argument("--epochs", type=int, default=Size.epochs, help="of a trial that is not pruned")
-    parser.add_argument("--at-a-time", type=int, default=Size.at_a_time, help="trials, each on a processor that Ray believes in")
+    """Add the arguments that `Size.words` makes."""
+    parser.add_argument("--epochs", type=int, default=Size.epochs, help="epochs of a trial that is not pruned")
+    parser.add_argument("--at-a-time", type=int, default=Size.at_a_time, help="trials at a time; Ray is told of one CPU for each")
 
 
 def study_of(size: Size) -> Study:
-    """The study, in the current folder, with the files that it asks for."""
+    """Make the study, and the files that it needs, in the current folder."""
     teacher = sound_teacher()
     teacher.save(Path("teacher.pt"))
     sound_probe(teacher).save(probe_path(teacher))
@@ -105,7 +105,7 @@ def study_of(size: Size) -> Study:
 
 
 def measure(size: Size, profile: Path | None = None) -> dict[str, Any]:
-    """One sweep in this process, in the current folder -> its times in seconds, as `SweepMeter` has them."""
+    """Run one sweep in this process, in the current folder -> its times in seconds, as measured by `SweepMeter`."""
     study, meter = study_of(size), SweepMeter(WATCHED)
     MlflowClient(tracking_uri=store_uri(study)).search_experiments()  # makes the tables
     profiler = cProfile.Profile(time.thread_time)
@@ -128,9 +128,9 @@ def measure(size: Size, profile: Path | None = None) -> dict[str, Any]:
 
 
 def table(rounds: list[list[dict[str, Any]]]) -> str:
-    """The measurements, a column a size, in milliseconds of CPU time a trial: medians of the rounds.
+    """The measurements, one column per size, in milliseconds of CPU time per trial: medians over rounds.
 
-    Last the ratio of the last size to the first, each taken within a round: their median, least and most.
+    The last column is the ratio of the last size to the first within a round: median, minimum and maximum.
     """
     parts = [*WATCHED.on_the_loop, *WATCHED.in_a_thread]
 
@@ -148,18 +148,18 @@ def table(rounds: list[list[dict[str, Any]]]) -> str:
 
     sizes = rounds[0]
     lines = [
-        "| CPU time of the driver, ms a trial | " + " | ".join(f"{size['trials']} trials" for size in sizes) + " | ratio |",
+        "| CPU time of the driver, ms per trial | " + " | ".join(f"{size['trials']} trials" for size in sizes) + " | ratio |",
         "|---" * (len(sizes) + 2) + "|",
         *(row(part, functools.partial(per_trial, part=part)) for part in parts),
         row("Ray's loop and the rest", lambda size: total(size) - sum(per_trial(size, part) for part in parts)),
         row("all", total),
-        row("all, a result", lambda size: float(1000 * size["total_s"] / size["results"])),
+        row("all, per result", lambda size: float(1000 * size["total_s"] / size["results"])),
     ]
     return "\n".join(lines)
 
 
 def growth(size: dict[str, Any]) -> str:
-    """What trials cost early and late in one sweep: the second hundred, for the first warms up, and the last."""
+    """What trials cost early and late in one sweep: in the second hundred, as the first warms up, and in the last."""
     ends = size["ends_s"]
     early, late = (1000 * (ends[last] - ends[last - SPAN]) / SPAN for last in (2 * SPAN - 1, len(ends) - 1))
     return (
@@ -168,16 +168,16 @@ def growth(size: dict[str, Any]) -> str:
 
 
 def machine() -> str:
-    """What figures hang on, in a line."""
+    """What the figures depend on, in one line."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("ray", "optuna", "mlflow"))
     return f"{processor(torch.device('cpu'))}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, nargs="+", default=[100, 1000], help="the sizes, in this order")
-    parser.add_argument("--rounds", type=int, default=3, help="runs of all sizes")
-    parser.add_argument("--profile", type=Path, help="a file for cProfile's statistics of the last size's main thread")
+    parser.add_argument("--trials", type=int, nargs="+", default=[100, 1000], help="numbers of trials, in this order")
+    parser.add_argument("--rounds", type=int, default=3, help="how often all sizes are run")
+    parser.add_argument("--profile", type=Path, help="file for cProfile's statistics of the main thread at the last size")
     parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
     add_size(parser)
     args = parser.parse_args()

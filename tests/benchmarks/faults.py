@@ -1,8 +1,8 @@
-"""Deaths of every kind, many times over, and what they cost: ``python -m tests.benchmarks.faults --help``.
+"""Failures of every kind, many times over, and what they cost: ``python -m tests.benchmarks.faults --help``.
 
-Each row kills a real study at random moments, resumes it, and checks that every trial's curves in MLflow hold each
-epoch once and equal, bit for bit, those of the same trial run undisturbed, and that the prunings are those that ASHA
-makes when all results are played to it in their order.
+Each row kills a real study at random moments, resumes it, and checks that every trial's curves in MLflow have each
+epoch once and are bit-identical to those of the same trial run undisturbed, and that the same trials are pruned as
+when ASHA is shown all results in order.
 """
 
 import argparse
@@ -99,7 +99,7 @@ class Bench:
         return self.alone[key]
 
     def exploits(self, name: str) -> list[tuple[int, int, int, Mapping[str, Any]]]:
-        """What the trials of a population took over."""
+        """The copies that the trials of a population made of each other."""
         events = Journal(self.launch_folder(name)).events()
         return [(event.epoch, event.number, event.donor, event.point) for event in events if isinstance(event, Exploited)]
 
@@ -114,7 +114,7 @@ def driver_killed(bench: Bench, rounds: int) -> str:
 
 
 def population_killed(bench: Bench, rounds: int) -> str:
-    """The same of population based training, which must also make the decisions of the undisturbed run."""
+    """The same for population based training, which must also make the same decisions as the undisturbed run."""
     return _driver_killed(bench, rounds, "population", prune={"scheduler": "pbt", "interval": 2, "quantile": 0.34})
 
 
@@ -139,7 +139,7 @@ def _driver_killed(bench: Bench, rounds: int, kind: str, **changes: Any) -> str:
             failures.append(f"{name}: resume failed")
             continue
         wrong = bench.verify(name)
-        wrong += [] if bench.exploits(name) == bench.exploits(calm) else ["trials took over others than in the undisturbed launch"]
+        wrong += [] if bench.exploits(name) == bench.exploits(calm) else ["trials copied others than in the undisturbed launch"]
         failures += [f"{name}: {line}" for line in wrong]
         print(f"  {name}: killed after {before} epochs, {'; '.join(wrong) or 'whole'}", flush=True)
     return _verdict(rounds, failures)
@@ -222,7 +222,7 @@ def _epochs(folder: Path) -> list[Epoch]:
 
 
 def _trials_by_node(folder: Path) -> dict[str, set[int]]:
-    """The trials that run, by the first letters of the id of the node they were last on."""
+    """The running trials, by the first characters of the ID of the node they were last on."""
     running = {
         number for number, trial in replay_events(Journal(folder).events(), metric=METRIC).trials.items() if not trial.is_over
     }
@@ -234,9 +234,9 @@ def _trials_by_node(folder: Path) -> dict[str, set[int]]:
 
 
 def tracking_away(bench: Bench, rounds: int, *, outages: int = 3, length_s: float = 20.0) -> str:
-    """An MLflow server that is killed several times in mid-sweep, and started again: what it costs the training, and lost records.
+    """An MLflow server that is killed and restarted several times during a sweep: the cost in training time, and lost records.
 
-    The spells with it and without it alternate, so that whatever else the machine does meets both alike.
+    Periods with and without the server alternate, so that other load on the machine affects both alike.
     """
     failures, ratios = [], []
     for index in range(rounds):
@@ -253,7 +253,7 @@ def tracking_away(bench: Bench, rounds: int, *, outages: int = 3, length_s: floa
                 server.kill()
                 away.append(_spell(length_s))
                 failures += [f"{name}: the sweep ended before the server was back"] if driver.poll() is not None else []
-                server.start()  # its start takes processor time from the trials: such epochs count to neither
+                server.start()  # its start takes processor time from the trials: such epochs do not count
             if driver.wait(600):
                 failures.append(f"{name}: the sweep failed")
                 continue
@@ -265,7 +265,7 @@ def tracking_away(bench: Bench, rounds: int, *, outages: int = 3, length_s: floa
 
 
 def _long_study(bench: Bench, name: str, uri: str) -> Path:
-    """A study that outlasts all outages, with two trials at any time: a load that changes would hide what is measured."""
+    """A study that outlasts all outages, always with two trials, because a changing load would hide the effect."""
     config = slow_study(bench.folder)["config"]
     config["schedule"] |= {"iterations": 30}
     search = {"num_trials": 500, "startup_trials": 500, "seed": 0, "max_concurrent": 2, "time_budget_s": 240}
@@ -282,13 +282,13 @@ def _spell(length_s: float) -> Span:
 
 
 def _epoch_times(folder: Path, spans: Sequence[Span]) -> list[float]:
-    """Seconds an epoch, of those that lie whole in one of `spans`."""
+    """Seconds of each epoch that lies completely within one of `spans`."""
     epochs = [(event.time, event.metrics["epoch_s"]) for event in _epochs(folder)]
     return [length for end, length in epochs if any(first < end - length and end < last for first, last in spans)]
 
 
 def tracking_never_there(bench: Bench, rounds: int) -> str:
-    """A server that is not there until the sweep is long over."""
+    """A server that is only started long after the sweep is over."""
     failures: list[str] = []
     for index in range(rounds):
         name = f"never{index}"
@@ -299,7 +299,7 @@ def tracking_never_there(bench: Bench, rounds: int) -> str:
                 failures.append(f"{name}: the sweep failed")
                 continue
             said = _times_said(bench) - before
-            failures += [] if said == 1 else [f"{name}: said {said} times that tracking is away"]
+            failures += [] if said == 1 else [f"{name}: reported {said} times that the server cannot be reached"]
             server.start()
             driver = start("resume", name, "--storage", bench.folder / "runs", cwd=bench.folder)
             if driver.wait(300):
@@ -316,13 +316,13 @@ def _times_said(bench: Bench) -> int:
 
 
 def malformed(bench: Bench, rounds: int) -> str:
-    """Every kind of mistake, through the command line: one line, status 2, no Ray."""
+    """Every mistake of the catalogue, through the command line: one line, exit status 2, no Ray."""
     folder = bench.folder / "malformed"
     folder.mkdir()
     failures = run_catalogue(folder)
     for line in failures:
         print(f"  FAILED {line}", flush=True)
-    return f"{len(cases()) - len(failures)} of {len(cases())} told in one line with status 2, none started Ray"
+    return f"{len(cases()) - len(failures)} of {len(cases())} reported in one line with status 2, none started Ray"
 
 
 def _verdict(rounds: int, failures: list[str]) -> str:

@@ -1,7 +1,7 @@
-"""The trade-off of a search over students against an exhaustive grid of them: the same Pareto fronts, and none beyond the limits.
+"""Pareto fronts of a search over students compared with an exhaustive grid, and a search with a cost limit.
 
 ``python -m tests.benchmarks.front`` runs every student of `STUDENTS` on digits, then a search that draws among them, and prints
-both fronts; then the search once more with a limit on multiply-adds. One trial costs what it costs in `make sweep`.
+both fronts; then it repeats the search with a limit on multiply-adds. A trial takes as long as in `make sweep`.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from tuning.results.front import COSTS, FrontStudent, front_of
 STUDENTS = ["wrn_10_1", "wrn_16_1", "wrn_10_2", "resnet8", "resnet20", "shufflenet_v2_x0_5"]
 NAME_OF_A_COST = "macs"
 COUNTED = [cost for cost in COSTS if cost != "latency_ms"]
-"""Milliseconds differ from run to run."""
+"""Costs to compare; latency is left out because it differs from run to run."""
 
 
 def searched(folder: Path, name: str, overrides: Mapping[str, Any]) -> Launch:
@@ -34,12 +34,12 @@ def searched(folder: Path, name: str, overrides: Mapping[str, Any]) -> Launch:
 
 
 def front(launch: Launch, cost: str) -> list[str]:
-    """The students that no other beats at `cost`, by name."""
+    """Names of the students on the Pareto front of `cost`."""
     return [student.arch for student in front_of(launch) if cost in student.on]
 
 
 def exhaustive_front(students: list[FrontStudent], cost: str) -> list[str]:
-    """The same by definition: from the cheapest on, whoever is better than all before."""
+    """The front by its definition: from the cheapest on, each student that is better than all before."""
     found: list[str] = []
     best = -1.0
     for student in sorted(students, key=lambda student: (student.costs[cost], -student.score)):
@@ -52,7 +52,7 @@ def exhaustive_front(students: list[FrontStudent], cost: str) -> list[str]:
 def main() -> None:
     """Run the three launches and compare them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num-trials", type=int, default=18, help="of the searches")
+    parser.add_argument("--num-trials", type=int, default=18, help="trials of each search")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE")
     options = parser.parse_args()
     own = dict(setting.split("=", 1) for setting in options.set)

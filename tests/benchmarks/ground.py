@@ -1,8 +1,8 @@
-"""The floors of a search's ground, measured: ``python -m tests.benchmarks.ground --help``.
+"""Measurement of the floors for teachers and probe sets: ``python -m tests.benchmarks.ground --help``.
 
-A sound teacher is ruined in every way of `tests.support.ruined`, a probe set is made of each, and its figures are printed with what
-is said of them. Then probe sets of the sound one are made with ever more steps. Where students are named, whose test accuracy their
-files tell, each set must put them in order: from which label rate on it can is where the floors were taken from.
+A sound teacher is ruined in every way of `tests.support.ruined`, a probe set is made from each, and its figures are printed with
+the findings. Then probe sets of the sound teacher are made with more and more steps. With ``--students``, whose files have their
+test accuracies, it also prints how well each probe set orders them; the floors were derived from the label rate that this takes.
 """
 
 import argparse
@@ -32,7 +32,7 @@ MOST_STUDENTS = 60
 
 @dataclass(frozen=True)
 class Student:
-    """A network that was distilled from the teacher, and its share of test images right."""
+    """A network that was distilled from the teacher, and its test accuracy."""
 
     network: nn.Module
     accuracy: float
@@ -40,10 +40,16 @@ class Student:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--teacher", type=Path, help="a bundle; default: a WRN-16-1 is trained on digits")
-    parser.add_argument("--students", type=Path, help="a folder with best_student.pt of this teacher's trials, at any depth")
+    parser.add_argument("--teacher", type=Path, help="a teacher bundle; default: train a WRN-16-1 on digits")
+    parser.add_argument("--students", type=Path, help="a folder with best_student.pt files of this teacher's trials, at any depth")
     parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--steps", type=int, nargs="*", default=STEPS, help="the last is taken for the ruined ones")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        nargs="*",
+        default=STEPS,
+        help="steps of probe sets; the last is used for ruined ones",
+    )
     parser.add_argument("--lr", type=float, default=0.1)
     parser.add_argument("--batch-statistics", type=float, default=0.1)
     arguments = parser.parse_args()

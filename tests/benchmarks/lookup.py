@@ -1,8 +1,7 @@
-"""What looking points up in a record changes in a comparison: the same arms on curves that are known at every point.
+"""How looking up points in a record affects a comparison: the same arms on curves that are known at every point.
 
-``python -m tests.benchmarks.lookup`` simulates the digits study on curves that nobody has trained, once as they are and once
-as they are looked up in records of random points, with several numbers of neighbours. A lookup is fair where arms differ as they
-do on the curves themselves.
+``python -m tests.benchmarks.lookup`` simulates the digits study on artificial curves, once directly and once looked up in records
+of random points, with several numbers of neighbours. A lookup is fair if the arms differ as much as on the curves themselves.
 """
 
 import argparse
@@ -27,7 +26,7 @@ EPOCHS, WORKERS = 144, 2
 
 
 class Counted:
-    """Answers as another does, and knows the recorded trials that it has answered with."""
+    """Wraps an `Answer` and remembers the numbers of the recorded trials that it returned."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
@@ -40,21 +39,21 @@ class Counted:
 
 
 def held(answer: Answer, record: Record, studies: Mapping[Arm, Study], seeds: int) -> list[float]:
-    """By arm, the median over seeds of the test accuracy held at the end, in percent."""
+    """For each arm, the median over seeds of the final test accuracy, in percent."""
     comparison = Comparison(record, answer, epochs=EPOCHS, workers=WORKERS, objective=record.objective)
     found = comparison.run(studies, range(1, seeds + 1))
     return [_median(runs) for runs in found.values()]
 
 
 def distinct(answer: Answer, record: Record, arm: Arm, study: Study) -> int:
-    """How many recorded trials one sweep of `arm` sees."""
+    """Number of recorded trials that one sweep of `arm` sees."""
     counted = Counted(answer)
     Comparison(record, counted, epochs=EPOCHS, workers=WORKERS, objective=record.objective).run({arm: study}, [1])
     return len(counted.numbers)
 
 
 def row(name: str, by_record: Sequence[Sequence[float]], seen: str) -> str:
-    """Means over records, and of the gain of the last arm over the second its mean and range."""
+    """Means over records, and mean and range of the last arm's gain over the second."""
     means = [f"{statistics.fmean(column):.1f} %" for column in zip(*by_record, strict=True)]
     gains = [values[3] - values[1] for values in by_record]
     return f"| {name} | {' | '.join(means)} | {statistics.fmean(gains):+.1f} ({min(gains):+.1f} to {max(gains):+.1f}) | {seen} |"
@@ -67,7 +66,7 @@ def _median(runs: Sequence[ArmRun]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, default=5)
-    parser.add_argument("--trials", type=int, default=200, help="of a record")
+    parser.add_argument("--trials", type=int, default=200, help="trials per record")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--neighbours", type=int, nargs="+", default=[1, 2, 3, 5, 10])
     args = parser.parse_args()

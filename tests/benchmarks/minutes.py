@@ -1,11 +1,11 @@
-"""How good a student each method makes in so many minutes of a core: its published weights, its preset for the scale, blind.
+"""How good a student each method makes in a given number of minutes on one core, blind, with its published weights and preset.
 
 ``python -m tests.benchmarks.minutes --minutes 10 --seeds 0 1 2 --set dataset.path=FOLDER`` times two epochs of each method, two
-runs at a time, trains its students for as many epochs as fit into ten minutes of training, and prints two tables: what the last
-student and the one that was chosen blind reach and cost, and test accuracy against minutes. Asking students about 10,000 labelled
-images, which whoever has no data does without, is not counted.
+runs at a time, trains its students for as many epochs as fit into ten minutes of training, and prints two tables: accuracy and cost
+of the last student and of the one chosen blind, and test accuracy after some minutes. Measuring students on 10,000 labelled images,
+which a user without data does not do, is not counted.
 
-``--folder`` keeps all of it: what is there is only read, what was interrupted goes on.
+``--folder`` keeps all runs: finished ones are only read, interrupted ones continue.
 """
 
 import argparse
@@ -34,10 +34,10 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--scale", default="cifar10_two_cores")
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--at", type=float, nargs="+", default=[5.0, 10.0], help="minutes at which test accuracy is told")
+    parser.add_argument("--at", type=float, nargs="+", default=[5.0, 10.0], help="minutes after which test accuracy is shown")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--set", action="append", default=[], dest="assignments", help="as of cpsc-tune, for all studies")
+    parser.add_argument("--set", action="append", default=[], dest="assignments", help="settings of all studies, as in cpsc-tune")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="cpsc-bench-") as temporary:
         folder = (options.folder or Path(temporary)).absolute()
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def seconds_an_epoch(method: str, scale: str, folder: Path, assignments: Sequence[str]) -> float:
-    """Training, without measuring the student: of the last epochs of two short runs at a time, the slower."""
+    """Training time per epoch, without measuring the student: the slower of two parallel runs, at their last epoch."""
     paced = [*assignments, "objective=probe_overlap"]
     launch = trained(method, f"{method}-pace", PACE_EPOCHS, range(AT_A_TIME), scale, folder, paced)
     return max(trial.curves["train_s"][PACE_EPOCHS] for trial in launch.trials)
@@ -64,7 +64,7 @@ def seconds_an_epoch(method: str, scale: str, folder: Path, assignments: Sequenc
 def trained(
     method: str, name: str, epochs: int, seeds: Sequence[int], scale: str, folder: Path, assignments: Sequence[str]
 ) -> Launch:
-    """One run with each seed, to its end, unless they are there."""
+    """Run the method with each seed to its end, unless the runs are already there."""
     content: dict[str, Any] = {
         "name": name,
         "scale": scale,
@@ -87,7 +87,7 @@ def trained(
 
 
 def cost_row(method: str, launch: Launch) -> str:
-    """Of a method's students: the last, the one chosen blind, and what they took."""
+    """A table row for a method: its last student, the one chosen blind, and their cost."""
     last, chosen = [at(trial, trial.num_epochs) for trial in launch.trials], [chosen_of(trial, launch) for trial in launch.trials]
     seconds, images, student = (mean_total(launch, metric) for metric in ("train_s", "generation_s", "distillation_s"))
     made, learned = (mean_total(launch, metric) / 1000 for metric in ("generation_images", "distillation_images"))
@@ -118,7 +118,7 @@ def chosen_of(trial: TrialRecord, launch: Launch) -> float:
 
 
 def after(trial: TrialRecord, seconds: float) -> float | None:
-    """Test accuracy of the last student that was there after so many seconds of training; None where none was."""
+    """Test accuracy of the last student finished within `seconds` of training; None if there was none."""
     passed, found = 0.0, None
     for epoch in sorted(trial.curves["train_s"]):
         passed += trial.curves["train_s"][epoch]

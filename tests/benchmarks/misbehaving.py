@@ -1,8 +1,8 @@
-"""Sweeps that report to a server of which a share of the answers is wrong: ``python -m tests.benchmarks.misbehaving --help``.
+"""Sweeps that report to a server that gives wrong answers now and then: ``python -m tests.benchmarks.misbehaving --help``.
 
-Each seed is a real sweep through a proxy that draws its answers from it. With ``--kill`` its driver is killed, too, once the
-server has done a drawn step of the registration, and resumed. A sweep is whole where it ends with status 0 and every run,
-metric, artifact, model, version and alias is there once.
+Each seed is a real sweep through a proxy whose wrong answers are drawn with that seed. With ``--kill``, the driver is also killed
+once the server has done a random step of the registration, and resumed. A sweep passes if it ends with status 0 and every run,
+metric, artifact, model, version and alias exists exactly once.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from tests.support.servers import MlflowServer, mlflow_server
 from tests.support.studies import tiny_study, write_study
 
 DELAYS_S = (1.0, 12.0)
-"""Below and beyond the ten seconds that the client waits."""
+"""Delays below and above the ten seconds that the client waits."""
 STEPS = ("mlflow/logged-models", "runs/outputs", "registered-models/create", "model-versions/create", "registered-models/alias")
 
 
 class Round:
-    """One sweep through a misbehaving proxy, and what became of it."""
+    """One sweep through a misbehaving proxy, and its result."""
 
     def __init__(self, folder: Path, server: MlflowServer, seed: int, share: float, *, kill: bool, timeout_s: float) -> None:
         self._folder = folder
@@ -44,7 +44,7 @@ class Round:
         self.given = ""
 
     def run(self) -> list[str]:
-        """What is wrong; empty where nothing is."""
+        """Run the sweep -> what is wrong; empty if nothing is."""
         options = {"p": self._share, "seed": self._seed, "delays_s": DELAYS_S, "watch": self._watch}
         with misbehaving(self._server, **options) as proxy:
             changes = {"name": self.name, "storage": str(self._folder / "runs"), "tracking": {"uri": proxy.uri}}
@@ -84,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--share", type=float, default=0.1, help="of the answers that are wrong")
+    parser.add_argument("--share", type=float, default=0.1, help="share of wrong answers")
     parser.add_argument("--kill", action="store_true")
     parser.add_argument("--timeout-s", type=float, default=600)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""A measurement in a process and a folder of its own, so that what was measured before does not meet it."""
+"""A measurement in its own process and folder, so that earlier measurements do not affect it."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def in_a_process(module: str, *words: object) -> dict[str, Any]:
-    """The JSON object on the last line that ``python -m module words`` prints in an empty folder."""
+    """Run ``python -m module words`` in an empty folder -> the JSON object on the last line that it prints."""
     root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:

@@ -1,7 +1,7 @@
-"""Does a population pay: population based training against TPE with ASHA on digits, blind, with equally many epochs in all.
+"""Is a population worth it? Population based training against TPE with ASHA on digits, blind, with the same number of epochs.
 
-``python -m tests.benchmarks.population`` runs both with several seeds, each beginning with the published values. The population of
-`search_spaces/ablations/population.yaml` takes all its epochs; ASHA proposes trials until it has had as many.
+``python -m tests.benchmarks.population`` runs both with several seeds, starting from the published values. The population of
+`search_spaces/ablations/population.yaml` runs all its epochs; TPE with ASHA proposes trials until it has run as many.
 """
 
 import argparse
@@ -19,7 +19,7 @@ STUDY = Path(__file__).parents[2] / "search_spaces" / "ablations" / "population.
 
 
 class Found(NamedTuple):
-    """What a sweep chose without labels, and what it took."""
+    """What a sweep chose without labels, and what it cost."""
 
     test_accuracy: float
     regret: float
@@ -42,7 +42,7 @@ def sweep(folder: Path, name: str, settings: list[str]) -> Found:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4])
-    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="settings", help="as of cpsc-tune sweep")
+    parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", dest="settings", help="as in cpsc-tune sweep")
     options = parser.parse_args()
     study = load_study(STUDY, options.settings)
     budget = study.search.num_trials * study.config.epochs

@@ -1,8 +1,8 @@
-"""How long the report of a study of 200 trials takes, from the command line, and how large its page is.
+"""How long the report of a study with 200 trials takes, from the command line, and how large its page is.
 
     python -m tests.benchmarks.report
 
-The study is one that was never run (`tests.support.made_sweep`), in a store on this machine's disk.
+The study was never run: `tests.support.made_sweep` writes its records into a store on the local disk.
 """
 
 import tempfile
@@ -20,7 +20,7 @@ STUDY = Path("search_spaces/digits.yaml")
 
 
 def main(num_trials: int = 200, epochs: int = 27) -> None:
-    """Make the store, then the report; print seconds and megabytes."""
+    """Make the store and the report, and print seconds and megabytes."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         study = load_study(STUDY, [f"storage={folder / 'runs'}", f"config.epochs={epochs}"])

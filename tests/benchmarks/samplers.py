@@ -1,8 +1,8 @@
-"""Trials until a search is as good as wanted, by sampler, with published values that are near the best ones, halfway, and far off.
+"""Trials until a search reaches a target, by sampler, with published values near the best ones, halfway, and far off.
 
-``python -m tests.benchmarks.samplers --seeds 20`` proposes points for a made objective: a bell over six logarithmic ranges,
-two parameters counting four times as much as two others, with noise on what is reported. Nothing is trained. `start` is TPE with
-the published point as a start point, what studies do that list ``start: [{}]``.
+``python -m tests.benchmarks.samplers --seeds 20`` proposes points for an artificial objective: a bell over six logarithmic ranges,
+in which two parameters count four times as much as two others, with noise on the reported values. Nothing is trained. `start` is
+TPE with the published point as its first point, as in studies with ``start: [{}]``.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from tuning.study.nested_keys import Point
 from tuning.study.unit_interval import position_of, value_at
 
 BEST = (0.7, 0.3, 0.6, 0.4, 0.55, 0.65)
-"""Of each parameter, where in its range."""
+"""Position of the optimum in each parameter's range."""
 CURVATURES = (6.0, 6.0, 3.0, 3.0, 1.5, 1.5)
 SPACE = {f"p{place}": Distribution("loguniform", (0.1, 10.0)) for place in range(len(BEST))}
 NOISE = 0.02
@@ -38,7 +38,7 @@ TARGETS = (0.7, 0.8, 0.85, 0.9)
 
 
 def point_at(positions: tuple[float, ...]) -> dict[str, float]:
-    """The point that lies at these positions of the ranges."""
+    """The point at these positions in the ranges."""
     return {path: value_at(domain, position) for (path, domain), position in zip(SPACE.items(), positions, strict=True)}
 
 
@@ -49,7 +49,7 @@ def objective(point: Point) -> float:
 
 
 def held(sampler: BaseSampler, first: Point | None, *, seed: int, num_trials: int) -> list[float]:
-    """After each trial, the best objective that was proposed so far, without the noise."""
+    """The best objective proposed so far, without noise, after each trial."""
     rng = np.random.default_rng(10_000 + seed)
     study = optuna.create_study(direction="maximize", sampler=sampler, pruner=optuna.pruners.NopPruner())
     if first is not None:
@@ -67,12 +67,12 @@ def held(sampler: BaseSampler, first: Point | None, *, seed: int, num_trials: in
 
 
 def trials_to(found: list[float], target: float) -> float:
-    """The number of trials after which the target was held; infinite if never."""
+    """The number of trials after which the target was reached; infinite if never."""
     return next((number for number, value in enumerate(found, start=1) if value >= target), math.inf)
 
 
 def prior_sampler(published: Mapping[str, float], seed: int) -> PriorSampler:
-    """As a study of one level has it."""
+    """The sampler as in a study with a single level."""
     return PriorSampler(SPACE, {None: published}, deviation=0.25, levels=[1], num_first=1, tpe=tpe(seed), seed=seed)
 
 
@@ -88,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=80)
-    parser.add_argument("--only", default="", help="arms whose names hold this")
+    parser.add_argument("--only", default="", help="run only arms whose name contains this text")
     options = parser.parse_args()
     optuna.logging.set_verbosity(logging.WARNING)
     arms: dict[str, tuple[Callable[[int], BaseSampler], Point | None]] = {

@@ -1,9 +1,9 @@
-"""Does pruning pay: TPE with ASHA against random search without, at equal wall time, blind, on the digits study.
+"""Is pruning worth it? TPE with ASHA against random search without pruning, at equal wall time, blind, on the digits study.
 
-``python -m tests.benchmarks.search_speed`` runs both with several seeds. Random search has the study's number of trials, all to
-the end; TPE with ASHA has as long as that took. Neither is given the published values to begin with. The table says when each
-first held a student as good as random search's last one, on test images: the student held is at any moment the one whose
-probe agreement is the highest so far.
+``python -m tests.benchmarks.search_speed`` runs both with several seeds. Random search runs the study's number of trials, all to
+the end; TPE with ASHA gets the time that this took. Neither starts from the published values. The table shows when each first
+held a student whose test accuracy is at least that of random search's final one. The student held at any moment is the one with
+the highest probe agreement so far.
 """
 
 import argparse
@@ -24,7 +24,7 @@ MORE_THAN_TIME_ALLOWS = 1000
 
 
 class Moment(NamedTuple):
-    """A new student is held."""
+    """A moment at which a new student is held."""
 
     seconds: float
     """Since the first trial began."""
@@ -32,7 +32,7 @@ class Moment(NamedTuple):
 
 
 def held(folder: Path, name: str) -> tuple[list[Moment], float]:
-    """What a sweep held, and how long it took, by its journal."""
+    """The students that a sweep held, and how long it took, from its journal."""
     events = list(Journal(folder / "runs" / name).events())
     began = next(event.time for event in events if isinstance(event, TrialStart))
     moments: list[Moment] = []
@@ -54,7 +54,7 @@ def sweep(folder: Path, name: str, *settings: str) -> tuple[list[Moment], float]
 
 
 def reached(moments: list[Moment], accuracy: float) -> float:
-    """Seconds until a student as good was held; infinite if never."""
+    """Seconds until a student with at least that accuracy was held; infinite if never."""
     return min((moment.seconds for moment in moments if moment.test_accuracy >= accuracy), default=float("inf"))
 
 

@@ -1,8 +1,8 @@
-"""Sweeps that are killed while they start, on a storage of their own: ``python -m tests.benchmarks.start_kills --help``.
+"""Sweeps that are killed while they start, each on its own storage: ``python -m tests.benchmarks.start_kills --help``.
 
-Each round starts the process of a sweep, kills it with SIGKILL at a moment drawn from the first seconds of its life, imports
-included, and then runs on what it has left, if anything: a later sweep, and, where the killed launch was begun, its resume. Both
-must end with status 0, and MLflow must then show every launch as finished and no run as running.
+Each round starts the process of a sweep and kills it with SIGKILL at a random moment within its first seconds, imports included.
+If it left anything, another sweep is then run on the same storage and, if the killed launch had begun, its resume. Both must end
+with status 0, and MLflow must then show every launch as finished and no run as running.
 """
 
 import argparse
@@ -28,7 +28,7 @@ RAY_IS_SLOW, TRIES = "timed out during startup", 5
 
 @dataclass(frozen=True)
 class Round:
-    """What became of one kill. `wrong`: empty if all went well."""
+    """The result of one kill. `wrong`: empty if all went well."""
 
     index: int
     after_s: float
@@ -40,13 +40,13 @@ class Round:
 
 
 def kill_one(folder: Path, after_s: float, index: int) -> Round:
-    """Kill a sweep on an empty storage `after_s` seconds after its process began, and look whether the storage is of use then."""
+    """Kill a sweep on an empty storage `after_s` seconds after its process began, and check whether the storage is still usable."""
     folder.mkdir()
     study = write_study(folder / "tiny.yaml", _tiniest(folder))
     driver = start("sweep", study, cwd=folder)
     children = _wait(driver, after_s)
     end(driver, signal.SIGKILL)
-    for child in children:  # Ray's own follow their driver in time; here the next sweep begins at once
+    for child in children:  # Ray's processes follow their driver in time, but the next sweep begins at once
         child.wait()
     storage = folder / "runs"
     left = _left(storage)
@@ -71,7 +71,7 @@ def _tiniest(folder: Path) -> dict[str, Any]:
 
 
 def _wait(driver: subprocess.Popen[bytes], after_s: float) -> list[psutil.Process]:
-    """Let the driver live so long -> its children then."""
+    """Let the driver run for `after_s` seconds -> its child processes."""
     try:
         driver.wait(after_s)
     except subprocess.TimeoutExpired:
@@ -80,14 +80,14 @@ def _wait(driver: subprocess.Popen[bytes], after_s: float) -> list[psutil.Proces
 
 
 def _left(storage: Path) -> str:
-    """What the killed sweep has made, in words."""
+    """What the killed sweep left, in words."""
     if not storage.exists():
         return ""
     return ", ".join(sorted(path.name + ("/" if path.is_dir() else "") for path in storage.iterdir())) or "an empty folder"
 
 
 def _run(folder: Path, *arguments: str | Path) -> list[str]:
-    """What went wrong. Ray gives up where its own processes take 30 s to start, as on a machine that is overloaded: tried again."""
+    """Run the command -> what went wrong. Repeated if Ray gave up because an overloaded machine took 30 s to start it."""
     for _ in range(TRIES):
         status = end_by_itself(start(*arguments, "--quiet", cwd=folder))
         said = "".join((folder / "driver.log").read_text(errors="replace").strip().splitlines()[-1:])
@@ -99,7 +99,7 @@ def _run(folder: Path, *arguments: str | Path) -> list[str]:
 
 
 def end_by_itself(process: subprocess.Popen[bytes]) -> int | str:
-    """Its exit status, or that it had to be killed."""
+    """The process's exit status, or that it had to be killed."""
     try:
         return process.wait(TIMEOUT_S)
     except subprocess.TimeoutExpired:
@@ -108,7 +108,7 @@ def end_by_itself(process: subprocess.Popen[bytes]) -> int | str:
 
 
 def run(count: int, seed: int, first_s: float, last_s: float) -> list[Round]:
-    """So many rounds, each with a moment of its own between these seconds of the process's life."""
+    """Run `count` rounds, each with a random moment between `first_s` and `last_s` of the process's life."""
     rng, rounds = random.Random(seed), []
     print("| kill | after, s | left behind | later sweep and resume |\n|---|---|---|---|", flush=True)
     for index in range(count):
@@ -120,10 +120,10 @@ def run(count: int, seed: int, first_s: float, last_s: float) -> list[Round]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-n", "--count", type=int, default=40, help="kills")
+    parser.add_argument("-n", "--count", type=int, default=40, help="number of kills")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--first", type=float, default=0.0, help="the earliest moment, in seconds of the process's life")
-    parser.add_argument("--last", type=float, default=20.0, help="the latest")
+    parser.add_argument("--first", type=float, default=0.0, help="earliest moment of a kill, in seconds after the process started")
+    parser.add_argument("--last", type=float, default=20.0, help="latest moment of a kill, likewise")
     options = parser.parse_args(arguments)
     started = time.monotonic()
     rounds = run(options.count, options.seed, options.first, options.last)

@@ -1,8 +1,8 @@
-"""How fast a training iteration is: against the paper's Algorithm 1 written plainly, and against the processor's own peak.
+"""How fast a training iteration is, compared with a plain implementation of Algorithm 1 and with the processor's peak.
 
-``python -m tests.benchmarks.step`` runs all variants in turn, round after round in one process, so that what else the machine
-does meets them alike, and prints a table in the form of the README's: medians, with quartiles, of the rounds. With ``--profile``
-it says instead where an iteration in bf16 spends its time, and how near to the processor's peak its convolutions run.
+``python -m tests.benchmarks.step`` runs all variants in turn, round after round in one process, so that other load on the machine
+affects them alike, and prints a table as in docs/speed.md: medians over rounds, with quartiles. With ``--profile`` it shows
+instead where an iteration in bf16 spends its time, and how close its convolutions come to the processor's peak.
 """
 
 import argparse
@@ -33,7 +33,7 @@ BASELINE = "plain loop, fp32"
 
 @dataclass(frozen=True)
 class Pair:
-    """A cell of the papers' tables."""
+    """A pair of teacher and student from the papers' tables."""
 
     teacher: str
     student: str
@@ -44,7 +44,7 @@ PAIRS = {"wrn": Pair("wrn_40_2", "wrn_16_2", 64), "resnet": Pair("resnet34", "re
 
 
 def sound_teacher(arch: str) -> Teacher:
-    """An untrained network whose batch norms know what passes through them, so that no term explodes."""
+    """An untrained network whose batch norms have statistics of their inputs, so that no term explodes."""
     with seeded_init(0, "benchmark"):
         network = build_model(arch, num_classes=CLASSES, channels=CHANNELS).train()
         with torch.no_grad():
@@ -63,13 +63,13 @@ def sound_teacher(arch: str) -> Teacher:
 
 
 def config_of(pair: Pair, batch_size: int) -> DistillConfig:
-    """The paper's schedule, one iteration an epoch."""
+    """The paper's schedule, with one iteration per epoch."""
     schedule = ScheduleConfig(iterations=1, batch_size=batch_size)
     return DistillConfig(epochs=100_000, student=StudentConfig(arch=pair.student), schedule=schedule)
 
 
 def variants_of(pair: Pair, batch_size: int, device: torch.device, names: list[str]) -> dict[str, Callable[[], object]]:
-    """What runs one iteration, by name."""
+    """Functions that run one iteration, by name of the variant."""
     teacher, config = sound_teacher(pair.teacher), config_of(pair, batch_size)
 
     def ours(**changes: object) -> Callable[[], object]:
@@ -124,14 +124,14 @@ def generator_macs(config: DistillConfig) -> int:
 
 
 def matmul_peak(dtype: torch.dtype, device: torch.device) -> float:
-    """Multiply-adds a second of a large square matrix product, the best of some."""
+    """Multiply-adds per second of a large square matrix product, the best of several."""
     a, b = (torch.randn(PEAK_SIZE, PEAK_SIZE, device=device).to(dtype) for _ in range(2))
     best = min(seconds(lambda: a @ b, device) for _ in range(PEAK_REPEATS))
     return PEAK_SIZE**3 / best
 
 
 def measure(pair: Pair, *, rounds: int, batch_size: int, device: torch.device, names: list[str]) -> str:
-    """Rows of the table, one a variant."""
+    """Rows of the table, one per variant."""
     config = config_of(pair, batch_size)
     variants = variants_of(pair, batch_size, device, names)
     for run in variants.values():
@@ -168,11 +168,11 @@ KINDS = {
     "matrix products": ("mm", "linear"),
     "optimizers": ("_foreach", "_fused"),
 }
-"""Of operators, by a part of their names; the first that fits counts."""
+"""Kinds of operators, by parts of their names; the first match counts."""
 
 
 def profiled(pair: Pair, *, rounds: int, batch_size: int, device: torch.device) -> str:
-    """A table: shares of the time of an iteration in bf16, by kind of operator; and what its convolutions reach of the peak."""
+    """A table of the time of an iteration in bf16 by kind of operator, and the share of the peak that its convolutions reach."""
     config = config_of(pair, batch_size)
     run = variants_of(pair, batch_size, device, ["bf16"])["bf16"]
     seconds(run, device)
@@ -196,9 +196,9 @@ def main() -> None:
     parser.add_argument("--pairs", nargs="+", choices=list(PAIRS), default=list(PAIRS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batch-size", type=int, help="instead of each pair's own")
+    parser.add_argument("--batch-size", type=int, help="batch size, instead of each pair's own")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--variants", nargs="*", default=[], help="only these, beside the plain loop")
+    parser.add_argument("--variants", nargs="*", default=[], help="run only these variants, besides the plain loop")
     parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

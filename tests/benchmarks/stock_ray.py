@@ -1,30 +1,31 @@
-"""What the driver of a sweep costs beside what a user of stock Ray would write: Tuner, OptunaSearch, ASHA, MLflowLoggerCallback.
+"""What the driver of a sweep costs, compared with plain Ray: Tuner, OptunaSearch, ASHA and MLflowLoggerCallback.
 
-``python -m tests.benchmarks.stock_ray`` runs both on trials that train nothing, in turn, each in a process and a folder of its own,
-and which of the two comes first alternates. The same for both: the trainable with its metrics and the files of its checkpoints,
-the numbers of trials, epochs and trials at a time, two checkpoints kept of each trial, ASHA's rungs, TPE with its seed and number
-of random points, the first point, MLflow on SQLite, workers that are reused. Stock Ray is spared what a setting spares it (its
-dashboard, its tables on the console) and has otherwise its defaults: files of logs for each trial, snapshots of the experiment.
+``python -m tests.benchmarks.stock_ray`` runs both on trials that train nothing, in turn and in alternating order, each in its own
+process and folder. Both have the same trainable with its metrics and checkpoint files, the same numbers of trials, epochs and
+trials at a time, two kept checkpoints per trial, ASHA's rungs, TPE with its seed and number of random points, the first point,
+MLflow on SQLite, and reused workers. In stock Ray, the dashboard and the tables on the console are switched off; everything else
+has its default, for example log files of each trial and snapshots of the experiment.
 
-Counted is from the first trial's start until all is recorded and Ray is down: CPU time of the driver's process, and wall time, in
-which the workers share the processors with it. What is on disk at the end is counted without the study's inputs and without
-what Ray keeps in the system's temporary folder.
+Measured from the first trial's start until everything is recorded and Ray is down: CPU time of the driver's process, and wall
+time, in which the workers share the processors with it. Disk usage at the end is measured without the study's inputs and without
+Ray's files in the system's temporary folder.
 
-What each gives for it differs:
+The two do different things:
 
-- Ours writes a journal, and a sweep that was killed is rebuilt from it, with ASHA's rungs and Optuna's study. Stock Ray writes
-  snapshots, now and then and whenever a trial has made as many checkpoints as are kept; a sweep that `Tuner.restore` goes on
-  with from them has lost its rungs, and its unfinished trials get second MLflow runs.
-- Ours tells MLflow beside the sweep's loop, in batches, and a server that is away ends nothing. The callback makes a request a
-  value inside the loop, and what it raises there ends the sweep.
-- Ours puts each trial's last checkpoint, pictures and whole configuration into MLflow, nests trials under their launch and says
-  which were pruned. With `save_artifact` the callback puts Ray's log files there, which hold the metrics again, but no
-  checkpoint, and it calls a pruned trial FINISHED. Its metrics are also Ray's own, and the searched values at each epoch.
-- Ours registers the champion, after the time that is counted; its files count as artifacts on disk. And it mirrors Optuna's
-  study into a file for dashboards. Stock Ray has that study in its snapshots, where pruned trials are complete ones.
-- Stock Ray writes TensorBoard's, CSV and JSON files of each trial.
+- Ours writes a journal, from which a killed sweep is rebuilt, with ASHA's rungs and Optuna's study. Stock Ray writes snapshots,
+  now and then and whenever a trial has made as many checkpoints as are kept; a sweep that `Tuner.restore` continues from them
+  has lost its rungs, and its unfinished trials get second MLflow runs.
+- Ours sends records to MLflow outside the sweep's loop, in batches, and a server that cannot be reached stops nothing. The callback
+  makes one request per value inside the loop, and an exception there ends the sweep.
+- Ours puts each trial's last checkpoint, pictures and full configuration into MLflow, nests trials under their launch and shows
+  which were pruned. With `save_artifact` the callback stores Ray's log files, which repeat the metrics, but no checkpoint, and it
+  marks a pruned trial FINISHED. Its metrics include Ray's own, and the searched values at each epoch.
+- Ours registers the champion, after the measured time; its files count as artifacts on disk. It also mirrors Optuna's study into a
+  file for dashboards. Stock Ray has that study in its snapshots, where pruned trials look complete.
+- Stock Ray writes TensorBoard, CSV and JSON files of each trial.
 
-Trials report as they come: with the same points the two may prune others, and what a trial costs hangs on its epochs, too.
+Results arrive in varying order: with the same points the two may prune different trials, and the cost of a trial also depends on
+its epochs.
 """
 
 import argparse
@@ -82,14 +83,14 @@ STOCK_WATCHED = Watched(
 )
 PARTS = {OURS: WATCHED, STOCK: STOCK_WATCHED}
 INPUTS = ("teacher.pt", "runs/teachers", "runs/probes")
-"""What both sweeps begin with."""
+"""Files that both sweeps start with."""
 KINDS = ("checkpoints", "MLflow's database", "MLflow's artifacts", "the rest")
 
 Row = Callable[[dict[str, Any]], float]
 
 
 def stock_tuner(study: Study, size: Size, store: str) -> tune.Tuner:
-    """The experiment as Ray's and Optuna's guides write it, in the current folder; `store`: MLflow's."""
+    """The experiment as in Ray's and Optuna's guides, in the current folder; `store`: MLflow's URI."""
     assets = prepare(study, Display(quiet=True))
     context = trial_context(assets.fit(study), assets)
     scheduler = ASHAScheduler(
@@ -126,7 +127,7 @@ def stock_tuner(study: Study, size: Size, store: str) -> tune.Tuner:
 
 
 def measure_stock(size: Size) -> dict[str, Any]:
-    """One sweep of stock Ray in this process, in the current folder -> the same as the driver's `measure`."""
+    """Run one sweep of stock Ray in this process, in the current folder -> the same figures as the driver's `measure`."""
     study, meter = study_of(size), SweepMeter(STOCK_WATCHED)
     store = sqlite_uri(Path("mlflow.db").absolute())
     MlflowClient(tracking_uri=store).search_experiments()  # makes the tables
@@ -144,7 +145,7 @@ def measure_stock(size: Size) -> dict[str, Any]:
 
 
 def on_disk(folder: Path) -> dict[str, int]:
-    """Bytes that a sweep has left in `folder`, by kind, and the number of its files."""
+    """Bytes that a sweep left in `folder`, by kind, and the number of its files."""
     found: Counter[str] = Counter(dict.fromkeys((*KINDS, "files"), 0))
     for file in folder.rglob("*"):
         name = file.relative_to(folder)
@@ -163,16 +164,16 @@ def _kind(name: Path) -> str:
 
 
 def side_by_side(rounds: list[dict[str, dict[str, Any]]]) -> str:
-    """Medians of the rounds, and the ratio of stock Ray to ours, taken within a round: its median, least and most."""
+    """Medians over rounds, and the ratio of stock Ray to ours within a round: median, minimum and maximum."""
     rows: dict[str, Row] = {
-        "CPU time of the driver, ms a trial": lambda side: 1000 * side["total_s"] / side["trials"],
-        "CPU time of the driver, ms an epoch": lambda side: 1000 * side["total_s"] / side["results"],
-        "wall time, ms a trial": lambda side: 1000 * side["wall_s"] / side["trials"],
-        "wall time, ms an epoch": lambda side: 1000 * side["wall_s"] / side["results"],
+        "CPU time of the driver, ms per trial": lambda side: 1000 * side["total_s"] / side["trials"],
+        "CPU time of the driver, ms per epoch": lambda side: 1000 * side["total_s"] / side["results"],
+        "wall time, ms per trial": lambda side: 1000 * side["wall_s"] / side["trials"],
+        "wall time, ms per epoch": lambda side: 1000 * side["wall_s"] / side["results"],
         "the whole sweep with Ray's start, s": lambda side: side["elapsed_s"],
-        "on disk, kB a trial": lambda side: sum(side["disk"][kind] for kind in KINDS) / 1000 / side["trials"],
+        "on disk, kB per trial": lambda side: sum(side["disk"][kind] for kind in KINDS) / 1000 / side["trials"],
         **{f"of it {kind}": _kept(kind) for kind in KINDS},
-        "files a trial": lambda side: side["disk"]["files"] / side["trials"],
+        "files per trial": lambda side: side["disk"]["files"] / side["trials"],
     }
     shown = [_row(name, row, rounds) for name, row in rows.items()]
     return "\n".join([f"| | {OURS} | {STOCK} | ratio |", "|---|---|---|---|", *shown])
@@ -190,7 +191,7 @@ def _row(name: str, row: Row, rounds: list[dict[str, dict[str, Any]]]) -> str:
 
 
 def by_part(side: str, rounds: list[dict[str, dict[str, Any]]]) -> str:
-    """What the CPU time of one side is made of, in ms a trial: medians of the rounds."""
+    """The parts of the CPU time of one side, in ms per trial: medians over rounds."""
     measured = [sides[side] for sides in rounds]
 
     def median(seconds: Row) -> str:
@@ -205,7 +206,7 @@ def by_part(side: str, rounds: list[dict[str, dict[str, Any]]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3, help="runs of both")
+    parser.add_argument("--rounds", type=int, default=3, help="how often both are run")
     parser.add_argument("--measure", choices=(OURS, STOCK), help=argparse.SUPPRESS)
     add_size(parser)
     args = parser.parse_args()
@@ -229,7 +230,7 @@ def main() -> None:
     print()
     print(side_by_side(rounds))
     print()
-    print("CPU time of the driver by part, ms a trial")
+    print("CPU time of the driver by part, ms per trial")
     for side in PARTS:
         print(by_part(side, rounds))
 

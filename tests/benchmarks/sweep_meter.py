@@ -1,4 +1,4 @@
-"""What a sweep takes of the process that drives it, without changing what it does."""
+"""Measures what a sweep costs the process that drives it, without changing what it does."""
 
 import threading
 import time
@@ -15,22 +15,25 @@ Call = tuple[Any, str]
 
 @dataclass(frozen=True)
 class Watched:
-    """Where a sweep can be looked at."""
+    """Functions and classes at which a sweep is observed."""
 
     on_the_loop: Mapping[str, tuple[type, tuple[str, ...]]]
-    """What the driver's main thread does beside Ray's event loop: of a class, its methods."""
+    """What the driver's main thread does besides Ray's event loop: classes with their methods."""
     in_a_thread: Mapping[str, type]
-    """What it does beside the main thread: classes of threads."""
+    """What the driver does outside the main thread: classes of threads."""
     trial_start: Call
     trial_result: Call
     trial_end: Call
     delivered: Call
-    """After it nothing is left to record."""
+    """The call after which nothing is left to record."""
 
 
 @dataclass
 class SweepMeter:
-    """From the first trial's start to when all is recorded: CPU time of this process, in all and by part, and wall time, in s."""
+    """Measures CPU time of this process, in total and by part, and wall time, from the first trial's start until all is recorded.
+
+    All in seconds.
+    """
 
     watched: Watched
     parts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -39,7 +42,7 @@ class SweepMeter:
     total_s: float = 0.0
     wall_s: float = 0.0
     ends_s: list[float] = field(default_factory=list)
-    """CPU time since the start, as it was when each trial ended."""
+    """CPU time since the start at each trial's end."""
     results: int = 0
 
     @contextmanager
@@ -63,7 +66,7 @@ class SweepMeter:
             yield
 
     def measured(self) -> dict[str, Any]:
-        """What was measured, as JSON takes it."""
+        """The measurements as JSON-compatible values."""
         names = ("results", "total_s", "wall_s", "ends_s")
         return {name: getattr(self, name) for name in names} | {"parts": dict(self.parts)}
 
@@ -81,7 +84,7 @@ class SweepMeter:
         if self.started_cpu:
             return
         self.parts.clear()
-        for part, owner in self.watched.in_a_thread.items():  # their files are open by now, which they do once
+        for part, owner in self.watched.in_a_thread.items():  # by now they have opened their files, which is one-off work
             self.parts[part] = -sum(_cpu_s(thread) for thread in threading.enumerate() if isinstance(thread, owner))
         self.started_cpu, self.started_wall = time.process_time(), time.monotonic()
 

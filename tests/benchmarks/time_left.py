@@ -1,8 +1,8 @@
-"""How near the estimate of the time left comes to the truth, at moments of sweeps that are over.
+"""How accurate the estimate of the time left is, at several moments of finished sweeps.
 
-``python -m tests.benchmarks.time_left JOURNAL ...`` plays recorded launches again, event by event, and asks at parts of each
-attempt's time; ``--simulated N`` adds N sweeps of the digits study on recorded curves, pruned by the real ASHA, on a machine that
-is idle, busy throughout, and busy now and then. Nothing is trained.
+``python -m tests.benchmarks.time_left JOURNAL ...`` replays recorded launches event by event and asks for the estimate at fractions
+of each attempt's time; ``--simulated N`` adds N sweeps of the digits study on recorded curves, pruned by the real ASHA, on a
+machine that is idle, always busy, and busy now and then. Nothing is trained.
 """
 
 import argparse
@@ -31,17 +31,17 @@ STUDY = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
 RECORD = Path(__file__).parents[1] / "recorded" / "digits.parquet"
 PARTS = (0.1, 0.25, 0.5, 0.75)
 WITHIN = 1.5
-"""An estimate this many times too long or too short is one that one can plan by."""
+"""Largest factor by which an estimate may be too long or too short and still be useful."""
 BUSY = 2.0
-"""How much longer everything takes while the machine has other work."""
+"""Factor by which everything takes longer while the machine has other work."""
 SHORTEST_S = 60.0
-"""Attempts below it are left out: nobody plans by them."""
+"""Shorter attempts are left out, because nobody needs an estimate for them."""
 Warp = Callable[[float], float]
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One drive of a launch to the end of its study: its events and those before it; when it began and its last trial ended."""
+    """An attempt that finished its launch: its events and those of earlier attempts; when it began and its last trial ended."""
 
     name: str
     events: Sequence[Event]
@@ -51,7 +51,7 @@ class Attempt:
 
 
 def attempts_of(events: Sequence[Event], name: str, plan: Plan) -> Iterator[Attempt]:
-    """Those that came to the end of the study."""
+    """The attempts that finished the launch."""
     begun = 0.0
     for index, event in enumerate(events):
         if isinstance(event, AttemptStart):
@@ -66,7 +66,7 @@ def attempts_of(events: Sequence[Event], name: str, plan: Plan) -> Iterator[Atte
 
 
 def finalists_in(events: Sequence[Event], epochs: int) -> dict[str, int]:
-    """How many runs of finalists there were, and how long they are."""
+    """The number of finalists' runs, and their length."""
     lengths = [
         event.point.get("epochs", epochs) for event in events if isinstance(event, Proposed) and event.finalist_of is not None
     ]
@@ -74,7 +74,7 @@ def finalists_in(events: Sequence[Event], epochs: int) -> dict[str, int]:
 
 
 def plan_of(events: Sequence[Event]) -> Plan:
-    """What the launch's study asks for, without budgets: how many trials there were is told by its events."""
+    """The plan of the launch's study, without budgets; the number of trials follows from its events."""
     start = next(event for event in events if isinstance(event, LaunchStart))
     study, epochs = load_yaml(start.study), int(start.params["epochs"])
     prune = PruneConfig(**study.get("prune", {}))
@@ -82,7 +82,7 @@ def plan_of(events: Sequence[Event]) -> Plan:
 
 
 def estimates(attempt: Attempt) -> dict[float, float | None]:
-    """By part of the attempt's time, how many times too long the estimate is; None where there is none."""
+    """For each fraction of the attempt's time, the ratio of the estimate to the truth; None if there is no estimate."""
     forecast, found, waiting = Forecast(attempt.plan), {}, list(attempt.events)
     for part in PARTS:
         now = attempt.begun + part * (attempt.ended - attempt.begun)
@@ -95,13 +95,13 @@ def estimates(attempt: Attempt) -> dict[float, float | None]:
 
 
 def recorded(journal: Path) -> Iterator[Attempt]:
-    """The attempts of the launch of that journal."""
+    """The attempts of the launch with that journal."""
     events = list(Journal(journal.parent).events())
     yield from attempts_of(events, journal.parent.name, plan_of(events))
 
 
 def simulated(record: Record, neighbours: int, seed: int, warp: Warp, name: str, *settings: str) -> Iterator[Attempt]:
-    """A sweep of the digits study, whose trials differ in what an epoch takes; `warp` makes of its time that of a machine."""
+    """A sweep of the digits study, whose trials differ in their epoch times; `warp` converts its time to that of a machine."""
     study = load_study(STUDY, [f"search.seed={seed}", *settings])
     draws, lookup = random.Random(seed), CurveLookup(record, study.space, neighbours=neighbours)
 
@@ -115,7 +115,7 @@ def simulated(record: Record, neighbours: int, seed: int, warp: Warp, name: str,
 
 
 def plan_of_study(study: Study) -> Plan:
-    """The same of a study."""
+    """The plan of a study."""
     epochs, prune = study.config.epochs, study.prune
     return Plan(study.search.num_trials, epochs, rungs_of(prune, epochs), prune.reduction_factor, learns_after(study.search))
 
@@ -127,13 +127,13 @@ def idle(seed: int) -> Warp:
 
 
 def busy(seed: int) -> Warp:
-    """One with other work all the time."""
+    """A machine that always has other work."""
     del seed
     return lambda time: BUSY * time
 
 
 def busy_now_and_then(seed: int) -> Warp:
-    """One whose other work comes and goes, a minute or several at a time."""
+    """A machine whose other work comes and goes every few minutes."""
     draws = random.Random(seed)
     marks = list(itertools.accumulate((draws.uniform(60, 300) for _ in range(200)), initial=0.0))
 
@@ -151,16 +151,17 @@ SEARCHES = {
     "40 trials of TPE": ["search.num_trials=40"],
     "40 trials of the prior": ["search.num_trials=40", "search.sampler=prior"],
 }
+"""Searches to simulate. TPE's later trials get better and better, so fewer and fewer of them are pruned."""
 MACHINES = {"idle": idle, "busy": busy, "busy now and then": busy_now_and_then}
 
 
 def is_within(ratio: float | None) -> bool:
-    """Whether one can plan by it."""
+    """Whether the estimate is useful."""
     return ratio is not None and 1 / WITHIN <= ratio <= WITHIN
 
 
 def show(group: str, found: Sequence[dict[float, float | None]]) -> None:
-    """A line a group: at each part how many are within, and the median of how far off they are."""
+    """Print one line for a group: at each fraction, how many estimates are useful, and their median ratio to the truth."""
     cells = []
     for part in PARTS:
         ratios = [one[part] for one in found]
@@ -171,7 +172,7 @@ def show(group: str, found: Sequence[dict[float, float | None]]) -> None:
 
 
 def main() -> None:
-    """Print what each recorded attempt gave, and a line a group."""
+    """Print the result of each recorded attempt, and one line per group."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("journals", nargs="*", type=Path)
     parser.add_argument("--simulated", type=int, default=0, metavar="N")

@@ -1,7 +1,7 @@
-"""Does the search pay: its winner against the published weights, at equal budget, with seeds that the search has not seen.
+"""Is the search worth it? Its choice against the published weights, with the same budget, under seeds that the search has not seen.
 
-``python -m tests.benchmarks.tuned`` runs the study of each method, blind, takes the point that it chose, and runs that and the
-published one with three other seeds. It prints a table a method, in the form of the README's.
+``python -m tests.benchmarks.tuned`` runs the study of each method, blind, then runs the chosen point and the published one with
+three other seeds. It prints one table per method, as in docs/results.md.
 """
 
 import argparse
@@ -22,7 +22,7 @@ PUBLISHED, TUNED = "published", "tuned"
 
 
 def chosen_point(method: str, folder: Path, overrides: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Search, without labels steering it -> the published point and the chosen one."""
+    """Search blind -> the published point and the chosen one."""
     file = ROOT / "search_spaces" / f"{method}.yaml"
     _run("sweep", file, *overrides, folder=folder)
     study = load_study(file, [word for word in overrides if word != "--set"])
@@ -34,7 +34,7 @@ def chosen_point(method: str, folder: Path, overrides: list[str]) -> tuple[dict[
 
 
 def compare(method: str, points: dict[str, dict[str, Any]], folder: Path, overrides: list[str]) -> str:
-    """Both points with each seed, to the end -> the table of their comparison."""
+    """Run both points with each seed, to the end -> the table that compares them."""
     paths = list(points[PUBLISHED])
     study = {
         "name": f"{method}-tuned",
@@ -63,7 +63,7 @@ def _run(*arguments: str | Path, folder: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("methods", nargs="*", default=["cpsc", "pre_dfkd"])
-    parser.add_argument("--set", action="append", default=[], help="as of cpsc-tune, for all studies")
+    parser.add_argument("--set", action="append", default=[], help="settings of all studies, as in cpsc-tune")
     options = parser.parse_args()
     overrides = [word for assignment in options.set for word in ("--set", assignment)]
     with tempfile.TemporaryDirectory() as path:

@@ -1,7 +1,7 @@
-"""What a sweep adds to its trials' training: the turn-round of a warm worker, checkpoints, measurements.
+"""What a sweep adds to its trials' training: the turnround of a warm worker, checkpoints, measurements.
 
-``python -m tests.benchmarks.turnround`` runs the digits study (or another, named) as ``cpsc-tune sweep`` does, in a process that
-writes down when each worker began and ended what, and prints a table of medians with quartiles.
+``python -m tests.benchmarks.turnround`` runs the digits study, or another one, like ``cpsc-tune sweep``, logs when each worker
+began and ended each piece of work, and prints a table of medians with quartiles.
 """
 
 import argparse
@@ -30,7 +30,7 @@ LOG = "CPSC_TURNROUND_LOG"
 
 
 class TimedTrainable(DistillTrainable):
-    """The trials' own trainable, writing a line a piece of work to the folder that `LOG` names."""
+    """The trials' own trainable, which also writes one line per piece of work to the folder that `LOG` names."""
 
     def setup(self, config: dict[str, Any], context: Any = None) -> None:
         with self._timed("start of a worker", config):
@@ -60,7 +60,7 @@ class TimedTrainable(DistillTrainable):
 
 
 def turn_rounds(lines: list[dict[str, Any]]) -> list[float]:
-    """Seconds between the last step of a trial and the first of the next on one worker."""
+    """Seconds between the last step of a trial and the first step of the next one on the same worker."""
     steps = [line for line in lines if line["work"] == "step"]
     pairs = itertools.pairwise(steps)
     return [after["began"] - before["ended"] for before, after in pairs if before["trial"] != after["trial"]]
@@ -88,7 +88,7 @@ def _spread(values: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", nargs="?", type=Path, default=ROOT / "search_spaces" / "digits.yaml")
-    parser.add_argument("--set", action="append", default=[], help="as of cpsc-tune")
+    parser.add_argument("--set", action="append", default=[], help="settings, as in cpsc-tune")
     options = parser.parse_args()
     words = [word for assignment in options.set for word in ("--set", assignment)]
     tuning.sweep.tuner.DistillTrainable = TimedTrainable  # type: ignore[misc]

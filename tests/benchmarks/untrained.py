@@ -1,6 +1,6 @@
-"""Trials that train nothing: what is left of a sweep of them is what the sweep itself takes.
+"""Trials that train nothing, so that all that is left is the cost of the sweep itself.
 
-Workers import this module, so it brings nothing that a trial does not need.
+Workers import this module, so it imports nothing that a trial does not need.
 """
 
 import math
@@ -22,16 +22,16 @@ from tuning.trial.files import BEST_STUDENT_FILE, CONFIG_FILE, SAMPLES_FILE, STA
 from tuning.trial.trainable import node_name
 
 OTHER_METRICS = 40
-"""Beside the objective's: as many as a trained trial reports."""
+"""Metrics besides those of the objective: as many as a real trial reports."""
 
 
 def agreement(point: dict[str, float], epoch: int) -> float:
-    """The curve of a trial: the farther a weight is from 5, the lower its ceiling."""
+    """The curve of a trial: the further its weight is from 5, the lower its ceiling."""
     return math.exp(-abs(math.log(point["weights.l2"] / 5))) * (1 - math.exp(-epoch / 2))
 
 
 class CurveTrainable(Trainable):
-    """Stands for DistillTrainable: the same results and files, without training."""
+    """Replaces DistillTrainable: the same kinds of results and files, without training."""
 
     def setup(self, config: dict[str, Any], context: TrialContext | None = None) -> None:
         assert context is not None
@@ -58,7 +58,7 @@ class CurveTrainable(Trainable):
 
 
 def files_like_a_trained_one(context: TrialContext) -> dict[str, bytes]:
-    """What a trial's checkpoint holds, by name; the student is the teacher, whose architecture it has."""
+    """The files of a trial's checkpoint, by name; the teacher stands in for the student."""
     student = dict(context.teacher.state)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

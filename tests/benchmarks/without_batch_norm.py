@@ -1,10 +1,10 @@
-"""How far students of teachers without batch norm come, and what judges them: on digits, method by method.
+"""How good students of teachers without batch norm get, and how well probe sets judge them: on digits, method by method.
 
 ``python -m tests.benchmarks.without_batch_norm`` trains a WRN-16-1 with batch norm, the same with group norm, and a vision
-transformer, distils each by every method and prints, by teacher, the test accuracy of the students, the last and that
-chosen blind, and how each recipe of the probe set orders the students of all epochs.
+transformer, distils each by every method and prints, for each teacher, the test accuracy of the last student and of the one
+chosen blind, and how well each recipe of the probe set orders the students of all epochs.
 
-``--folder`` keeps teachers, students and probe sets, which then are only read; ``--set`` changes the study as in ``cpsc-tune
+``--folder`` keeps teachers, students and probe sets, which are then only read; ``--set`` changes the study as in ``cpsc-tune
 sweep``, and ``--name`` keeps such runs apart; ``--probe more_tv:total_variation=0.01`` adds a recipe of the probe set.
 """
 
@@ -44,7 +44,7 @@ TEACHERS = {
 
 
 class Student(NamedTuple):
-    """One of a run's, after an epoch: its scores by recipe of the probe set, and what it knows of real images."""
+    """A student after one epoch of a run: its scores by recipe of the probe set, and its test accuracy."""
 
     scores: dict[str, float]
     test_accuracy: float
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def study_of(method: str, teacher: Teacher, assignments: Sequence[str]) -> Study:
-    """The method's own study at the scale of the digits, as published; without attention where the teacher has no stages."""
+    """The method's own study at the scale of digits, with published values; without attention if the teacher has no stages."""
     ours = ["scale=digits", "epochs=9", "precision=fp32", "space={student.lr: {uniform: [0.05, 0.3]}}", "start=[]"]
     if method == "zskt" and not stages(teacher.build(CPU)):
         ours.append("weights.attention=0")
@@ -95,7 +95,7 @@ def taught(arch: str, dataset: Dataset, folder: Path) -> Teacher:
 
 
 def recipes(study: Study, added: Sequence[str]) -> dict[str, ProbeConfig]:
-    """By name: that of the study, then each ``name:setting=value,...`` as it differs from it."""
+    """Recipes by name: the study's, and one for each ``name:setting=value,...``, which changes some of its settings."""
     found = {"as it is": study.probe}
     for text in added:
         name, _, settings = text.partition(":")
@@ -114,7 +114,7 @@ def inverted(teacher: Teacher, config: ProbeConfig, folder: Path) -> ProbeSet:
 def compared(
     study: Study, method: str, seeds: Sequence[int], teacher: Teacher, measurements: dict[str, Measurement], folder: Path
 ) -> list[Student]:
-    """The students of all epochs and seeds, and a row of the table for them."""
+    """The students of all epochs and seeds; also prints a table row for them."""
     runs, seconds = [], []
     for seed in seeds:
         config = build_config(study.base, {"seed": seed})

@@ -1,8 +1,8 @@
-"""The margin of the check of a network against its own batch norms: ``python -m tests.benchmarks.wrong_network --help``.
+"""The margin of the check that weights fit their network's batch norms: ``python -m tests.benchmarks.wrong_network --help``.
 
-Every network that is named is trained, briefly, and its weights are then examined in itself and in all that share its keys and
-shapes. A right one must be accepted and a wrong one refused; the last lines say how far the two are apart. Accepted is what a
-sweep accepts where that network is named: one that fits, and no other fits far better.
+Every named network is trained briefly, and its weights are then examined in the network itself and in all others with the same
+keys and shapes. The right network must be accepted and wrong ones refused; the last lines show how far apart the two are. Accepted
+means what a sweep accepts when that network is named: it fits, and no other fits far better.
 """
 
 import argparse
@@ -41,7 +41,7 @@ class Examined:
     verdict: Verdict
     is_accepted: bool
     is_rivalled: bool
-    """Others fit as well."""
+    """Whether other networks fit as well."""
 
     @property
     def is_right(self) -> bool:
@@ -53,7 +53,7 @@ class Examined:
 
     @property
     def is_undecided(self) -> bool:
-        """Then it is said, and asked where several networks share the keys; neither taken nor refused in silence."""
+        """Whether the network is neither clearly right nor wrong: that is reported, or asked if several share the keys."""
         return self.is_accepted and (self.verdict.obstacle is not None or self.is_rivalled)
 
     def __str__(self) -> str:
@@ -70,9 +70,9 @@ class Examined:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of CIFAR-10's Parquet files; default: digits")
-    parser.add_argument("--images", type=int, default=10_000, help="of CIFAR-10, that teachers are trained on")
+    parser.add_argument("--images", type=int, default=10_000, help="number of CIFAR-10 images that teachers are trained on")
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="the weights are kept in")
+    parser.add_argument("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="type of the stored weights")
     parser.add_argument("archs", nargs="*", default=SMALL)
     arguments = parser.parse_args()
     dataset = _dataset(arguments.data, arguments.images)

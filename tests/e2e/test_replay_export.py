@@ -163,5 +163,5 @@ def test_any_trials_student_can_be_exported_and_other_runs_are_refused(swept: Sw
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"student.pt", "network.py", "student.json", "README.md"}
     refused = call_cli(*arguments, "--run", "f" * 32, cwd=swept.folder)
     assert refused.returncode == 2
-    assert refused.stderr.startswith(f"error: run {'f' * 32}: not in sqlite:")
+    assert refused.stderr.startswith(f"error: run {'f' * 32}: is not in sqlite:")
     assert len(refused.stderr.splitlines()) == 1

@@ -994,7 +994,7 @@ def _store() -> Path:
 RECORDED: dict[str, tuple[Write, str]] = {
     "report of no launch": (_recorded("report", "study.yaml"), "no launch is recorded"),
     "report of a launch that is not there": (_recorded("report", "study.yaml", "--launch", "x"), "launch 'x' is not recorded"),
-    "replay of a run that is not there": (_recorded("replay", "0" * 32), f"run {'0' * 32}: not in sqlite"),
+    "replay of a run that is not there": (_recorded("replay", "0" * 32), f"run {'0' * 32}: is not in sqlite"),
     "export of a run that is not there": (
         _recorded("export", "study.yaml", "--output", "student", "--run", "0" * 32),
         f"run {'0' * 32}: not in",

@@ -46,7 +46,7 @@ class Arm:
         for part in parts:
             found = cls._setting(part)
             if not found or found.keys() & settings.keys():
-                raise ConfigError(f"--arm: {text!r} has {part!r}, which is not known there; {_hint(part)}")
+                raise ConfigError(f"--arm: {text!r} has {part!r}, which is unknown there; {_hint(part)}")
             settings |= found
         return cls(sampler, **settings)
 
