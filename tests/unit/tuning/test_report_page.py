@@ -251,7 +251,9 @@ def test_a_launch_of_any_size_has_a_page(
 
 
 def test_importances_say_how_many_trials_they_lack(page: ParsedPage, write: Written, launch: Launch) -> None:
-    assert "Importances of 9 parameters need 18 completed trials; there are 6, 12 are missing." in page.section("Importances").text
+    assert (
+        "Importances of 9 parameters need 18 completed trials; there are 6, so 12 are missing." in page.section("Importances").text
+    )
     assert page.charts("Importances") == []
     whole = [trial for trial in launch.trials if trial.outcome is Outcome.COMPLETED]
     more = [replace(trial, number=100 + times * 10 + place) for times in range(4) for place, trial in enumerate(whole)]

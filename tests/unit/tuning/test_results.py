@@ -278,7 +278,7 @@ def test_a_launch_that_is_not_there_is_refused_in_one_line(store: Store, study: 
 def test_the_studies_of_the_store_are_named_where_another_is_asked_for(store: Store) -> None:
     with pytest.raises(ConfigError) as caught:
         load_launch(store.client, "other")
-    assert set(str(caught.value).split("it has ")[1].split(", ")) == {"small", "empty"}
+    assert set(str(caught.value).split("which has ")[1].split(", ")) == {"small", "empty"}
 
 
 @pytest.mark.parametrize("first", ["a", "b"])
