@@ -46,7 +46,7 @@ def test_a_trace_can_be_compressed(tmp_path: Path) -> None:
 
 
 def test_too_few_steps_are_told_and_leave_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"needs more than {WARMUP_STEPS} training steps, there were {WARMUP_STEPS}"):
+    with pytest.raises(ConfigError, match=f"needs more than {WARMUP_STEPS} training steps, but there were {WARMUP_STEPS}"):
         profiled(WARMUP_STEPS, wanted=2).write(tmp_path / "trace.json")
     assert not any(tmp_path.iterdir())
 
