@@ -181,7 +181,7 @@ def _criteria(criteria: Sequence[CriterionRank]) -> Iterator[Section]:
     if criteria:
         yield Section(
             title="Criteria",
-            hint="Other ways to judge students without data. Spearman: rank correlation with test accuracy over "
+            hint="Ways to judge students without data, compared. Spearman: rank correlation with test accuracy over "
             f"{criteria[0].num_students} students, of all trials and epochs. Wrong pairs: share of the pairs more than "
             f"{100 * APART:g} points apart that the criterion orders wrongly. Regret: how far its pick lies below the best.",
             table=PageTable.of_texts(HEADINGS, criteria_rows(criteria)),

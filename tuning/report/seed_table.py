@@ -74,7 +74,7 @@ COSTS = {
     "thousand image-steps for images": ("generation_images", 1000.0),
     "thousand image-steps for the student": ("distillation_images", 1000.0),
 }
-"""By heading, metrics to sum over a trial's epochs and their units. Published tables often compare only parts of these costs."""
+"""By heading, metrics to sum over a trial's epochs and their units; separate, as published tables compare different costs."""
 
 Column = Callable[[Sequence[TrialRecord]], str]
 

@@ -42,7 +42,7 @@ SETTINGS = {
     "silent": True,
     "disable_git": True,  # the report may be made outside the repository that the trials ran from
     "save_code": False,
-    "x_disable_stats": True,  # and on another machine than theirs
+    "x_disable_stats": True,  # and on another machine
     "x_disable_meta": True,
     "x_disable_machine_info": True,
     "x_save_requirements": False,
