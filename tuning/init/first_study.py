@@ -13,7 +13,7 @@ from tuning.init.beginnings import beginnings, check_known_method, scale_for
 from tuning.init.budget import Budget, fitting_budget, measure_pace, resources_here
 from tuning.init.identifying import Identified, described, identify
 from tuning.init.questions import Ask
-from tuning.init.study_text import Plan, spoken_time, study_text
+from tuning.init.study_text import Plan, study_text
 from tuning.study import Study
 from tuning.study.class_count import check_class_count
 from tuning.study.config import resolve_study
@@ -21,6 +21,7 @@ from tuning.study.names import MAX_STUDY_NAME, check_study_name
 from tuning.study.paths import from_folder
 from tuning.study.teacher_fit import check_images, check_students, fitted
 from tuning.study.yaml_loader import load_yaml
+from tuning.time_left import in_words
 from tuning.trial.resources import concurrency
 
 SUFFIXES = (".yaml", ".yml")
@@ -41,7 +42,7 @@ class FirstStudy:
     def summary(self) -> str:
         """A few lines for a person."""
         budget, file = self.budget, self.path
-        takes = f"about {spoken_time(budget.seconds)}"
+        takes = f"about {in_words(budget.seconds)}"
         if budget.seconds > 60 * self.minutes:
             takes += f", more than the {self.minutes:g} minutes you gave: a GPU, a smaller student or image_size would help"
         return "\n".join(

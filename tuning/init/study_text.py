@@ -10,6 +10,7 @@ from tuning.init.budget import Budget, Pace
 from tuning.init.identifying import Identified, described
 from tuning.study.config import ResourceConfig
 from tuning.study.yaml_loader import dump_inline
+from tuning.time_left import in_words
 
 COMMENTS = {
     "normalisation": "as you said, no file contains it; wrong constants make a poor student without any warning",
@@ -64,7 +65,7 @@ def _head(plan: Plan) -> Iterable[str]:
     yield f"# See what it would do: cpsc-tune sweep {file} --dry-run. Run it: cpsc-tune sweep {file}{forced}"
     if plan.pace is not None and plan.budget is not None:
         yield (
-            f"# About {spoken_time(plan.budget.seconds)} on this machine if it is otherwise idle: {plan.pace.epoch_s:.2g} s "
+            f"# About {in_words(plan.budget.seconds)} on this machine if it is otherwise idle: {plan.pace.epoch_s:.2g} s "
             f"per epoch, {plan.at_a_time} trials at a time, most of them stopped early."
         )
     yield f"name: {dump_inline(plan.name)}"
@@ -139,13 +140,6 @@ def path_from(folder: Path, file: Path) -> str:
     """The path of `file` for a study in `folder`: relative if it is inside, so that both can be moved together."""
     folder, file = folder.absolute(), file.absolute()
     return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
-
-
-def spoken_time(seconds: float) -> str:
-    """A rough duration in words."""
-    if seconds < 90:
-        return f"{max(10, round(seconds, -1)):.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def _line(key: str, value: Any, comment: str) -> str:

@@ -18,6 +18,7 @@ from tuning.search.expected_epochs import expected_epochs
 from tuning.storage import Storage
 from tuning.study import Study, build_config
 from tuning.study.teacher_fit import fitted, survey_teacher
+from tuning.time_left import in_words
 from tuning.trial.assets import kept_teacher, probe_name
 from tuning.trial.resources import concurrency, study_device
 from tuning.trial.step_times import threads, time_probe_step, time_steps, time_teacher_step, untrained_teacher
@@ -66,9 +67,9 @@ class Estimate:
         """The estimate for a user."""
         if self.minutes is None:
             return [f"no time estimate: {self.reason}"]
-        parts = ", ".join(f"{name} {spoken_minutes(seconds)}" for name, seconds in self.parts.items())
+        parts = ", ".join(f"{name} {in_words(seconds)}" for name, seconds in self.parts.items())
         return [
-            f"about {spoken_minutes(60 * self.minutes)} minutes on this machine ({parts}): "
+            f"about {in_words(60 * self.minutes)} on this machine ({parts}): "
             f"{self.epoch_s:.2g} s per epoch, about {self.num_epochs:.0f} epochs",
             f"left out: {'; '.join(self.left_out)}",
         ]
@@ -214,9 +215,3 @@ def _left_out(study: Study, *, num_kinds: int, num_measured: int, is_trained: bo
         yield "an early end of the search"
     if not is_trained:
         yield "reading the dataset"
-
-
-def spoken_minutes(seconds: float) -> str:
-    """Minutes as text, with one decimal below ten."""
-    minutes = seconds / 60
-    return f"{minutes:.1f}" if minutes < 10 else f"{minutes:,.0f}"

@@ -171,9 +171,9 @@ def test_what_differs_from_the_defaults_comes_first_with_what_gave_way(raw: Raw)
 ESTIMATE = Estimate(parts={"probe set": 30.0, "trials": 1170.0}, epoch_s=2.5, num_epochs=50.4, left_out=("this", "that"))
 
 
-def test_an_estimate_is_said_in_minutes_with_what_it_leaves_out(raw: Raw) -> None:
+def test_an_estimate_is_said_with_what_it_leaves_out(raw: Raw) -> None:
     *_, about, left_out = describe(resolve_study(raw), ESTIMATE).splitlines()
-    assert about == "# about 20 minutes on this machine (probe set 0.5, trials 20): 2.5 s per epoch, about 50 epochs"
+    assert about == "# about 20 min on this machine (probe set 30 s, trials 20 min): 2.5 s per epoch, about 50 epochs"
     assert left_out == "# left out: this; that"
 
 

@@ -17,7 +17,7 @@ from tuning.init.beginnings import beginnings, scale_for
 from tuning.init.budget import LADDER, Pace, fitting_budget, measure_pace, resources_here
 from tuning.init.first_study import _checked, write_first_study
 from tuning.init.identifying import Identified, identify
-from tuning.init.study_text import Plan, path_from, spoken_time, study_text
+from tuning.init.study_text import Plan, path_from, study_text
 from tuning.study import Study, load_study
 from tuning.study.config import ResourceConfig
 from tuning.study.packaged_studies import packaged_files
@@ -170,10 +170,6 @@ def test_a_faster_machine_and_more_minutes_give_a_larger_budget(tmp_path: Path) 
     assert trials(30, 15) == (12, 9)
     assert trials(1000, 10) == (8, 4)
     assert trials(1000, 10, at_a_time=8) == (16, 4)
-
-
-def test_time_is_spoken_roughly() -> None:
-    assert [spoken_time(seconds) for seconds in (3, 44, 600, 9000)] == ["10 seconds", "40 seconds", "10 minutes", "2.5 hours"]
 
 
 @pytest.mark.slow
