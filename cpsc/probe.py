@@ -122,7 +122,7 @@ class ProbeSet:
             probe = cls(**{name: payload[name] for name in cls.__dataclass_fields__})
             _check_made_from(teacher, probe, path)
         except CheckpointError as error:
-            raise CheckpointError(f"{error}; delete it to have it made anew") from error
+            raise CheckpointError(f"{error}; delete it to make a new one") from error
         return probe
 
 

@@ -630,7 +630,7 @@ def _damaged_probe(damage: Callable[[Path], None]) -> Files:
     return write
 
 
-ANEW = "; delete it to have it made anew"
+ANEW = "; delete it to make a new one"
 PROBES: dict[str, tuple[Files, str]] = {
     "empty": (_content(b""), f"(truncated, corrupt or of another kind){ANEW}"),
     "cut short": (_damaged_probe(_cut(0.5)), f"(truncated, corrupt or of another kind){ANEW}"),

@@ -154,7 +154,7 @@ def test_a_probe_set_reads_back_for_its_own_teacher(teacher, probe, tmp_path: Pa
 
 def test_a_probe_set_of_another_teacher_is_refused_with_the_way_out(probe, make_teacher, tmp_path: Path) -> None:
     probe.save(tmp_path / "probe.pt")
-    with pytest.raises(CheckpointError, match=r"made from teacher .* delete it to have it made anew"):
+    with pytest.raises(CheckpointError, match=r"made from teacher .* delete it to make a new one"):
         ProbeSet.load(tmp_path / "probe.pt", teacher=make_teacher(seed=1))
 
 
@@ -164,7 +164,7 @@ def test_a_probe_set_of_another_version_or_without_images_is_refused(teacher, pr
     with pytest.raises(CheckpointError, match="probe set has format 9, but this version reads format 1"):
         ProbeSet.load(path, teacher=teacher)
     checkpoint.save({"version": 1, **{name: value for name, value in vars(probe).items() if name != "images"}}, path)
-    with pytest.raises(CheckpointError, match=r"not a probe set file, 'images' is missing; delete it to have it made anew"):
+    with pytest.raises(CheckpointError, match=r"not a probe set file, 'images' is missing; delete it to make a new one"):
         ProbeSet.load(path, teacher=teacher)
 
 
@@ -189,7 +189,7 @@ def test_a_probe_set_whose_parts_are_not_what_the_teacher_takes_is_refused(
 ) -> None:
     path = tmp_path / "probe.pt"
     checkpoint.save({"version": 1, **vars(probe), field: value}, path)
-    with pytest.raises(CheckpointError, match=rf"{field} is not valid for this teacher; delete it to have it made anew"):
+    with pytest.raises(CheckpointError, match=rf"{field} is not valid for this teacher; delete it to make a new one"):
         ProbeSet.load(path, teacher=teacher)
 
 
