@@ -1,15 +1,23 @@
 """What `print` shows of a launch and of a sweep."""
 
+import io
 from pathlib import Path
+
+from rich.console import Console
 
 from tests.support.studies import tiny_study, write_study
 from tuning.outcome import Outcome
+from tuning.report.console import print_summary
 from tuning.results import Launch, SweepSummary, TrialRecord
+from tuning.results.trial_record import CURVES
 from tuning.study import load_study
 
 
 def trial(number: int, outcome: Outcome | None, *scores: float) -> TrialRecord:
-    curves = {"probe_agreement": dict(enumerate(scores, start=1)), "probe_kl": dict.fromkeys(range(1, len(scores) + 1), 0.25)}
+    curves: dict[str, dict[int, float]] = {curve: {} for curve in CURVES} | {
+        "probe_agreement": dict(enumerate(scores, start=1)),
+        "probe_kl": dict.fromkeys(range(1, len(scores) + 1), 0.25),
+    }
     return TrialRecord(number=number, run_id=None, outcome=outcome, reason="", params={}, curves=curves)
 
 
@@ -46,3 +54,14 @@ def test_a_summary_says_what_it_took_and_where_the_student_is(tmp_path: Path) ->
         "no student is registered",
         "7 records wait in the journal for the tracking server; a resume delivers them",
     ]
+
+
+def test_the_time_of_a_resumed_launch_has_that_of_its_earlier_attempts(tmp_path: Path) -> None:
+    study = load_study(write_study(tmp_path / "study.yaml", tiny_study()))
+    summary = SweepSummary(
+        study=study, launch=LAUNCH, model_uri=None, num_undelivered=0, elapsed_s=20.4, tracking_share=0.1, earlier_s=600.0
+    )
+    assert "the sweep took 620 s" in str(summary).splitlines()
+    printed = io.StringIO()
+    print_summary(summary, tmp_path / "study.yaml", Console(file=printed, width=200))
+    assert "this attempt took 20 s, 10.00 % of it in tracking calls; with earlier attempts 620 s" in printed.getvalue().splitlines()
