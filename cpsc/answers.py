@@ -87,7 +87,7 @@ class AnswerLog:
         known = Answers.load(path)
         if known.teacher.shape != self._teacher.shape or not torch.equal(known.sources, self._sources):
             found, wanted = tuple(known.teacher.shape), tuple(self._teacher.shape)
-            raise CheckpointError(f"{path}: must hold answers of shape {wanted} on this run's images, got {found}")
+            raise CheckpointError(f"{path}: must hold answers of shape {wanted} to this run's images, holds {found} to others")
         self._students = {epoch: _kept(logits) for epoch, logits in zip(known.epochs, known.students, strict=True)}
 
 

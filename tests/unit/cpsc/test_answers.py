@@ -86,7 +86,7 @@ def test_a_file_of_something_else_is_refused(changes: dict[str, Any], tmp_path: 
 
 def test_answers_to_other_images_are_refused(tmp_path: Path) -> None:
     AnswerLog(TEACHER[:1]).save(tmp_path / "answers.pt")
-    with pytest.raises(CheckpointError, match=r"must hold answers of shape \(2, 3\) on this run's images, got \(1, 3\)"):
+    with pytest.raises(CheckpointError, match=r"must hold answers of shape \(2, 3\) to this run's images, holds \(1, 3\)"):
         AnswerLog(TEACHER).load(tmp_path / "answers.pt")
 
 
@@ -99,5 +99,5 @@ def test_whence_images_come_is_kept_with_the_answers(tmp_path: Path) -> None:
     assert (answers.sources.tolist(), answers.own) == ([0, 3], 3)
     of_probe = answers.from_source(answers.sources == 0)
     assert (of_probe.teacher.shape, of_probe.students.shape, of_probe.sources.tolist()) == ((1, 3), (1, 1, 3), [0])
-    with pytest.raises(CheckpointError, match="this run's are"):
+    with pytest.raises(CheckpointError, match="to this run's images"):
         AnswerLog(TEACHER, torch.tensor([0, 0])).load(tmp_path / "answers.pt")

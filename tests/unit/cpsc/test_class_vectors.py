@@ -66,7 +66,7 @@ class Runs:
         ("rows.pt", lambda path: torch.save(ROWS[:, :0], path), "must be [4, d], a row for each class of the teacher, got [4, 0]"),
         ("rows.pt", lambda path: torch.save(ROWS.to_sparse(), path), "must be a dense tensor of real numbers"),
         ("rows.npy", lambda path: np.save(path, ROWS.numpy() * 1j), "must be a dense tensor of real numbers"),
-        ("rows.pt", lambda path: torch.save(ROWS.double() * 1e38, path), "row 2 holds NaN or infinity"),
+        ("rows.pt", lambda path: torch.save(ROWS.double() * 1e38, path), "row 2 holds NaN, infinity, or a value"),
         ("rows.pt", lambda path: torch.save(ROWS[[0, 1, 2, 1]], path), "rows 1 and 3 are the same"),
     ],
 )

@@ -151,7 +151,7 @@ REFUSED = [
     (f"{__name__}:WithoutPresets", "must have PRESETS, its default settings"),
     (f"{__name__}:WithOddTerms", "GENERATOR_TERMS and STUDENT_TERMS must be tuples of names, got 'my term' in one"),
     (f"{__name__}:WithTakenSection", "SECTIONS must have names that DistillConfig does not have, got 'student'"),
-    (f"{__name__}:WithOpenSection", "SECTIONS must be frozen dataclasses with a default for each field, doubting is none"),
+    (f"{__name__}:WithOpenSection", "SECTIONS must be frozen dataclasses with a default for each field, doubting is not"),
 ]
 
 
