@@ -267,7 +267,7 @@ def test_other_ways_to_write_the_same_pass(job: Job, tmp_path: Path, edit: Edit)
         (entrypoint("/mnt/runs", "runs"), "the launch's folder must be a URI or an absolute path on a volume, got runs"),
         (
             entrypoint("/mnt/runs", "/home/ray/runs"),
-            "must mount a volume that outlives its pods, persistentVolumeClaim or nfs, where /home/ray/runs lies",
+            "must mount a volume that outlives its pods, persistentVolumeClaim or nfs, for the folder /home/ray/runs",
         ),
         (
             put(f"{WORKER}/template/spec/volumes", [{"name": "runs", "emptyDir": {}}]),
