@@ -278,13 +278,14 @@ def enqueue(
 
 @app.command()
 def finish(
-    name: Annotated[str, typer.Argument(help="The launch: the name of its folder under the storage root.")],
-    storage: Annotated[str, typer.Option(help="The folder with its records, or the URI of the study's storage.")] = "runs",
+    name: LaunchName,
+    storage: StorageOption = "runs",
 ) -> None:
     """End a launch early, even while it runs, with the best student so far: running trials finish, no new ones start."""
+    from tuning.launch.reference import find_launch
     from tuning.sweep.finish import finish_launch
 
-    typer.echo(finish_launch(storage, name))
+    typer.echo(finish_launch(*find_launch(name, storage)))
 
 
 @app.command()

@@ -61,9 +61,10 @@ def find_launch(named: str, storage: str = RUNS) -> tuple[str, str]:
         location, question, query = named.partition("?")
         folder, _, name = location.rstrip("/").rpartition("/")
         return f"{folder}{question}{query}", name
-    if "://" in storage or (folder_path(storage, "--storage") / named / STUDY_FILE).is_file():
+    is_name = NAME.fullmatch(named) is not None
+    if "://" in storage or (is_name and (folder_path(storage, "--storage") / named / STUDY_FILE).is_file()):
         return storage, named
-    if NAME.fullmatch(named) and not _is_launch(Path(named)) and not _is_file(Path(named)) and named not in packaged_files():
+    if is_name and not _is_launch(Path(named)) and not _is_file(Path(named)) and named not in packaged_files():
         return storage, named
     file = study_file(Path(named))
     if (launch := launch_of(file)) is not None:

@@ -133,7 +133,7 @@ def test_a_grid_that_repeats_its_points_by_seed_needs_none(raw: Raw) -> None:
 
 
 def test_the_dry_run_says_what_they_cost(study: Study) -> None:
-    assert "# after them 4 runs of 9 epochs: the best 2 points under 2 new seeds each, 1 CPU a run" in describe(study)
+    assert "# after them 4 runs of 9 epochs: the best 2 points under 2 new seeds each, 1 CPU per run" in describe(study)
 
 
 def test_a_run_may_have_more_cores_than_a_trial_of_the_search(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,8 +117,12 @@ def test_what_a_resume_goes_on_with_is_said(study: Study, journal: Journal) -> N
     assert said.startswith("tiny: 1 trials done in 0 s, 1 continue (trial 1 after epoch 1), 3 to come")
 
 
-def test_the_verb(study: Study, journal: Journal, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["cpsc-tune", "finish", study.name, "--storage", str(study.local)])
+@pytest.mark.parametrize("named", ["a name", "a folder"])
+def test_the_verb_takes_a_launch_as_the_others_do(
+    named: str, study: Study, journal: Journal, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [study.name, "--storage", str(study.local)] if named == "a name" else [str(journal.path.parent)]
+    monkeypatch.setattr("sys.argv", ["cpsc-tune", "finish", *words])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert not ended.value.code

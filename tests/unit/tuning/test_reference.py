@@ -110,6 +110,7 @@ def test_a_launch_by_its_folder_and_by_its_study(here: Path) -> None:
     begin(here / "far" / "tiny-7")
     runs = str(here / RUNS)
     assert find_launch("runs/tiny") == find_launch("runs/tiny/study.yaml") == (runs, "tiny")
+    assert find_launch(str(Path("runs/tiny").absolute())) == (runs, "tiny")
     assert find_launch("mine.yaml") == (runs, "tiny-2"), "the latest of that study"
     assert find_launch("mine.yaml", "far") == (str(here / "far"), "tiny-7")
     assert find_trial_of_launch("mine.yaml:3") == (runs, "tiny-2:3")
