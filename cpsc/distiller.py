@@ -34,6 +34,8 @@ from cpsc.synthesis import GeneratedImages
 from cpsc.synthesis.base import Stateful
 from cpsc.teacher import Teacher
 
+NEEDED = {"test_accuracy": "labelled test images", "exam_score": "a probe set and examiners' images"}
+"""What an objective is measured on, if that is not the probe set alone."""
 STATE_VERSION = 1
 GRID_COLUMNS = 8
 
@@ -67,8 +69,8 @@ class Distiller:
             teacher, device or torch.device("cpu"), probe=probe, examiners=examiners, test=test
         )
         if objective not in self._measurement.objectives:
-            needed = "labelled test images" if objective == "test_accuracy" else "a probe set and examiners' images"
-            raise ConfigError(f"objective {objective} needs {needed}, but none were given")
+            needed = NEEDED.get(objective, "a probe set")
+            raise ConfigError(f"objective {objective} needs {needed}, which this run does not have")
         self.config = config
         self.objective = objective
         self.device = self._measurement.device

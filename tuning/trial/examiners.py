@@ -101,7 +101,7 @@ def kept_examiners(study: Study, teacher: Teacher, storage: Storage) -> Examiner
         with storage.reading(storage.path(name)) as path:
             return Examiners(ExamImages.load(path, teacher=teacher), folder)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}; delete it to have it made again") from error
+        raise CheckpointError(f"{error}; delete it to make new ones") from error
 
 
 @dataclass(frozen=True, kw_only=True)
