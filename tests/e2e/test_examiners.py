@@ -76,7 +76,7 @@ def test_their_images_are_those_of_a_process_that_nobody_killed(swept, tmp_path:
     exam = assets.examiners.images
     assert torch.equal(exam.images[exam.sources == exam.source_of(run)], training.images_of(run))
     assert (len(exam.images), len(exam.runs)) == (30, 3)
-    assert "3 examiners of 2 epochs gave 30 images" in output
+    assert "3 examiners of 2 epochs made 30 images" in output
 
 
 def test_every_epoch_has_the_score_and_the_record_says_where_it_comes_from(swept) -> None:

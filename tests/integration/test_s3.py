@@ -91,7 +91,7 @@ def test_a_dataset_of_parquet_files_is_read_from_s3(bucket: str, tmp_path: Path)
     with pytest.raises(DataError, match=r"^s3://studies/images/test-0.parquet: not a readable Parquet file") as refused:
         load_dataset(DatasetConfig(name="parquet", path=uri))
     assert "hidden-secret" not in str(refused.value)
-    with pytest.raises(DataError, match="dataset parquet: s3://studies/absent is no folder"):
+    with pytest.raises(DataError, match="dataset parquet: s3://studies/absent is not a folder"):
         load_dataset(DatasetConfig(name="parquet", path=bucket.replace("@studies?", "@studies/absent?")))
 
 

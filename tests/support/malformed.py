@@ -314,9 +314,9 @@ CHANGES: dict[str, tuple[Change, str]] = {
         _both(_population({}), _put("space/weights.label", {"uniform": [0, 1]})),
         "space.weights.label: uniform(0, 1) must be above 0 with prune.scheduler pbt",
     ),
-    "GPUs that are not there": (_put("resources/gpus", 64), "resources.gpus: 64 asked for"),
+    "GPUs that are not there": (_put("resources/gpus", 64), "resources.gpus: asks for 64"),
     "GPUs that are no number": (_put("resources/gpus", NAN), "resources.gpus: "),
-    "processors that are not there": (_put("resources/cpus", 4096), "resources.cpus: 4096 asked for"),
+    "processors that are not there": (_put("resources/cpus", 4096), "resources.cpus: asks for 4096"),
     "no processor": (_put("resources/cpus", 0), "resources.cpus: "),
     "storage on nonsense": (_put("storage", "nonsense://x"), "storage: 'nonsense://x' is not a storage that Arrow supports"),
     "storage on nonsense with a password": (
@@ -997,7 +997,7 @@ RECORDED: dict[str, tuple[Write, str]] = {
     "replay of a run that is not there": (_recorded("replay", "0" * 32), f"run {'0' * 32}: is not in sqlite"),
     "export of a run that is not there": (
         _recorded("export", "study.yaml", "--output", "student", "--run", "0" * 32),
-        f"run {'0' * 32}: not in",
+        f"run {'0' * 32}: is not in",
     ),
     "export of a study without a champion": (_recorded("export", "study.yaml", "--output", "student"), "champion"),
     "report of a launch with quotes": (_recorded("report", "study.yaml", "--launch", "x' OR '1'='1"), "is not recorded"),
