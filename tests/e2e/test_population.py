@@ -16,7 +16,7 @@ from tuning.launch.events import Compared
 from tuning.sqlite import sqlite_uri
 from tuning.study import load_study
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.long, pytest.mark.timeout(600)]  # its decisions: tests/integration
 SIZE, LENGTH = 4, 3
 
 

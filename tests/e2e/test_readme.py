@@ -162,6 +162,7 @@ def test_every_command_of_the_readme_runs(after_quick_start: Path) -> None:
     assert len(README.encode()) <= 7_000, "the README is a front door; depth belongs in docs"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_command_of_the_docs_runs(page: Path, after_quick_start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = page.read_text(encoding="utf-8")
