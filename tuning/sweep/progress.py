@@ -135,7 +135,8 @@ class SweepProgress(Callback):
         now = time.time()
         if self._search is not None and self._search.has_ended:
             self._forecast.end_search(finalists=self._search.finalists_left)
-        if now - self._looked >= LOOK_EVERY_S or not self._under_way:  # the last line must be up to date
+        is_known = self._left.seconds is not None and not self._left.at_least
+        if not is_known or now - self._looked >= LOOK_EVERY_S or not self._under_way:  # the last line must be up to date
             self._looked, self._left = now, self._forecast.left(now)
         if self._bar is not None:
             share = self._forecast.share_done(now, self._left.seconds)

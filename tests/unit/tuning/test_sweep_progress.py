@@ -1,6 +1,7 @@
 """The sweep's progress: counts, the best trial, the line of each end, the bar on a terminal."""
 
 import pickle
+import re
 from typing import Any
 
 import pytest
@@ -73,6 +74,16 @@ def test_each_end_is_a_line_with_the_counts_so_far(capsys: pytest.CaptureFixture
         "trial   3 failed    after epoch   4 at 90.00 % | 4/4 done, 0 running, 1 pruned, best 90.00 % (trial 3)",
     ]
     assert all(line.endswith(" left") for line in lines)
+
+
+def test_the_first_result_makes_the_time_left_known_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = started()
+    progress.on_step_end(0, [])  # nothing has started: nothing is known
+    first, _ = new_trials(progress, 2)
+    report(progress, first, 0.3, 1)
+    progress.on_trial_complete(0, [], first)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(r", about \d+ s left$", line), line
 
 
 def test_a_trial_that_fails_before_its_first_result_has_a_line_too(capsys: pytest.CaptureFixture[str]) -> None:
