@@ -35,7 +35,7 @@ from cpsc.synthesis.base import Stateful
 from cpsc.teacher import Teacher
 
 NEEDED = {"test_accuracy": "labelled test images", "exam_score": "a probe set and examiners' images"}
-"""What an objective is measured on, if that is not the probe set alone."""
+"""What the objectives need that are not measured on the probe set alone."""
 STATE_VERSION = 1
 GRID_COLUMNS = 8
 
@@ -69,8 +69,7 @@ class Distiller:
             teacher, device or torch.device("cpu"), probe=probe, examiners=examiners, test=test
         )
         if objective not in self._measurement.objectives:
-            needed = NEEDED.get(objective, "a probe set")
-            raise ConfigError(f"objective {objective} needs {needed}, which this run does not have")
+            raise ConfigError(f"objective {objective} needs {NEEDED[objective]}, which this run does not have")
         self.config = config
         self.objective = objective
         self.device = self._measurement.device
