@@ -25,6 +25,7 @@ from mlflow import MlflowClient
 from tests.support.clusters import stay_on_loopback
 from tests.support.killing import (
     ROOT,
+    after,
     count_epochs,
     end,
     recorded_curves,
@@ -80,7 +81,7 @@ class Bench:
                 expected = [(epoch, value) for epoch, value in undisturbed[metric] if epoch <= trial.last_epoch]
                 if [epoch for epoch, _ in curve] != [epoch for epoch, _ in expected]:
                     wrong.append(f"trial {number} {metric}: epochs {[epoch for epoch, _ in curve]} of {trial.last_epoch}")
-                elif _after(trial.exploited_after, curve) != _after(trial.exploited_after, expected):
+                elif after(trial.exploited_after, curve) != after(trial.exploited_after, expected):
                     wrong.append(f"trial {number} {metric}: differs from the undisturbed trial")
         scheduler = build_scheduler(study)
         if not isinstance(scheduler, ResumableAsha):
@@ -102,10 +103,6 @@ class Bench:
         """The copies that the trials of a population made of each other."""
         events = Journal(self.launch_folder(name)).events()
         return [(event.epoch, event.number, event.donor, event.point) for event in events if isinstance(event, Exploited)]
-
-
-def _after(epoch: int, curve: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    return [point for point in curve if point[0] > epoch]
 
 
 def driver_killed(bench: Bench, rounds: int) -> str:

@@ -14,18 +14,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tuning.launch import Journal
+from tuning.launch import Journal, LaunchHistory
 from tuning.launch.events import AttemptStart, Event, LaunchEnd, LaunchStart, Proposed, TrialEnd
 from tuning.search.asha import rungs_of
 from tuning.search.samplers import learns_after
 from tuning.simulation.lookup import CurveLookup
 from tuning.simulation.record import SECONDS, Record, RecordedCurves
 from tuning.simulation.sweep import simulate_sweep
-from tuning.study import Study, load_study
+from tuning.study import load_study
 from tuning.study.config import PruneConfig, SearchConfig
 from tuning.study.nested_keys import Point
 from tuning.study.yaml_loader import load_yaml
-from tuning.sweep.forecast import Forecast, Plan
+from tuning.sweep.forecast import Forecast, Plan, plan_of
 
 STUDY = Path(__file__).parents[2] / "search_spaces" / "digits.yaml"
 RECORD = Path(__file__).parents[1] / "recorded" / "digits.parquet"
@@ -73,7 +73,7 @@ def finalists_in(events: Sequence[Event], epochs: int) -> dict[str, int]:
     return {"finalists": len(lengths), "finalist_epochs": max(lengths, default=epochs)}
 
 
-def plan_of(events: Sequence[Event]) -> Plan:
+def recorded_plan(events: Sequence[Event]) -> Plan:
     """The plan of the launch's study, without budgets; the number of trials follows from its events."""
     start = next(event for event in events if isinstance(event, LaunchStart))
     study, epochs = load_yaml(start.study), int(start.params["epochs"])
@@ -97,7 +97,7 @@ def estimates(attempt: Attempt) -> dict[float, float | None]:
 def recorded(journal: Path) -> Iterator[Attempt]:
     """The attempts of the launch with that journal."""
     events = list(Journal(journal.parent).events())
-    yield from attempts_of(events, journal.parent.name, plan_of(events))
+    yield from attempts_of(events, journal.parent.name, recorded_plan(events))
 
 
 def simulated(record: Record, neighbours: int, seed: int, warp: Warp, name: str, *settings: str) -> Iterator[Attempt]:
@@ -111,13 +111,7 @@ def simulated(record: Record, neighbours: int, seed: int, warp: Warp, name: str,
         return replace(curves, values={**curves.values, SECONDS: seconds})
 
     events = [replace(event, time=warp(event.time)) for event in simulate_sweep(study, answer, workers=2)]
-    yield from attempts_of(events, name, plan_of_study(study))
-
-
-def plan_of_study(study: Study) -> Plan:
-    """The plan of a study."""
-    epochs, prune = study.config.epochs, study.prune
-    return Plan(study.search.num_trials, epochs, rungs_of(prune, epochs), prune.reduction_factor, learns_after(study.search))
+    yield from attempts_of(events, name, plan_of(study, LaunchHistory()))
 
 
 def idle(seed: int) -> Warp:

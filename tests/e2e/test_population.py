@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.support.command_line import call_cli
-from tests.support.killing import end, recorded_curves, repeat_alone, start, wait_for_epochs
+from tests.support.killing import after, end, recorded_curves, repeat_alone, start, wait_for_epochs
 from tests.support.studies import tiny_study, write_study
 from tuning.launch import Journal, LaunchHistory, replay_events
 from tuning.launch.events import Compared
@@ -52,8 +52,7 @@ def test_every_trial_computes_what_its_lineage_has(swept: tuple[Path, dict[str, 
     for number, trial in history.trials.items():
         alone = repeat_alone(load_study(study), trial.point, epochs=LENGTH, schedule=trial.schedule)
         for metric, curve in curves[number].items():
-            own, expected = ([one for one in both if one[0] > trial.exploited_after] for both in (curve, alone[metric]))
-            assert own == expected, metric
+            assert after(trial.exploited_after, curve) == after(trial.exploited_after, alone[metric]), metric
 
 
 def test_a_run_tells_what_it_took_over_and_replay_follows_its_lineage(swept: tuple[Path, dict[str, Any]]) -> None:

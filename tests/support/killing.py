@@ -109,6 +109,11 @@ def repeat_alone(
     return {name: [(result["epoch"], result[name]) for result in results if name in result] for name in names}
 
 
+def after(epoch: int, curve: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """What a curve of (epoch, value) has after `epoch`."""
+    return [point for point in curve if point[0] > epoch]
+
+
 STEPS = ("open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.truncate", "fcntl.flock", "sqlite3.connect")
 """What Python tells of before it does it: each makes or changes something that outlives the process."""
 

@@ -58,7 +58,7 @@ class JournalReading:
     def launch(self, *, only: int | None = None) -> Launch:
         """The launch so far, with its started trials ranked; with `only`, just that trial, if it has started."""
         objective = self._settings["objective"]
-        numbers = self._starts if only is None else [only] if only in self._starts else []
+        numbers = self._starts if only is None else self._starts.keys() & {only}
         return Launch(
             name=self._name,
             run_id=None,
