@@ -1,17 +1,20 @@
 """How good a student each method makes in a given number of minutes on one core, blind, with its published weights and preset.
 
-``python -m tests.benchmarks.minutes --minutes 10 --seeds 0 1 2 --set dataset.path=FOLDER`` times two epochs of each method, two
-runs at a time, trains its students for as many epochs as fit into ten minutes of training, and prints two tables: accuracy and cost
-of the last student and of the one chosen blind, and test accuracy after some minutes. Measuring students on 10,000 labelled images,
+``python -m tests.benchmarks.minutes --minutes 10 --seeds 0 1 2 --set dataset.path=FOLDER`` times two epochs of each method, trains
+its students for as many epochs as fit into ten minutes of training, two runs at a time, and prints two tables: accuracy and cost of
+the last student and of the one chosen blind, and test accuracy after some minutes. Measuring students on 10,000 labelled images,
 which a user without data does not do, is not counted.
 
-``--folder`` keeps all runs: finished ones are only read, interrupted ones continue.
+``--folder`` keeps all runs: finished ones are only read, interrupted ones continue. Seeds can be added later.
 """
 
 import argparse
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +25,90 @@ from tests.support.command_line import run_cli
 from tests.support.studies import ROOT
 from tuning.api import load_results, load_study
 from tuning.report.seed_table import POINTS, spread
-from tuning.results import Launch, TrialRecord
+from tuning.results import TrialRecord
 
 AT_A_TIME = 2
 PACE_EPOCHS = 2
 ACCURACY = "test_accuracy"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where runs are kept and what they have in common: each is a sweep of one trial on one core."""
+
+    folder: Path
+    scale: str
+    assignments: Sequence[str]
+
+    def run(self, method: str, name: str, *, seed: int, epochs: int) -> "Run":
+        """Train one student to its end, unless it is already there."""
+        file = self.folder / f"{method}-{name}-seed-{seed}.yaml"
+        settings = [f"storage={self.folder / 'runs'}", *self.assignments]
+        if not file.exists():
+            file.write_text(yaml.safe_dump(self._study(file.stem, method, seed=seed, epochs=epochs)))
+        study = load_study(file, settings)
+        words: list[str | Path] = ["sweep", file, *(word for setting in settings for word in ("--set", setting))]
+        if (study.local / study.name / "journal.jsonl").exists():
+            words = ["resume", study.name, "--storage", study.local]
+        done = run_cli(*words, cwd=self.folder, timeout=24 * 3600)
+        if done.returncode:
+            raise SystemExit(f"{file.stem}: {done.stderr}")
+        launch = load_results(study, quiet=True)
+        return Run(launch.trials[0], launch.objective)
+
+    def _study(self, name: str, method: str, *, seed: int, epochs: int) -> dict[str, Any]:
+        """Its only trial has the published values, so the space does not matter."""
+        return {
+            "name": name,
+            "scale": self.scale,
+            "config": {"method": method, "epochs": epochs, "seed": seed},
+            "space": {"student.lr": {"loguniform": [1e-4, 1.0]}},
+            "start": [{}],
+            "search": {"sampler": "random", "num_trials": 1},
+            "prune": {"scheduler": "none"},
+        }
+
+
+@dataclass(frozen=True)
+class Run:
+    trial: TrialRecord
+    objective: str
+
+    @property
+    def last(self) -> float:
+        return self.at(self.trial.num_epochs)
+
+    @property
+    def chosen(self) -> float:
+        epoch = self.trial.best_epoch(self.objective)
+        assert epoch is not None, f"trial {self.trial.number} has no result"
+        return self.at(epoch)
+
+    @property
+    def seconds_an_epoch(self) -> float:
+        """Training time of the last epoch, without measuring the student."""
+        return self.trial.curves["train_s"][self.trial.num_epochs]
+
+    @property
+    def replay_bytes(self) -> float:
+        return max(self.trial.curves.get("replay_bytes", {0: 0.0}).values())
+
+    def at(self, epoch: int) -> float:
+        """Test accuracy in percent."""
+        return POINTS * self.trial.curves[ACCURACY][epoch]
+
+    def after(self, seconds: float) -> float | None:
+        """Test accuracy of the last student finished within `seconds` of training; None if there was none."""
+        passed, found = 0.0, None
+        for epoch in sorted(self.trial.curves["train_s"]):
+            passed += self.trial.curves["train_s"][epoch]
+            if passed > seconds:
+                break
+            found = self.at(epoch)
+        return found
+
+    def total(self, metric: str) -> float:
+        return sum(self.trial.curves[metric].values())
 
 
 def main() -> None:
@@ -45,91 +127,56 @@ def main() -> None:
         scales = folder / "scales"
         if not scales.exists():
             scales.symlink_to(ROOT / "search_spaces" / "scales")
-        launches = {}
-        for method in options.methods:
-            epochs = max(1, int(60 * options.minutes / seconds_an_epoch(method, options.scale, folder, options.assignments)))
-            name = f"{method}-{options.minutes:g}-minutes"
-            launches[method] = trained(method, name, epochs, options.seeds, options.scale, folder, options.assignments)
-            print(cost_row(method, launches[method]), flush=True)
-    print_tables(launches, options.at)
+        bench = Bench(folder, options.scale, [*options.assignments, "resources.cpus=1"])
+        print_tables(all_runs(bench, options.methods, options.seeds, options.minutes), options.at)
 
 
-def seconds_an_epoch(method: str, scale: str, folder: Path, assignments: Sequence[str]) -> float:
-    """Training time per epoch, without measuring the student: the slower of two parallel runs, at their last epoch."""
-    paced = [*assignments, "objective=probe_overlap"]
-    launch = trained(method, f"{method}-pace", PACE_EPOCHS, range(AT_A_TIME), scale, folder, paced)
-    return max(trial.curves["train_s"][PACE_EPOCHS] for trial in launch.trials)
+def all_runs(bench: Bench, methods: Sequence[str], seeds: Sequence[int], minutes: float) -> dict[str, list[Run]]:
+    """Runs of each method, a seed each, two at a time. Teacher and probe set are made by the first, alone."""
+
+    def pace(method: str) -> float:
+        return bench.run(method, "pace", seed=0, epochs=PACE_EPOCHS).seconds_an_epoch
+
+    def student(job: tuple[str, int]) -> Run:
+        method, seed = job
+        epochs = max(1, int(60 * minutes / paces[method]))
+        run = bench.run(method, f"{minutes:g}-minutes", seed=seed, epochs=epochs)
+        print(f"{method}, seed {seed}: {run.last:.2f} % after {epochs} epochs, {run.chosen:.2f} % chosen blind", flush=True)
+        return run
+
+    bench.run(methods[0], "first", seed=0, epochs=1)
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        paces = dict(zip(methods, pool.map(pace, methods), strict=True))
+        jobs = [(method, seed) for seed, method in product(seeds, methods)]
+        runs = list(pool.map(student, jobs))
+    return {method: [run for job, run in zip(jobs, runs, strict=True) if job[0] == method] for method in methods}
 
 
-def trained(
-    method: str, name: str, epochs: int, seeds: Sequence[int], scale: str, folder: Path, assignments: Sequence[str]
-) -> Launch:
-    """Run the method with each seed to its end, unless the runs are already there."""
-    content: dict[str, Any] = {
-        "name": name,
-        "scale": scale,
-        "config": {"method": method, "epochs": epochs},
-        "space": {"seed": {"choice": list(seeds)}},
-        "search": {"sampler": "grid"},
-        "prune": {"scheduler": "none"},
-    }
-    file = folder / f"{name}.yaml"
-    if not file.exists():
-        file.write_text(yaml.safe_dump(content))
-    settings = [f"storage={folder / 'runs'}", *assignments]
-    study = load_study(file, settings)
-    words: list[str | Path] = ["sweep", file, *(word for assignment in settings for word in ("--set", assignment))]
-    if (study.local / study.name / "journal.jsonl").exists():
-        words = ["resume", study.name, "--storage", study.local]
-    done = run_cli(*words, cwd=folder, timeout=24 * 3600)
-    assert done.returncode == 0, done.stderr
-    return load_results(study, quiet=True)
-
-
-def cost_row(method: str, launch: Launch) -> str:
-    """A table row for a method: its last student, the one chosen blind, and their cost."""
-    last, chosen = [at(trial, trial.num_epochs) for trial in launch.trials], [chosen_of(trial, launch) for trial in launch.trials]
-    seconds, images, student = (mean_total(launch, metric) for metric in ("train_s", "generation_s", "distillation_s"))
-    made, learned = (mean_total(launch, metric) / 1000 for metric in ("generation_images", "distillation_images"))
-    kept = max(max(trial.curves.get("replay_bytes", {0: 0.0}).values()) for trial in launch.trials) / 1e6
-    cells = [f"{launch.epochs}", spread(last), spread(chosen), f"{seconds:.0f}", f"{images:.0f}", f"{student:.0f}"]
-    return f"| {' | '.join([method, *cells, f'{made:.0f}', f'{learned:.0f}', f'{kept:.1f}'])} |"
-
-
-def print_tables(launches: Mapping[str, Launch], minutes: Sequence[float]) -> None:
+def print_tables(runs: Mapping[str, Sequence[Run]], minutes: Sequence[float]) -> None:
     headings = "epochs", "last", "chosen blind", "seconds", "for images", "for the student", "thousand image-steps for images"
     print(f"\n| {' | '.join(['method', *headings, 'thousand for the student', 'replay MB'])} |\n|---{'|---' * 9}|")
-    for method, launch in launches.items():
-        print(cost_row(method, launch))
+    for method, own in runs.items():
+        print(cost_row(method, own))
     print(f"\n| test accuracy after minutes | {' | '.join(f'{minute:g}' for minute in minutes)} |\n|---{'|---' * len(minutes)}|")
-    for method, launch in launches.items():
-        cells = [[after(trial, 60 * minute) for trial in launch.trials] for minute in minutes]
+    for method, own in runs.items():
+        cells = [[run.after(60 * minute) for run in own] for minute in minutes]
         print(f"| {method} | {' | '.join(spread([value for value in row if value is not None] or [0.0]) for row in cells)} |")
 
 
-def at(trial: TrialRecord, epoch: int) -> float:
-    return POINTS * trial.curves[ACCURACY][epoch]
+def cost_row(method: str, runs: Sequence[Run]) -> str:
+    """A table row for a method: its last student, the one chosen blind, and their cost."""
+    epochs = sorted({run.trial.num_epochs for run in runs})
+    seconds, images, student = (mean_total(runs, metric) for metric in ("train_s", "generation_s", "distillation_s"))
+    made, learned = (mean_total(runs, metric) / 1000 for metric in ("generation_images", "distillation_images"))
+    kept = max(run.replay_bytes for run in runs) / 1e6
+    accuracies = spread([run.last for run in runs]), spread([run.chosen for run in runs])
+    cells = [" to ".join(map(str, epochs[:: max(1, len(epochs) - 1)])), *accuracies]
+    cells += [f"{value:.0f}" for value in (seconds, images, student, made, learned)]
+    return f"| {' | '.join([method, *cells, f'{kept:.1f}'])} |"
 
 
-def chosen_of(trial: TrialRecord, launch: Launch) -> float:
-    epoch = trial.best_epoch(launch.objective)
-    assert epoch is not None, f"trial {trial.number} has no result"
-    return at(trial, epoch)
-
-
-def after(trial: TrialRecord, seconds: float) -> float | None:
-    """Test accuracy of the last student finished within `seconds` of training; None if there was none."""
-    passed, found = 0.0, None
-    for epoch in sorted(trial.curves["train_s"]):
-        passed += trial.curves["train_s"][epoch]
-        if passed > seconds:
-            break
-        found = at(trial, epoch)
-    return found
-
-
-def mean_total(launch: Launch, metric: str) -> float:
-    return statistics.fmean(sum(trial.curves[metric].values()) for trial in launch.trials)
+def mean_total(runs: Sequence[Run], metric: str) -> float:
+    return statistics.fmean(run.total(metric) for run in runs)
 
 
 if __name__ == "__main__":

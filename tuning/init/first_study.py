@@ -10,7 +10,7 @@ from cpsc.atomic_file import atomic_path
 from cpsc.errors import CheckpointError, ConfigError
 from tuning.display import Display
 from tuning.init.beginnings import beginnings, check_known_method, scale_for
-from tuning.init.budget import Budget, fitting_budget, measure_pace, resources_here
+from tuning.init.budget import Budget, fitting_budget, resources_here
 from tuning.init.identifying import Identified, described, identify
 from tuning.init.questions import Ask
 from tuning.init.study_text import Plan, study_text
@@ -95,12 +95,13 @@ def write_first_study(
 
 def _with_budget(plan: Plan, minutes: float, display: Display) -> Plan:
     """`plan` with a budget that fits this machine."""
-    study = _checked(plan, study_text(plan))
+    from tuning.sweep import measure_times  # imports Ray, which should not delay questions or errors
+
+    identified, study = plan.identified, _checked(plan, study_text(plan))
     display.say("measuring how long an epoch takes here")
-    pace = measure_pace(study, plan.identified.teacher)
-    at_a_time = concurrency(study)
-    budget = fitting_budget(study, pace, at_a_time=at_a_time, minutes=minutes)
-    return replace(plan, pace=pace, budget=budget, at_a_time=at_a_time)
+    times = measure_times(fitted(study, identified.norms), identified.teacher)
+    budget = fitting_budget(study, times, minutes=minutes)
+    return replace(plan, epoch_s=times.epoch_s, budget=budget, at_a_time=concurrency(study))
 
 
 def _checked(plan: Plan, text: str) -> Study:
@@ -115,7 +116,7 @@ def _checked(plan: Plan, text: str) -> Study:
 
 
 def _dry_run(study: Study) -> None:
-    from tuning.sweep import describe  # imports Ray, which should not delay questions or errors
+    from tuning.sweep import describe
 
     describe(study)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cpsc.published import NORMALISATION_RULE
-from tuning.init.budget import Budget, Pace
+from tuning.init.budget import Budget
 from tuning.init.identifying import Identified, described
 from tuning.study.config import ResourceConfig
 from tuning.study.yaml_loader import dump_inline
@@ -48,7 +48,8 @@ class Plan:
     resources: ResourceConfig
     budget: Budget | None = None
     """None: the scale's budget, before the machine's speed is known."""
-    pace: Pace | None = None
+    epoch_s: float = 0.0
+    """Seconds per epoch of a trial on this machine."""
     at_a_time: int = 1
     is_forced: bool = False
 
@@ -63,9 +64,9 @@ def _head(plan: Plan) -> Iterable[str]:
     yield f"# A search for a student of {_printable(plan.identified.path.name)} without any images; change any line you like."
     file, forced = _printable(plan.output.name), " --force" if plan.is_forced else ""
     yield f"# See what it would do: cpsc-tune sweep {file} --dry-run. Run it: cpsc-tune sweep {file}{forced}"
-    if plan.pace is not None and plan.budget is not None:
+    if plan.budget is not None:
         yield (
-            f"# About {in_words(plan.budget.seconds)} on this machine if it is otherwise idle: {plan.pace.epoch_s:.2g} s "
+            f"# About {in_words(plan.budget.seconds)} on this machine if it is otherwise idle: {plan.epoch_s:.2g} s "
             f"per epoch, {plan.at_a_time} trials at a time, most of them stopped early."
         )
     yield f"name: {dump_inline(plan.name)}"

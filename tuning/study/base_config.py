@@ -1,7 +1,6 @@
 """Base config of a study: the settings it fixes, how a point becomes a `DistillConfig`, and which parameters exist."""
 
 import dataclasses
-import difflib
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from cpsc.import_path import is_import_path
 from cpsc.methods import METHODS, check_method, config_class
 from cpsc.models import check_arch
 from cpsc.presets import DEFAULT_METHOD, fitting, preset
+from tuning.study.near_misses import meant
 from tuning.study.nested_keys import Point, flatten, merge, set_path
 from tuning.study.validation import format_value, validate
 
@@ -98,8 +98,8 @@ def check_path(path: str, *, where: str, methods: Iterable[str] = ()) -> None:
         return
     leaf = path.rsplit(".", 1)[-1]
     by_leaf = [name for name in known if name.rsplit(".", 1)[-1] == leaf]
-    close = by_leaf or difflib.get_close_matches(path, known, n=1, cutoff=0.6)
-    hint = f"did you mean {close[0]}?" if close else f"parameters are {', '.join(list(known)[:6])}, ..."
+    close = by_leaf[0] if by_leaf else meant(path, known)
+    hint = f"did you mean {close}?" if close else f"parameters are {', '.join(list(known)[:6])}, ..."
     raise ConfigError(f"{where}.{path}: unknown parameter, {hint}")
 
 

@@ -1,13 +1,13 @@
 """Distributions of searched parameters: a Ray Tune sampling function, its arguments, and a condition."""
 
 import dataclasses
-import difflib
 import math
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from cpsc.errors import ConfigError
+from tuning.study.near_misses import meant
 from tuning.study.nested_keys import Point
 from tuning.study.validation import format_value, said_as_text
 
@@ -70,8 +70,8 @@ def parse_distribution(path: str, spec: Any) -> Distribution:
         )
     ((sampler, arguments),) = spec.items()
     if sampler not in samplers:
-        close = difflib.get_close_matches(str(sampler), samplers, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(samplers)}"
+        close = meant(str(sampler), samplers)
+        hint = f"did you mean {close}?" if close else f"use one of {', '.join(samplers)}"
         raise ConfigError(f"{where}: unknown sampling function {sampler!r}, {hint}")
     if not isinstance(arguments, list):
         raise ConfigError(f"{where}.{sampler}: must be a list, got {format_value(arguments)}")

@@ -1,6 +1,5 @@
 """Studies that come with the package, by name: ``digits`` is search_spaces/digits.yaml, wherever that is installed."""
 
-import difflib
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cpsc.errors import ConfigError
+from tuning.study.near_misses import meant
 from tuning.study.yaml_loader import read_mapping
 
 FOLDER = Path(str(files("tuning"))).parent / "search_spaces"
@@ -81,7 +81,7 @@ def _is_there(study: Path) -> bool:
 def nearest(name: str, known: Collection[str]) -> str | None:
     """The known name that was probably meant: a study in a subfolder, or a close match."""
     in_subfolders = [other for other in known if other.rsplit("/", 1)[-1] == name]
-    return next(iter(in_subfolders or difflib.get_close_matches(name, known, n=1)), None)
+    return in_subfolders[0] if in_subfolders else meant(name, known)
 
 
 def _method(study: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """Validation of file contents against types, with pydantic's report reduced to one readable line."""
 
-import difflib
 import functools
 import reprlib
 from typing import Any, TypeVar, cast
@@ -9,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, SchemaValidator
 
 from cpsc.errors import ConfigError
+from tuning.study.near_misses import hint
 from tuning.study.yaml_loader import unquoted
 
 T = TypeVar("T")
@@ -78,15 +78,14 @@ def _one_line(error: ValidationError, adapter: TypeAdapter[Any], where: str) -> 
     path = ".".join([where, *(str(part) for part in first["loc"])])
     if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         name = str(first["loc"][-1])
-        close = difflib.get_close_matches(name, _names(adapter.json_schema()), n=1)
-        message = "unknown key" + (f", did you mean {close[0]}?" if close else "")
+        message = f"unknown key{hint(name, _names(adapter.json_schema()))}"
     elif first["type"] in ("missing", "missing_argument", "missing_keyword_only_argument"):
         message = "is missing"
     else:
         rule = first["msg"].removeprefix("Value error, ")
         value = first["input"]
-        hint = _wants_quotes(value) if first["type"] == "string_type" else said_as_text(value)
-        message = f"{rule[0].lower()}{rule[1:]}, got {format_value(value)}{hint}"
+        remark = _wants_quotes(value) if first["type"] == "string_type" else said_as_text(value)
+        message = f"{rule[0].lower()}{rule[1:]}, got {format_value(value)}{remark}"
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     return f"{path}: {message}{more}"
 

@@ -2,7 +2,7 @@
 
 from tuning.sweep.driver import check_sweep, resume_sweep, run_sweep
 from tuning.sweep.dry_run import describe, plan_figures
-from tuning.sweep.estimate import estimate_sweep
+from tuning.sweep.estimate import estimate_sweep, measure_times
 from tuning.sweep.recovery import close_dead_launches
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "close_dead_launches",
     "describe",
     "estimate_sweep",
+    "measure_times",
     "plan_figures",
     "resume_sweep",
     "run_sweep",

@@ -10,14 +10,12 @@ import torch
 
 from cpsc.config import DistillConfig
 from cpsc.errors import ConfigError, CpscError
-from cpsc.processors import num_processors
 from cpsc.teacher import Teacher
 from tuning.display import Display
-from tuning.search.asha import rungs_of
-from tuning.search.expected_epochs import expected_epochs
 from tuning.storage import Storage
 from tuning.study import Study, build_config
 from tuning.study.teacher_fit import fitted, survey_teacher
+from tuning.sweep.sweep_times import PROBE, TEACHER, EpochTimes, SweepTimes, num_epochs
 from tuning.time_left import in_words
 from tuning.trial.assets import kept_teacher, probe_name
 from tuning.trial.resources import concurrency, study_device
@@ -31,7 +29,6 @@ MOST_KINDS = 4
 """Most combinations of method and network that are measured."""
 COSTLY = ("method", "student.arch")
 """Searched parameters that change the kind of steps."""
-TEACHER, PROBE, TRIALS, FINALISTS = "teacher", "probe set", "trials", "finalists"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,20 +72,6 @@ class Estimate:
         ]
 
 
-@dataclass(frozen=True)
-class _EpochTimes:
-    """Seconds per epoch, and per epoch of the `warmup_epochs` at the start, in which only the generator trains."""
-
-    epoch_s: float
-    warmup_s: float
-    warmup_epochs: int
-
-    def of(self, epochs: float) -> float:
-        """Seconds of the first `epochs` epochs."""
-        alone = min(epochs, self.warmup_epochs)
-        return alone * self.warmup_s + (epochs - alone) * self.epoch_s
-
-
 def estimate_sweep(study: Study) -> Estimate:
     """Estimate the time of `study`, without the assets that exist already. If it fails, the estimate has only a `reason`."""
     try:
@@ -98,31 +81,31 @@ def estimate_sweep(study: Study) -> Estimate:
 
 
 def _estimate(study: Study) -> Estimate:
-    device, storage = study_device(study), Storage(study.storage)
     there = kept_teacher(study, Display(quiet=True))
     teacher = there or _stand_in(study)
     study = fitted(study, survey_teacher(teacher))
-    parts = {}
-    if there is None:
-        parts[TEACHER] = _teacher_s(study, teacher, device)
-    if there is None or not storage.exists(probe_name(there, study.probe, storage)):
+    times = measure_times(study, teacher, is_trained=there is not None)
+    return Estimate(
+        parts=times.parts(study),
+        epoch_s=times.epoch_s,
+        num_epochs=num_epochs(study),
+        left_out=tuple(_left_out(study, num_measured=len(times.runs), is_trained=there is not None)),
+    )
+
+
+def measure_times(study: Study, teacher: Teacher, *, is_trained: bool = True) -> SweepTimes:
+    """Measure a few steps of `study`, which is fitted to `teacher`. `is_trained`: otherwise an untrained one stands in for it."""
+    device, storage, made = study_device(study), Storage(study.storage), {}
+    if not is_trained:
+        made[TEACHER] = _teacher_s(study, teacher, device)
+    if not is_trained or not storage.exists(probe_name(teacher, study.probe, storage)):
         steps = study.probe.num_images // study.probe.batch_size * study.probe.steps
-        parts[PROBE] = steps * time_probe_step(study.probe, teacher, device, within_s=ONCE_WITHIN_S)
+        made[PROBE] = steps * time_probe_step(study.probe, teacher, device, within_s=ONCE_WITHIN_S)
     kinds = _kinds(study)
     measured = kinds[:: -(-len(kinds) // MOST_KINDS)]
     with threads(study.resources.cpus):
         runs = [_epoch_times(config, study, teacher, device, within_s=WITHIN_S / len(measured)) for config in measured]
-    num_epochs = _num_epochs(study)
-    parts[TRIALS] = _trials_s(study, runs, num_epochs)
-    if (finalists := study.search.finalists) is not None:
-        rounds = math.ceil(finalists.num_runs / max(1, num_processors() // study.finalist_cpus))
-        parts[FINALISTS] = rounds * _mean(runs, finalists.length(study.config.epochs))
-    return Estimate(
-        parts=parts,
-        epoch_s=sum(run.epoch_s for run in runs) / len(runs),
-        num_epochs=num_epochs,
-        left_out=tuple(_left_out(study, num_kinds=len(kinds), num_measured=len(measured), is_trained=there is not None)),
-    )
+    return SweepTimes(made=made, runs=runs)
 
 
 def _stand_in(study: Study) -> Teacher:
@@ -153,14 +136,14 @@ def _kinds(study: Study) -> list[DistillConfig]:
     return [build_config(study.base, dict(chosen)) for chosen in itertools.product(*choices)]
 
 
-def _epoch_times(config: DistillConfig, study: Study, teacher: Teacher, device: torch.device, *, within_s: float) -> _EpochTimes:
+def _epoch_times(config: DistillConfig, study: Study, teacher: Teacher, device: torch.device, *, within_s: float) -> EpochTimes:
     step = time_steps(config, teacher, device, within_s=within_s)
     schedule = config.schedule
     turn_s = schedule.generator_steps * step.generator_s
     student_s = schedule.student_steps * step.student_s
     measuring_s = _num_asked(study) * step.answer_s
     warmup_turns = schedule.generator_warmup_turns or schedule.generator_turns
-    return _EpochTimes(
+    return EpochTimes(
         epoch_s=schedule.iterations * (schedule.generator_turns * turn_s + student_s) + measuring_s,
         warmup_s=schedule.iterations * warmup_turns * turn_s + measuring_s,
         warmup_epochs=schedule.generator_warmup_epochs,
@@ -174,29 +157,9 @@ def _num_asked(study: Study) -> int:
     return study.probe.num_images + examined + (extent.num_test if extent else 0)
 
 
-def _num_epochs(study: Study) -> float:
-    """Expected epochs of all trials under ASHA, with at least the examiners' epochs, and within the search's budget."""
-    epochs, trials = study.config.epochs, study.search.num_trials
-    rungs = rungs_of(study.prune, epochs)
-    expected = expected_epochs(trials, epochs=epochs, rungs=rungs, reduction_factor=study.prune.reduction_factor)
-    if study.has_examiners:
-        expected += min(trials, study.examiners.count) * max(0.0, study.examiners.num_epochs(epochs) - expected / trials)
-    return min(expected, study.search.epoch_budget or math.inf)
-
-
-def _trials_s(study: Study, runs: list[_EpochTimes], num_epochs: float) -> float:
-    trials, longest = study.search.num_trials, _mean(runs, study.config.epochs)
-    together = trials * _mean(runs, num_epochs / trials) / concurrency(study)
-    return min(max(together, longest), (study.search.time_budget_s or math.inf) + longest)
-
-
-def _mean(runs: list[_EpochTimes], epochs: float) -> float:
-    return sum(run.of(epochs) for run in runs) / len(runs)
-
-
-def _left_out(study: Study, *, num_kinds: int, num_measured: int, is_trained: bool) -> Iterator[str]:
+def _left_out(study: Study, *, num_measured: int, is_trained: bool) -> Iterator[str]:
+    num_kinds = len(_kinds(study))
     yield "other load on this machine"
-    yield "starting Ray and its workers, and recording"
     if concurrency(study) > 1:
         yield "slow-down of parallel trials by each other"
     if study.prune.scheduler == "asha":

@@ -15,7 +15,8 @@ from tuning.study import Study, build_config
 from tuning.study.base_config import BaseConfig
 from tuning.study.config import resolve_study
 from tuning.sweep import estimate
-from tuning.sweep.estimate import FINALISTS, PROBE, TEACHER, TRIALS, estimate_sweep
+from tuning.sweep.estimate import estimate_sweep
+from tuning.sweep.sweep_times import FINALISTS, PROBE, START, START_S, TEACHER, TRIALS
 from tuning.trial import step_times
 from tuning.trial.assets import obtain_probe, open_storage
 from tuning.trial.step_times import StepTimes, time_steps, untrained_teacher
@@ -44,7 +45,8 @@ def without_pruning(raw: Raw) -> Study:
 def test_a_sweep_is_its_parts_each_as_many_steps_as_it_has(raw: Raw, even: None) -> None:
     found = estimate_sweep(without_pruning(raw))
     epoch_s = 2 * (1 + 2) + 0.01 * (20 + 500)
-    assert found.parts == {TEACHER: 21.0, PROBE: 2.0, TRIALS: pytest.approx(4 * 3 * epoch_s)}  # 1,297 digits in batches of 64
+    teacher_s = 21.0  # 1,297 digits in batches of 64
+    assert found.parts == {START: START_S, TEACHER: teacher_s, PROBE: 2.0, TRIALS: pytest.approx(4 * 3 * epoch_s)}
     assert (found.epoch_s, found.num_epochs) == (pytest.approx(epoch_s), 12)
     assert found.minutes == pytest.approx(sum(found.parts.values()) / 60)
 
@@ -86,9 +88,9 @@ def test_what_is_there_is_not_made_again(raw: Raw, even: None) -> None:
     storage = open_storage(study)
     with storage.writing(f"teachers/digits-wrn_10_1-{digits.digest[:8]}-{study.teacher.recipe.digest}.pt") as path:
         teacher.save(path)
-    assert estimate_sweep(study).parts.keys() == {PROBE, TRIALS}
+    assert estimate_sweep(study).parts.keys() == {START, PROBE, TRIALS}
     obtain_probe(teacher, study.probe, storage, CPU, estimate.Display(quiet=True))
-    assert estimate_sweep(study).parts.keys() == {TRIALS}
+    assert estimate_sweep(study).parts.keys() == {START, TRIALS}
 
 
 def test_where_nobody_knows_the_images_there_is_a_reason_instead(raw: Raw, tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ def test_real_steps_of_a_tiny_study_are_measured(raw: Raw, tmp_path: Path) -> No
     found = estimate_sweep(resolve_study(raw))
     assert found.reason == ""
     assert all(0 < seconds < 600 for seconds in found.parts.values())
-    assert found.parts.keys() == {TEACHER, PROBE, TRIALS}
+    assert found.parts.keys() == {START, TEACHER, PROBE, TRIALS}
     assert torch.get_num_threads() == threads
     assert list(tmp_path.iterdir()) == [], "nothing is written"
 

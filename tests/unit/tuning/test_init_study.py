@@ -14,7 +14,7 @@ from cpsc.teacher import Teacher
 from tests.support.malformed import sound_teacher
 from tuning.display import Display
 from tuning.init.beginnings import beginnings, scale_for
-from tuning.init.budget import LADDER, Pace, fitting_budget, measure_pace, resources_here
+from tuning.init.budget import LADDER, fitting_budget, resources_here
 from tuning.init.first_study import _checked, write_first_study
 from tuning.init.identifying import Identified, identify
 from tuning.init.study_text import Plan, path_from, study_text
@@ -22,6 +22,7 @@ from tuning.study import Study, load_study
 from tuning.study.config import ResourceConfig
 from tuning.study.packaged_studies import packaged_files
 from tuning.study.teacher_fit import STATISTICS
+from tuning.sweep.sweep_times import PROBE, START_S, EpochTimes, SweepTimes
 
 QUIET = Display(quiet=True)
 
@@ -158,27 +159,26 @@ def test_a_trial_gets_its_part_of_the_machine(processors: int, gpus: int, cpus: 
     assert resources_here() == ResourceConfig(cpus=cpus, gpus=1 if gpus else 0)
 
 
-def test_a_faster_machine_and_more_minutes_give_a_larger_budget(tmp_path: Path) -> None:
+def test_a_faster_machine_and_more_minutes_give_a_larger_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = study_of(plan_of(teacher_of("wrn_10_1"), tmp_path))
 
-    def trials(epoch_s: float, minutes: float, at_a_time: int = 2) -> tuple[int, int]:
-        budget = fitting_budget(study, Pace(epoch_s=epoch_s, probe_s=5), at_a_time=at_a_time, minutes=minutes)
-        assert budget.seconds <= 60 * minutes or budget.num_trials == max(LADDER[-1][0], 2 * at_a_time)
+    def trials(epoch_s: float, minutes: float, processors: int = 2) -> tuple[int, int]:
+        monkeypatch.setattr("tuning.trial.resources.num_processors", lambda: processors)
+        budget = fitting_budget(study, SweepTimes(made={PROBE: 5}, runs=[EpochTimes(epoch_s)]), minutes=minutes)
+        assert budget.seconds <= 60 * minutes or budget.num_trials == max(LADDER[-1][0], 2 * processors)
         return budget.num_trials, budget.epochs
 
     assert trials(0.1, 60) == (32, 18)
-    assert trials(30, 15) == (12, 9)
+    assert trials(30, 15) == (16, 9)
     assert trials(1000, 10) == (8, 4)
-    assert trials(1000, 10, at_a_time=8) == (16, 4)
+    assert trials(1000, 10, processors=8) == (16, 4)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
-def test_the_pace_of_each_method_is_measured(method: str, tmp_path: Path) -> None:
-    plan = plan_of(teacher_of("wrn_10_1", image_size=8), tmp_path, method=method)
-    pace = measure_pace(study_of(plan), plan.identified.teacher)
-    assert 0 < pace.epoch_s < 1e4
-    assert 0 < pace.probe_s < 1e4
+def test_the_budget_takes_what_a_dry_run_of_the_written_study_expects(tmp_path: Path) -> None:
+    plan, times = plan_of(teacher_of("wrn_10_1"), tmp_path), SweepTimes(made={PROBE: 5}, runs=[EpochTimes(1.0)])
+    budget = fitting_budget(study_of(plan), times, minutes=2)
+    written = study_of(replace(plan, budget=budget, epoch_s=times.epoch_s))
+    assert sum(times.parts(written).values()) == budget.seconds > 5 + START_S
 
 
 # The file
