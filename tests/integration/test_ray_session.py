@@ -40,7 +40,9 @@ def test_a_local_ray_listens_on_loopback_alone_and_leaves_the_environment_as_it_
     with RaySession(None) as session:
         session.start()
         session.start()  # as sweep and assets both do
-        assert ray.get(ray.remote(lambda: os.getpid()).remote()) != os.getpid(), "a worker is up, with its own ports"
+        worker, niceness = ray.get(ray.remote(lambda: (os.getpid(), os.nice(0))).remote())
+        assert worker != os.getpid(), "a worker is up, with its own ports"
+        assert niceness == os.nice(0), "beside other programs, trials have the priority of their sweep"
         opened = addresses_listened_on() - before
         assert opened, "Ray has ports, and they were looked at"
         assert {address for address, _ in opened} <= set(LOOPBACK)
@@ -66,6 +68,15 @@ def test_a_folder_that_ray_cannot_write_is_named(tmp_path: Path, monkeypatch: py
     file.touch()
     monkeypatch.setenv("RAY_TMPDIR", str(file))
     with RaySession(None) as session, pytest.raises(ConfigError, match=rf"{file}/ray.*RAY_TMPDIR"):
+        session.start()
+
+
+def test_a_start_that_takes_too_long_says_why_it_may_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def give_up(*_: Any, **__: Any) -> None:
+        raise Exception("The current node timed out during startup. The GCS has become overloaded.")
+
+    monkeypatch.setattr(ray, "init", give_up)
+    with RaySession(None) as session, pytest.raises(ConfigError, match=r"overloaded\. If other programs keep .* busy, try again"):
         session.start()
 
 

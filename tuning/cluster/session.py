@@ -28,6 +28,7 @@ VARIABLES = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 SYSTEM_CONFIG = {
+    "worker_niceness": 0,  # Ray's 15 would leave trials a thirtieth of a processor that anything else wants; a sweep can be niced
     "enable_metrics_collection": False,  # nobody reads the metrics here, and their port requires no token
     "prestart_worker_first_driver": False,  # one worker per processor that no trial uses: Tune's need their own environment
 }
@@ -129,6 +130,8 @@ def _way_out(error: Exception) -> str:
     """What the user can do about the error, if known."""
     if "AF_UNIX" in str(error):
         return "; its sockets are in TMPDIR: set RAY_TMPDIR to a shorter path, e.g. RAY_TMPDIR=/tmp"
+    if "timed out during startup" in str(error):  # after 30 s, which cannot be set
+        return " If other programs keep this machine busy, try again when they have ended, or give this one a higher priority."
     file = getattr(error, "filename", None)
     if not isinstance(file, str):
         return ""
