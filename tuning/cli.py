@@ -62,17 +62,16 @@ def _check_output(folder: Path) -> None:
         raise ConfigError(f"--output: {folder} cannot be written, name a writable folder") from error
 
 
-def _show(summary: "SweepSummary", study: Path, *, json: bool, quiet: bool) -> None:
+def _show(summary: "SweepSummary", *, json: bool, quiet: bool) -> None:
     """Print what the sweep found. Raise CpscError if every trial failed, so that a script does not take that for success."""
     from tuning.outcome import Outcome
     from tuning.report.as_json import sweep_figures
     from tuning.report.console import print_summary
-    from tuning.study.packaged_studies import as_argument
 
     if json:
         typer.echo(to_json(sweep_figures(summary)))
     elif not quiet:
-        print_summary(summary, as_argument(study), Console(emoji=False))
+        print_summary(summary, Console(emoji=False))
     trials = summary.launch.trials
     if trials and all(trial.outcome is Outcome.FAILED for trial in trials):
         raise CpscError(f"every trial failed, the first one with: {trials[0].reason}")
@@ -238,7 +237,7 @@ def sweep(
         return
     from tuning.api import run_study
 
-    _show(run_study(loaded, address=address, quiet=quiet, force=force), study, json=json, quiet=quiet)
+    _show(run_study(loaded, address=address, quiet=quiet, force=force), json=json, quiet=quiet)
 
 
 @app.command()
@@ -259,7 +258,7 @@ def resume(
     storage, name = find_launch(name, storage)
     overrides = [*(set_ or []), *([f"search.num_trials={num_trials}"] if num_trials else [])]
     summary = resume_study(name, storage, overrides, address=address, quiet=quiet)
-    _show(summary, summary.study.local / name / "study.yaml", json=json, quiet=quiet)
+    _show(summary, json=json, quiet=quiet)
 
 
 @app.command()

@@ -56,7 +56,7 @@ def print_criteria(launch: Launch, ranks: Sequence[CriterionRank], console: Cons
         Console(file=console.file, width=MARKDOWN_WIDTH).print(criteria_table(launch, ranks))
 
 
-def print_summary(summary: SweepSummary, study_file: Path, console: Console) -> None:
+def print_summary(summary: SweepSummary, console: Console) -> None:
     """Print the report of a sweep that has just ended, what it cost, and where everything is."""
     print_report(summary.launch, list(summary.study.space), console)
     what = "this attempt" if summary.earlier_s else "the sweep"
@@ -64,21 +64,27 @@ def print_summary(summary: SweepSummary, study_file: Path, console: Console) -> 
     for line in (
         f"{what} took {summary.elapsed_s:.0f} s, {percent(summary.tracking_share)} of it in tracking calls{earlier}",
         f"the chosen student is registered as {summary.model_uri}" if summary.model_uri else "",
-        *_where(summary, study_file),
+        *_where(summary),
     ):
         if line:
             console.print(line, markup=False, soft_wrap=True)
 
 
-def _where(summary: SweepSummary, study_file: Path) -> list[str]:
+def _where(summary: SweepSummary) -> list[str]:
     store = redact(store_uri(summary.study))
     if not summary.num_undelivered:
-        return [f"every trial is in MLflow at {store}", f"look at it with: {shlex.join(['cpsc-tune', 'ui', str(study_file)])}"]
+        folder = summary.study.local / summary.launch.name  # the study file would not know the overrides
+        return [f"every trial is in MLflow at {store}", f"look at it with: {shlex.join(['cpsc-tune', 'ui', _from_here(folder)])}"]
     resume = resume_command(summary.study, summary.launch.name)
     return [
         f"MLflow at {store} is not reachable: {summary.num_undelivered} records wait in the journal",
         f"deliver them and register the chosen student with: {resume}",
     ]
+
+
+def _from_here(path: Path) -> str:
+    """`path`, relative to the working directory if it is in there."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def summary_lines(launch: Launch, searched: Sequence[str]) -> list[str]:

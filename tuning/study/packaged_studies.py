@@ -51,11 +51,6 @@ def find_study(study: Path) -> Path:
     return packaged[name]
 
 
-def as_argument(file: Path) -> Path:
-    """What a user types for the study `file`: the name of a packaged study, else the path."""
-    return next((Path(name) for name, packaged in packaged_files().items() if packaged == file), file)
-
-
 def list_studies() -> list[PackagedStudy]:
     """Every packaged study, as described by its file."""
     return [

@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 
 from cpsc.errors import ConfigError
-from tests.support.studies import tiny_study, write_study
 from tuning import cli, command_line, load_study
 from tuning.display import Display
 from tuning.report.loading import read_named
 from tuning.study import user_code
-from tuning.study.packaged_studies import FOLDER, as_argument, find_study, list_studies, packaged_files, studies_table
+from tuning.study.packaged_studies import FOLDER, find_study, list_studies, packaged_files, studies_table
 
 VERBS = ("teacher", "probe", "trial", "sweep", "report", "export", "ui")
 
@@ -97,12 +96,6 @@ def test_python_takes_names_and_keeps_records_in_the_working_directory(elsewhere
     study = load_study("digits")
     assert study.name == "digits-cpsc"
     assert study.local == elsewhere / "runs"
-
-
-def test_a_packaged_study_is_called_by_its_name_and_another_by_its_path(elsewhere: Path) -> None:
-    assert as_argument(FOLDER / "ablations" / "losses.yaml") == Path("ablations/losses")
-    own = write_study(elsewhere / "digits.yaml", tiny_study())
-    assert as_argument(own) == own
 
 
 def test_the_list_says_method_and_purpose_of_each() -> None:
