@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from tests.support.studies import tiny_study, write_study
@@ -63,5 +64,23 @@ def test_the_time_of_a_resumed_launch_has_that_of_its_earlier_attempts(tmp_path:
     )
     assert "the sweep took 620 s" in str(summary).splitlines()
     printed = io.StringIO()
-    print_summary(summary, tmp_path / "study.yaml", Console(file=printed, width=200))
+    print_summary(summary, Console(file=printed, width=200))
     assert "this attempt took 20 s, 10.00 % of it in tracking calls; with earlier attempts 620 s" in printed.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(("storage", "shown"), [("runs", "runs/small"), ("{elsewhere}/a b", "'{elsewhere}/a b/small'")])
+def test_the_way_to_the_ui_is_the_launch_as_seen_from_the_working_directory(
+    storage: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the study file: what ``--set`` changed is not in it."""
+    elsewhere, working = tmp_path / "elsewhere", tmp_path / "working"
+    working.mkdir()
+    monkeypatch.chdir(working)
+    file = write_study(tmp_path / "study.yaml", tiny_study())
+    study = load_study(file, [f"storage={storage.format(elsewhere=elsewhere)}"])
+    printed = io.StringIO()
+    print_summary(
+        SweepSummary(study=study, launch=LAUNCH, model_uri=None, elapsed_s=1, num_undelivered=0, tracking_share=0),
+        Console(file=printed, width=200),
+    )
+    assert f"look at it with: cpsc-tune ui {shown.format(elsewhere=elsewhere)}" in printed.getvalue().splitlines()
