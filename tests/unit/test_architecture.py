@@ -292,6 +292,13 @@ def test_reading_results_does_not_import_ray() -> None:
 
 
 @pytest.mark.slow
+def test_a_worker_imports_no_tracking_and_no_search() -> None:
+    """Their import would be half of a worker's start."""
+    finished = run_without(("mlflow", "optuna", "sqlalchemy"), ["tuning.trial.trainable", "tuning.trial.placement"])
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.slow
 def test_results_themselves_are_light() -> None:
     finished = run_without(("ray", "optuna", "mlflow", "torch", "pandas", "pydantic"), ["tuning.results"])
     assert finished.returncode == 0, finished.stderr

@@ -2,11 +2,10 @@
 
 import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ray import tune
-from ray.tune.execution.placement_groups import resource_dict_to_pg_factory
 from ray.tune.progress_reporter import ProgressReporter
 from ray.tune.schedulers import FIFOScheduler
 
@@ -18,6 +17,7 @@ from tuning.storage import Storage
 from tuning.study import Study
 from tuning.sweep.old_segments import OldSegments, folder_name
 from tuning.trial.context import TrialContext
+from tuning.trial.placement import resources_of
 from tuning.trial.trainable import DistillTrainable
 
 CHECKPOINTS_KEPT = 2
@@ -76,12 +76,6 @@ def remove_ray_state(storage: Storage, launch: str) -> None:
                 for name in storage.names(f"{launch}/{attempt}"):
                     if name.endswith((".pkl", ".json")):
                         storage.delete(f"{launch}/{attempt}/{name}")
-
-
-def resources_of(study: Study, config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
-    """The resources of a trial with that Tune config."""
-    cpus = study.resources.cpus if config.get("finalist_of") is None else study.finalist_cpus
-    return resource_dict_to_pg_factory({"cpu": cpus, "gpu": study.resources.gpus})
 
 
 def _num_tune_trials(study: Study) -> int:

@@ -37,8 +37,8 @@ from tuning.search.optuna_space import to_optuna
 from tuning.study import Study
 from tuning.study.config import PruneConfig, resolve_study
 from tuning.sweep.dry_run import describe
-from tuning.sweep.tuner import resources_of
 from tuning.trial.environment import from_tag
+from tuning.trial.placement import resources_of
 from tuning.trial.resources import concurrency
 from tuning.trial.trainable import local_trainable
 

@@ -68,7 +68,7 @@ def test_the_time_of_a_resumed_launch_has_that_of_its_earlier_attempts(tmp_path:
     assert "this attempt took 20 s, 10.00 % of it in tracking calls; with earlier attempts 620 s" in printed.getvalue().splitlines()
 
 
-@pytest.mark.parametrize(("storage", "shown"), [("runs", "runs/small"), ("{elsewhere}/a b", "'{elsewhere}/a b/small'")])
+@pytest.mark.parametrize(("storage", "shown"), [("runs", "runs/small-2"), ("{elsewhere}/a b", "'{elsewhere}/a b/small-2'")])
 def test_the_way_to_the_ui_is_the_launch_as_seen_from_the_working_directory(
     storage: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
