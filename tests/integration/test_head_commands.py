@@ -80,6 +80,7 @@ def ended(job: subprocess.Popen[bytes], timeout_s: float = 300) -> int:
         end(job, signal.SIGKILL)  # and with it all that it has started, which share its namespace
 
 
+@pytest.mark.long
 def test_the_script_for_slurm_runs_a_dry_run_on_a_ray_of_one_node(folder: Path) -> None:
     study = write_study(folder / "tiny.yaml", tiny_study())
     status = ended(start_job(folder, study, ADDED="--dry-run"))
