@@ -22,6 +22,7 @@ import pandas as pd
 from tests.support.command_line import run_cli
 from tuning.api import criteria_frame, load_results, load_study
 from tuning.launch import LaunchHistory, TrialHistory
+from tuning.launch.folder import is_begun
 from tuning.results import Launch
 from tuning.search.asha import ResumableAsha
 from tuning.study import Study
@@ -35,7 +36,7 @@ def searched(study: str, seed: int, folder: Path, assignments: Sequence[str]) ->
     settings = [f"storage={folder / f'seed-{seed}'}", f"search.seed={seed}", "objective=exam_score", "prune.scheduler=none"]
     settings += assignments
     loaded = load_study(study, settings)
-    if not (folder / f"seed-{seed}" / loaded.name / "journal.jsonl").exists():
+    if not is_begun(loaded.local / loaded.name):
         words = ["sweep", study, *(word for assignment in settings for word in ("--set", assignment))]
     else:
         words = ["resume", loaded.name, "--storage", str(loaded.local)]

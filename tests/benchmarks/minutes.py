@@ -24,6 +24,7 @@ from cpsc.methods import METHODS
 from tests.support.command_line import run_cli
 from tests.support.studies import ROOT
 from tuning.api import load_results, load_study
+from tuning.launch.folder import is_begun
 from tuning.report.seed_table import POINTS, spread
 from tuning.results import TrialRecord
 
@@ -48,7 +49,7 @@ class Bench:
             file.write_text(yaml.safe_dump(self._study(file.stem, method, seed=seed, epochs=epochs)))
         study = load_study(file, settings)
         words: list[str | Path] = ["sweep", file, *(word for setting in settings for word in ("--set", setting))]
-        if (study.local / study.name / "journal.jsonl").exists():
+        if is_begun(study.local / study.name):
             words = ["resume", study.name, "--storage", study.local]
         done = run_cli(*words, cwd=self.folder, timeout=24 * 3600)
         if done.returncode:
@@ -64,6 +65,7 @@ class Bench:
             "config": {"method": method, "epochs": epochs, "seed": seed},
             "space": {"student.lr": {"loguniform": [1e-4, 1.0]}},
             "start": [{}],
+            "objective": "probe_overlap",  # examiners would be trained anew for each run
             "search": {"sampler": "random", "num_trials": 1},
             "prune": {"scheduler": "none"},
         }
@@ -71,6 +73,8 @@ class Bench:
 
 @dataclass(frozen=True)
 class Run:
+    """A finished run: its trial, and the metric that its epoch is chosen by."""
+
     trial: TrialRecord
     objective: str
 

@@ -9,6 +9,7 @@ from cpsc.published import NORMALISATION_RULE
 from tuning.init.budget import Budget
 from tuning.init.identifying import Identified, described
 from tuning.study.config import ResourceConfig
+from tuning.study.paths import path_from
 from tuning.study.yaml_loader import dump_inline
 from tuning.time_left import in_words
 
@@ -135,12 +136,6 @@ def _search(plan: Plan) -> Iterable[str]:
     yield f"prune: {dump_inline(plan.beginnings['prune'])}"
     yield "# Resources of one trial on this machine."
     yield f"resources: {dump_inline({'cpus': plan.resources.cpus, 'gpus': int(plan.resources.gpus)})}"
-
-
-def path_from(folder: Path, file: Path) -> str:
-    """The path of `file` for a study in `folder`: relative if it is inside, so that both can be moved together."""
-    folder, file = folder.absolute(), file.absolute()
-    return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
 
 
 def _line(key: str, value: Any, comment: str) -> str:

@@ -19,6 +19,7 @@ from tuning.results import Launch, SweepSummary, TrialRecord
 from tuning.results.front import front_of
 from tuning.results.in_doubt import in_doubt
 from tuning.results.leaderboard import choice_line, headings, row, shown_trials, title
+from tuning.study.paths import path_from
 from tuning.tracking import store_uri
 
 MARKDOWN_WIDTH = 400
@@ -73,18 +74,13 @@ def print_summary(summary: SweepSummary, console: Console) -> None:
 def _where(summary: SweepSummary) -> list[str]:
     store = redact(store_uri(summary.study))
     if not summary.num_undelivered:
-        folder = summary.study.local / summary.launch.name  # the study file would not know the overrides
-        return [f"every trial is in MLflow at {store}", f"look at it with: {shlex.join(['cpsc-tune', 'ui', _from_here(folder)])}"]
+        launch = path_from(Path.cwd(), summary.study.local / summary.launch.name)  # the study file would not know the overrides
+        return [f"every trial is in MLflow at {store}", f"look at it with: {shlex.join(['cpsc-tune', 'ui', launch])}"]
     resume = resume_command(summary.study, summary.launch.name)
     return [
         f"MLflow at {store} is not reachable: {summary.num_undelivered} records wait in the journal",
         f"deliver them and register the chosen student with: {resume}",
     ]
-
-
-def _from_here(path: Path) -> str:
-    """`path`, relative to the working directory if it is in there."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def summary_lines(launch: Launch, searched: Sequence[str]) -> list[str]:

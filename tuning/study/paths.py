@@ -79,4 +79,10 @@ def _beside(folder: Path, text: str) -> str:
     except OSError:  # a name that is too long, a folder without permission
         return text
     # Relative to the working directory if it is below: the launch may continue on a machine where that is elsewhere.
-    return str(here.relative_to(working) if here.is_relative_to(working) else here)
+    return path_from(working, here)
+
+
+def path_from(folder: Path, file: Path) -> str:
+    """The path of `file` as seen from `folder`: relative if it is inside, so that both can be moved together."""
+    folder, file = folder.absolute(), file.absolute()
+    return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)

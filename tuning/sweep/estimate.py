@@ -128,12 +128,16 @@ def _teacher_s(study: Study, teacher: Teacher, device: torch.device) -> float:
 
 def _kinds(study: Study) -> list[DistillConfig]:
     """Configs with different kinds of steps: one for each combination of searched method and network."""
-    choices = [
+    return [build_config(study.base, dict(chosen)) for chosen in itertools.product(*_choices(study))]
+
+
+def _choices(study: Study) -> list[list[tuple[str, Any]]]:
+    """The options of each searched parameter that changes the kind of steps."""
+    return [
         [(path, value) for value in study.space[path].arguments]
         for path in COSTLY
         if path in study.space and study.space[path].sampler == "choice"
     ]
-    return [build_config(study.base, dict(chosen)) for chosen in itertools.product(*choices)]
 
 
 def _epoch_times(config: DistillConfig, study: Study, teacher: Teacher, device: torch.device, *, within_s: float) -> EpochTimes:
@@ -158,7 +162,7 @@ def _num_asked(study: Study) -> int:
 
 
 def _left_out(study: Study, *, num_measured: int, is_trained: bool) -> Iterator[str]:
-    num_kinds = len(_kinds(study))
+    num_kinds = math.prod(map(len, _choices(study)))
     yield "other load on this machine"
     if concurrency(study) > 1:
         yield "slow-down of parallel trials by each other"

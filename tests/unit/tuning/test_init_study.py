@@ -17,11 +17,13 @@ from tuning.init.beginnings import beginnings, scale_for
 from tuning.init.budget import LADDER, fitting_budget, resources_here
 from tuning.init.first_study import _checked, write_first_study
 from tuning.init.identifying import Identified, identify
-from tuning.init.study_text import Plan, path_from, study_text
+from tuning.init.study_text import Plan, study_text
 from tuning.study import Study, load_study
 from tuning.study.config import ResourceConfig
 from tuning.study.packaged_studies import packaged_files
-from tuning.study.teacher_fit import STATISTICS
+from tuning.study.paths import path_from
+from tuning.study.teacher_fit import STATISTICS, fitted
+from tuning.sweep import measure_times
 from tuning.sweep.sweep_times import PROBE, START_S, EpochTimes, SweepTimes
 
 QUIET = Display(quiet=True)
@@ -179,6 +181,15 @@ def test_the_budget_takes_what_a_dry_run_of_the_written_study_expects(tmp_path: 
     budget = fitting_budget(study_of(plan), times, minutes=2)
     written = study_of(replace(plan, budget=budget, epoch_s=times.epoch_s))
     assert sum(times.parts(written).values()) == budget.seconds > 5 + START_S
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_the_times_of_each_method_are_measured(method: str, tmp_path: Path) -> None:
+    plan = plan_of(teacher_of("wrn_10_1", image_size=8), tmp_path, method=method)
+    times = measure_times(fitted(study_of(plan), plan.identified.norms), plan.identified.teacher)
+    assert 0 < times.epoch_s < 1e4
+    assert 0 < times.made[PROBE] < 1e4
 
 
 # The file
