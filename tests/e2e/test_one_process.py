@@ -42,28 +42,31 @@ def state_of_process() -> tuple[dict[str, str], str, str, bool]:
 def test_a_sweep_in_a_thread_is_watched_a_second_one_waits_and_then_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, second = small_study(tmp_path, "first"), small_study(tmp_path, "second")
+    study = small_study(tmp_path, "first")
     before, summaries = state_of_process(), list[SweepSummary]()
-    sweep = threading.Thread(target=lambda: summaries.append(run_study(first, quiet=True)))
+    sweep = threading.Thread(target=lambda: summaries.append(run_study(study, quiet=True)))
     sweep.start()
     try:
-        while sweep.is_alive() and not is_begun(first.local / "first"):
+        while sweep.is_alive() and not is_begun(study.local / "first"):
             time.sleep(0.05)
         with pytest.raises(ConfigError, match=r"^another sweep is running in this process, .* wait for its end"):
-            run_study(second, quiet=True)
-        watched = watch(first, every_s=0.1)
+            run_study(study, quiet=True)
+        watched = watch(study, every_s=0.1)
     finally:
         sweep.join()
     assert [trial.outcome for trial in watched.trials] == [Outcome.COMPLETED] * 2
     assert "first: " in capsys.readouterr().out
     assert state_of_process() == before
 
-    summaries.append(run_study(second, quiet=True))
+    summaries.append(run_study(study, quiet=True))
     assert state_of_process() == before
-    for study, summary in zip((first, second), summaries, strict=True):
-        assert summary.model_uri == f"models:/{study.name}@champion"
-        assert load_results(study, quiet=True).chosen is not None
-        assert len(list((study.local / study.name / FOLDER).glob("trial-*/events.out.tfevents.*"))) == 2
+    assert [summary.launch.name for summary in summaries] == ["first", "first-2"], "the second sweep is a launch of its own"
+    for summary in summaries:
+        assert summary.model_uri == "models:/first@champion"
+        assert summary.launch.chosen is not None
+        assert len(list((study.local / summary.launch.name / FOLDER).glob("trial-*/events.out.tfevents.*"))) == 2
+    assert len(list((study.local / "teachers").glob("*.pt"))) == 1, "the sweeps share the teacher"
+    assert load_results(study, quiet=True).name == "first-2"
 
 
 def test_the_ray_of_a_program_is_neither_used_nor_shut_down(tmp_path: Path) -> None:

@@ -178,13 +178,6 @@ def test_every_command_of_the_docs_runs(page: Path, after_quick_start: Path, mon
         assert executed(made_small_in_python(code), after_quick_start)
 
 
-def test_a_second_sweep_is_a_launch_of_its_own_and_shares_the_teacher(after_quick_start: Path) -> None:
-    run_command("cpsc-tune sweep search_spaces/digits.yaml", after_quick_start)
-    launches = {path.parent.name for path in (after_quick_start / "runs").glob("*/journal.jsonl")}
-    assert {"digits-cpsc", "digits-cpsc-2"} <= launches
-    assert len(list((after_quick_start / "runs" / "teachers").glob("digits-wrn_16_1-*"))) == 1
-
-
 def test_links_between_pages_lead_somewhere() -> None:
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES):
         for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8")):
