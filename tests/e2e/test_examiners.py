@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from cpsc.examiners import ExamImages
 from tests.support.command_line import call_cli
-from tests.support.killing import end, repeat_alone, slow_study, start, wait_for_epochs
+from tests.support.killing import POLL_S, end, repeat_alone, slow_study, start, wait_for_epochs
 from tests.support.studies import write_study
 from tuning.display import Display
 from tuning.replay.comparison import is_of_the_moment
@@ -37,7 +37,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     study = write_study(folder / "tiny.yaml", content)
     driver, deadline = start("sweep", study, cwd=folder), time.monotonic() + 240
     while driver.poll() is None and not list(folder.glob("runs/examiners/*/*.pt")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(POLL_S)
     end(driver, signal.SIGKILL)
     assert list(folder.glob("runs/examiners/*/*.pt")), (folder / "driver.log").read_text()
     launch = folder / "runs" / "tiny"

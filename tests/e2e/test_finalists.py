@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.support.command_line import call_cli
-from tests.support.killing import end, repeat_alone, slow_study, start
+from tests.support.killing import POLL_S, end, repeat_alone, slow_study, start
 from tests.support.page import ParsedPage
 from tests.support.studies import write_study
 from tuning.launch import Journal, replay_events
@@ -37,7 +37,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     driver, deadline = start("sweep", study, cwd=folder), time.monotonic() + 240
     journal = Journal(folder / "runs" / "tiny")
     while driver.poll() is None and num_finalists(journal) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(POLL_S)
     end(driver, signal.SIGKILL)
     assert 2 <= num_finalists(journal) <= FINALISTS, (folder / "driver.log").read_text()
     history = replay_events(journal.events(), metric="best_probe_agreement")

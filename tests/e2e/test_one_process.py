@@ -5,6 +5,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import mlflow
 import pytest
@@ -70,7 +71,7 @@ def test_a_sweep_in_a_thread_is_watched_a_second_one_waits_and_then_runs(
 
 
 def test_the_ray_of_a_program_is_neither_used_nor_shut_down(tmp_path: Path) -> None:
-    with on_loopback_only():
+    with on_loopback_only(), mock.patch.dict(os.environ):  # Ray makes its own debugger that of this process, and leaves it
         ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
         with pytest.raises(ConfigError, match=r"^Ray is already running in this process, .* call ray\.shutdown\(\) first"):

@@ -10,6 +10,7 @@ import pytest
 from cpsc.errors import ConfigError
 from tests.support.command_line import call_cli
 from tests.support.killing import (
+    POLL_S,
     count_epochs,
     end,
     recorded_curves,
@@ -42,7 +43,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     driver = start("sweep", study, cwd=folder)
     wait_for_epochs(folder / "runs" / "tiny", 7, driver)
     while not (folder / "runs" / "tiny" / "journal.acknowledged").exists() and driver.poll() is None:
-        time.sleep(0.02)
+        time.sleep(POLL_S)
     assert end(driver, signal.SIGKILL) == -signal.SIGKILL
     return folder
 

@@ -23,6 +23,9 @@ from tuning.replay.comparison import is_of_the_moment
 from tuning.study import Study
 from tuning.trial.local import run_trial
 
+POLL_S = 0.1
+"""Pause between two looks at a launch: more of them would take a core from the driver and its workers."""
+
 
 def slow_study(folder: Path, *, teacher: Path | None = None) -> dict[str, Any]:
     """The tiny study with epochs long enough to be hit by a signal, and no dataset where a teacher is given."""
@@ -51,14 +54,14 @@ def wait_for_epochs(folder: Path, count: int, driver: subprocess.Popen[bytes], *
     while driver.poll() is None and count_epochs(folder) < count:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{folder}: {count_epochs(folder)} of {count} epochs after {timeout_s:.0f} s")
-        time.sleep(0.02)
+        time.sleep(POLL_S)
 
 
 def wait_for_record(folder: Path, driver: subprocess.Popen[bytes], *, timeout_s: float = 300) -> None:
     """Return when the launch in `folder` has its first record, or its driver has ended."""
     deadline = time.monotonic() + timeout_s
     while driver.poll() is None and time.monotonic() < deadline and not any(Journal(folder).events()):
-        time.sleep(0.02)
+        time.sleep(POLL_S)
 
 
 def count_epochs(folder: Path) -> int:

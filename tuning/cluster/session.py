@@ -47,6 +47,7 @@ class RaySession:
     def __init__(self, address: str | None) -> None:
         self._address = address
         self._is_up = False
+        self._is_begun = False
         self._settings = ExitStack()
 
     def start(self) -> None:
@@ -56,6 +57,7 @@ class RaySession:
         """
         if self._is_up:
             return
+        self._is_begun = True
         with _signals_noted() as noted:
             try:
                 self._init()
@@ -89,10 +91,12 @@ class RaySession:
             self.stop()
 
     def stop(self) -> None:
-        """Shut Ray down, or leave the cluster. Safe if it failed halfway or was stopped before."""
+        """Shut Ray down, or leave the cluster. Safe if it was never started, failed halfway, or was stopped before."""
+        if not self._is_begun:
+            return
         gc.collect()  # dropping a reference to a Ray object after the shutdown would end the process with status 1
         ray.shutdown()
-        self._is_up = False
+        self._is_up = self._is_begun = False
 
 
 @contextmanager
