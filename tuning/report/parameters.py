@@ -7,7 +7,6 @@ from typing import Any
 
 import optuna
 import plotly.graph_objects as go
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from tuning.display import percent
 from tuning.outcome import Outcome
@@ -77,10 +76,12 @@ def importances(launch: Launch, space: Space) -> Chart | None:
 
 
 def _importances(study: optuna.Study) -> dict[str, float]:
+    from optuna import importance  # loads scikit-learn, which takes a second that most commands do not need
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that parameters which not all trials have are left out
-            return get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+            return importance.get_param_importances(study, evaluator=importance.FanovaImportanceEvaluator(seed=0))
     except (ValueError, RuntimeError):
         return {}  # the values do not differ
 

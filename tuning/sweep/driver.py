@@ -10,7 +10,7 @@ from typing import Protocol
 from ray.tune.schedulers import FIFOScheduler
 
 from tuning.cluster.address import authentication_mode
-from tuning.cluster.ray_compat import without_snapshots
+from tuning.cluster.ray_compat import callbacks_not_counted, without_snapshots
 from tuning.cluster.session import RaySession, terminating_like_ctrl_c
 from tuning.display import Display
 from tuning.interruption import InterruptedSweepError, answering_ctrl_c
@@ -228,7 +228,7 @@ class SweepDriver:
                 max_concurrent=check_resources(study, self._address),
             )
             try:
-                with without_snapshots():
+                with without_snapshots(), callbacks_not_counted():
                     tuner.fit()
             except Exception:
                 if not recorder.stopped_by:  # else the cause is known: Ray cannot read back what a full disk did not store

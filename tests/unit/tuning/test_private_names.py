@@ -20,6 +20,7 @@ USED = [
     ("ray", "ray.autoscaler._private.util", "validate_config", RAY),
     ("ray", "ray.tune.schedulers.async_hyperband", "_Bracket", RAY),
     ("ray", "ray.tune.execution.tune_controller", "TuneController", RAY),
+    ("ray", "ray.air._internal.usage", "tag_callbacks", RAY),
     ("mlflow", "mlflow.utils.rest_utils", "_get_http_response_with_retries", MLFLOW),
 ]
 LIBRARIES = ("ray", "optuna", "mlflow", "typer", "click")
