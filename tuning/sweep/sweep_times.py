@@ -12,8 +12,9 @@ from tuning.trial.resources import concurrency
 
 START, TEACHER, PROBE, TRIALS, FINALISTS = "start and records", "teacher", "probe set", "trials", "finalists"
 
-START_S = 30.0
-"""Seconds for Ray, its workers and the registration of the student, on two idle cores; twice as long on a slow machine."""
+START_S = 20.0
+"""Seconds for imports, Ray, its workers and the registration of the student: 21 measured on two slow, idle cores. The first command
+after an installation takes longer, because Python compiles the libraries."""
 
 
 @dataclass(frozen=True)
