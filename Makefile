@@ -20,7 +20,7 @@ ui: .venv/installed ## show the sweep's results in MLflow's UI
 test: .venv/installed-dev lint ## run what must pass before a change is merged
 	$(BIN)/python -m pytest $(TWO_FILES_AT_A_TIME) -m "not long"
 
-test-all: .venv/installed-dev lint ## the same, and tests that take a minute or more: a cluster, S3, PostgreSQL, a failing server and disk, compiled networks, the notebooks
+test-all: .venv/installed-dev lint ## the same, and the slowest tests: a cluster, S3, PostgreSQL, a failing server and disk, compiled networks, the notebooks
 	$(BIN)/python -m pytest $(TWO_FILES_AT_A_TIME)
 
 test-fast: .venv/installed-dev ## while you work: only short unit tests that start no process

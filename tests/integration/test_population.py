@@ -73,11 +73,12 @@ def test_the_best_student_is_one_of_the_epochs_since_the_trial_took_over_another
 
 
 @pytest.mark.slow
-def test_killed_at_ten_random_moments_it_is_the_population_that_nobody_disturbed(calm: Population, tmp_path: Path) -> None:
-    """Twice each of five launches. A driver that dies among the proposals, which take no time, draws the rest of them anew, as any
+@pytest.mark.parametrize("kills", [2, pytest.param(KILLS, marks=pytest.mark.long)])
+def test_killed_at_random_moments_it_is_the_population_that_nobody_disturbed(kills: int, calm: Population, tmp_path: Path) -> None:
+    """Each launch twice. A driver that dies among the proposals, which take no time, draws the rest of them anew, as any
     search does; all that follows depends on scores alone."""
     whole, rng, rest = told(calm), random.Random(7), rest_of(calm.events())
-    for round_ in range(KILLS // 2):
+    for round_ in range(kills // 2):
         (tmp_path / str(round_)).mkdir()
         killed = Population.of(tmp_path / str(round_))
         killed.rng = random.Random(round_)  # trials report in another order each time

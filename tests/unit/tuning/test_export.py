@@ -31,6 +31,7 @@ ARCHS = (
     *("wrn_10_1", "wrn_16_2", "resnet18", "resnet20", "resnet8x4", "vgg11", "vgg11_bn", "mobilenet_v2", "shufflenet_v2"),
     *("wrn_10_1_gn", "vit_tiny"),
 )
+SLOWEST_TO_ONNX = ("mobilenet_v2", "shufflenet_v2")
 
 
 def student(arch: str = "wrn_10_1", *, channels: int = 2, size: int = 8) -> dict[str, torch.Tensor]:
@@ -68,7 +69,9 @@ def test_every_network_is_exported_and_answers_as_its_checkpoint(arch: str, asse
 
 
 @needs_onnx
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize(
+    "arch", [pytest.param(arch, marks=pytest.mark.long) if arch in SLOWEST_TO_ONNX else arch for arch in ARCHS]
+)
 def test_every_network_is_exported_to_onnx(arch: str, assets: Assets, tmp_path: Path) -> None:
     (line, _) = export(assets, tmp_path, arch=arch, formats=[ONNX])
     assert re.fullmatch(r"student\.onnx: logits within \S+ of .*, same class on 20 probe images", line)
