@@ -39,7 +39,8 @@ def print_report(launch: Launch, searched: Sequence[str], console: Console) -> N
     if students := front_of(launch):
         console.print(front_table(students, launch))
     for line in (*doubt_lines(launch), *summary_lines(launch, searched)):
-        console.print(line, markup=False, soft_wrap=True)
+        # A terminal would break lines within numbers, Rich breaks them between words; in a file each line stays whole.
+        console.print(line, markup=False, soft_wrap=not console.is_terminal)
 
 
 def print_comparison(launch: Launch, by: Sequence[str], console: Console, *, target: float) -> None:

@@ -90,9 +90,9 @@ def test_a_launch_without_a_trial_says_so() -> None:
     assert lines[-1] == "no trial has a result"
 
 
-def printed(found: Launch, searched: list[str]) -> str:
+def printed(found: Launch, searched: list[str], *, width: int = 140, terminal: bool = False) -> str:
     screen = io.StringIO()
-    print_report(found, searched, Console(file=screen, width=140, color_system=None, highlight=False))
+    print_report(found, searched, Console(file=screen, width=width, color_system=None, highlight=False, force_terminal=terminal))
     return screen.getvalue()
 
 
@@ -108,6 +108,15 @@ def test_the_leaderboard_has_a_row_a_trial_and_a_dash_where_nothing_was_measured
 def test_the_sentences_follow_the_leaderboard() -> None:
     found = launch(labels=True)
     assert printed(found, SEARCHED).splitlines()[-7:] == summary_lines(found, SEARCHED)
+
+
+def test_a_long_sentence_is_whole_in_a_file_and_broken_between_words_in_a_terminal() -> None:
+    found = launch(labels=True)
+    sentence = "its parameters: student.lr 0.123, cpsc.contrast two_view"
+    assert sentence in printed(found, SEARCHED, width=30)
+    lines = [line.rstrip() for line in printed(found, SEARCHED, width=30, terminal=True).splitlines()]
+    start = lines.index("its parameters: student.lr")
+    assert lines[start + 1] == "0.123, cpsc.contrast two_view"
 
 
 def test_the_leaderboard_shows_the_ten_best_and_says_of_how_many() -> None:
