@@ -17,12 +17,8 @@ def on_loopback_only() -> Iterator[None]:
     """
     from ray._private import ray_constants
 
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
+    with _replaced(ray_constants, "ENABLE_RAY_CLUSTER", False):
         yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager
@@ -30,12 +26,8 @@ def no_sigterm_handler_of_ray() -> Iterator[None]:
     """Keep Ray from replacing the program's SIGTERM handler within the block: Ray's own handler ends the process at once."""
     from ray._private import utils
 
-    before = utils.set_sigterm_handler
-    utils.set_sigterm_handler = lambda handler: None
-    try:
+    with _replaced(utils, "set_sigterm_handler", lambda handler: None):
         yield
-    finally:
-        utils.set_sigterm_handler = before
 
 
 def bootstrap_address(address: str) -> str:
@@ -99,11 +91,8 @@ def without_snapshots() -> Iterator[None]:
         if force:
             snapshot(controller, force=force, wait=wait)
 
-    TuneController.checkpoint = only_forced
-    try:
+    with _replaced(TuneController, "checkpoint", only_forced):
         yield
-    finally:
-        TuneController.checkpoint = snapshot
 
 
 @contextmanager
@@ -114,9 +103,16 @@ def callbacks_not_counted() -> Iterator[None]:
     """
     from ray.air._internal import usage
 
-    before = usage.tag_callbacks
-    usage.tag_callbacks = lambda callbacks: False
+    with _replaced(usage, "tag_callbacks", lambda callbacks: False):
+        yield
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Within the block, `owner` has another value under `name`."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        usage.tag_callbacks = before
+        setattr(owner, name, before)

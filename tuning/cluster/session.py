@@ -46,7 +46,6 @@ class RaySession:
 
     def __init__(self, address: str | None) -> None:
         self._address = address
-        self._is_up = False
         self._is_begun = False
         self._settings = ExitStack()
 
@@ -55,15 +54,15 @@ class RaySession:
 
         Call it before any long work, so that failures of Ray do not come after the work.
         """
-        if self._is_up:
+        if self._is_begun:
             return
         self._is_begun = True
         with _signals_noted() as noted:
             try:
                 self._init()
             except Exception as error:  # from Ray, gRPC, or the system
+                self.stop()
                 raise ConfigError(f"Ray cannot {self._what()}: {reason(error)}{_way_out(error)}") from error
-        self._is_up = True
         if noted:
             raise KeyboardInterrupt
 
@@ -96,7 +95,7 @@ class RaySession:
             return
         gc.collect()  # dropping a reference to a Ray object after the shutdown would end the process with status 1
         ray.shutdown()
-        self._is_up = self._is_begun = False
+        self._is_begun = False
 
 
 @contextmanager
