@@ -1,7 +1,6 @@
 """A sweep whose students are chosen by examiners: killed among them, run again, killed among its trials, resumed."""
 
 import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from mlflow import MlflowClient
 
 from cpsc.examiners import ExamImages
 from tests.support.command_line import call_cli
-from tests.support.killing import POLL_S, end, repeat_alone, slow_study, start, wait_for_epochs
+from tests.support.killing import end, repeat_alone, slow_study, start, wait_for_epochs, wait_until
 from tests.support.studies import write_study
 from tuning.display import Display
 from tuning.replay.comparison import is_of_the_moment
@@ -35,9 +34,8 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     content["config"]["schedule"] |= {"iterations": 8}
     content["search"] = {"num_trials": 4, "startup_trials": 3}
     study = write_study(folder / "tiny.yaml", content)
-    driver, deadline = start("sweep", study, cwd=folder), time.monotonic() + 240
-    while driver.poll() is None and not list(folder.glob("runs/examiners/*/*.pt")) and time.monotonic() < deadline:
-        time.sleep(POLL_S)
+    driver = start("sweep", study, cwd=folder)
+    wait_until(lambda: list(folder.glob("runs/examiners/*/*.pt")), driver)
     end(driver, signal.SIGKILL)
     assert list(folder.glob("runs/examiners/*/*.pt")), (folder / "driver.log").read_text()
     launch = folder / "runs" / "tiny"

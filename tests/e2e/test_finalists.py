@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 from tests.support.command_line import call_cli
-from tests.support.killing import POLL_S, end, repeat_alone, slow_study, start
+from tests.support.killing import end, repeat_alone, slow_study, start, wait_until
 from tests.support.page import ParsedPage
 from tests.support.studies import write_study
 from tuning.launch import Journal, replay_events
@@ -34,10 +33,9 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     content["config"]["schedule"] |= {"iterations": 4}
     content["search"] = {"sampler": "random", "num_trials": SEARCHED, "finalists": {"top": 2, "seeds": 2, "epochs": 3}}
     study = write_study(folder / "tiny.yaml", content)
-    driver, deadline = start("sweep", study, cwd=folder), time.monotonic() + 240
+    driver = start("sweep", study, cwd=folder)
     journal = Journal(folder / "runs" / "tiny")
-    while driver.poll() is None and num_finalists(journal) < 2 and time.monotonic() < deadline:
-        time.sleep(POLL_S)
+    wait_until(lambda: num_finalists(journal) >= 2, driver)
     end(driver, signal.SIGKILL)
     assert 2 <= num_finalists(journal) <= FINALISTS, (folder / "driver.log").read_text()
     history = replay_events(journal.events(), metric="best_probe_agreement")

@@ -10,7 +10,6 @@ import pytest
 from cpsc.errors import ConfigError
 from tests.support.command_line import call_cli
 from tests.support.killing import (
-    POLL_S,
     count_epochs,
     end,
     recorded_curves,
@@ -19,7 +18,7 @@ from tests.support.killing import (
     start,
     statuses,
     wait_for_epochs,
-    wait_for_record,
+    wait_until,
 )
 from tests.support.studies import ROOT, write_study
 from tuning.display import Display
@@ -42,8 +41,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = write_study(folder / "tiny.yaml", slow_study(folder))
     driver = start("sweep", study, cwd=folder)
     wait_for_epochs(folder / "runs" / "tiny", 7, driver)
-    while not (folder / "runs" / "tiny" / "journal.acknowledged").exists() and driver.poll() is None:
-        time.sleep(POLL_S)
+    wait_until((folder / "runs" / "tiny" / "journal.acknowledged").exists, driver)
     assert end(driver, signal.SIGKILL) == -signal.SIGKILL
     return folder
 
@@ -95,7 +93,9 @@ def test_sigterm_and_ctrl_c_end_in_order_and_can_be_resumed(killed: Path) -> Non
     study = write_study(killed / "second.yaml", slow_study(killed, teacher=teacher) | changes)
     driver = start("sweep", study, cwd=killed)
     folder = killed / "runs" / "second"
-    wait_for_record(folder, driver)  # Ray is begun, and takes seconds; its own handler would end the process with status 15
+    wait_until(
+        lambda: any(Journal(folder).events()), driver
+    )  # Ray is begun, and takes seconds; its own handler would end the process with status 15
     time.sleep(1)
     assert end(driver, signal.SIGTERM) == 130
     assert count_epochs(folder) == 0

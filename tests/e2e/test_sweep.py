@@ -28,6 +28,7 @@ from tests.support.studies import tiny_study, write_study
 from tuning.display import Display
 from tuning.launch import Journal, replay_events
 from tuning.replay.comparison import is_of_the_moment
+from tuning.report.criteria import criteria_rows, rank_criteria
 from tuning.results import launch_from_journal
 from tuning.results.from_mlflow import load_launch
 from tuning.results.trial_record import TrialTimeline
@@ -187,9 +188,10 @@ def test_report_reads_the_same_from_the_store(swept: Swept) -> None:
     assert report.returncode == 0, report.stderr
     (chosen,) = re.findall(r"chosen without a real image: .*", report.stdout)
     assert chosen in swept.output
-    assert re.search(
-        r"^\| probe agreement +\| +[-\d.]+ \| +(?:[\d.]+ %|-) \| +[\d.]+ points \|$", report.stdout, flags=re.MULTILINE
-    )
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in report.stdout.splitlines() if line.startswith("|")]
+    ranked = criteria_rows(rank_criteria(swept.client, load_launch(swept.client, "tiny")))
+    assert "probe agreement" in {row[0] for row in ranked}
+    assert [row for row in rows if row[0] in {row[0] for row in ranked}] == ranked
     page = (swept.folder / "runs" / "tiny" / "report" / "report.html").read_text()
     assert "Generated images" in page
     assert page.count('<img src="data:image/png;base64,') == 2

@@ -50,17 +50,20 @@ def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[bytes]:
 
 def wait_for_epochs(folder: Path, count: int, driver: subprocess.Popen[bytes], *, timeout_s: float = 300) -> None:
     """Return when the launch in `folder` has recorded so many epochs, or its driver has ended."""
-    deadline = time.monotonic() + timeout_s
-    while driver.poll() is None and count_epochs(folder) < count:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{folder}: {count_epochs(folder)} of {count} epochs after {timeout_s:.0f} s")
-        time.sleep(POLL_S)
+    wait_until(lambda: count_epochs(folder) >= count, driver, timeout_s=timeout_s)
 
 
-def wait_for_record(folder: Path, driver: subprocess.Popen[bytes], *, timeout_s: float = 300) -> None:
+def wait_for_record(folder: Path, driver: subprocess.Popen[bytes]) -> None:
     """Return when the launch in `folder` has its first record, or its driver has ended."""
+    wait_until(lambda: any(Journal(folder).events()), driver)
+
+
+def wait_until(is_so: Callable[[], object], driver: subprocess.Popen[bytes], *, timeout_s: float = 300) -> None:
+    """Return when something is so, or the driver has ended. TimeoutError if neither comes to pass."""
     deadline = time.monotonic() + timeout_s
-    while driver.poll() is None and time.monotonic() < deadline and not any(Journal(folder).events()):
+    while driver.poll() is None and not is_so():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not so after {timeout_s:.0f} s, and the driver runs")
         time.sleep(POLL_S)
 
 
