@@ -19,10 +19,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from tests.support.command_line import run_cli
-from tuning.api import criteria_frame, load_results, load_study
+from tests.benchmarks.kept_sweep import kept_sweep
+from tuning.api import criteria_frame, load_results
 from tuning.launch import LaunchHistory, TrialHistory
-from tuning.launch.folder import is_begun
 from tuning.results import Launch
 from tuning.search.asha import ResumableAsha
 from tuning.study import Study
@@ -35,16 +34,8 @@ def searched(study: str, seed: int, folder: Path, assignments: Sequence[str]) ->
     """The search with that seed; run to its end unless it is already there."""
     settings = [f"storage={folder / f'seed-{seed}'}", f"search.seed={seed}", "objective=exam_score", "prune.scheduler=none"]
     settings += assignments
-    loaded = load_study(study, settings)
-    if not is_begun(loaded.local / loaded.name):
-        words = ["sweep", study, *(word for assignment in settings for word in ("--set", assignment))]
-    else:
-        words = ["resume", loaded.name, "--storage", str(loaded.local)]
-    done = run_cli(*words, cwd=folder, timeout=6 * 3600)
-    assert done.returncode == 0, done.stderr
-    print(
-        "\n".join(f"seed {seed}: {line}" for line in done.stderr.splitlines() if " gave " in line or line.startswith("probe set: "))
-    )
+    loaded, said = kept_sweep(study, settings, cwd=folder)
+    print("\n".join(f"seed {seed}: {line}" for line in said.splitlines() if " gave " in line or line.startswith("probe set: ")))
     return loaded, load_results(loaded, quiet=True)
 
 

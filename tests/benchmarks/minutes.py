@@ -21,10 +21,9 @@ from typing import Any
 import yaml
 
 from cpsc.methods import METHODS
-from tests.support.command_line import run_cli
+from tests.benchmarks.kept_sweep import kept_sweep
 from tests.support.studies import ROOT
-from tuning.api import load_results, load_study
-from tuning.launch.folder import is_begun
+from tuning.api import load_results
 from tuning.report.seed_table import POINTS, spread
 from tuning.results import TrialRecord
 
@@ -47,13 +46,7 @@ class Bench:
         settings = [f"storage={self.folder / 'runs'}", *self.assignments]
         if not file.exists():
             file.write_text(yaml.safe_dump(self._study(file.stem, method, seed=seed, epochs=epochs)))
-        study = load_study(file, settings)
-        words: list[str | Path] = ["sweep", file, *(word for setting in settings for word in ("--set", setting))]
-        if is_begun(study.local / study.name):
-            words = ["resume", study.name, "--storage", study.local]
-        done = run_cli(*words, cwd=self.folder, timeout=24 * 3600)
-        if done.returncode:
-            raise SystemExit(f"{file.stem}: {done.stderr}")
+        study, _ = kept_sweep(file, settings, cwd=self.folder)
         launch = load_results(study, quiet=True)
         return Run(launch.trials[0], launch.objective)
 

@@ -5,7 +5,7 @@ study runs cold, with that source, and with a copy of it whose scores are revers
 from the published values. What counts is the number of epochs until the search has what the cold search had at its end: a student,
 chosen blind, of that test accuracy, and an exam score as high.
 
-``--folder`` keeps all runs: finished ones are only read.
+``--folder`` keeps all runs: finished ones are only read, interrupted ones continue.
 """
 
 import argparse
@@ -16,10 +16,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.support.command_line import run_cli
+from tests.benchmarks.kept_sweep import kept_sweep
 from tests.support.studies import ROOT
 from tuning.launch import Journal
-from tuning.launch.events import Epoch, Event, LaunchEnd
+from tuning.launch.events import Epoch, Event
 from tuning.launch.journal import JOURNAL_FILE
 from tuning.simulation.holding import held_students
 
@@ -48,14 +48,9 @@ class Bench:
 
     def sweep(self, name: str, *settings: str) -> list[Event]:
         """Run the study under this name, unless it has been -> its events."""
-        launch = self.folder / "runs" / name
-        if not is_finished(launch):
-            assignments = (f"name={name}", "start=[]", *settings, *self.assignments)
-            words: list[str | Path] = [word for assignment in assignments for word in ("--set", assignment)]
-            done = run_cli("sweep", STUDY, "--quiet", *words, cwd=self.folder, timeout=2 * 3600)
-            if done.returncode:
-                raise SystemExit(f"{name}: {done.stderr}")
-        return list(Journal(launch).events())
+        settings = (f"name={name}", f"storage={self.folder / 'runs'}", "start=[]", *settings, *self.assignments)
+        study, _ = kept_sweep(STUDY, settings, cwd=self.folder)
+        return list(Journal(study.local / name).events())
 
     def three(self, seed: int) -> tuple[list[Event], list[Event], list[Event]]:
         """The study cold, with the source, and misled."""
@@ -77,11 +72,6 @@ def reverse_scores(launch: Path) -> None:
         if isinstance(event, Epoch) and OBJECTIVE in event.metrics:
             event = replace(event, metrics={**event.metrics, OBJECTIVE: 1 - event.metrics[OBJECTIVE]})
         journal.append(event)
-
-
-def is_finished(launch: Path) -> bool:
-    """Whether a launch has ended on its own."""
-    return (launch / JOURNAL_FILE).exists() and any(isinstance(event, LaunchEnd) for event in Journal(launch).events())
 
 
 def main() -> None:
