@@ -1,91 +1,30 @@
-"""Teachers: train one, save it as a self-describing bundle, load it, freeze it."""
+"""Teachers: a trained network as a self-describing bundle, which is saved, loaded, checked and frozen."""
 
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.optim import Optimizer
 
 from cpsc import checkpoint
-from cpsc.config import Precision, StudentConfig
-from cpsc.data.dataset import Dataset, Normalisation, augment
+from cpsc.config import Precision
+from cpsc.data.dataset import Dataset, Normalisation
 from cpsc.data.decoding import MODES
-from cpsc.device import DTYPES, autocast, cast_weights, place, resolve_precision
-from cpsc.digests import recipe_digest
-from cpsc.errors import CheckpointError, ConfigError, DataError
-from cpsc.kinds import of_stated_kinds
+from cpsc.device import DTYPES, cast_weights, place
+from cpsc.errors import CheckpointError, ConfigError
 from cpsc.metrics import accuracy, predict
-from cpsc.models import build_imported, build_model, check_arch, check_image_size, check_import_path, is_import_path, shapes_alone
-from cpsc.optimizers import SGD, Adam
-from cpsc.rng import seeded_init, stream
-from cpsc.rules import FORBID_UNKNOWN, require
-from cpsc.schedule import student_lr
+from cpsc.models import build_imported, build_model, check_image_size, check_import_path, is_import_path, shapes_alone
+from cpsc.rng import seeded_init
 
 BUNDLE_VERSION = 1
 UNKNOWN = "unknown"
 """The dataset of a teacher that was not trained here."""
 MAX_CHANNELS, MAX_IMAGE_SIZE = 64, 1024
 """Limits beyond any use, so that a damaged number cannot exhaust the machine's memory."""
-
-
-@dataclass(frozen=True, kw_only=True)
-@of_stated_kinds("")
-class TeacherRecipe:
-    """How a teacher is trained: SGD with warm-up and cosine decay, with crops and flips if the dataset allows them.
-
-    He et al. 2016 (arXiv:1512.03385) sec. 4.2 with the weight decay of the published DFKD teachers. For a transformer use
-    `adamw` (Loshchilov and Hutter 2019, arXiv:1711.05101) with a learning rate near 1e-3 and a weight decay near 0.05.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
-
-    arch: str
-    epochs: int = 200
-    batch_size: int = 128
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.1
-    momentum: float = 0.9
-    """Momentum of SGD."""
-    weight_decay: float = 5e-4
-    warmup_epochs: int = 5
-    precision: Precision = "fp32"
-    """As in `DistillConfig`: `auto` is bf16 if the processor multiplies it natively, else fp32."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_arch(self.arch)
-        require(self.epochs >= 1, "epochs", self.epochs, ">= 1")
-        require(self.epochs <= 1_000_000, "epochs", self.epochs, "<= 1000000")
-        require(self.batch_size >= 2, "batch_size", self.batch_size, ">= 2")
-        require(self.batch_size <= 65_536, "batch_size", self.batch_size, "<= 65536")
-        require(self.seed >= 0, "seed", self.seed, ">= 0")
-        require(self.warmup_epochs <= self.epochs, "warmup_epochs", self.warmup_epochs, f"<= epochs ({self.epochs})")
-        try:
-            self.as_schedule()  # checks lr, momentum and weight decay
-        except ConfigError as error:
-            raise ConfigError(str(error).removeprefix("student.")) from error
-
-    def as_schedule(self) -> StudentConfig:
-        """Settings of the same warm-up and cosine decay as the student's."""
-        return StudentConfig(
-            arch=self.arch,
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            warmup_epochs=self.warmup_epochs,
-        )
-
-    @property
-    def digest(self) -> str:
-        """Digest of everything here that determines the trained weights. SGD is left out, so that older digests stay valid."""
-        return recipe_digest({name: value for name, value in asdict(self).items() if (name, value) != ("optimizer", "sgd")})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,88 +211,7 @@ def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.layout, str]:
     return tensor.shape, tensor.dtype, tensor.layout, tensor.device.type
 
 
-def check_trainable(dataset: Dataset) -> None:
-    """Raise DataError if no teacher can be trained on `dataset`."""
-    if len(dataset.train) < 2:
-        raise DataError(f"dataset {dataset.name}: a teacher cannot be trained on one image, batch norm needs at least two")
-
-
-def train_teacher(
-    recipe: TeacherRecipe,
-    dataset: Dataset,
-    device: torch.device,
-    *,
-    on_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
-    on_batch: Callable[[float], None] = lambda epochs: None,
-) -> Teacher:
-    """Train on the dataset's training part and measure on its test part.
-
-    `on_epoch(epoch, mean loss)` and `on_batch(epochs so far, as a fraction)` report progress.
-    """
-    check_trainable(dataset)
-    check_image_size(recipe.arch, dataset.image_size)
-    with seeded_init(recipe.seed, "teacher"):
-        network = build_model(recipe.arch, num_classes=dataset.num_classes, channels=dataset.channels)
-    place(network, device)
-    for epoch, loss in _train(network, recipe, dataset, device, on_batch):
-        on_epoch(epoch, loss)
-    return Teacher(
-        arch=recipe.arch,
-        class_names=dataset.class_names,
-        channels=dataset.channels,
-        image_size=dataset.image_size,
-        normalisation=dataset.normalisation,
-        dataset=dataset.name,
-        test_accuracy=measure(network, dataset, device),
-        state={name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()},
-    )
-
-
-def _train(
-    network: nn.Module, recipe: TeacherRecipe, dataset: Dataset, device: torch.device, on_batch: Callable[[float], None]
-) -> Iterator[tuple[int, float]]:
-    """Train `network` in place; after each epoch, yield its number, from 1, and its mean loss."""
-    schedule = recipe.as_schedule()
-    optimizer = _new_optimizer(recipe, network)
-    precision = resolve_precision(recipe.precision, device)
-    if precision == "fp16":
-        raise ConfigError("precision 'fp16' is not supported for training a teacher (no gradient scaling): use bf16, fp32 or auto")
-    computing = autocast(precision, device)
-    images, labels = dataset.train.images.to(device), dataset.train.labels.to(device)
-    rng = stream(recipe.seed, "teacher/batches", device)
-    for epoch in range(1, recipe.epochs + 1):
-        optimizer.param_groups[0]["lr"] = student_lr(schedule, epoch=epoch, epochs=recipe.epochs)
-        losses: list[Tensor] = []
-        batches = _shuffled_batches(len(labels), recipe.batch_size, rng)
-        for batch in batches:
-            x = augment(images[batch], crop_padding=dataset.crop_padding, flip=dataset.flip, rng=rng)
-            x = dataset.normalisation.normalise(x).contiguous(memory_format=torch.channels_last)
-            with computing():
-                logits = network(x).logits
-            loss = F.cross_entropy(logits.float(), labels[batch])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.detach())
-            on_batch(epoch - 1 + len(losses) / len(batches))
-        yield epoch, torch.stack(losses).mean().item()
-
-
-def _new_optimizer(recipe: TeacherRecipe, network: nn.Module) -> Optimizer:
-    parameters, lr, weight_decay = network.parameters(), recipe.lr, recipe.weight_decay
-    if recipe.optimizer == "adamw":
-        return Adam(parameters, lr=lr, weight_decay=weight_decay, decoupled_weight_decay=True, fused=True)
-    return SGD(parameters, lr=lr, momentum=recipe.momentum, weight_decay=weight_decay, nesterov=False, fused=True)
-
-
 def measure(network: nn.Module, dataset: Dataset, device: torch.device) -> float:
     """Top-1 accuracy of `network` on the dataset's test part."""
     images = dataset.normalisation.normalise(dataset.test.images.to(device))
     return accuracy(predict(network, images), dataset.test.labels.to(device))
-
-
-def _shuffled_batches(num_images: int, batch_size: int, rng: torch.Generator) -> list[Tensor]:
-    order = torch.randperm(num_images, device=rng.device, generator=rng)
-    batches = [cast(Tensor, batch) for batch in order.split(batch_size)]
-    # A last batch of one image has no variance for batch norm.
-    return batches if len(batches[-1]) > 1 else batches[:-1]

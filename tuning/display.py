@@ -35,7 +35,7 @@ class Display:
             self.console.print(redact(text), soft_wrap=True, markup=False)
 
     @contextmanager
-    def bar(self, title: str, total: int, *, done: int = 0) -> Iterator[Advance]:
+    def bar(self, title: str, total: int, *, done: float = 0) -> Iterator[Advance]:
         """Yields a function that advances the bar, which starts at `done`. Without a terminal it logs lines, and one at the end.
 
         A line is logged after each quarter of the work, and every few minutes if that takes long. Short work without a state text
@@ -58,10 +58,11 @@ class Display:
                 yield item
                 advance(done, "")
 
-    def _drawn(self, title: str, total: int, done: int, pace: Pace) -> Iterator[Advance]:
+    def _drawn(self, title: str, total: int, done: float, pace: Pace) -> Iterator[Advance]:
         with bar_columns(self.console) as progress:
             left = lambda: words_left(pace.left_s(time.monotonic()))  # noqa: E731
-            task = progress.add_task(title, total=total, completed=done, state="", left=left)
+            task = progress.add_task(title, total=total, state="", left=left)
+            progress.update(task, completed=done)
 
             def advance(done: float, state: str) -> None:
                 pace.advance(done, time.monotonic())
@@ -69,7 +70,7 @@ class Display:
 
             yield advance
 
-    def _lines(self, title: str, total: int, done: int, pace: Pace) -> Advance:
+    def _lines(self, title: str, total: int, done: float, pace: Pace) -> Advance:
         quarter, started = max(1, total // 4), time.monotonic()
         next_mark, said = done + quarter, started
 

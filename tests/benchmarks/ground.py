@@ -21,7 +21,8 @@ from cpsc.ground_survey import survey_ground
 from cpsc.metrics import overlaps, predict
 from cpsc.models import build_model
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
-from cpsc.teacher import Teacher, TeacherRecipe, train_teacher
+from cpsc.teacher import Teacher
+from cpsc.teacher_training import TeacherRecipe, train_teacher
 from tests.support.ruined import PROBES, TEACHERS
 from tuning.results.model import spearman
 

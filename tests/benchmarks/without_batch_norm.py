@@ -28,7 +28,8 @@ from cpsc.measurement import Measurement
 from cpsc.methods import stages
 from cpsc.models import build_model
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
-from cpsc.teacher import Teacher, TeacherRecipe, train_teacher
+from cpsc.teacher import Teacher
+from cpsc.teacher_training import TeacherRecipe, train_teacher
 from tuning.study import Study, build_config, load_study
 from tuning.study.packaged_studies import find_study
 from tuning.study.teacher_fit import fitted, survey_teacher

@@ -16,7 +16,8 @@ import torch
 from cpsc.data import DatasetConfig, load_dataset
 from cpsc.data.dataset import Dataset, Split
 from cpsc.misfit import Verdict, examine_variants, fitting
-from cpsc.teacher import Teacher, TeacherRecipe, train_teacher
+from cpsc.teacher import Teacher
+from cpsc.teacher_training import TeacherRecipe, train_teacher
 
 CPU = torch.device("cpu")
 SMALL = (

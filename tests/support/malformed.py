@@ -36,7 +36,8 @@ from cpsc import checkpoint
 from cpsc.data import DatasetConfig, Normalisation, load_dataset
 from cpsc.models import build_model
 from cpsc.probe import ProbeConfig, ProbeSet
-from cpsc.teacher import Teacher, TeacherRecipe
+from cpsc.teacher import Teacher
+from cpsc.teacher_training import TeacherRecipe
 from tests.support.command_line import run_cli
 from tests.support.curves import drawn_record
 from tests.support.studies import tiny_study, write_study

@@ -23,7 +23,7 @@ CPSC_LAYERS = (
     {"metrics"},
     {"models", "cost", "data", "memory", "frechet", "norms", "criteria"},
     {"teacher", "generator", "augmentation", "execution", "borders", "recognition", "dead_leaves", "priorities"},
-    {"synthesis", "published", "replay", "mixing", "first_weights"},
+    {"synthesis", "published", "replay", "mixing", "first_weights", "teacher_training"},
     {"methods"},
     {"loop", "deploy", "presets"},
     {"observation", "misfit"},
@@ -50,7 +50,7 @@ TUNING_LAYERS = (
 )
 """Packages of `tuning` and the few modules beside them, lowest first: each imports only what lies in lower layers."""
 
-MAY_UPDATE_WEIGHTS = {"cpsc.loop", "cpsc.teacher"}
+MAY_UPDATE_WEIGHTS = {"cpsc.loop", "cpsc.teacher_training"}
 
 
 def module_name(path: Path) -> str:

@@ -17,7 +17,7 @@ from cpsc.import_path import is_import_path
 from cpsc.methods import METHODS
 from cpsc.probe import ProbeConfig
 from cpsc.published import NORMALISATION_RULE, PublishedConfig
-from cpsc.teacher import TeacherRecipe
+from cpsc.teacher_training import TeacherRecipe
 from tuning.redaction import redact
 from tuning.study.base_config import BaseConfig, build_config, check_settings
 from tuning.study.class_count import class_count

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from cpsc.examiners import ExaminerConfig
 from cpsc.presets import DEFAULT_METHOD
 from cpsc.probe import ProbeConfig
-from cpsc.teacher import TeacherRecipe
+from cpsc.teacher_training import TeacherRecipe
 from tuning.study.base_config import BaseConfig, build_config
 from tuning.study.config import Study, StudyFile
 from tuning.study.nested_keys import flatten

@@ -6,7 +6,7 @@ from typing import Any
 from cpsc.kinds import is_count
 from cpsc.presets import short_warm_up
 from cpsc.probe import ProbeConfig
-from cpsc.teacher import TeacherRecipe
+from cpsc.teacher_training import TeacherRecipe
 
 FEWEST_ALIKE = 20
 """Fewest images in a default batch of the probe set: their statistics are matched together, and fewer images say too little."""

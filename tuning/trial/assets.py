@@ -15,7 +15,8 @@ from cpsc.measurement import InceptionReference
 from cpsc.norms import NormSurvey
 from cpsc.probe import ProbeConfig, ProbeSet
 from cpsc.published import PublishedConfig, load_teacher
-from cpsc.teacher import Teacher, TeacherRecipe, check_trainable, measure, train_teacher
+from cpsc.teacher import Teacher, measure
+from cpsc.teacher_training import check_trainable
 from tuning.display import Display, percent
 from tuning.redaction import redact
 from tuning.storage import Storage
@@ -28,6 +29,7 @@ from tuning.trial.examiners import Examiners, kept_examiners
 from tuning.trial.ground import settle_ground
 from tuning.trial.limits import check_limits, within_limits
 from tuning.trial.making_probe import make_probe
+from tuning.trial.making_teacher import make_teacher
 from tuning.trial.network_check import check_above_chance, settle_network
 from tuning.trial.resources import study_device
 
@@ -269,24 +271,9 @@ def _from_recipe(
         check_trainable(dataset)
         before_making()
         _say_if_busy(device, display)
-        teacher = _trained(recipe, dataset, device, display)
-        with storage.writing(name) as path:
-            teacher.save(path)
+        make_teacher(recipe, dataset, storage, name, device, display)
     with storage.reading(storage.path(name)) as path:
         return Teacher.load(path), f"{storage}/{name}"
-
-
-def _trained(recipe: TeacherRecipe, dataset: Dataset, device: torch.device, display: Display) -> Teacher:
-    """Train a teacher under a progress bar that moves with every batch and shows the loss of the last epoch."""
-    state = ""
-    with display.bar(f"teacher {recipe.arch}", recipe.epochs) as advance:
-
-        def on_epoch(epoch: int, loss: float) -> None:
-            nonlocal state
-            state = f"epoch {epoch} loss {loss:.4f}"
-            advance(epoch, state)
-
-        return train_teacher(recipe, dataset, device, on_epoch=on_epoch, on_batch=lambda epochs: advance(epochs, state))
 
 
 def _from_path(text: str, published: PublishedConfig | None, display: Display) -> tuple[Teacher, str]:

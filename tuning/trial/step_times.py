@@ -18,7 +18,8 @@ from cpsc.measurement import Measurement
 from cpsc.models import build_model
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
 from cpsc.rng import seeded_init
-from cpsc.teacher import UNKNOWN, Teacher, TeacherRecipe, train_teacher
+from cpsc.teacher import UNKNOWN, Teacher
+from cpsc.teacher_training import TeacherRecipe, train_teacher
 
 FEWEST_IMAGES = 8
 """Smallest batch that is measured in place of a larger one."""

@@ -17,7 +17,7 @@ from cpsc.errors import ConfigError
 from cpsc.methods.cpsc import CpscConfig
 from cpsc.probe import ProbeConfig
 from cpsc.published import PublishedConfig
-from cpsc.teacher import TeacherRecipe
+from cpsc.teacher_training import TeacherRecipe
 
 BROKEN = [
     (lambda: LossWeights(kl=-1.0), "weights.kl must be >= 0, got -1.0"),

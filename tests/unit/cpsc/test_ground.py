@@ -11,7 +11,8 @@ from cpsc.data import digits
 from cpsc.ground import DOUBT, Ground, findings, is_surely_above, is_surely_below
 from cpsc.ground_survey import survey_ground, variety
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
-from cpsc.teacher import Teacher, TeacherRecipe, train_teacher
+from cpsc.teacher import Teacher
+from cpsc.teacher_training import TeacherRecipe, train_teacher
 from tests.support.ruined import PROBES, SOUND, TEACHERS
 
 CPU = torch.device("cpu")

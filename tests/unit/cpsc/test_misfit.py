@@ -25,7 +25,8 @@ from cpsc.misfit import (
     stored_statistics,
 )
 from cpsc.models import build_model
-from cpsc.teacher import Teacher, TeacherRecipe, train_teacher
+from cpsc.teacher import Teacher
+from cpsc.teacher_training import TeacherRecipe, train_teacher
 
 pytestmark = pytest.mark.slow  # images are inverted out of trained networks
 CPU = torch.device("cpu")

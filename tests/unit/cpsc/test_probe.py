@@ -15,7 +15,7 @@ from cpsc.metrics import accuracy, predict
 from cpsc.models import Output
 from cpsc.probe import ProbeConfig, ProbeSet, UnfinishedProbe, synthesise
 from cpsc.rng import RandomStreams, derive_seed
-from cpsc.teacher import TeacherRecipe, train_teacher
+from cpsc.teacher_training import TeacherRecipe, train_teacher
 
 CPU = torch.device("cpu")
 SMALL = ProbeConfig(num_images=16, batch_size=8, steps=5)

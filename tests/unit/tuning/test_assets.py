@@ -15,7 +15,8 @@ from cpsc.errors import CheckpointError, ConfigError
 from cpsc.metrics import predict
 from cpsc.models import build_model
 from cpsc.published import PublishedConfig
-from cpsc.teacher import Teacher, TeacherRecipe, measure, train_teacher
+from cpsc.teacher import Teacher, measure
+from cpsc.teacher_training import TeacherRecipe, train_teacher
 from tests.support.malformed import sound_teacher
 from tests.support.studies import tiny_study, write_study
 from tuning.display import Display

@@ -17,7 +17,7 @@ from cpsc.errors import ConfigError
 from cpsc.methods import config_class
 from cpsc.probe import ProbeConfig
 from cpsc.published import PublishedConfig
-from cpsc.teacher import TeacherRecipe
+from cpsc.teacher_training import TeacherRecipe
 from tuning.study.base_config import parameter_paths
 from tuning.study.config import StudyFile, resolve_study
 from tuning.study.nested_keys import set_path

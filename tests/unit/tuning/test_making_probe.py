@@ -1,6 +1,7 @@
 """A probe set whose making was interrupted: it goes on where it was, says so, and leaves nothing behind."""
 
 import io
+import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from rich.console import Console
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
 from tuning.display import Display
 from tuning.storage import Storage
-from tuning.trial import Assets, making_probe
+from tuning.trial import Assets, unfinished
 from tuning.trial.making_probe import make_probe
 
 CPU = torch.device("cpu")
@@ -37,7 +38,8 @@ def shown(screen: io.StringIO) -> Console:
 
 @pytest.fixture(autouse=True)
 def kept_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making_probe, "KEPT_EVERY_S", 0.0)
+    monkeypatch.setattr(unfinished, "KEPT_EVERY_S", 0.0)
+    monkeypatch.setattr(unfinished, "SHARE_OF_SAVING", math.inf)
 
 
 def test_it_goes_on_where_it_was_and_gives_the_same_images(assets: Assets, tmp_path: Path) -> None:

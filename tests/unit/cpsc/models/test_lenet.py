@@ -9,7 +9,7 @@ from cpsc.cost import count_macs, count_parameters
 from cpsc.data.dataset import Dataset
 from cpsc.errors import ConfigError
 from cpsc.models import Output, build_model, check_image_size
-from cpsc.teacher import TeacherRecipe, train_teacher
+from cpsc.teacher_training import TeacherRecipe, train_teacher
 
 
 def lenet(arch: str = "lenet5", channels: int = 1) -> nn.Module:
