@@ -1,8 +1,8 @@
 """How good a student each method makes in a given number of minutes on one core, blind, with its published weights and preset.
 
-``python -m tests.benchmarks.minutes --minutes 10 --seeds 0 1 2 --set dataset.path=FOLDER`` times two epochs of each method, trains
-its students for as many epochs as fit into ten minutes of training, two runs at a time, and prints two tables: accuracy and cost of
-the last student and of the one chosen blind, and test accuracy after some minutes. Measuring students on 10,000 labelled images,
+``python -m tests.benchmarks.minutes --minutes 10 --seeds 0 1 2 --set dataset.path=FOLDER`` times some epochs of each method, trains
+its students for as many epochs as fit into ten minutes of training, two runs at a time, and prints two tables: accuracy and cost
+of the last student and of the one chosen blind, and test accuracy after some minutes. Measuring students on 10,000 labelled images,
 which a user without data does not do, is not counted.
 
 ``--folder`` keeps all runs: finished ones are only read, interrupted ones continue. Seeds can be added later.
@@ -28,7 +28,6 @@ from tuning.report.seed_table import POINTS, spread
 from tuning.results import TrialRecord
 
 AT_A_TIME = 2
-PACE_EPOCHS = 2
 ACCURACY = "test_accuracy"
 
 
@@ -113,6 +112,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--scale", default="cifar10_two_cores")
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--pace-epochs", type=int, default=2, help="epochs by whose last a method is timed beforehand")
     parser.add_argument("--at", type=float, nargs="+", default=[5.0, 10.0], help="minutes after which test accuracy is shown")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folder", type=Path)
@@ -125,14 +125,16 @@ def main() -> None:
         if not scales.exists():
             scales.symlink_to(ROOT / "search_spaces" / "scales")
         bench = Bench(folder, options.scale, [*options.assignments, "resources.cpus=1"])
-        print_tables(all_runs(bench, options.methods, options.seeds, options.minutes), options.at)
+        print_tables(all_runs(bench, options.methods, options.seeds, options.minutes, pace_epochs=options.pace_epochs), options.at)
 
 
-def all_runs(bench: Bench, methods: Sequence[str], seeds: Sequence[int], minutes: float) -> dict[str, list[Run]]:
+def all_runs(
+    bench: Bench, methods: Sequence[str], seeds: Sequence[int], minutes: float, *, pace_epochs: int
+) -> dict[str, list[Run]]:
     """Runs of each method, a seed each, two at a time. Teacher and probe set are made by the first, alone."""
 
     def pace(method: str) -> float:
-        return bench.run(method, "pace", seed=0, epochs=PACE_EPOCHS).seconds_an_epoch
+        return bench.run(method, "pace", seed=0, epochs=pace_epochs).seconds_an_epoch
 
     def student(job: tuple[str, int]) -> Run:
         method, seed = job
