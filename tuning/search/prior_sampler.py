@@ -22,9 +22,9 @@ from tuning.study.published_point import METHOD_PATH, in_order_of_drawing
 
 ETA = 3
 """One in so many trials is a good one; as many must have been compared before any is called so (PriorBand's eta)."""
-NEAR = (0, 2)
-"""Places, after the points that others have named, of points near the published values, at half the prior's deviation. TPE proposes
-the one in between: where the published values were far off, three near ones in a row took 1.6 times TPE's epochs, these 1.2."""
+NEAR = (1, 2)
+"""Places, after the points that others have named, of points near the published values, at half the prior's deviation, if the prior
+leads. TPE proposes the point at place 0, against which that is judged, and all of them if the prior does not lead."""
 LARGEST_SHARE = 0.5
 """Of the proposals that prior and best point make; PriorBand's at its first rung, which is where all trials begin here."""
 MUTATION_RATE, MUTATION_DEVIATION = 0.5, 0.25
@@ -89,9 +89,9 @@ class PriorSampler(BaseSampler):
     def _next_draw(self, number: int, others: Sequence[FrozenTrial], rng: np.random.Generator) -> Draw | None:
         """What draws trial `number`; None where it is TPE's turn."""
         place = number - self._num_first
-        if place < 0 or place in NEAR:
+        if place < 0 or (place in NEAR and self._leads(others)):
             return lambda: self._drawn(self._prior(self._deviation / 2), rng)
-        if place < max(NEAR):
+        if place <= max(NEAR):
             return None
         ranked = best_first(others, self._levels)
         match rng.choice(["tpe", "prior", "incumbent"], p=self.shares(ranked)):
@@ -100,6 +100,14 @@ class PriorSampler(BaseSampler):
             case "incumbent":
                 return lambda: self._mutated(ranked[0].params, rng)
         return None
+
+    def _leads(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether the best of `trials` at the first level is likelier under the prior than by uniform draws, or there is none."""
+        reached = {trial.number: value for trial in trials if (value := _value_at(trial, self._levels[0])) is not None}
+        if not reached:
+            return True
+        best = max((trial for trial in trials if trial.number in reached), key=lambda trial: (reached[trial.number], -trial.number))
+        return _density(self._prior(self._deviation), best.params) > 1
 
     def shares(self, ranked: Sequence[FrozenTrial]) -> tuple[float, float, float]:
         """How often the next point is TPE's, of the prior, and a mutation of the best of `ranked`; they add up to 1.

@@ -142,6 +142,22 @@ def test_the_first_proposals_lie_near_what_is_published_and_conditional_paramete
         study.tell(asked, state=TrialState.PRUNED if number % 2 else TrialState.FAIL)
 
 
+@pytest.mark.parametrize(("published", "leads"), [(0.9, True), (0.1, False)])
+def test_points_near_what_is_published_follow_if_that_is_better_than_the_first_of_tpes(published: float, leads: bool) -> None:
+    space = {"rate": RATE}
+    built = PriorSampler(
+        space, {None: {"rate": 0.1}}, deviation=0.01, levels=[1], num_first=1, tpe=TPESampler(seed=0, n_startup_trials=100), seed=0
+    )
+    study = study_of(built)
+    study.enqueue_trial({"rate": 0.1})
+    for value in (published, 0.5):
+        asked = propose(study, space)
+        asked.report(value, 1)
+        study.tell(asked, value)
+    places = [position_of(RATE, propose(study, space).params["rate"]) for _ in NEAR]
+    assert all((abs(place - 0.5) < 0.03) == leads for place in places), places
+
+
 def test_what_is_published_beside_a_method_is_drawn_with_it() -> None:
     space = {"rate": RATE, "method": Distribution("choice", ("slow", "fast"))}
     centres = {None: {"rate": 0.1}, "slow": {"rate": 0.01}, "fast": {"rate": 1.0}}
