@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tuning.process_settings import variables, yielding_threads
+
 __all__ = [
     "criteria_frame",
     "load_results",
@@ -32,5 +34,6 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     """Import the API on demand: a command that only prints help must not wait for Ray."""
     if name in __all__:
-        return getattr(importlib.import_module("tuning.api"), name)
+        with variables(yielding_threads()):  # as the command line does; without effect if PyTorch is already loaded
+            return getattr(importlib.import_module("tuning.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

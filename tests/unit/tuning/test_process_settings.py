@@ -52,6 +52,22 @@ def test_the_command_line_can_say_how_threads_wait_for_nothing_it_begins_with_ha
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="asks GNU's OpenMP, with which PyTorch is built for Linux")
+@pytest.mark.parametrize(("load", "sleep"), [(0.0, False), (99.0, True)])
+def test_a_program_that_imports_the_package_gets_threads_that_yield_and_keeps_its_environment(load: float, sleep: bool) -> None:
+    code = (
+        f"import os; os.getloadavg = lambda: ({load} * os.cpu_count(), 0.0, 0.0)\n"
+        "from tuning import load_study\n"
+        "assert 'OMP_WAIT_POLICY' not in os.environ"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment | {"OMP_DISPLAY_ENV": "verbose"}, capture_output=True, text=True, check=True
+    )
+    assert ("GOMP_SPINCOUNT = '0'" in done.stderr) == sleep, done.stderr
+
+
 def test_a_long_computation_on_several_threads_is_preceded_by_a_remark_where_the_machine_is_busy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
