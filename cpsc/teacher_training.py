@@ -135,8 +135,9 @@ def train_teacher(
 ) -> Teacher:
     """Train on the dataset's training part and measure on its test part.
 
-    `on_epoch(epoch, mean loss)` and `on_batch(epochs so far, as a fraction)` report progress. `keep` is called after each batch
-    with a function that returns the state. Continuing from such a state, `begun`, gives the same weights, bit for bit.
+    `on_epoch(epoch, mean loss)` reports progress, and within epochs `on_batch(epochs so far, as a fraction)`. `keep` is called
+    after each batch with a function that returns the state. Continuing from such a state, `begun`, gives the same weights, bit
+    for bit.
     """
     check_trainable(dataset)
     check_image_size(recipe.arch, dataset.image_size)
@@ -189,8 +190,9 @@ class _Training:
         while True:
             for batch in self._batches[len(self._losses) :]:
                 self._losses.append(self._step(batch))
-                on_batch(self._epochs_done)
                 keep(self._state)
+                if len(self._losses) < len(self._batches):
+                    on_batch(self._epochs_done)
             on_epoch(self._epoch, torch.stack(self._losses).mean().item())
             if self._epoch == self._recipe.epochs:
                 return

@@ -108,7 +108,7 @@ def test_one_that_was_interrupted_goes_on_to_the_same_weights_bit_for_bit(
     after = train_teacher(made, few, CPU, begun=begun, on_epoch=told.__setitem__, on_batch=done.append)
     assert after.digest == whole.digest
     assert after.test_accuracy == whole.test_accuracy
-    assert done == [batch / 4 for batch in range(batches + 1, 13)]
+    assert done == [batch / 4 for batch in range(batches + 1, 13) if batch % 4]
     assert told == {epoch: losses[epoch] for epoch in range((batches + 3) // 4, 4)}
 
 

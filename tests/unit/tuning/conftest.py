@@ -1,6 +1,7 @@
 """A small valid study, as content and as a file; and what a small teacher's trials share."""
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,14 @@ from cpsc.teacher import Teacher
 from tuning.trial import Assets
 
 Write = Callable[[Any], Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Temporary folders lie in pytest's own, which it cleans: a journal of a test needs a folder, whose end nobody waits for."""
+    before, tempfile.tempdir = tempfile.tempdir, str(tmp_path_factory.mktemp("temporary"))
+    yield
+    tempfile.tempdir = before
 
 
 @pytest.fixture
