@@ -9,13 +9,15 @@ FAST := tests/unit -m "not ray and not slow"
 # process would compile the sources of torch, Ray and MLflow again: 69 instead of 30 s of CPU time for the smallest sweep.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: sweep ui test test-all test-fast coverage lint bench docs clean
+.PHONY: sweep ui install test test-all test-fast coverage lint bench docs clean
 
 sweep: .venv/installed ## run the main job: a blind search on the digits
 	$(BIN)/cpsc-tune sweep $(STUDY)
 
 ui: .venv/installed ## show the sweep's results in MLflow's UI
 	$(BIN)/cpsc-tune ui $(STUDY)
+
+install: .venv/installed ## install everything into .venv, and no more
 
 test: .venv/installed-dev lint ## run what must pass before a change is merged
 	$(BIN)/python -m pytest $(TWO_FILES_AT_A_TIME) -m "not long"
