@@ -16,7 +16,8 @@ from tuning.replay.debugger import attach_debugger
 from tuning.replay.profiler import StepProfiler, check_trace_file
 from tuning.results.ancestry import with_lineage
 from tuning.results.checkpoints import KeptCheckpoint, check_wanted, kept_checkpoint
-from tuning.results.recorded_trial import RecordedTrial, find_trial, stores_of, study_of
+from tuning.results.earlier import beginning_with
+from tuning.results.recorded_trial import RecordedTrial, find_trial, stores_of, study_of, taken_over
 from tuning.study import Study, build_config
 from tuning.study.base_config import parameter_paths, users_methods
 from tuning.study.nested_keys import flatten
@@ -117,7 +118,8 @@ def replay_trial(
             start = stack.enter_context(kept_checkpoint(trial, study, options.from_checkpoint))
         first = start.epoch + 1 if start else 1
         last = last_epoch(trial, first=first, num_epochs=num_epochs, wanted=options.epochs, is_extended="epochs" in changes.point)
-        assets = prepare(study, display, force=True)
+        # Examiners are found by all that their launch began with.
+        assets = prepare(beginning_with(study, taken_over(trial, study)), display, force=True)
         context = trial_context(assets.fit(study), assets)
         if trial.is_finalist:
             context = replace(context, threads=context.finalist_threads or context.threads)

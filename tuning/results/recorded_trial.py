@@ -15,7 +15,7 @@ from mlflow.exceptions import RESOURCE_DOES_NOT_EXIST, MlflowException
 
 from cpsc.errors import ConfigError
 from tuning.launch import Journal
-from tuning.launch.events import LaunchStart
+from tuning.launch.events import LaunchStart, Transferred
 from tuning.launch.folder import STUDY_FILE
 from tuning.launch.launch import open_launch
 from tuning.lineage import Segment, Stretch
@@ -252,6 +252,14 @@ def _checked_uri(uri: str) -> str:
             f"--tracking: must be an MLflow server, e.g. http://127.0.0.1:5000, or a database's URI, got {redact(uri)!r}"
         )
     return uri
+
+
+def taken_over(trial: RecordedTrial, study: Study) -> Transferred | None:
+    """What the trial's launch took over from earlier ones; None if nothing, or if the launch's journal is not on this machine."""
+    folder = study.local / trial.launch
+    if not study.transfer or _launch_id(folder) != trial.launch_id:
+        return None
+    return next((event for event in Journal(folder).events() if isinstance(event, Transferred)), None)
 
 
 def _launch_id(folder: Path) -> str:

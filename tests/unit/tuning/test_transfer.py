@@ -8,12 +8,14 @@ import pytest
 
 from cpsc.errors import ConfigError
 from tests.support.events import made
+from tests.support.records import recorded_trial
 from tests.unit.tuning.conftest import Write
 from tuning.launch import Journal, LaunchHistory, replay_events
 from tuning.launch.events import AttemptStart, Epoch, LaunchStart, Proposed, Transferred, TrialEnd, TrialStart
 from tuning.launch.launch import new_launch
 from tuning.outcome import Outcome
 from tuning.results.earlier import beginning_with, transferred
+from tuning.results.recorded_trial import taken_over
 from tuning.search.optuna_search import build_search
 from tuning.search.optuna_space import to_optuna
 from tuning.search.transfer import DIVERGED, Advisor, best_points, standardise
@@ -144,6 +146,19 @@ def test_the_best_points_of_each_launch_come_behind_the_studys_own(raw: Raw, ear
     begun = beginning_with(study, transferred(read_sources(study)))
     assert [point[RATE] for point in begun.start] == [0.11, 0.08, 0.22, 0.05]
     assert beginning_with(study, None) is study
+
+
+def test_what_a_recorded_trials_launch_took_over_is_found_in_its_journal(raw: Raw, earlier: Path, tmp_path: Path) -> None:
+    """A replay finds the launch's examiners by it."""
+    study = study_of(raw, earlier, storage=str(tmp_path / "runs"))
+    told, start = transferred(read_sources(study)), made(LaunchStart)
+    with new_launch(study, start, told) as name:
+        pass
+    found = taken_over(recorded_trial(launch=name, launch_id=start.launch_id), study)
+    assert beginning_with(study, found).start == beginning_with(study, told).start
+    assert found is not None
+    assert taken_over(recorded_trial(launch=name, launch_id="another"), study) is None
+    assert taken_over(recorded_trial(launch="gone", launch_id=start.launch_id), study) is None
 
 
 def test_a_point_that_two_launches_or_the_study_itself_have_comes_once() -> None:
