@@ -40,6 +40,13 @@ def load(path: Path, *, kind: str, needs: Sequence[str] = ()) -> dict[str, Any]:
     return payload
 
 
+def load_fields(path: Path, names: Sequence[str], *, version: int, kind: str) -> dict[str, Any]:
+    """The entries `names` of a file that was written in format `version`; CheckpointError as in `load` and `check_version`."""
+    payload = load(path, kind=kind, needs=names)
+    check_version(payload, version, path=path, kind=kind)
+    return {name: payload[name] for name in names}
+
+
 def check_version(payload: dict[str, Any], expected: int, *, path: Path | str, kind: str) -> None:
     """Raise CheckpointError unless `payload` was written in format `expected`."""
     found = payload.get("version")

@@ -117,9 +117,7 @@ class ProbeSet:
     def load(cls, path: Path, *, teacher: Teacher) -> "ProbeSet":
         """Read a probe set; CheckpointError if it is missing, corrupt or made from another teacher."""
         try:
-            payload = checkpoint.load(path, kind="probe set", needs=list(cls.__dataclass_fields__))
-            checkpoint.check_version(payload, PROBE_VERSION, path=path, kind="probe set")
-            probe = cls(**{name: payload[name] for name in cls.__dataclass_fields__})
+            probe = cls(**checkpoint.load_fields(path, list(cls.__dataclass_fields__), version=PROBE_VERSION, kind="probe set"))
             _check_made_from(teacher, probe, path)
         except CheckpointError as error:
             raise CheckpointError(f"{error}; delete it to make a new one") from error
@@ -162,9 +160,8 @@ class UnfinishedProbe:
     @classmethod
     def load(cls, path: Path, teacher: Teacher, config: ProbeConfig, device: torch.device) -> "UnfinishedProbe":
         """Read what `save` wrote; CheckpointError if it is missing, corrupt, or from another teacher, recipe or device."""
-        payload = checkpoint.load(path, kind="unfinished probe set", needs=list(cls.__dataclass_fields__))
-        checkpoint.check_version(payload, PROBE_VERSION, path=path, kind="unfinished probe set")
-        found = cls(**{name: payload[name] for name in cls.__dataclass_fields__})
+        names = list(cls.__dataclass_fields__)
+        found = cls(**checkpoint.load_fields(path, names, version=PROBE_VERSION, kind="unfinished probe set"))
         if found.maker != _maker(teacher, config, device):
             raise CheckpointError(f"{path}: made with another teacher, recipe or device")
         return found

@@ -1,6 +1,6 @@
 """Training of a teacher by a recipe, from its beginning or from where an earlier process was interrupted."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
@@ -86,28 +86,30 @@ class UnfinishedTeacher:
 
     epoch: int
     """From 1; the one that the next batch belongs to, or that has just ended."""
-    order: Tensor
-    """int64 [N]: the epoch's images as they were shuffled."""
+    batches: Sequence[Tensor]
+    """int64 [n]: indices of the images of each of the epoch's batches."""
     losses: Tensor
     """float32 [B]: of the epoch's batches so far."""
-    epochs: float
-    """Epochs so far, as a fraction."""
     network: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
     rng: Tensor
     maker: str
     """Identifies recipe, images, their treatment and the type of device."""
 
+    @property
+    def epochs(self) -> float:
+        """Epochs so far, as a fraction."""
+        return self.epoch - 1 + len(self.losses) / len(self.batches)
+
     def save(self, path: Path) -> None:
         """Write atomically."""
         checkpoint.save({"version": UNFINISHED_VERSION, **vars(self)}, path)
 
     @classmethod
-    def load(cls, path: Path, recipe: "TeacherRecipe", dataset: Dataset, device: torch.device) -> "UnfinishedTeacher":
+    def load(cls, path: Path, recipe: TeacherRecipe, dataset: Dataset, device: torch.device) -> "UnfinishedTeacher":
         """Read what `save` wrote; CheckpointError if it is missing, corrupt, or from another recipe, dataset or type of device."""
-        payload = checkpoint.load(path, kind="unfinished teacher", needs=list(cls.__dataclass_fields__))
-        checkpoint.check_version(payload, UNFINISHED_VERSION, path=path, kind="unfinished teacher")
-        found = cls(**{name: payload[name] for name in cls.__dataclass_fields__})
+        names = list(cls.__dataclass_fields__)
+        found = cls(**checkpoint.load_fields(path, names, version=UNFINISHED_VERSION, kind="unfinished teacher"))
         if found.maker != _maker(recipe, dataset, device):
             raise CheckpointError(f"{path}: made by another recipe, from other images or on another type of device")
         return found
@@ -192,7 +194,7 @@ class _Training:
                 self._losses.append(self._step(batch))
                 keep(self._state)
                 if len(self._losses) < len(self._batches):
-                    on_batch(self._epochs_done)
+                    on_batch(self._epoch - 1 + len(self._losses) / len(self._batches))
             on_epoch(self._epoch, torch.stack(self._losses).mean().item())
             if self._epoch == self._recipe.epochs:
                 return
@@ -204,18 +206,13 @@ class _Training:
         self._optimizer.load_state_dict(dict(begun.optimizer))
         self._rng.set_state(begun.rng)
         self._epoch = begun.epoch
-        self._batches = _batches(begun.order.to(self._device), self._recipe.batch_size)
+        self._batches = [batch.to(self._device) for batch in begun.batches]
         self._losses = list(begun.losses.to(self._device))
-
-    @property
-    def _epochs_done(self) -> float:
-        return self._epoch - 1 + len(self._losses) / len(self._batches)
 
     def _begin_epoch(self) -> None:
         self._epoch += 1
         self._optimizer.param_groups[0]["lr"] = student_lr(self._schedule, epoch=self._epoch, epochs=self._recipe.epochs)
-        order = torch.randperm(len(self._labels), device=self._device, generator=self._rng)
-        self._batches = _batches(order, self._recipe.batch_size)
+        self._batches = _shuffled_batches(len(self._labels), self._recipe.batch_size, self._rng)
         self._losses = []
 
     def _step(self, batch: Tensor) -> Tensor:
@@ -234,9 +231,8 @@ class _Training:
     def _state(self) -> UnfinishedTeacher:
         return UnfinishedTeacher(
             epoch=self._epoch,
-            order=torch.cat(self._batches),
+            batches=self._batches,
             losses=torch.stack(self._losses),
-            epochs=self._epochs_done,
             network=self.network.state_dict(),
             optimizer=self._optimizer.state_dict(),
             rng=self._rng.get_state(),
@@ -251,7 +247,8 @@ def _new_optimizer(recipe: TeacherRecipe, network: nn.Module) -> Optimizer:
     return SGD(parameters, lr=lr, momentum=recipe.momentum, weight_decay=weight_decay, nesterov=False, fused=True)
 
 
-def _batches(order: Tensor, batch_size: int) -> list[Tensor]:
+def _shuffled_batches(num_images: int, batch_size: int, rng: torch.Generator) -> list[Tensor]:
+    order = torch.randperm(num_images, device=rng.device, generator=rng)
     batches = [cast(Tensor, batch) for batch in order.split(batch_size)]
     # A last batch of one image has no variance for batch norm.
     return batches if len(batches[-1]) > 1 else batches[:-1]

@@ -220,6 +220,14 @@ def test_the_studies_shown_are_studies(tmp_path: Path) -> None:
     assert study.first_point == {"weights.l2": 5, "contrast_temperature": 0.07}
 
 
+def test_make_has_every_target_that_is_named() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    pages = (README, *(page.read_text(encoding="utf-8") for page in (ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"))))
+    named = {name for page in pages for name in re.findall(r"`make ([a-z-]+)`", page)}
+    assert "install" in named
+    assert named <= targets
+
+
 def test_every_file_of_the_map_exists() -> None:
     contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (code_map,) = re.findall(r"## Map of the code\n\n```text\n(.*?)```", contributing, flags=re.DOTALL)

@@ -103,11 +103,8 @@ class PriorSampler(BaseSampler):
 
     def _leads(self, trials: Sequence[FrozenTrial]) -> bool:
         """Whether the best of `trials` at the first level is likelier under the prior than by uniform draws, or there is none."""
-        reached = {trial.number: value for trial in trials if (value := _value_at(trial, self._levels[0])) is not None}
-        if not reached:
-            return True
-        best = max((trial for trial in trials if trial.number in reached), key=lambda trial: (reached[trial.number], -trial.number))
-        return _density(self._prior(self._deviation), best.params) > 1
+        ranked = _best_first_at(self._levels[0], trials)
+        return not ranked or _density(self._prior(self._deviation), ranked[0].params) > 1
 
     def shares(self, ranked: Sequence[FrozenTrial]) -> tuple[float, float, float]:
         """How often the next point is TPE's, of the prior, and a mutation of the best of `ranked`; they add up to 1.
@@ -151,12 +148,14 @@ class PriorSampler(BaseSampler):
 
 def best_first(trials: Sequence[FrozenTrial], levels: Sequence[int]) -> list[FrozenTrial]:
     """Those that have reached the highest of the `levels` that at least `ETA` have reached, by what they had there."""
-    for level in reversed(levels):
-        reached = {trial.number: value for trial in trials if (value := _value_at(trial, level)) is not None}
-        if len(reached) >= ETA:
-            there = [trial for trial in trials if trial.number in reached]
-            return sorted(there, key=lambda trial: (-reached[trial.number], trial.number))
-    return []
+    rankings = (_best_first_at(level, trials) for level in reversed(levels))
+    return next((ranked for ranked in rankings if len(ranked) >= ETA), [])
+
+
+def _best_first_at(level: int, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Those of `trials` that have reached `level`, by what they had there; of equal ones, the earlier first."""
+    reached = [(value, trial) for trial in trials if (value := _value_at(trial, level)) is not None]
+    return [trial for value, trial in sorted(reached, key=lambda pair: (-pair[0], pair[1].number))]
 
 
 def _value_at(trial: FrozenTrial, level: int) -> float | None:

@@ -28,6 +28,4 @@ def make_probe(teacher: Teacher, config: ProbeConfig, storage: Storage, name: st
             begun=begun,
             keep=unfinished.keep,
         )
-    with storage.writing(name) as path:
-        probe.save(path)
-    unfinished.forget()
+    unfinished.complete(probe)

@@ -38,6 +38,4 @@ def make_teacher(
             begun=begun,
             keep=unfinished.keep,
         )
-    with storage.writing(name) as path:
-        teacher.save(path)
-    unfinished.forget()
+    unfinished.complete(teacher)

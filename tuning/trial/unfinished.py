@@ -26,7 +26,7 @@ class Unfinished(Generic[State]):
     """The state of the work on the file `name` in `storage`, which is kept beside it until that file is complete."""
 
     def __init__(self, storage: Storage, name: str) -> None:
-        self._storage, self._name = storage, f"{name.removesuffix('.pt')}.unfinished.pt"
+        self._storage, self._result, self._name = storage, name, f"{name.removesuffix('.pt')}.unfinished.pt"
         self._due = time.monotonic() + KEPT_EVERY_S
 
     def load(self, read: Callable[[Path], State]) -> State | None:
@@ -46,8 +46,10 @@ class Unfinished(Generic[State]):
         ended = time.monotonic()
         self._due = ended + max(KEPT_EVERY_S, (ended - began) / SHARE_OF_SAVING)
 
-    def forget(self) -> None:
-        """Delete the state, as the work is done."""
+    def complete(self, result: _Savable) -> None:
+        """Write the result of the work, and delete the state."""
+        with self._storage.writing(self._result) as path:
+            result.save(path)
         with suppress(ConfigError):  # a state that is left behind does no harm
             if self._storage.exists(self._name):
                 self._storage.delete(self._name)

@@ -1,6 +1,4 @@
-import itertools
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from cpsc.models import Output
 from cpsc.probe import ProbeConfig, ProbeSet, UnfinishedProbe, synthesise
 from cpsc.rng import RandomStreams, derive_seed
 from cpsc.teacher_training import TeacherRecipe, train_teacher
+from tests.support.interrupted import interrupting
 
 CPU = torch.device("cpu")
 SMALL = ProbeConfig(num_images=16, batch_size=8, steps=5)
@@ -48,15 +47,9 @@ def test_the_teachers_accuracy_is_that_on_the_stored_pixels(teacher) -> None:
 @pytest.mark.parametrize("step", [0, 3, 5, 7, 9])
 def test_one_that_was_interrupted_goes_on_to_the_same_images_bit_for_bit(step: int, teacher, tmp_path: Path) -> None:
     """In the middle of the first batch, between the two, in the middle of the second."""
-    path, seen, whole = tmp_path / "unfinished.pt", itertools.count(), synthesise(teacher, SMALL, CPU)
-
-    def keep(state: Callable[[], UnfinishedProbe]) -> None:
-        if next(seen) == step:
-            state().save(path)
-            raise KeyboardInterrupt
-
+    path, whole = tmp_path / "unfinished.pt", synthesise(teacher, SMALL, CPU)
     with pytest.raises(KeyboardInterrupt):
-        synthesise(teacher, SMALL, CPU, keep=keep)
+        synthesise(teacher, SMALL, CPU, keep=interrupting(step, path))
     told: list[int] = []
     begun = UnfinishedProbe.load(path, teacher, SMALL, CPU)
     after = synthesise(teacher, SMALL, CPU, begun=begun, on_step=lambda done, total: told.append(done))

@@ -1,5 +1,3 @@
-import itertools
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from cpsc.models import build_model
 from cpsc.rng import seeded_init
 from cpsc.teacher import Teacher, measure
 from cpsc.teacher_training import TeacherRecipe, UnfinishedTeacher, train_teacher
+from tests.support.interrupted import interrupting
 
 CPU = torch.device("cpu")
 
@@ -81,15 +80,8 @@ def test_a_teacher_learns_in_bf16_as_well_and_fp16_is_refused(shapes) -> None:
 
 def stopped_after(batches: int, made: TeacherRecipe, dataset, path: Path) -> None:
     """A training that was interrupted after so many batches; `path` has its state."""
-    seen = itertools.count(1)
-
-    def keep(state: Callable[[], UnfinishedTeacher]) -> None:
-        if next(seen) == batches:
-            state().save(path)
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        train_teacher(made, dataset, CPU, keep=keep)
+        train_teacher(made, dataset, CPU, keep=interrupting(batches - 1, path))
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])

@@ -1,7 +1,6 @@
 """A probe set whose making was interrupted: it goes on where it was, says so, and leaves nothing behind."""
 
 import io
-import math
 from pathlib import Path
 
 import pytest
@@ -9,27 +8,15 @@ import torch
 from rich.console import Console
 
 from cpsc.probe import ProbeConfig, ProbeSet, synthesise
+from tests.support.making import Interrupting, keep_every_state
 from tuning.display import Display
 from tuning.storage import Storage
-from tuning.trial import Assets, unfinished
+from tuning.trial import Assets
 from tuning.trial.making_probe import make_probe
 
 CPU = torch.device("cpu")
 CONFIG = ProbeConfig(num_images=20, batch_size=10, steps=3)
 NAME, UNFINISHED = "probes/a.pt", "probes/a.unfinished.pt"
-
-
-class Interrupting(Display):
-    """Ctrl-C when the bar comes to a step, if it is pressed at all."""
-
-    def __init__(self, console: Console, *, at: int | None = None) -> None:
-        super().__init__(console=console)
-        self._at = at
-
-    def say(self, text: str) -> None:
-        super().say(text)
-        if self._at is not None and text.startswith(f"probe set: {self._at}/"):
-            raise KeyboardInterrupt
 
 
 def shown(screen: io.StringIO) -> Console:
@@ -38,16 +25,15 @@ def shown(screen: io.StringIO) -> Console:
 
 @pytest.fixture(autouse=True)
 def kept_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unfinished, "KEPT_EVERY_S", 0.0)
-    monkeypatch.setattr(unfinished, "SHARE_OF_SAVING", math.inf)
+    keep_every_state(monkeypatch)
 
 
 def test_it_goes_on_where_it_was_and_gives_the_same_images(assets: Assets, tmp_path: Path) -> None:
     storage, screen = Storage(str(tmp_path)), io.StringIO()
     with pytest.raises(KeyboardInterrupt):
-        make_probe(assets.teacher, CONFIG, storage, NAME, CPU, Interrupting(shown(screen), at=4))
+        make_probe(assets.teacher, CONFIG, storage, NAME, CPU, Interrupting(shown(screen), at="probe set: 4/"))
     assert not storage.exists(NAME)
-    make_probe(assets.teacher, CONFIG, storage, NAME, CPU, Interrupting(shown(screen)))
+    make_probe(assets.teacher, CONFIG, storage, NAME, CPU, Display(console=shown(screen)))
     assert "probe set: continues after step 3 of 6, where it was interrupted" in screen.getvalue()
     made, whole = ProbeSet.load(tmp_path / NAME, teacher=assets.teacher), synthesise(assets.teacher, CONFIG, CPU)
     assert torch.equal(made.images, whole.images)

@@ -1,7 +1,6 @@
 """A teacher whose training was interrupted: it goes on where it was, says so, and leaves nothing behind."""
 
 import io
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,23 +12,14 @@ from cpsc.data import Dataset, digits
 from cpsc.data.dataset import Split
 from cpsc.teacher import Teacher
 from cpsc.teacher_training import TeacherRecipe, train_teacher
+from tests.support.making import Interrupting, keep_every_state
 from tuning.display import Display
 from tuning.storage import Storage
-from tuning.trial import unfinished
 from tuning.trial.making_teacher import make_teacher
 
 CPU = torch.device("cpu")
 RECIPE = TeacherRecipe(arch="wrn_10_1", epochs=3, warmup_epochs=0)
 NAME, UNFINISHED = "teachers/a.pt", "teachers/a.unfinished.pt"
-
-
-class Interrupting(Display):
-    """Ctrl-C when the bar has come to a number of epochs."""
-
-    def say(self, text: str) -> None:
-        super().say(text)
-        if text.startswith("teacher wrn_10_1: 2/3"):
-            raise KeyboardInterrupt
 
 
 @pytest.fixture
@@ -40,15 +30,14 @@ def few() -> Dataset:
 
 @pytest.fixture(autouse=True)
 def kept_at_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unfinished, "KEPT_EVERY_S", 0.0)
-    monkeypatch.setattr(unfinished, "SHARE_OF_SAVING", math.inf)
+    keep_every_state(monkeypatch)
 
 
 def test_it_goes_on_where_it_was_and_gets_the_same_weights(few: Dataset, tmp_path: Path) -> None:
     storage, screen = Storage(str(tmp_path)), io.StringIO()
     console = Console(file=screen, width=120, highlight=False, color_system=None)
     with pytest.raises(KeyboardInterrupt):
-        make_teacher(RECIPE, few, storage, NAME, CPU, Interrupting(console=console))
+        make_teacher(RECIPE, few, storage, NAME, CPU, Interrupting(console, at="teacher wrn_10_1: 2/3"))
     assert storage.names("teachers") == ["a.unfinished.pt"]
     make_teacher(RECIPE, few, storage, NAME, CPU, Display(console=console))
     assert "teacher wrn_10_1: continues in epoch 2 of 3, where it was interrupted" in screen.getvalue()

@@ -54,11 +54,12 @@ def test_it_is_saved_every_20_seconds_or_less_often_where_saving_takes_long(
     assert len(saved) == pytest.approx(3600 / (every + takes), rel=0.06)
 
 
-def test_what_is_forgotten_is_deleted_and_nothing_is_loaded(clock: Clock, tmp_path: Path) -> None:
+def test_what_is_complete_leaves_no_state_and_nothing_is_loaded(clock: Clock, tmp_path: Path) -> None:
     work = Unfinished[State](Storage(str(tmp_path)), "probes/a.pt")
     clock.now += KEPT_EVERY_S
     work.keep(lambda: State(clock, 0.0))
     assert work.load(lambda path: State(clock, float(path.read_text()))) == State(clock, 1000 + KEPT_EVERY_S)
-    work.forget()
+    work.complete(State(clock, 0.0))
+    assert [file.name for file in (tmp_path / "probes").iterdir()] == ["a.pt"]
     assert work.load(lambda path: pytest.fail("there is none")) is None
-    work.forget()
+    work.complete(State(clock, 0.0))
