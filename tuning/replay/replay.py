@@ -118,8 +118,7 @@ def replay_trial(
             start = stack.enter_context(kept_checkpoint(trial, study, options.from_checkpoint))
         first = start.epoch + 1 if start else 1
         last = last_epoch(trial, first=first, num_epochs=num_epochs, wanted=options.epochs, is_extended="epochs" in changes.point)
-        # Examiners are found by all that their launch began with.
-        assets = prepare(beginning_with(study, taken_over(trial, study)), display, force=True)
+        assets = prepare(as_launched(study, trial, display), display, force=True)
         context = trial_context(assets.fit(study), assets)
         if trial.is_finalist:
             context = replace(context, threads=context.finalist_threads or context.threads)
@@ -130,6 +129,17 @@ def replay_trial(
         if changed:
             display.say(f"changed: {'; '.join(changed)}; the numbers will differ from the record")
         return _run(trainable, trial, start, options, display, first=first, last=last, changed=changed)
+
+
+def as_launched(study: Study, trial: RecordedTrial, display: Display) -> Study:
+    """`study` with the earlier points that the trial's launch began with: its examiners are found by them."""
+    earlier = taken_over(trial, study)
+    if study.transfer and earlier is None:
+        display.say(
+            f"transfer: the journal of launch {trial.launch} is neither in {study.local} nor in its storage, so the earlier points "
+            f"that it began with are not known; exam scores may differ from the record"
+        )
+    return beginning_with(study, earlier)
 
 
 def recorded_point(trial: RecordedTrial, study: Study, display: Display) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import json
 import re
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import RESOURCE_DOES_NOT_EXIST, MlflowException
 
-from cpsc.errors import ConfigError
+from cpsc.errors import CheckpointError, ConfigError
 from tuning.launch import Journal
 from tuning.launch.events import LaunchStart, Transferred
 from tuning.launch.folder import STUDY_FILE
+from tuning.launch.journal import JOURNAL_FILE
 from tuning.launch.launch import open_launch
 from tuning.lineage import Segment, Stretch
 from tuning.outcome import RUNNING, Outcome
@@ -255,11 +257,17 @@ def _checked_uri(uri: str) -> str:
 
 
 def taken_over(trial: RecordedTrial, study: Study) -> Transferred | None:
-    """What the trial's launch took over from earlier ones; None if nothing, or if the launch's journal is not on this machine."""
-    folder = study.local / trial.launch
-    if not study.transfer or _launch_id(folder) != trial.launch_id:
+    """What the trial's launch took over from earlier ones, read from its journal in `study.local` or the copy in the storage.
+
+    None if nothing, or if the journal is in neither place.
+    """
+    if not study.transfer:
         return None
-    return next((event for event in Journal(folder).events() if isinstance(event, Transferred)), None)
+    for place in (Storage(str(study.local)), Storage(study.storage)):
+        with suppress(CheckpointError), place.reading(place.path(f"{trial.launch}/{JOURNAL_FILE}")) as file:
+            if _launch_id(file.parent) == trial.launch_id:
+                return next((event for event in Journal(file.parent).events() if isinstance(event, Transferred)), None)
+    return None
 
 
 def _launch_id(folder: Path) -> str:

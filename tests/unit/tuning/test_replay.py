@@ -12,7 +12,7 @@ from tests.support.records import recorded_trial
 from tests.unit.tuning.conftest import Write
 from tuning.display import Display
 from tuning.outcome import Outcome
-from tuning.replay.replay import Changes, last_epoch, recorded_point
+from tuning.replay.replay import Changes, as_launched, last_epoch, recorded_point
 from tuning.study import Study, build_config, load_study
 from tuning.study.nested_keys import flatten
 from tuning.study.yaml_loader import to_plain
@@ -33,6 +33,16 @@ def listening() -> tuple[Display, io.StringIO]:
 def settings_of(study: Study, **changes: Any) -> dict[str, Any]:
     """All that a run of `POINT` records, with `changes`."""
     return dict(flatten(to_plain(effective_settings(build_config(study.base, POINT))))) | changes
+
+
+def test_it_is_said_if_the_earlier_points_of_a_launch_are_lost(study: Study, raw: dict[str, Any], write: Write) -> None:
+    display, text = listening()
+    assert as_launched(study, recorded_trial(), display) == study
+    assert not text.getvalue()
+    learning = load_study(write(raw | {"transfer": ["old"]}))
+    assert as_launched(learning, recorded_trial(), display) == learning
+    assert "is neither in" in text.getvalue()
+    assert "exam scores may differ" in text.getvalue()
 
 
 def test_parameters_of_the_trial_are_told_from_the_rest_of_the_study() -> None:

@@ -1,5 +1,6 @@
 """What a search takes over from earlier launches: which trials fit, how they are scored, what comes first, what is recorded."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from tests.support.records import recorded_trial
 from tests.unit.tuning.conftest import Write
 from tuning.launch import Journal, LaunchHistory, replay_events
 from tuning.launch.events import AttemptStart, Epoch, LaunchStart, Proposed, Transferred, TrialEnd, TrialStart
-from tuning.launch.launch import new_launch
+from tuning.launch.journal_backup import JournalBackup
+from tuning.launch.launch import new_launch, records_copy
 from tuning.outcome import Outcome
 from tuning.results.earlier import beginning_with, transferred
 from tuning.results.recorded_trial import taken_over
@@ -159,6 +161,20 @@ def test_what_a_recorded_trials_launch_took_over_is_found_in_its_journal(raw: Ra
     assert found is not None
     assert taken_over(recorded_trial(launch=name, launch_id="another"), study) is None
     assert taken_over(recorded_trial(launch="gone", launch_id=start.launch_id), study) is None
+
+
+def test_it_is_found_in_the_journals_copy_once_the_drivers_machine_is_gone(raw: Raw, earlier: Path, tmp_path: Path) -> None:
+    study = study_of(raw, earlier, storage=str(tmp_path / "shared"), local=str(tmp_path / "runs"))
+    told, start = transferred(read_sources(study)), made(LaunchStart)
+    with new_launch(study, start, told) as name:
+        JournalBackup(Journal(study.local / name), records_copy(study), name).sync(at_once=True)
+    shutil.rmtree(study.local / name)
+    trial = recorded_trial(launch=name, launch_id=start.launch_id)
+    found = taken_over(trial, study)
+    assert beginning_with(study, found).start == beginning_with(study, told).start
+    assert found is not None
+    (tmp_path / "shared" / name / "journal.jsonl").unlink()
+    assert taken_over(trial, study) is None
 
 
 def test_a_point_that_two_launches_or_the_study_itself_have_comes_once() -> None:
