@@ -161,9 +161,9 @@ class Distiller:
         """Compare current synthetic images with real ones: see `Measurement.of_images`. Empty without real images."""
         if not self._measurement.num_wanted_images:
             return {}
-        per_class = math.ceil(self._measurement.num_wanted_images / self._teacher_info.num_classes)
-        images, _ = self._examples(per_class)
-        return self._measurement.of_images(images[-self._measurement.num_wanted_images :])
+        with self._autocast():
+            images = self.synthesis.current_images(self._measurement.num_wanted_images)
+        return self._measurement.of_images(images)
 
     def sample_grid(self) -> Tensor:
         """Current synthetic images, one row per class -> uint8 [C, GRID_COLUMNS, K, H, W]. Does not change the run.

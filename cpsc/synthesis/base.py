@@ -132,6 +132,13 @@ class AbstractSynthesis(ABC):
         """
 
     @abstractmethod
+    def current_images(self, num: int) -> Tensor:
+        """`num` finished images of any classes, uint8 [num, K, H, W]; fewer if a pool does not hold as many.
+
+        Does not change the run.
+        """
+
+    @abstractmethod
     def optimizers(self) -> Sequence[Optimizer]:
         """The optimizers that update `modules`, for one step."""
 

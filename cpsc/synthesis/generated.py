@@ -1,5 +1,6 @@
 """Images of a generator that trains along with the student."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -84,10 +85,17 @@ class GeneratedImages(AbstractSynthesis):
             self._latents = self._images = None
         return images, labels if self._is_conditional else None
 
-    @torch.no_grad()
     def examples(self, per_class: int) -> tuple[Tensor, Tensor | None]:
+        return self._of_each_class(per_class if self._is_conditional else PLENTY * per_class)
+
+    def current_images(self, num: int) -> Tensor:
+        return self._of_each_class(math.ceil(num / self._num_classes))[0][-num:]
+
+    @torch.no_grad()
+    def _of_each_class(self, num: int) -> tuple[Tensor, Tensor | None]:
+        """`num` images for each class, or as many in all if the generator is not told classes; with the classes it was told."""
         rng = stream(self._config.seed, "grid")
-        labels = torch.arange(self._num_classes).repeat_interleave(per_class if self._is_conditional else PLENTY * per_class)
+        labels = torch.arange(self._num_classes).repeat_interleave(num)
         latents = torch.randn(len(labels), self._config.generator.latent_dim, generator=rng)
         self.generator.eval()  # uses running statistics, so that this does not change the batch norms
         batches = zip(latents.split(EXAMPLES_BATCH), labels.split(EXAMPLES_BATCH), strict=True)

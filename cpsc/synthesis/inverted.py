@@ -142,7 +142,10 @@ class AbstractInversion(AbstractSynthesis):
             self._pool.see(self._drawn.rows, gaps)
 
     def examples(self, per_class: int) -> tuple[Tensor, Tensor | None]:
-        return self._pool.images[-PLENTY * per_class * self._teacher.num_classes :], None
+        return self.current_images(PLENTY * per_class * self._teacher.num_classes), None
+
+    def current_images(self, num: int) -> Tensor:
+        return self._pool.images[-num:]
 
     def optimizers(self) -> Sequence[Optimizer]:
         if self._config.inversion.annealing == "cosine":

@@ -129,6 +129,19 @@ def test_the_generators_mode_in_the_student_phase_is_a_setting(eval_mode: bool, 
     assert seen == modes
 
 
+@pytest.mark.parametrize("family", ["conditional", "dafl"])
+@pytest.mark.parametrize("num", [3, 4, 10])
+def test_no_more_images_are_finished_than_are_asked_for(num: int, family: str, settings, teacher) -> None:
+    """A distance to 10,000 real images needs 10,000, not plenty for each class."""
+    synthesis = generated(settings(generator={"family": family}), teacher)
+    seen = latents_seen(synthesis)
+    images = synthesis.current_images(num)
+    assert images.dtype == torch.uint8
+    assert len(images) == num
+    assert num <= sum(len(latents) for latents in seen) < num + teacher.num_classes
+    assert synthesis.generator.training
+
+
 @pytest.mark.parametrize(("family", "has_labels"), [("conditional", True), ("dafl", False)])
 def test_only_the_conditional_generators_images_have_labels(family: str, has_labels: bool, settings, teacher) -> None:
     synthesis = generated(settings(generator={"family": family}), teacher)
@@ -424,6 +437,8 @@ def test_the_grid_of_an_inversion_is_its_newest_images_without_labels(settings, 
     images, labels = synthesis.examples(1)
     assert labels is None
     assert torch.equal(images, synthesis._pool.images[-16:])
+    assert torch.equal(synthesis.current_images(12), synthesis._pool.images[-12:])
+    assert torch.equal(synthesis.current_images(1000), synthesis._pool.images)
 
 
 # A generator that is drawn anew for each batch
