@@ -158,8 +158,13 @@ def print_tables(runs: Mapping[str, Sequence[Run]], minutes: Sequence[float]) ->
         print(cost_row(method, own))
     print(f"\n| test accuracy after minutes | {' | '.join(f'{minute:g}' for minute in minutes)} |\n|---{'|---' * len(minutes)}|")
     for method, own in runs.items():
-        cells = [[run.after(60 * minute) for run in own] for minute in minutes]
-        print(f"| {method} | {' | '.join(spread([value for value in row if value is not None] or [0.0]) for row in cells)} |")
+        print(f"| {method} | {' | '.join(spread_after(own, minute) for minute in minutes)} |")
+
+
+def spread_after(runs: Sequence[Run], minutes: float) -> str:
+    """Test accuracy of the runs that had a student by then; a dash if none had."""
+    found = [value for run in runs if (value := run.after(60 * minutes)) is not None]
+    return spread(found) if found else "-"
 
 
 def cost_row(method: str, runs: Sequence[Run]) -> str:
