@@ -19,7 +19,7 @@ from tuning.launch import Journal
 from tuning.launch.events import LaunchStart, Transferred
 from tuning.launch.folder import STUDY_FILE
 from tuning.launch.journal import JOURNAL_FILE
-from tuning.launch.launch import open_launch
+from tuning.launch.launch import open_launch, records_copy
 from tuning.lineage import Segment, Stretch
 from tuning.outcome import RUNNING, Outcome
 from tuning.redaction import reason, redact
@@ -263,7 +263,7 @@ def taken_over(trial: RecordedTrial, study: Study) -> Transferred | None:
     """
     if not study.transfer:
         return None
-    for place in (Storage(str(study.local)), Storage(study.storage)):
+    for place in filter(None, (Storage(str(study.local)), records_copy(study))):
         with suppress(CheckpointError), place.reading(place.path(f"{trial.launch}/{JOURNAL_FILE}")) as file:
             if _launch_id(file.parent) == trial.launch_id:
                 return next((event for event in Journal(file.parent).events() if isinstance(event, Transferred)), None)
