@@ -136,7 +136,8 @@ def obtain_teacher(
     """The teacher that `source` names, loaded or trained and kept; ConfigError below `min_accuracy` unless forced.
 
     A teacher from a file is also refused if its network is not the one that its weights were trained in: see `network_check`.
-    With labelled images, its accuracy is measured again rather than taken from the file.
+    With labelled images, the accuracy of a teacher from a file is measured rather than believed. One that was trained here was
+    measured then, on the same images: its name has their digest.
     """
     return _obtain_surveyed(source, dataset, storage, device, display, force=force, before_making=lambda: None)[1]
 
@@ -162,8 +163,9 @@ def _obtain_surveyed(
     if dataset is not None:
         dataset = _with_its_channels(dataset, teacher, display)
         teacher.check_dataset(dataset)
-        seen = replace(dataset, normalisation=teacher.normalisation)  # its training may not have used the dataset's
-        accuracy = measure(teacher.build(device), seen, device)
+        if source.path is not None:
+            seen = replace(dataset, normalisation=teacher.normalisation)  # its training may not have used the dataset's
+            accuracy = measure(teacher.build(device), seen, device)
     display.say(
         f"teacher {teacher.arch} {teacher.digest[:12]}: {teacher.num_classes} classes, {_spoken(teacher.normalisation)}, "
         f"test accuracy {percent(accuracy) if accuracy is not None else 'unknown'} ({origin}){found and f'; {found}'}"

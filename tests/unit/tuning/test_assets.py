@@ -94,6 +94,17 @@ def test_its_accuracy_is_measured_with_the_constants_it_was_trained_with(path: P
     assert "test accuracy 75.00 %" in said
 
 
+def test_the_accuracy_of_a_teacher_trained_here_is_the_one_measured_then(tmp_path: Path) -> None:
+    recipe = TeacherRecipe(arch="wrn_10_1", epochs=1, batch_size=64, warmup_epochs=1)
+    source = TeacherSource(path=None, recipe=recipe, min_accuracy=0.0, published=None)
+    trained, said = obtain(source, tmp_path, digits.load())
+    assert trained.test_accuracy == measure(trained.build(CPU), digits.load(), CPU)
+    assert f"test accuracy {trained.test_accuracy:.2%}".replace("%", " %") in said
+    (kept,) = (tmp_path / "runs" / "teachers").glob("*.pt")
+    replace(trained, test_accuracy=0.125).save(kept)  # what a second measurement would not say
+    assert "test accuracy 12.50 %" in obtain(source, tmp_path, digits.load())[1]
+
+
 def test_it_is_refused_below_the_accuracy_asked_for_unless_forced(path: Path, tmp_path: Path) -> None:
     teacher, _ = obtain(source_of(path), tmp_path)
     dataset, source = labelled_by(teacher, wrong=10), source_of(path, min_accuracy=0.8)
