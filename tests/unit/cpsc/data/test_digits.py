@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import sklearn.datasets
@@ -52,14 +54,20 @@ def test_digits_may_be_shifted_but_not_mirrored(dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("changed", ["pixel", "label"])
-def test_other_source_images_are_refused_by_the_checksum(changed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_source_images_are_refused_by_the_checksum(changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = sklearn.datasets.load_digits()
-    images, target = source.images.copy(), source.target.copy()
+    rows = np.column_stack([source.data, source.target]).astype(int)
     if changed == "pixel":
-        images[5, 2, 2] = 16 - images[5, 2, 2]
+        rows[5, 18] = 16 - rows[5, 18]
     else:
-        target[[0, 1]] = target[[1, 0]]
-    other = type("Source", (), {"images": np.asarray(images), "target": target})
-    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: other)
+        rows[[0, 1], -1] = rows[[1, 0], -1]
+    np.savetxt(tmp_path / "digits.csv.gz", rows, fmt="%d", delimiter=",")
+    monkeypatch.setattr(digits, "SOURCE", str(tmp_path / "digits.csv.gz"))
     with pytest.raises(DataError, match="this scikit-learn has other images"):
+        digits.load()
+
+
+def test_a_scikit_learn_without_them_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digits, "SOURCE", "sklearn/datasets/data/numerals.csv.gz")
+    with pytest.raises(DataError, match=r"digits: the installed scikit-learn has no sklearn/datasets/data/numerals\.csv\.gz"):
         digits.load()
