@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from cpsc.errors import ConfigError
 from cpsc.models import build_model
-from cpsc.models.reconstruction import Reconstruction, fit, most_explaining
+from cpsc.models.reconstruction import Reconstruction
+from cpsc.models.reconstruction.least_squares import fit, most_explaining
 
 
 def images(number: int = 24, *, seed: int = 0) -> Tensor:
