@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from cpsc.errors import ConfigError, DataError
-from cpsc.metrics import EVALUATION_BATCH, evaluating
 from cpsc.torchvision_cure import import_torchvision
 
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -54,17 +53,6 @@ def frechet_distance(real_features: Tensor, synthetic_features: Tensor) -> float
     means = (real_mean - synthetic_mean).square().sum()
     distance = means + real_factor.square().sum() + synthetic_factor.square().sum() - 2.0 * root_trace
     return max(distance.item(), 0.0)  # for equal sets rounding may give a negative value
-
-
-def penultimate_features(network: nn.Module, images: Tensor) -> Tensor:
-    """[N, K, H, W], normalised as `network` expects -> [N, d], in eval mode and float32.
-
-    Convert synthetic images to uint8 and back first, because real ones are uint8, too. The distance of a teacher's features is not
-    an FID and can only be compared for the same teacher.
-    """
-    with evaluating(network):
-        features = torch.cat([network(batch).features.float().flatten(1) for batch in images.split(EVALUATION_BATCH)])
-    return features.clone()  # outside, so that it is an ordinary tensor
 
 
 def inception_fid(

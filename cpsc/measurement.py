@@ -12,9 +12,9 @@ from cpsc.config import Precision
 from cpsc.data.dataset import Split
 from cpsc.errors import ConfigError
 from cpsc.examiners import PROBE, Exam, ExamImages
-from cpsc.frechet import frechet_distance, inception_fid, penultimate_features
+from cpsc.frechet import frechet_distance, inception_fid
 from cpsc.marks import Marks
-from cpsc.metrics import accuracy, agreement, agreements, mean_kl, overlaps, predict
+from cpsc.metrics import accuracy, agreement, agreements, features_and_logits, mean_kl, overlaps, predict
 from cpsc.probe import ProbeSet
 from cpsc.statistics import StatisticsRecorder
 from cpsc.teacher import Teacher
@@ -31,9 +31,10 @@ class InceptionReference:
 
 
 class _ImageSet(NamedTuple):
-    """Normalised images on the device and the teacher's logits for them; `labels` if they are known."""
+    """Normalised images on the device, the teacher's features and logits for them; `labels` if they are known."""
 
     images: Tensor
+    features: Tensor
     answers: Tensor
     labels: Tensor | None
 
@@ -173,19 +174,12 @@ class Measurement:
         metrics: Metrics = {}
         if self._test is not None:
             synthetic = self._normalised(images)
-            metrics["teacher_frechet_distance"] = frechet_distance(
-                self._real_features, penultimate_features(self.network, synthetic)
-            )
+            features, _ = features_and_logits(self.network, synthetic)
+            metrics["teacher_frechet_distance"] = frechet_distance(self._test.features, features)
         if self._inception is not None:
             found = inception_fid(self._inception.real_images, images, self._inception.weights, device=self.device)
             metrics |= {"fid": found.distance, "fid_num_images": float(min(found.num_real, found.num_synthetic))}
         return metrics
-
-    @cached_property
-    def _real_features(self) -> Tensor:
-        """The teacher's features of the test images: as many as are synthesised for comparison, and the same for every run."""
-        assert self._test is not None
-        return penultimate_features(self.network, self._test.images)
 
     @property
     def num_wanted_images(self) -> int:
@@ -195,7 +189,8 @@ class Measurement:
 
     def _prepared(self, images: Tensor, labels: Tensor | None) -> _ImageSet:
         normalised = self._normalised(images)
-        return _ImageSet(normalised, predict(self.network, normalised), None if labels is None else labels.to(self.device))
+        features, answers = features_and_logits(self.network, normalised)
+        return _ImageSet(normalised, features, answers, None if labels is None else labels.to(self.device))
 
     def _normalised(self, images: Tensor) -> Tensor:
         normalised = self.teacher.normalisation.normalise(images.to(self.device))

@@ -7,7 +7,6 @@ import math
 import pickle
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +14,8 @@ from torch import Tensor, nn
 
 from cpsc import frechet
 from cpsc.errors import ConfigError, DataError
-from cpsc.frechet import InceptionFid, frechet_distance, inception_fid, load_inception, penultimate_features
+from cpsc.frechet import InceptionFid, frechet_distance, inception_fid, load_inception
+from cpsc.metrics import features_and_logits
 from cpsc.torchvision_cure import import_torchvision
 from tests.unit.cpsc.data.files import Touch
 
@@ -118,27 +118,11 @@ def test_features_that_have_no_distance_are_refused(real: Tensor, synthetic: Ten
 # On the teacher's features
 
 
-class Features(nn.Module):
-    """A network whose penultimate features are simply the pixels."""
-
-    def forward(self, images: Tensor) -> SimpleNamespace:
-        assert not self.training
-        assert not torch.is_grad_enabled()
-        return SimpleNamespace(features=images.flatten(1), logits=images.new_zeros(len(images), 2))
-
-
-def test_penultimate_features_are_those_of_eval_mode_in_float32_and_the_mode_is_put_back() -> None:
-    images = normal(530, 4, seed=1).reshape(-1, 1, 2, 2)
-    network = Features().train()
-    assert torch.equal(penultimate_features(network, images), images.float().flatten(1))
-    assert network.training
-
-
 def test_a_real_teacher_tells_noise_from_its_own_images(teacher, shapes) -> None:
     network = teacher.build(torch.device("cpu"))
     images = shapes.normalisation.normalise(shapes.train.images)
     noise = 3 * torch.randn(images[32:].shape, generator=torch.Generator().manual_seed(0))
-    real, alike, unlike = (penultimate_features(network, some) for some in (images[:32], images[32:], noise))
+    real, alike, unlike = (features_and_logits(network, some)[0] for some in (images[:32], images[32:], noise))
     near, far = frechet_distance(real, alike), frechet_distance(real, unlike)
     assert 0 <= near < far
 

@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from cpsc.metrics import (
     agreement,
     class_balance,
     evaluating,
+    evaluation_batch,
+    features_and_logits,
     mean_kl,
     predict,
 )
@@ -49,6 +52,40 @@ def test_prediction_in_batches_equals_one_pass_in_eval_mode(network) -> None:
         expected = network.eval()(x).logits
     assert logits.shape == (EVALUATION_BATCH + 3, 4)
     torch.testing.assert_close(logits, expected)
+
+
+def test_features_come_from_the_same_pass_as_the_logits(network) -> None:
+    x = images(EVALUATION_BATCH + 3)
+    features, logits = features_and_logits(network, x)
+    assert network.training
+    assert torch.equal(logits, predict(network, x))
+    with torch.no_grad():
+        expected = network.eval()(x).features.flatten(1)
+    torch.testing.assert_close(features, expected)
+    assert not features.is_inference()
+
+
+class Widths(nn.Module):
+    """Notes how many images a pass gets; its features have half precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def forward(self, images: torch.Tensor) -> SimpleNamespace:
+        self.seen.append(len(images))
+        return SimpleNamespace(features=images.half(), logits=images.flatten(1)[:, :2].half())
+
+
+@pytest.mark.parametrize(("side", "batch"), [(8, EVALUATION_BATCH), (32, 64), (64, 16), (224, 16)])
+def test_on_the_cpu_a_pass_has_as_many_images_as_the_cache_holds(side: int, batch: int) -> None:
+    x = torch.zeros(batch + 1, 1, side, side)
+    network = Widths()
+    features, logits = features_and_logits(network, x)
+    assert predict(network, x).dtype == features.dtype == logits.dtype == torch.float32
+    assert features.shape == (batch + 1, side * side)
+    assert network.seen == [batch, 1, batch, 1]
+    assert evaluation_batch(x.to("meta")) == EVALUATION_BATCH
 
 
 @pytest.mark.parametrize("training", [True, False])
