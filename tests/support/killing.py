@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -124,23 +125,37 @@ STEPS = ("open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.truncate"
 """What Python tells of before it does it: each makes or changes something that outlives the process."""
 
 
-def dies_at(step: int, action: Callable[[], object], *, within: Path) -> bool:
-    """Run `action` in a process that is killed before its `step`-th change below `within`, from 0; whether it came so far."""
+def forked(action: Callable[[], object]) -> int:
+    """Run `action` in a copy of this process -> its id; its exit status is 1 if that fails.
+
+    The copy ends here in any case: one that returned would be a second pytest, which runs and reports the tests that follow.
+    """
     child = os.fork()
     if child == 0:
-        left = itertools.count(step, -1)
-
-        def kill_in_time(event: str, arguments: tuple[object, ...]) -> None:
-            if event in STEPS and (event == "fcntl.flock" or str(within) in str(arguments[0])) and next(left) == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(kill_in_time)
         status = 1
         try:
             action()
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
+    return child
+
+
+def dies_at(step: int, action: Callable[[], object], *, within: Path) -> bool:
+    """Run `action` in a process that is killed before its `step`-th change below `within`, from 0; whether it came so far."""
+    left = itertools.count(step, -1)
+
+    def kill_in_time(event: str, arguments: tuple[object, ...]) -> None:
+        if event in STEPS and (event == "fcntl.flock" or str(within) in str(arguments[0])) and next(left) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watched() -> None:
+        sys.addaudithook(kill_in_time)
+        action()
+
+    child = forked(watched)
     _, how = os.waitpid(child, 0)
     if os.WIFEXITED(how):
         assert os.WEXITSTATUS(how) == 0, "the action failed before it could be killed"

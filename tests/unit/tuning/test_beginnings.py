@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from cpsc.atomic_file import atomic_path
 from cpsc.errors import ConfigError
 from tests.support.events import made
-from tests.support.killing import dies_at
+from tests.support.killing import dies_at, forked
 from tuning.launch import DriverLock, Journal
 from tuning.launch import folder as launch_folder
 from tuning.launch.events import LaunchStart
@@ -117,16 +117,14 @@ def test_a_folder_with_anything_else_in_it_keeps_its_name(raw: dict[str, Any], t
 
 def begin_together(study: Study, count: int, gate: Path) -> list[int]:
     """So many processes that begin a launch at once and drive it until they are killed -> their ids."""
-    children = []
-    for _ in range(count):
-        child = os.fork()
-        if child == 0:
-            while not gate.exists():
-                pass
-            with new_launch(study, START):
-                signal.pause()
-        children.append(child)
-    return children
+
+    def begin() -> None:
+        while not gate.exists():
+            pass
+        with new_launch(study, START):
+            signal.pause()
+
+    return [forked(begin) for _ in range(count)]
 
 
 def test_of_launches_that_begin_together_each_has_a_folder_and_its_lock(study: Study, tmp_path: Path) -> None:
@@ -289,13 +287,7 @@ def test_a_store_that_holds_anything_or_cannot_be_read_is_left_as_it_is(template
 @pytest.mark.usefixtures("quickly")
 def test_of_two_that_make_a_store_at_once_neither_treads_on_the_other(tmp_path: Path) -> None:
     path = tmp_path / DATABASE_FILE
-    children = []
-    for _ in range(4):
-        child = os.fork()
-        if child == 0:
-            ensure(path)
-            os._exit(0)
-        children.append(child)
+    children = [forked(lambda: ensure(path)) for _ in range(4)]
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
     assert is_whole(path)
     assert sorted(name.name for name in tmp_path.iterdir()) == [f"{prefix(Path(DATABASE_FILE))}lock", DATABASE_FILE]

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
@@ -80,7 +81,7 @@ def test_it_can_be_told_to_hurry_while_it_waits() -> None:
 
 def test_a_server_that_asks_for_a_pause_is_granted_it(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr(patience.time, "sleep", waits.append)
+    monkeypatch.setattr(patience, "time", SimpleNamespace(sleep=waits.append, monotonic=time.monotonic))
 
     def busy(seconds: float) -> MlflowException:
         error = MlflowException("429")

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -101,7 +102,7 @@ def test_interrupting_ends_the_watching_and_gives_what_was_seen(study: Study, mo
         def interrupt(seconds: float) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(time, "sleep", interrupt)
+        monkeypatch.setattr(watching, "time", SimpleNamespace(sleep=interrupt))  # and no other thread's sleep
         assert watch_launch(source_of(study, None), lambda launch, alive: None, every_s=1.0).trials == []
 
 
