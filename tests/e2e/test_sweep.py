@@ -245,12 +245,12 @@ def test_trial_verb_shows_each_epoch_and_writes_its_checkpoint(swept: Swept, tmp
 
 
 def test_a_sweep_needs_no_dataset_and_whatever_the_folder_is_called_all_lies_in_it(swept: Swept, tmp_path: Path) -> None:
-    """The digits are made unreachable for every process; only the teacher's bundle is there."""
+    """The digits are made unreachable for every process, by a scikit-learn without files; only the teacher's bundle is there."""
     root = Path(__file__).parents[2]
-    poison = tmp_path / "poison" / "sklearn"
-    poison.mkdir(parents=True)
-    (poison / "__init__.py").write_text("raise ImportError('there is no data here')")
-    poisoned = {"PYTHONPATH": f"{poison.parent}:{root}"}
+    hollow = tmp_path / "poison" / "scikit_learn-0.dist-info"
+    hollow.mkdir(parents=True)
+    (hollow / "METADATA").write_text("Metadata-Version: 2.1\nName: scikit-learn\nVersion: 0\n")
+    poisoned = {"PYTHONPATH": f"{hollow.parent}:{root}"}
     (bundle,) = (swept.folder / "runs" / "teachers").glob("*.pt")
     folder = tmp_path / "swept" / "a%20b  #?'\"ü;&\\ "  # what means something to URLs, shells, YAML and SQL
     folder.mkdir(parents=True)
@@ -279,7 +279,7 @@ def test_a_sweep_needs_no_dataset_and_whatever_the_folder_is_called_all_lies_in_
         [sys.executable, "-c", load], env=os.environ | poisoned, cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert refused.returncode != 0
-    assert "there is no data here" in refused.stderr
+    assert "digits: the installed scikit-learn has no sklearn/datasets" in refused.stderr
 
 
 def test_a_resume_with_nothing_left_to_do_registers_no_second_champion_and_a_corrupt_checkpoint_is_passed_over(
