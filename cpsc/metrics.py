@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,18 +39,20 @@ def evaluation_batch(images: Tensor) -> int:
 
 def predict(network: nn.Module, images: Tensor) -> Tensor:
     """Logits of `network` on normalised `images` [N, K, H, W], in eval mode and float32 -> [N, C]."""
-    with evaluating(network):
-        logits = torch.cat([network(batch).logits.float() for batch in images.split(evaluation_batch(images))])
-    return logits.clone()  # outside inference mode, so that it is an ordinary tensor
+    return torch.cat([output.logits.float() for output in _passes(network, images)])
 
 
 def features_and_logits(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """Features before the classifier, flattened, and logits, of one pass as in `predict` -> [N, d], [N, C]."""
+    outputs = _passes(network, images)
+    features = torch.cat([output.features.float().flatten(1) for output in outputs])
+    return features, torch.cat([output.logits.float() for output in outputs])
+
+
+def _passes(network: nn.Module, images: Tensor) -> list[Any]:
+    """The outputs, batch by batch: inference tensors, which are joined outside of inference mode to ordinary ones."""
     with evaluating(network):
-        passes = [network(batch) for batch in images.split(evaluation_batch(images))]
-        features = torch.cat([output.features.float().flatten(1) for output in passes])
-        logits = torch.cat([output.logits.float() for output in passes])
-    return features.clone(), logits.clone()
+        return [network(batch) for batch in images.split(evaluation_batch(images))]
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
